@@ -1,0 +1,71 @@
+"""The errors a user of starsearch may meet.
+
+    StarsearchError                  says the rule, what came, and what to do
+    ├── ArchitectureError            an architecture that cannot exist, or its text cannot be read
+    ├── SpecError                    a YAML file (space, study, recipe) that breaks a rule
+    ├── DataError                    a data set that is missing, unreadable or not the study's
+    ├── StudyError                   a study that is missing, damaged or cannot be written
+    │   ├── StudyChangedError        the file says something else than the study was begun with
+    │   └── StudyLeasedError         another live driver works on the study
+    ├── EvaluationError              one candidate's fault: a failed trial, never a dead study
+    │   ├── TrainingDivergedError    the loss became NaN or infinite
+    │   └── TimeLimitError           the candidate took longer than it may
+    └── ExportError                  a file that was written but does not read back as the model
+
+The command line prints a `StarsearchError` and exits with code 2; no traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StarsearchError(Exception):
+    """Base of every error whose text is meant for the user."""
+
+
+class ArchitectureError(StarsearchError, ValueError):
+    """An architecture breaks a rule, or its text cannot be read."""
+
+
+class SpecError(StarsearchError, ValueError):
+    """A file the user wrote breaks a rule; the text names file and line."""
+
+
+class DataError(StarsearchError):
+    """A data set is missing, unreadable, or differs from the study's."""
+
+
+class StudyError(StarsearchError):
+    """A study is missing, damaged, or cannot be written."""
+
+
+class StudyChangedError(StudyError):
+    """The study was begun with another space, data set or objective."""
+
+
+class StudyLeasedError(StudyError):
+    """Another live driver works on this study."""
+
+
+class EvaluationError(StarsearchError):
+    """One candidate could not be evaluated; its trial fails with this reason."""
+
+
+class TrainingDivergedError(EvaluationError):
+    """The training loss became NaN or infinite."""
+
+
+class TimeLimitError(EvaluationError):
+    """The candidate took longer than its fidelity allows."""
+
+
+class ExportError(StarsearchError):
+    """An exported file does not read back as the model it was made from."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """" Did you mean 'x'?" for the known name nearest to `name`, or "" when none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,183 @@
+"""StarNet for the whole design space, as one module on top of timm's.
+
+State-dict keys and outputs are timm's own (`timm.models.starnet`) wherever timm can express the network.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from timm.layers import DropPath, SelectAdaptivePool2d, calculate_drop_path_rates, create_act_layer
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import starnet as timm_starnet
+from torch import nn
+
+from starsearch.architecture import Architecture, parse_architecture
+from starsearch.errors import ArchitectureError
+
+Initialization = Literal["official", "timm"]
+
+
+class Block(nn.Module):
+    """A star (or sum) block: depthwise → two branches → star or sum → projection → depthwise → + input."""
+
+    def __init__(self, architecture: Architecture, stage: int, drop_path: float, **factory: Any) -> None:
+        super().__init__()
+        dim, hidden = architecture.stage_widths[stage], architecture.hidden_width(stage)
+        kernel_size = architecture.kernel_size[stage]
+        depthwise = {"kernel_size": kernel_size, "padding": kernel_size // 2, "groups": dim, **factory}
+        self.op = architecture.ops[stage]
+        self.activation = architecture.activation[stage]
+        self.dwconv = timm_starnet.ConvBN(dim, dim, **depthwise)
+        self.f1 = timm_starnet.ConvBN(dim, hidden, with_bn=False, **factory)
+        self.f2 = timm_starnet.ConvBN(dim, hidden, with_bn=False, **factory)
+        self.g = timm_starnet.ConvBN(hidden, dim, **factory)
+        self.dwconv2 = timm_starnet.ConvBN(dim, dim, with_bn=False, **depthwise)
+        self.act = create_act_layer(architecture.act_type)
+        self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
+
+    def meet(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+        """The branches (batch, hidden, height, width) joined by star or sum, activated as placed (table 9)."""
+        if self.activation in ("one", "both"):
+            x1 = self.act(x1)
+        if self.activation == "both":
+            x2 = self.act(x2)
+        x = x1 * x2 if self.op == "star" else x1 + x2
+        return self.act(x) if self.activation == "post" else x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, dim, height, width) to the same shape."""
+        residual = x
+        x = self.dwconv(x)
+        x = self.meet(self.f1(x), self.f2(x))
+        x = self.dwconv2(self.g(x))
+        out: torch.Tensor = residual + self.drop_path(x)
+        return out
+
+
+class StarNet(timm_starnet.StarNet):
+    """A StarNet of any `Architecture`.
+
+    What timm's StarNet offers is inherited: `forward_features`, `forward_intermediates`, `reset_classifier`,
+    `set_grad_checkpointing`, `group_matcher`. Only the construction is ours.
+
+    Args:
+        architecture: an `Architecture` or its one-line text.
+        num_classes: outputs of the head; 0 for none.
+        in_chans: channels of the image.
+        drop_rate: dropout before the head.
+        drop_path_rate: stochastic depth of the last block; earlier ones rise linearly from 0.
+        global_pool: timm's name of the pooling.
+        stem_stride: 2 as published; 1 for small images.
+        initialization: "official" leaves convolutions at PyTorch's default, as the code that trained the
+            published weights does (its `isinstance(m, nn.Linear or nn.Conv2d)` sees linear layers only);
+            "timm" draws them from a truncated normal of 0.02.
+
+    Raises:
+        ArchitectureError: the text cannot be read, or an option has a value that is not known.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture | str = "starnet_s1",
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        global_pool: str = "avg",
+        output_stride: int = 32,
+        stem_stride: int = 2,
+        initialization: Initialization = "official",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        nn.Module.__init__(self)  # not timm's: it would build StarNet-S4 first
+        if output_stride != 32:
+            raise ArchitectureError(f"StarNet has no dilated form: output_stride is 32; got {output_stride}.")
+        if initialization not in ("official", "timm"):
+            raise ArchitectureError(f"initialization is 'official' or 'timm'; got {initialization!r}.")
+        if isinstance(architecture, str):
+            architecture = parse_architecture(architecture)
+        factory = {"device": device, "dtype": dtype}
+        self.architecture = architecture
+        self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
+        self.grad_checkpointing = False
+        self.stem = nn.Sequential(
+            timm_starnet.ConvBN(in_chans, architecture.stem_width, 3, stride=stem_stride, padding=1, **factory),
+            create_act_layer(architecture.act_type),
+        )
+        self.stages = nn.Sequential(*_build_stages(architecture, drop_path_rate, factory))
+        self.feature_info = [
+            {"num_chs": width, "reduction": stem_stride * 2 ** (stage + 1), "module": f"stages.{stage}"}
+            for stage, width in enumerate(architecture.stage_widths)
+        ]
+        self.num_features = architecture.stage_widths[-1]
+        self.norm = nn.BatchNorm2d(self.num_features, **factory)
+        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
+        self.flatten = nn.Flatten(1) if global_pool else nn.Identity()
+        self.head = (
+            timm_starnet.Linear(self.head_hidden_size, num_classes, **factory) if num_classes > 0 else nn.Identity()
+        )
+        self.apply(self._init_weights if initialization == "timm" else _init_officially)
+
+
+def _build_stages(architecture: Architecture, drop_path_rate: float, factory: dict[str, Any]) -> list[nn.Sequential]:
+    drop_paths = iter(calculate_drop_path_rates(drop_path_rate, sum(architecture.depths)))
+    stages, in_width = [], architecture.stem_width
+    for stage, (width, depth) in enumerate(zip(architecture.stage_widths, architecture.depths, strict=True)):
+        down_sampler = timm_starnet.ConvBN(in_width, width, 3, stride=2, padding=1, **factory)
+        blocks = [Block(architecture, stage, next(drop_paths), **factory) for _ in range(depth)]
+        stages.append(nn.Sequential(down_sampler, *blocks))
+        in_width = width
+    return stages
+
+
+def _init_officially(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def build_model(
+    architecture: Architecture,
+    *,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    stem_stride: int = 2,
+    initialization: Initialization = "official",
+) -> StarNet:
+    """A new network of this architecture, initialised from torch's global random state."""
+    return StarNet(
+        architecture,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        drop_rate=drop_rate,
+        drop_path_rate=drop_path_rate,
+        stem_stride=stem_stride,
+        initialization=initialization,
+    )
+
+
+default_cfgs = generate_default_cfgs({"starsearch_starnet.untrained": timm_starnet._cfg()})
+
+
+@register_model
+def starsearch_starnet(pretrained: bool = False, **kwargs: Any) -> StarNet:
+    """`timm.create_model("starsearch_starnet", architecture="starnet:embed_dim=24,depths=2-2-8-3,ops=sum")`."""
+    architecture = kwargs.get("architecture", "starnet_s1")
+    if isinstance(architecture, str):
+        architecture = parse_architecture(architecture)
+    model: StarNet = build_model_with_cfg(
+        StarNet,
+        "starsearch_starnet",
+        pretrained,
+        pretrained_filter_fn=timm_starnet.checkpoint_filter_fn,
+        feature_cfg={"out_indices": tuple(range(architecture.num_stages)), "flatten_sequential": True},
+        **kwargs,
+    )
+    return model

@@ -1,0 +1,108 @@
+"""`Recipe`: how a network is trained. Frozen and framework-free; YAML is validated against the annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Optimiser, schedule, augmentation and regularisation of one training, in timm's terms.
+
+    The defaults are a short proxy training for small images; the paper's recipe is the file
+    `starnet-imagenet.yaml`.
+
+    Attributes:
+        epochs: passes over the training samples, warm-up included, cool-down not.
+        batch_size: images a step.
+        optimizer: a name of `timm.optim.create_optimizer_v2`.
+        lr: peak learning rate, for `batch_size` as it is.
+        momentum: of SGD and its kin; timm ignores it elsewhere.
+        weight_decay: not applied to biases and batch norms.
+        schedule: a name of `timm.scheduler.create_scheduler_v2`, with a linear warm-up before it.
+        warmup_epochs: linear from `warmup_lr` to `lr`; may be a fraction, since the rate is set each step.
+        warmup_lr: learning rate of the first step.
+        min_lr: learning rate at the end of the cosine.
+        cooldown_epochs: epochs at `min_lr` after the schedule.
+        clip_grad: largest norm of the gradient; None for no clipping.
+        smoothing: label smoothing.
+        mixup, cutmix: their beta distributions' alpha; 0 is off.
+        mixup_prob: share of batches that are mixed.
+        mixup_switch_prob: share of mixed batches that take cutmix where both are on.
+        auto_augment: a policy text of timm ("rand-m1-mstd0.5-inc1"), or None.
+        random_erasing: probability of erasing a rectangle.
+        hflip: probability of a horizontal flip; 0 for digits and text.
+        crop: "random-resized" with `crop_scale`; "pad" (resize, pad by an eighth, crop) for small images; "none".
+        crop_scale: smallest and largest share of the image's area that a crop takes.
+        color_jitter: strength; 0 is off. timm ignores it where `auto_augment` is on.
+        drop_path: stochastic depth of the last block.
+        drop_rate: dropout before the head.
+        ema_decay: decay of the weights' moving average, which is then what is validated and kept; None for none.
+        initialization: of the network, "official" or "timm".
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    epochs: Annotated[int, Ge(1), Le(10_000)] = 3
+    batch_size: Annotated[int, Ge(1), Le(65_536)] = 128
+    optimizer: str = "adamw"
+    lr: Annotated[float, Gt(0), Le(100)] = 2e-3
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    weight_decay: Annotated[float, Ge(0), Le(10)] = 0.05
+    schedule: Literal["cosine", "linear", "step", "none"] = "cosine"
+    warmup_epochs: Annotated[float, Ge(0), Le(1_000)] = 1
+    warmup_lr: Annotated[float, Ge(0), Le(100)] = 1e-6
+    min_lr: Annotated[float, Ge(0), Le(100)] = 1e-5
+    cooldown_epochs: Annotated[int, Ge(0), Le(1_000)] = 0
+    clip_grad: Annotated[float, Gt(0)] | None = None
+    smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1
+    mixup: Annotated[float, Ge(0), Le(10)] = 0.0
+    cutmix: Annotated[float, Ge(0), Le(10)] = 0.0
+    mixup_prob: Annotated[float, Ge(0), Le(1)] = 1.0
+    mixup_switch_prob: Annotated[float, Ge(0), Le(1)] = 0.5
+    auto_augment: str | None = None
+    random_erasing: Annotated[float, Ge(0), Le(1)] = 0.0
+    hflip: Annotated[float, Ge(0), Le(1)] = 0.5
+    crop: Literal["random-resized", "pad", "none"] = "pad"
+    crop_scale: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] = (0.08, 1.0)
+    color_jitter: Annotated[float, Ge(0), Le(1)] = 0.0
+    drop_path: Annotated[float, Ge(0), Lt(1)] = 0.0
+    drop_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
+    ema_decay: Annotated[float, Gt(0), Lt(1)] | None = None
+    initialization: Literal["official", "timm"] = "official"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """How much is spent on judging a candidate; what a proxy changes against a full training.
+
+    Attributes:
+        name: as in the study file; "proxy" unless said otherwise.
+        resolution: of training and validation, in pixels; latency is measured at the space's.
+        epochs: overrides the recipe's; None keeps it.
+        samples: training images used, drawn with the study's seed, equally from every class; None for all.
+        validation_samples: validation images used, likewise.
+        stem_stride: of the network while it is judged; the deployed network's is 2.
+        recipe: name of a shipped recipe or path of a recipe file, as written.
+        time_limit_s: seconds after which the candidate fails; None for no limit.
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    name: str = "proxy"
+    resolution: Annotated[int, Ge(8), Le(1024)] = 32
+    epochs: Annotated[int, Ge(1), Le(10_000)] | None = None
+    samples: Annotated[int, Ge(1)] | None = None
+    validation_samples: Annotated[int, Ge(1)] | None = None
+    stem_stride: Literal[1, 2] = 2
+    recipe: str = "proxy"
+    time_limit_s: Annotated[float, Gt(0)] | None = None
+
+
+def changed_fields(recipe: Recipe, base: Recipe) -> Mapping[str, Any]:
+    """The fields of `recipe` that differ from `base`, by name."""
+    return {name: getattr(recipe, name) for name in Recipe.__slots__ if getattr(recipe, name) != getattr(base, name)}
