@@ -66,6 +66,6 @@ class ExportError(StarsearchError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """" Did you mean 'x'?" for the known name nearest to `name`, or "" when none is near."""
+    """The words " Did you mean 'x'?" for the known name nearest to `name`; empty when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""

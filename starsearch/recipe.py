@@ -23,10 +23,11 @@ class Recipe:
         lr: peak learning rate, for `batch_size` as it is.
         momentum: of SGD and its kin; timm ignores it elsewhere.
         weight_decay: not applied to biases and batch norms.
-        schedule: a name of `timm.scheduler.create_scheduler_v2`, with a linear warm-up before it.
-        warmup_epochs: linear from `warmup_lr` to `lr`; may be a fraction, since the rate is set each step.
+        schedule: after a linear warm-up: "cosine", "linear" to `min_lr`, "step" (a tenth after each third), or "none".
+        warmup_epochs: linear from `warmup_lr` to `lr`; may be a fraction, since the rate is set each step. At most
+            half of `epochs` is warm-up, so that a short fidelity serves a long training's recipe.
         warmup_lr: learning rate of the first step.
-        min_lr: learning rate at the end of the cosine.
+        min_lr: learning rate at the end of the schedule.
         cooldown_epochs: epochs at `min_lr` after the schedule.
         clip_grad: largest norm of the gradient; None for no clipping.
         smoothing: label smoothing.
@@ -41,7 +42,8 @@ class Recipe:
         color_jitter: strength; 0 is off. timm ignores it where `auto_augment` is on.
         drop_path: stochastic depth of the last block.
         drop_rate: dropout before the head.
-        ema_decay: decay of the weights' moving average, which is then what is validated and kept; None for none.
+        ema_decay: decay of the weights' moving average (with timm's warm-up of it), which is then what is validated
+            and kept; None for none.
         initialization: of the network, "official" or "timm".
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -102,14 +103,14 @@ class Architecture:
 
     def hidden_width(self, stage: int) -> int:
         """Channels of each branch of the blocks of `stage`."""
-        return max(1, round(self.mlp_ratio[stage] * self.stage_widths[stage]))
+        return hidden_width(self.mlp_ratio[stage], self.stage_widths[stage])
 
     def canonical(self) -> Architecture:
         """The one way of writing this network: fields that make no difference have their default.
 
         A stage without blocks has no operation, placement, ratio or kernel; widths that double are
-        said by `embed_dim`; without them `embed_dim` is the first stage's width; a ratio that is whole
-        is an integer. Two architectures are the same network if their canonical forms are equal.
+        said by `embed_dim`; where they do not, `embed_dim` is the first stage's width; a ratio is the
+        hidden width by the width. Two architectures are the same network if their canonical forms are equal.
         """
         widths = self.stage_widths
         doubling = tuple(widths[0] * 2**stage for stage in range(len(widths)))
@@ -119,16 +120,27 @@ class Architecture:
         }
         for name, rule in FIELDS.items():
             if rule.of_blocks:
-                default = _default_for(rule, 1)[0]
                 values = getattr(self, name)
                 changes[name] = tuple(
-                    _whole(value) if depth else default for value, depth in zip(values, self.depths, strict=True)
+                    canonical_value(name, value, width) if depth else rule.default[0]
+                    for value, depth, width in zip(values, self.depths, widths, strict=True)
                 )
         return replace(self, **changes)
 
 
-def _whole(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def hidden_width(mlp_ratio: float, width: int) -> int:
+    """Channels of a block's branches: the ratio times the width, to the nearest channel (halves up)."""
+    return max(1, math.floor(mlp_ratio * width + 0.5))
+
+
+def canonical_value(name: str, value: Any, width: int) -> Any:
+    """One stage's value of field `name` as its canonical form has it, in a stage of `width` channels."""
+    if name != "mlp_ratio":
+        return value
+    ratio = hidden_width(value, width) / width
+    # A bound that was rounded to a channel beyond itself: the bound means the same number of channels.
+    ratio = min(max(ratio, FIELDS[name].low), FIELDS[name].high)
+    return int(ratio) if ratio == int(ratio) else ratio
 
 
 def _default_for(rule: ArchitectureField, num_stages: int) -> Any:
@@ -158,4 +170,4 @@ def _check_field(rule: ArchitectureField, value: Any, *, num_stages: int) -> Non
         rule.check(one)
 
 
-assert set(FIELDS) == {f.name for f in fields(Architecture)}
+assert set(FIELDS) == {f.name for f in fields(Architecture)}  # noqa: S101  # an invariant of this file, not of input

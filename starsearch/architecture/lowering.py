@@ -163,9 +163,7 @@ class _Builder:
         )
 
     def add(self, name: str, op: LayerOp, out_shape: Shape, *, inputs: tuple[str, ...] = ()) -> None:
-        self._append(
-            Layer(name=name, op=op, inputs=inputs or (self.last,), in_shape=self.shape, out_shape=out_shape)
-        )
+        self._append(Layer(name=name, op=op, inputs=inputs or (self.last,), in_shape=self.shape, out_shape=out_shape))
 
     def _append(self, layer: Layer) -> None:
         self.layers.append(layer)

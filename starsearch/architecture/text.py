@@ -28,7 +28,7 @@ def format_architecture(architecture: Architecture) -> str:
         if name == "family" or value is None or (name == "embed_dim" and canonical.widths is not None):
             continue
         if name in _ALWAYS or not _is_default(rule, value):
-            parts.append(f"{name}={_format_value(name, value)}")
+            parts.append(f"{name}={format_value(name, value)}")
     return f"{canonical.family}:{','.join(parts)}"
 
 
@@ -60,7 +60,7 @@ def parse_architecture(text: str) -> Architecture:
             )
         if key in values:
             raise ArchitectureError(f"Field {key!r} stands twice in {text!r}.")
-        values[key] = _parse_value(FIELDS[key], value)
+        values[key] = parse_value(FIELDS[key], value)
     if "widths" in values and isinstance(values["widths"], tuple):
         values.setdefault("embed_dim", values["widths"][0])
     return Architecture.of(family=name, **values).canonical()
@@ -77,10 +77,11 @@ def _is_default(rule: ArchitectureField, value: Any) -> bool:
     return bool(value == rule.default)
 
 
-def _format_value(name: str, value: Any) -> str:
+def format_value(name: str, value: Any, *, whole: bool = False) -> str:
+    """A field's value as text; what is equal in all stages is written once, unless `whole`."""
     if not isinstance(value, tuple):
         return _format_one(value)
-    if FIELDS[name].of_blocks and len(set(value)) == 1:
+    if FIELDS[name].of_blocks and len(set(value)) == 1 and not whole:
         return _format_one(value[0])
     return "-".join(_format_one(one) for one in value)
 
@@ -90,7 +91,12 @@ def _format_one(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _parse_value(rule: ArchitectureField, text: str) -> Any:
+def parse_value(rule: ArchitectureField, text: str) -> Any:
+    """A field's value from its text.
+
+    Raises:
+        ArchitectureError: the text is not a value of this field.
+    """
     if not rule.per_stage:
         return rule.parse(text)
     parts = text.split("-")

@@ -1,0 +1,1 @@
+"""What the user's YAML files say, validated: spaces, studies, recipes."""

@@ -1,0 +1,45 @@
+"""The files that travel with the package: spaces, runners and recipes, found by name or path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from starsearch.errors import SpecError, did_you_mean
+
+Kind = Literal["spaces", "runners", "recipes"]
+_PACKAGE = Path(__file__).parent
+
+
+def shipped_folder(kind: Kind) -> Path:
+    """Where the shipped files of this kind lie: in the wheel, or in the checkout beside the package."""
+    if kind == "recipes":
+        return _PACKAGE / "recipes"
+    in_wheel = _PACKAGE / "shipped" / kind
+    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / kind
+
+
+def shipped_names(kind: Kind) -> tuple[str, ...]:
+    """Names under which shipped files of this kind are found."""
+    return tuple(sorted(path.stem for path in shipped_folder(kind).glob("*.yaml")))
+
+
+def find_file(text: str, kind: Kind, *, beside: Path | None = None) -> Path:
+    """The YAML file that `text` names: a path, relative to `beside` or the working folder, or a shipped name.
+
+    Raises:
+        SpecError: there is neither such a file nor such a name.
+    """
+    written = Path(text)
+    for path in (beside / written, written) if beside is not None else (written,):
+        if path.is_file():
+            return path
+        if path.is_dir():
+            raise SpecError(f"{text} is a folder; name the YAML file in it.")
+    names = shipped_names(kind)
+    if text in names:
+        return shipped_folder(kind) / f"{text}.yaml"
+    raise SpecError(
+        f"There is no file {text!r}, and no shipped one of that name.{did_you_mean(written.stem, names)} "
+        f"Shipped {kind}: {', '.join(names) or 'none'}."
+    )

@@ -1,0 +1,72 @@
+"""Recipe files, and the fields of a recipe that a study searches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from starsearch.errors import SpecError
+from starsearch.recipe import Recipe
+from starsearch.resources import find_file
+from starsearch.space import ChoiceParameter, Parameter
+from starsearch.space.space import RECIPE_PREFIX
+from starsearch.study.dimension_file import parse_range
+from starsearch.study.validation import shorten, validate
+from starsearch.study.yaml_file import Location, YamlFile, read_yaml
+
+RECIPE_FIELDS = tuple(field.name for field in fields(Recipe))
+
+
+def load_recipe(text: str, *, beside: Path | None = None) -> Recipe:
+    """The recipe of a file or of a shipped name; what the file leaves out is `Recipe`'s default.
+
+    Raises:
+        SpecError: no such recipe, or a rule is broken.
+    """
+    file = read_yaml(find_file(text, "recipes", beside=beside))
+    return validate(Recipe, file.data, file=file, known=RECIPE_FIELDS)
+
+
+def parse_recipe_changes(file: YamlFile, at: Location, data: Any, base: Recipe) -> tuple[Recipe, tuple[Parameter, ...]]:
+    """A study's `recipe:` section: plain values replace the base's, ranges and lists are searched.
+
+    Raises:
+        SpecError: an unknown field, or a value that the field cannot hold.
+    """
+    if not isinstance(data, dict):
+        raise file.error(at, f"a mapping of recipe fields is needed; got {shorten(data)}.")
+    fixed = {name: value for name, value in data.items() if not isinstance(value, dict | list)}
+    searched = {name: value for name, value in data.items() if name not in fixed}
+    changed = validate(Recipe, fixed, file=file, at=at, known=RECIPE_FIELDS)
+    recipe = replace(base, **{name: getattr(changed, name) for name in fixed})
+    return recipe, tuple(_parse_searched(file, (*at, str(name)), str(name), value) for name, value in searched.items())
+
+
+def _parse_searched(file: YamlFile, at: Location, name: str, data: Any) -> Parameter:
+    if name not in RECIPE_FIELDS:
+        validate(Recipe, {name: None}, file=file, at=at[:-1], known=RECIPE_FIELDS)  # says which is nearest
+    check = _make_check(file, at, name)
+    if isinstance(data, list):
+        if not data:
+            raise file.error(at, "a list of choices has at least one; got none.")
+        for index, value in enumerate(data):
+            if isinstance(value, list | dict) or value is None:
+                raise file.error((*at, index), f"a choice is a number or a text; got {shorten(value)}.")
+            if value in data[:index]:
+                raise file.error((*at, index), f"{value!r} stands twice; keep one.")
+            check(value)
+        return ChoiceParameter(name=RECIPE_PREFIX + name, choices=tuple(data))
+    integer = get_type_hints(Recipe)[name] is int
+    return parse_range(file, at, data, RECIPE_PREFIX + name, integer=integer, check=check)
+
+
+def _make_check(file: YamlFile, at: Location, name: str) -> Callable[[Any], None]:
+    def check(value: Any) -> None:
+        try:
+            validate(Recipe, {name: value}, file=file, at=at[:-1], known=RECIPE_FIELDS)
+        except SpecError as error:
+            raise error from None
+
+    return check

@@ -1,0 +1,236 @@
+"""A study file, or a space file with the study defaults, as a `StudySpec`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+from starsearch.architecture import ANCHORS
+from starsearch.candidate import Candidate
+from starsearch.errors import SpecError, did_you_mean
+from starsearch.objective import Constraint, Direction, Objective
+from starsearch.recipe import Fidelity, Recipe
+from starsearch.resources import find_file
+from starsearch.space import SearchSpace
+from starsearch.study.recipe_file import load_recipe, parse_recipe_changes
+from starsearch.study.space_file import SPACE_KEYS, load_space, parse_anchors, parse_constraints, parse_space
+from starsearch.study.spec import SAMPLERS, KeepWeights, StudySpec
+from starsearch.study.validation import shorten, validate
+from starsearch.study.yaml_file import Location, YamlFile, read_yaml
+
+STUDY_KEYS = ("space", "data", "objectives", "constraints", "fidelities", "recipe", "search", "anchors")
+FIDELITY_KEYS = tuple(Fidelity.__slots__)
+EMBEDDED_DATA = "digits"
+# What can be optimised and constrained, each with the direction that makes sense.
+DIRECTIONS: Mapping[str, Direction] = {
+    "top1_percent": "maximize",
+    "top5_percent": "maximize",
+    "latency_ms": "minimize",
+    "macs": "minimize",
+    "num_params": "minimize",
+}
+THIS_MACHINE = "this-machine"
+DEFAULT_OBJECTIVES = (
+    Objective(name="top1_percent", direction="maximize"),
+    Objective(name="latency_ms", direction="minimize", device=THIS_MACHINE),
+)
+# Digits are 8 by 8 pixels; enlarged to 32, every stage still has a map at the published stem stride.
+DIGITS_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=3, recipe="digits")
+PROXY_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=3, samples=10_000, recipe="proxy")
+
+
+def load_study(
+    text: str,
+    *,
+    name: str | None = None,
+    data: str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+) -> StudySpec:
+    """The study that a file (or a shipped space's name) describes, with the command line's changes.
+
+    Raises:
+        SpecError: a rule is broken; the text says file, line, rule and what came.
+    """
+    file = read_yaml(find_file(text, "spaces"))
+    spec = _parse_study(file, data) if _is_study(file) else _study_of_space(parse_space(file), data)
+    changes: dict[str, Any] = {"name": name or _default_name(file.path), "trials": trials, "seed": seed}
+    return replace(spec, **{key: value for key, value in changes.items() if value is not None})
+
+
+def _is_study(file: YamlFile) -> bool:
+    if not isinstance(file.data, dict) or not {"space", "dimensions"} & set(file.data):
+        came = ", ".join(str(k) for k in file.data) if isinstance(file.data, dict) else shorten(file.data)
+        raise file.error((), f"a space has the key 'dimensions', a study the key 'space'; got {came}.")
+    if {"space", "dimensions"} <= set(file.data):
+        raise file.error(("dimensions",), "a file is a space (dimensions) or a study (space), not both.")
+    return "space" in file.data
+
+
+def _default_name(path: Path) -> str:
+    """The file's stem; a file called study.yaml is named by its folder."""
+    return path.resolve().parent.name if path.stem == "study" else path.stem
+
+
+def _study_of_space(space: SearchSpace, data: str | None) -> StudySpec:
+    source = data or EMBEDDED_DATA
+    fidelity = DIGITS_FIDELITY if source == EMBEDDED_DATA else PROXY_FIDELITY
+    return StudySpec(
+        name=space.name,
+        space=space,
+        data=source,
+        recipe=load_recipe(fidelity.recipe),
+        fidelity=fidelity,
+        objectives=DEFAULT_OBJECTIVES,
+    )
+
+
+def _parse_study(file: YamlFile, data: str | None) -> StudySpec:
+    raw: dict[str, Any] = file.data
+    head = _check_head(file)
+    space = _load_named_space(file, raw["space"])
+    spec = _study_of_space(space, data or head.data)
+    fidelity = _parse_fidelity(file, raw["fidelities"], spec.fidelity) if "fidelities" in raw else spec.fidelity
+    recipe = _load_named_recipe(file, fidelity.recipe)
+    recipe, searched = parse_recipe_changes(file, ("recipe",), raw.get("recipe", {}), recipe)
+    space = replace(space, recipe_parameters=searched)
+    if "anchors" in raw:
+        space = replace(space, anchors=parse_anchors(file, ("anchors",), raw["anchors"], space))
+    _check_anchors_train(file, space, recipe)
+    objectives = _parse_objectives(file, raw["objectives"]) if "objectives" in raw else spec.objectives
+    search = _parse_search(file, raw.get("search", {}))
+    return replace(
+        spec,
+        space=space,
+        fidelity=fidelity,
+        recipe=recipe,
+        objectives=objectives,
+        constraints=_parse_study_constraints(file, raw.get("constraints", {})),
+        **search,
+    )
+
+
+def _check_head(file: YamlFile) -> Any:
+    from pydantic import BaseModel, ConfigDict
+
+    class StudyHead(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        space: str
+        data: str | None = None
+        objectives: Any = None
+        constraints: Any = None
+        fidelities: Any = None
+        recipe: Any = None
+        search: Any = None
+        anchors: Any = None
+
+    return validate(StudyHead, file.data, file=file, known=STUDY_KEYS)
+
+
+def _load_named_space(file: YamlFile, text: str) -> SearchSpace:
+    try:
+        path = find_file(text, "spaces", beside=file.path.parent)
+    except SpecError as error:
+        raise file.error(("space",), str(error)) from None
+    named = read_yaml(path)
+    if not isinstance(named.data, dict) or "dimensions" not in named.data:
+        raise file.error(
+            ("space",), f"{text} is no space: it has no 'dimensions'. A space has: {', '.join(SPACE_KEYS)}."
+        )
+    return load_space(path)
+
+
+def _check_anchors_train(file: YamlFile, space: SearchSpace, recipe: Recipe) -> None:
+    """Anchors are trained by the recipe as it is, so it has to lie in the searched ranges."""
+    for anchor in space.anchors[:1]:
+        try:
+            space.encode(Candidate(architecture=ANCHORS[anchor], recipe=recipe))
+        except SpecError as error:
+            raise file.error(("recipe",), str(error)) from None
+
+
+def _load_named_recipe(file: YamlFile, text: str) -> Recipe:
+    try:
+        find_file(text, "recipes", beside=file.path.parent)
+    except SpecError as error:
+        raise file.error(("fidelities", 0, "recipe"), str(error)) from None
+    return load_recipe(text, beside=file.path.parent)
+
+
+def _parse_objectives(file: YamlFile, data: Any) -> tuple[Objective, ...]:
+    at: Location = ("objectives",)
+    if not isinstance(data, dict) or not data:
+        raise file.error(at, f"a mapping such as {{top1_percent: maximize}} is needed; got {shorten(data)}.")
+    return tuple(_parse_objective(file, (*at, str(name)), str(name), said) for name, said in data.items())
+
+
+def _parse_objective(file: YamlFile, at: Location, name: str, said: Any) -> Objective:
+    if name not in DIRECTIONS:
+        raise file.error(
+            at, f"unknown objective {name!r}.{did_you_mean(name, DIRECTIONS)} Known: {', '.join(DIRECTIONS)}."
+        )
+    said = {"direction": said} if isinstance(said, str) else said
+    found = validate(_make_objective(), said, file=file, at=at, known=("direction", "device"))
+    if found.direction != DIRECTIONS[name]:
+        raise file.error(at, f"the direction of {name} is {DIRECTIONS[name]}; got {shorten(found.direction)}.")
+    if name != "latency_ms" and found.device is not None:
+        raise file.error(at, f"{name} has no device; leave it out.")
+    if found.device not in (None, THIS_MACHINE):
+        raise file.error(
+            (*at, "device"), f"latency is measured on {THIS_MACHINE!r} in this version; got {shorten(found.device)}."
+        )
+    return Objective(name=name, direction=DIRECTIONS[name], device=THIS_MACHINE if name == "latency_ms" else None)
+
+
+def _make_objective() -> Any:
+    from pydantic import BaseModel, ConfigDict
+
+    class ObjectiveEntry(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        direction: str
+        device: str | None = None
+
+    return ObjectiveEntry
+
+
+def _parse_study_constraints(file: YamlFile, data: Any) -> tuple[Constraint, ...]:
+    return parse_constraints(file, ("constraints",), data, tuple(DIRECTIONS))
+
+
+def _parse_fidelity(file: YamlFile, data: Any, default: Fidelity) -> Fidelity:
+    at: Location = ("fidelities",)
+    if not isinstance(data, list) or not data:
+        raise file.error(at, f"a list of at least one fidelity is needed; got {shorten(data)}.")
+    if len(data) > 1:
+        raise file.error((*at, 1), "this version judges at one fidelity; leave the others out.")
+    found = validate(Fidelity, data[0], file=file, at=(*at, 0), known=FIDELITY_KEYS)
+    return replace(default, **{name: getattr(found, name) for name in data[0]})
+
+
+def _parse_search(file: YamlFile, data: Any) -> dict[str, Any]:
+    """The `search:` section as fields of `StudySpec`; what it leaves out is left to the defaults."""
+    at: Location = ("search",)
+    found = validate(_make_search(), data, file=file, at=at, known=("sampler", "trials", "seed", "keep_weights"))
+    if "sampler" in data and found.sampler not in SAMPLERS:
+        raise file.error(
+            (*at, "sampler"),
+            f"unknown sampler {found.sampler!r}.{did_you_mean(found.sampler, SAMPLERS)} Known: {', '.join(SAMPLERS)}.",
+        )
+    return {name: getattr(found, name) for name in data}
+
+
+def _make_search() -> Any:
+    from pydantic import BaseModel, ConfigDict
+
+    class Search(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        sampler: str = "tpe"
+        trials: Annotated[int, Ge(1), Le(1_000_000)] = 16
+        seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+        keep_weights: KeepWeights = "front"
+
+    return Search

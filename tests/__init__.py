@@ -1,0 +1,1 @@
+"""Tests of starsearch; the folders mirror the package's."""

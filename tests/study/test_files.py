@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from starsearch.errors import SpecError
+from starsearch.resources import shipped_folder, shipped_names
+from starsearch.study.recipe_file import load_recipe
+from starsearch.study.space_file import load_space, parse_space
+from starsearch.study.study_file import load_study
+from starsearch.study.yaml_file import parse_yaml
+from tests.study.malformed import SPACE, SPACE_CHANGES, STUDY, STUDY_CHANGES
+
+
+def _load(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    load_study(str(path))
+
+
+def test_at_least_forty_malformed_files_are_tried():
+    assert len(SPACE_CHANGES) + len(STUDY_CHANGES) >= 40
+
+
+def test_the_unchanged_texts_are_valid(tmp_path):
+    _load(tmp_path, SPACE)
+    _load(tmp_path, STUDY)
+
+
+@pytest.mark.parametrize("name", SPACE_CHANGES)
+def test_a_malformed_space_is_refused_with_file_line_rule_and_value(tmp_path, name):
+    old, new, words = SPACE_CHANGES[name]
+    assert old in SPACE
+    with pytest.raises(SpecError) as caught:
+        _load(tmp_path, SPACE.replace(old, new, 1))
+    for word in ("file.yaml", *words):
+        assert word in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize("name", STUDY_CHANGES)
+def test_a_malformed_study_is_refused_with_file_line_rule_and_value(tmp_path, name):
+    old, new, words = STUDY_CHANGES[name]
+    assert old in STUDY
+    with pytest.raises(SpecError) as caught:
+        _load(tmp_path, STUDY.replace(old, new, 1))
+    for word in ("file.yaml", *words):
+        assert word in str(caught.value), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"", ("empty",)),
+        (b"\xff\xfe\x00", ("UTF-8",)),
+        (b"3", ("dimensions", "got 3")),
+        (b"- a\n- b", ("dimensions",)),
+        (b"family: starnet", ("'dimensions'", "family")),
+        (b"dimensions: 3", ("line 1", "mapping", "3")),
+        (b"dimensions: {depths: deep}", ("line 1", "depths")),
+        (b"[" * 5000, ("nested",)),
+        (b"a: &a [x]\nb: [*c]", ("not YAML",)),
+        (b"x" * 1_000_001, ("1,000,001",)),
+    ],
+)
+def test_what_is_no_space_at_all_is_refused_in_words(tmp_path, raw, words):
+    path = tmp_path / "file.yaml"
+    path.write_bytes(raw)
+    with pytest.raises(SpecError) as caught:
+        load_study(str(path))
+    for word in ("file.yaml", *words):
+        assert word in str(caught.value), str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused_in_words(tmp_path):
+    with pytest.raises(SpecError, match=r"no file .*Shipped spaces: starnet"):
+        load_study(str(tmp_path / "starnot.yaml"))
+    with pytest.raises(SpecError, match="is a folder"):
+        load_study(str(tmp_path))
+
+
+def test_aliases_of_aliases_are_refused_before_they_grow(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 8)]
+    with pytest.raises(SpecError, match="more than"):
+        parse_yaml("\n".join(lines), tmp_path / "file.yaml")
+
+
+_scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5000),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["star", "sum", "none", "one", "low", "starnet_s1", "each"]),
+)
+_keys = st.one_of(
+    st.sampled_from(["low", "high", "step", "log", "each", "stages", "choices", "fixed", "min", "max"]),
+    st.text(max_size=5),
+)
+_trees = st.recursive(
+    _scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(_keys, inner, max_size=4)),
+    max_leaves=12,
+)
+_fields = st.sampled_from(
+    ["embed_dim", "depths", "ops", "activation", "mlp_ratio", "kernel_size", "widths", "act_type", "stem_width", "x"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(_fields, _trees, max_size=4), _trees, _trees)
+def test_any_tree_is_a_space_or_a_spec_error_and_nothing_else(dimensions, constraints, anchors):
+    text = yaml.safe_dump({"dimensions": dimensions, "constraints": constraints, "anchors": anchors})
+    with contextlib.suppress(SpecError):
+        parse_space(parse_yaml(text, Path("file.yaml")))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_with_a_spec_error(text):
+    with contextlib.suppress(SpecError):
+        parse_space(parse_yaml(text, Path("file.yaml")))
+
+
+def test_numbers_are_read_as_yaml_1_2_reads_them():
+    read = parse_yaml("[1e-3, 1.2e9, 5E+2, .5, 7, -3, 1:30, 2026-01-02, none, '1e3']", Path("f")).data
+    assert read == [1e-3, 1.2e9, 500.0, 0.5, 7, -3, 90, "2026-01-02", "none", "1e3"]
+
+
+@pytest.mark.parametrize("name", shipped_names("spaces"))
+def test_every_shipped_space_loads_by_name(name):
+    assert load_space(shipped_folder("spaces") / f"{name}.yaml").anchors[:1] == ("starnet_s1",)
+    assert load_study(name).data == "digits"
+
+
+@pytest.mark.parametrize("name", shipped_names("recipes"))
+def test_every_shipped_recipe_loads_by_name(name):
+    assert load_recipe(name).epochs >= 1
+
+
+def test_a_study_overrides_the_defaults_and_searches_recipe_fields(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY)
+    spec = load_study(str(path), trials=7)
+    assert spec.name == tmp_path.name
+    assert (spec.trials, spec.seed, spec.sampler) == (7, 3, "tpe")
+    assert [p.name for p in spec.space.recipe_parameters] == ["recipe.lr", "recipe.drop_path"]
+    assert spec.recipe.weight_decay == 0.1
+    assert spec.fidelity.samples == 10_000
+    assert spec.constraints[0].high == 15
+    assert spec.space.anchors == ("starnet_s050", "starnet_s4")
+
+
+def test_a_recipe_outside_its_searched_range_is_refused_because_anchors_are_trained_by_it(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY.replace("{low: 1e-3, high: 1e-2, log: true}", "{low: 0.5, high: 0.9}"))
+    with pytest.raises(SpecError, match=r"lr is .*outside the searched 0.5\.\.0.9"):
+        load_study(str(path))
