@@ -5,10 +5,10 @@ State-dict keys and outputs are timm's own (`timm.models.starnet`) wherever timm
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from timm.layers import DropPath, SelectAdaptivePool2d, calculate_drop_path_rates, create_act_layer
+from timm.layers import DropPath, Linear, SelectAdaptivePool2d, calculate_drop_path_rates, create_act_layer
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models import starnet as timm_starnet
 from torch import nn
@@ -99,9 +99,10 @@ class StarNet(timm_starnet.StarNet):
             raise ArchitectureError(f"initialization is 'official' or 'timm'; got {initialization!r}.")
         if isinstance(architecture, str):
             architecture = parse_architecture(architecture)
-        factory = {"device": device, "dtype": dtype}
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.architecture = architecture
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
+        self.stem_stride = stem_stride
         self.grad_checkpointing = False
         self.stem = nn.Sequential(
             timm_starnet.ConvBN(in_chans, architecture.stem_width, 3, stride=stem_stride, padding=1, **factory),
@@ -117,14 +118,13 @@ class StarNet(timm_starnet.StarNet):
         self.global_pool = SelectAdaptivePool2d(pool_type=global_pool)
         self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
         self.flatten = nn.Flatten(1) if global_pool else nn.Identity()
-        self.head = (
-            timm_starnet.Linear(self.head_hidden_size, num_classes, **factory) if num_classes > 0 else nn.Identity()
-        )
+        self.head = Linear(self.head_hidden_size, num_classes, **factory) if num_classes > 0 else nn.Identity()
         self.apply(self._init_weights if initialization == "timm" else _init_officially)
 
 
 def _build_stages(architecture: Architecture, drop_path_rate: float, factory: dict[str, Any]) -> list[nn.Sequential]:
-    drop_paths = iter(calculate_drop_path_rates(drop_path_rate, sum(architecture.depths)))
+    rates = cast("list[float]", calculate_drop_path_rates(drop_path_rate, sum(architecture.depths)))
+    drop_paths = iter(rates)
     stages, in_width = [], architecture.stem_width
     for stage, (width, depth) in enumerate(zip(architecture.stage_widths, architecture.depths, strict=True)):
         down_sampler = timm_starnet.ConvBN(in_width, width, 3, stride=2, padding=1, **factory)

@@ -1,0 +1,190 @@
+"""A trained model as a folder that timm loads: `timm.create_model("local-dir:DIR", pretrained=True)`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.architecture import ANCHORS, Architecture, format_architecture
+from starsearch.errors import ExportError
+from starsearch.export.files import replaced_when_done
+from starsearch.export.verification import deployed_copy, random_images, torch_logits
+
+if TYPE_CHECKING:
+    from starsearch.models import StarNet
+
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+# An entry of config.json that timm passes over; it tells an export from other people's files.
+_MARK = "starsearch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """What is done to an image before the model sees it, in timm's terms; the defaults are ImageNet's.
+
+    Attributes:
+        mean, std: of each channel, of values in 0..1.
+        resolution: height and width, in pixels.
+        interpolation: a name of timm's, as "bicubic".
+        crop_pct: share of the resized image's side that the centre crop keeps.
+    """
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    resolution: int = 224
+    interpolation: str = "bicubic"
+    crop_pct: float = 0.875
+
+
+def timm_arguments(architecture: Architecture) -> dict[str, Any] | None:
+    """Keywords of timm's own StarNet that build this network, or None where timm cannot express it."""
+    canonical = architecture.canonical()
+    with_blocks = [stage for stage, depth in enumerate(canonical.depths) if depth]
+    ratios = {canonical.mlp_ratio[stage] for stage in with_blocks} or {4}
+    expressible = (
+        canonical.widths is None
+        and canonical.stem_width == 32
+        and canonical.act_type == "relu6"
+        and set(canonical.ops) == {"star"}
+        and set(canonical.activation) == {"one"}
+        and set(canonical.kernel_size) == {7}
+        and len(ratios) == 1
+        and all(isinstance(ratio, int) for ratio in ratios)
+    )
+    if not expressible:
+        return None
+    return {"base_dim": canonical.embed_dim, "depths": list(canonical.depths), "mlp_ratio": ratios.pop()}
+
+
+def needs_starsearch(model: StarNet) -> bool:
+    """Whether loading the exported folder takes `import starsearch`, since timm's StarNet cannot express it."""
+    return model.stem_stride != 2 or timm_arguments(model.architecture) is None
+
+
+def export_timm(
+    model: StarNet,
+    out: Path,
+    *,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] = (),
+    card: str | None = None,
+) -> None:
+    """Write the folder `out`: config.json, model.safetensors and, with `card`, README.md.
+
+    It is read back by timm before it takes its place: weights and logits are the model's bit by bit. An earlier
+    export at `out` is replaced.
+
+    Args:
+        model: the trained model; on any device, in any mode, it stays as it is.
+        out: the folder.
+        preprocessing: what the model was validated with; ImageNet's by default.
+        class_names: of the outputs, in their order.
+        card: text of the model card.
+
+    Raises:
+        ExportError: `out` holds other files, cannot be written, or does not read back as the model.
+    """
+    from safetensors.torch import save
+
+    preprocessing = preprocessing or Preprocessing()
+    _refuse_other_files(out)
+    deployed = deployed_copy(model)
+    config = _config(deployed, preprocessing, class_names)
+    with replaced_when_done(out) as partial:
+        partial.mkdir()
+        (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        # Not save_file: its errors on a full disk are no OSError.
+        (partial / WEIGHTS_FILE).write_bytes(save(deployed.state_dict(), metadata={"format": "pt"}))
+        if card is not None:
+            (partial / CARD_FILE).write_text(card, encoding="utf-8")
+        _compare_with_folder(deployed, partial, resolution=preprocessing.resolution)
+
+
+def _refuse_other_files(out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ExportError(f"{out} is a file; a timm export is a folder. Choose another name.")
+    found = {path.name for path in out.iterdir()}
+    others = sorted(found - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE})
+    if others or (found and not _is_export(out)):
+        what = f"holds {others[0]!r}" if others else "was not written by starsearch"
+        raise ExportError(f"{out} {what}, and an export would replace the whole folder. Choose a new or empty folder.")
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return _MARK in json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _config(model: StarNet, preprocessing: Preprocessing, class_names: Sequence[str]) -> dict[str, Any]:
+    """config.json as timm's `save_for_hf` lays it out."""
+    from starsearch import __version__
+
+    if class_names and len(class_names) != model.num_classes:
+        raise ExportError(f"The model has {model.num_classes} outputs; {len(class_names)} class names were given.")
+    name, arguments = _model_and_arguments(model)
+    channels = model.in_chans
+    config = {
+        "architecture": name,
+        "num_classes": model.num_classes,
+        "num_features": model.num_features,
+        "global_pool": "avg",
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": [channels, preprocessing.resolution, preprocessing.resolution],
+            "fixed_input_size": False,
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": preprocessing.crop_pct,
+            "crop_mode": "center",
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "num_classes": model.num_classes,
+            "pool_size": None,
+            "first_conv": "stem.0.conv",
+            "classifier": "head",
+            "paper_name": "Rewrite the Stars",
+            "paper_ids": "arXiv:2403.19967",
+        },
+        _MARK: {"version": __version__, "architecture": format_architecture(model.architecture)},
+    }
+    return {**config, "label_names": list(class_names)} if class_names else config
+
+
+def _model_and_arguments(model: StarNet) -> tuple[str, dict[str, Any]]:
+    """The name by which timm knows the network, and what to call it with; an anchor's name says all."""
+    arguments = timm_arguments(model.architecture)
+    if needs_starsearch(model) or arguments is None:
+        text = format_architecture(model.architecture)
+        return "starsearch_starnet", {"architecture": text, "stem_stride": model.stem_stride}
+    canonical = model.architecture.canonical()
+    for name, anchor in ANCHORS.items():
+        if anchor == canonical:
+            return name, {}
+    return "starnet_s1", arguments
+
+
+def _compare_with_folder(model: StarNet, folder: Path, *, resolution: int) -> None:
+    """Raise `ExportError` unless timm reads the folder as `model`, weights and logits bit by bit."""
+    import timm
+    import torch
+
+    import starsearch.models  # noqa: F401  # registers starsearch_starnet, if nothing else has
+
+    try:
+        with torch.random.fork_rng(devices=[]):  # the new model's initialisation shall not move the caller's seed
+            twin: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    except Exception as error:  # whatever timm says about its own file format
+        raise ExportError(f"timm cannot load the exported folder: {error}") from error
+    expected, found = model.state_dict(), twin.state_dict()
+    differing = [key for key in expected if key not in found or not torch.equal(expected[key], found[key])]
+    if differing or len(expected) != len(found):
+        raise ExportError(f"The exported weights do not read back as the model's; first: {(differing or ['?'])[0]!r}.")
+    images = random_images(model, resolution=resolution, num_images=2)
+    if torch_logits(model, images).tobytes() != torch_logits(twin, images).tobytes():
+        raise ExportError("timm loads the exported folder as another network: its logits differ from the model's.")

@@ -1,0 +1,179 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from starsearch.architecture import ACT_TYPES, ACTIVATIONS, OPS, lower, parse_architecture
+from starsearch.errors import ExportError
+from starsearch.export import (
+    build_onnx,
+    check_onnx,
+    compare_with_torch,
+    export_onnx,
+    random_weights,
+    state_dict_arrays,
+)
+from starsearch.export.verification import onnx_logits
+from starsearch.models import build_model
+from tests.export.networks import settled_model
+from tests.strategies import architectures
+
+SMALL = "starnet:embed_dim=8,depths=1-1-1"
+
+
+def _build(model, resolution=64, **options):
+    layers = lower(
+        model.architecture,
+        resolution=resolution,
+        num_classes=model.num_classes,
+        in_chans=model.in_chans,
+        stem_stride=model.stem_stride,
+    )
+    return build_onnx(layers, state_dict_arrays(model), **options)
+
+
+@pytest.mark.parametrize("act_type", ACT_TYPES)
+def test_every_activation_function_is_the_modules(act_type):
+    model = settled_model(f"{SMALL},act_type={act_type},activation=one-both-post", num_classes=20)
+    assert check_onnx(_build(model), model, resolution=64) < 2e-5
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_operation_and_placement_is_the_modules(op, activation):
+    model = settled_model(f"{SMALL},ops={op},activation={activation}", num_classes=20)
+    assert check_onnx(_build(model), model, resolution=64) < 2e-5
+
+
+@given(architectures(), st.sampled_from((0, 2, 10)), st.sampled_from((1, 2)), st.integers(20, 40))
+@settings(max_examples=30, deadline=None)
+def test_random_architectures_compute_what_the_module_computes(architecture, num_classes, stem_stride, resolution):
+    torch.manual_seed(0)
+    model = build_model(architecture, num_classes=num_classes, stem_stride=stem_stride).train()
+    with torch.no_grad():
+        for _ in range(6):
+            model(torch.randn(8, 3, resolution, resolution))
+    onnx_bytes = _build(model, resolution)
+    onnx.checker.check_model(onnx_bytes, full_check=True)
+    # Networks of a few channels on maps of one pixel have hardly any spread to compare with: hence not 1e-4.
+    assert compare_with_torch(onnx_bytes, model, resolution=resolution) < 1e-2
+
+
+@pytest.mark.parametrize("name", ["starnet_s050", "starnet_s150"])
+def test_anchors_at_their_resolution_compute_what_the_module_computes(name):
+    model = settled_model(name, batches=2)
+    assert check_onnx(_build(model, 224), model, resolution=224) < 2e-5
+
+
+def test_batch_norms_are_folded_and_branches_stay_two_convolutions():
+    model = settled_model("starnet:embed_dim=8,depths=2-1")
+    graph = onnx.load_from_string(_build(model)).graph
+    operators = [node.op_type for node in graph.node]
+    assert operators.count("Conv") == 1 + 2 + 3 * 5
+    assert operators.count("Mul") == 3
+    assert set(operators) == {"Conv", "Clip", "Mul", "Add", "GlobalAveragePool", "Flatten", "Gemm"}
+    assert [value.name for value in graph.input] == ["input"]
+    assert [value.name for value in graph.output] == ["logits"]
+
+
+def test_the_bytes_are_what_onnx_itself_would_write_and_carry_the_metadata():
+    model = settled_model(SMALL)
+    onnx_bytes = _build(model, metadata={"trial": "7", "architecture": SMALL})
+    read = onnx.load_from_string(onnx_bytes)
+    assert {entry.key: entry.value for entry in read.metadata_props} == {"trial": "7", "architecture": SMALL}
+    assert onnx.load_from_string(read.SerializeToString()) == read
+    head = next(tensor for tensor in read.graph.initializer if tensor.name == "head.weight")
+    assert onnx.numpy_helper.to_array(head).shape == (1000, 32)
+    assert len(onnx_bytes) == len(read.SerializeToString())
+
+
+def test_a_missing_weight_and_one_of_another_network_are_named():
+    model = settled_model(SMALL)
+    layers = lower(model.architecture)
+    weights = state_dict_arrays(model)
+    with pytest.raises(ExportError, match=r"'stages.0.1.f1.conv.bias' of shape \(32,\); the weights given lack it"):
+        build_onnx(layers, {key: array for key, array in weights.items() if key != "stages.0.1.f1.conv.bias"})
+    with pytest.raises(ExportError, match=r"'head.weight' has shape \(10, 32\) .* have \(1000, 32\)"):
+        build_onnx(lower(model.architecture, num_classes=10), weights)
+
+
+def test_a_network_beyond_the_two_gigabytes_of_an_onnx_file_is_refused_before_it_is_built():
+    layers = lower(parse_architecture("starnet:depths=12,widths=4096,mlp_ratio=8"))
+
+    class Shape:
+        def __init__(self, shape):
+            self.shape = shape
+
+    from starsearch.export.weights import weight_shapes
+
+    weights = {key: Shape(shape) for layer in layers for key, shape in weight_shapes(layer).items()}
+    with pytest.raises(ExportError, match="at most 2 GiB; this network's weights take"):
+        build_onnx(layers, weights)
+
+
+@given(architectures(max_depth=3), st.integers(8, 64))
+@settings(max_examples=25, deadline=None)
+def test_random_weights_have_the_modules_keys_and_keep_activations_finite(architecture, resolution):
+    layers = lower(architecture, resolution=resolution)
+    weights = random_weights(layers, np.random.default_rng(0))
+    state = {k: tuple(v.shape) for k, v in build_model(architecture).state_dict().items()}
+    assert {key: array.shape for key, array in weights.items()} == {
+        key: shape for key, shape in state.items() if not key.endswith("num_batches_tracked")
+    }
+    image = np.random.default_rng(1).standard_normal((1, 3, resolution, resolution), dtype=np.float32)
+    logits = onnx_logits(build_onnx(layers, weights), image)
+    assert np.isfinite(logits).all()
+    assert np.abs(logits).max() < 1e3
+
+
+def test_a_deep_star_without_activations_neither_overflows_nor_dies_out_with_random_weights():
+    layers = lower(parse_architecture("starnet:embed_dim=16,depths=8-8-16-8,activation=none"), resolution=64)
+    logits = onnx_logits(
+        build_onnx(layers, random_weights(layers, np.random.default_rng(0))),
+        np.random.default_rng(1).standard_normal((1, 3, 64, 64), dtype=np.float32),
+    )
+    assert 0.01 < logits.std() < 100
+
+
+def test_the_exported_file_is_read_back_and_its_difference_reported(tmp_path):
+    model = settled_model(SMALL, stem_stride=1, in_chans=1, num_classes=7)
+    model.train()  # as a training loop leaves it
+    out = tmp_path / "deep" / "model.onnx"
+    assert 0 <= export_onnx(model, out, resolution=32, metadata={"trial": "3"}) < 2e-5
+    assert model.training
+    assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
+    images = np.zeros((1, 1, 32, 32), np.float32)
+    assert onnx_logits(out.read_bytes(), images).shape == (1, 7)
+
+
+def test_a_channels_last_model_is_exported_as_any_other(tmp_path):
+    model = settled_model(SMALL).to(memory_format=torch.channels_last)
+    assert export_onnx(model, tmp_path / "model.onnx", resolution=64) < 2e-5
+
+
+def test_a_file_that_computes_something_else_is_refused_and_leaves_the_old_one(tmp_path):
+    out = tmp_path / "model.onnx"
+    out.write_bytes(b"the old one")
+    model = settled_model(SMALL)
+    model.norm.eps = 1.0  # what the builder folds is no longer what the module does
+    with pytest.raises(ExportError, match="differ from the trained model's by"):
+        export_onnx(model, out, resolution=64)
+    assert out.read_bytes() == b"the old one"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_logits_that_are_not_finite_are_refused():
+    model = settled_model(SMALL)
+    with torch.no_grad():
+        model.head.bias[3] = float("nan")
+    assert compare_with_torch(_build(model), model, resolution=64) == float("inf")
+
+
+def test_bytes_that_are_no_onnx_model_are_refused():
+    model = settled_model(SMALL)
+    with pytest.raises(ExportError, match="not a valid ONNX model"):
+        check_onnx(_build(model)[:-100], model, resolution=64)
+    with pytest.raises(ExportError, match="ONNX Runtime cannot run"):
+        compare_with_torch(b"nothing", model)

@@ -1,0 +1,254 @@
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from starsearch.architecture import ANCHORS, Architecture, parse_architecture
+from starsearch.errors import ExportError
+from starsearch.export import Preprocessing, export_timm, needs_starsearch, timm_arguments
+from starsearch.export import timm as timm_export
+from tests.export.networks import settled_model
+
+TIMM_CAN = "starnet:embed_dim=8,depths=1-0-2,mlp_ratio=3"
+TIMM_CANNOT = "starnet:embed_dim=8,depths=1-1,ops=sum-star,kernel_size=3"
+
+
+def _run(code, *arguments, **environment):
+    """Standard output of a fresh Python; the package is found as this process finds it."""
+    finished = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment},
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.strip()
+
+
+LOAD = """
+    import sys, numpy, torch, timm
+    torch.set_num_threads(1)
+    {imports}
+    for folder in sys.argv[1:]:
+        model = timm.create_model(f"local-dir:{{folder}}", pretrained=True).eval()
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(numpy.load(folder + ".images.npy")))
+        numpy.save(folder + ".logits.npy", logits.numpy())
+        print(type(model).__module__, "starsearch" in sys.modules)
+"""
+
+
+def _logits_elsewhere(folders, images, imports=""):
+    """Logits of each folder's model as another process loads it, and what it said about each."""
+    for folder in folders:
+        np.save(f"{folder}.images.npy", images)
+    said = _run(LOAD.format(imports=imports), *folders).splitlines()
+    return [np.load(f"{folder}.logits.npy") for folder in folders], said
+
+
+def _logits(model, images):
+    with torch.inference_mode():
+        return model.eval()(torch.from_numpy(images)).numpy()
+
+
+def test_timm_alone_loads_what_its_own_starnet_can_express(tmp_path):
+    models = [settled_model(text, num_classes=12) for text in ("starnet_s100", TIMM_CAN)]
+    folders = [tmp_path / str(number) for number in range(len(models))]
+    for model, folder in zip(models, folders, strict=True):
+        export_timm(model, folder)
+    images = np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32)
+    logits, said = _logits_elsewhere(folders, images)
+    assert said == ["timm.models.starnet False"] * 2
+    for found, model in zip(logits, models, strict=True):
+        assert np.array_equal(found, _logits(model, images))
+
+
+def test_other_networks_load_once_starsearch_is_imported(tmp_path):
+    model = settled_model(TIMM_CANNOT, num_classes=5, in_chans=1, stem_stride=1)
+    preprocessing = Preprocessing(mean=(0.2,), std=(0.4,), resolution=32)
+    export_timm(model, tmp_path / "out", preprocessing=preprocessing)
+    images = np.random.default_rng(0).standard_normal((2, 1, 32, 32), dtype=np.float32)
+    (logits,), said = _logits_elsewhere([tmp_path / "out"], images, imports="import starsearch")
+    assert said == ["starsearch.models.starnet True"]
+    assert np.array_equal(logits, _logits(model, images))
+
+
+def test_the_folder_says_how_images_are_prepared_and_what_the_classes_are(tmp_path):
+    model = settled_model(TIMM_CAN, num_classes=3)
+    preprocessing = Preprocessing(
+        mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3), resolution=48, interpolation="bilinear", crop_pct=1.0
+    )
+    export_timm(
+        model, tmp_path / "out", preprocessing=preprocessing, class_names=("cat", "dog", "eel"), card="# Card\n"
+    )
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True)
+    config = timm.data.resolve_model_data_config(loaded)
+    assert list(config["input_size"]) == [3, 48, 48]
+    assert (list(config["mean"]), list(config["std"])) == ([0.5, 0.4, 0.3], [0.1, 0.2, 0.3])
+    assert (config["interpolation"], config["crop_pct"]) == ("bilinear", 1.0)
+    assert list(loaded.pretrained_cfg["label_names"]) == ["cat", "dog", "eel"]
+    assert loaded.num_classes == 3
+    assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") == "# Card\n"
+
+
+def test_an_export_can_be_fine_tuned_to_other_classes_and_channels(tmp_path):
+    export_timm(settled_model(TIMM_CANNOT, num_classes=10), tmp_path / "out")
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True, num_classes=4, in_chans=1)
+    assert model.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 4)
+
+
+@pytest.mark.parametrize("name", ANCHORS)
+def test_timms_keywords_of_an_anchor_build_the_anchor(name):
+    ours = timm.create_model("starnet_s1", **timm_arguments(ANCHORS[name])).state_dict()
+    theirs = timm.create_model(name).state_dict()
+    assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"ops": ("star", "star", "sum", "star")},
+        {"activation": "both"},
+        {"act_type": "relu"},
+        {"mlp_ratio": 2.5},
+        {"mlp_ratio": (4, 4, 3, 4)},
+        {"kernel_size": 5},
+        {"widths": (24, 48, 96, 160)},
+        {"stem_width": 16},
+    ],
+)
+def test_timm_cannot_express_what_it_has_no_keyword_for(values):
+    assert timm_arguments(Architecture.of(**values)) is None
+
+
+def test_what_a_stage_without_blocks_says_does_not_keep_timm_from_loading_it():
+    architecture = Architecture.of(depths=(1, 0, 1), ops=("star", "sum", "star"), mlp_ratio=(3, 2.5, 3))
+    assert timm_arguments(architecture) == {"base_dim": 24, "depths": [1, 0, 1], "mlp_ratio": 3}
+
+
+def test_a_stem_of_stride_one_needs_starsearch():
+    assert needs_starsearch(settled_model("starnet:embed_dim=8,depths=1", stem_stride=1))
+    assert not needs_starsearch(settled_model("starnet:embed_dim=8,depths=1"))
+
+
+def test_exporting_changes_neither_the_model_nor_the_random_state(tmp_path):
+    model = settled_model(TIMM_CAN).to(memory_format=torch.channels_last).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    export_timm(model, tmp_path / "out")
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_an_earlier_export_is_replaced_and_nothing_else_left(tmp_path):
+    out = tmp_path / "out"
+    export_timm(settled_model(TIMM_CAN, num_classes=2), out, card="old")
+    export_timm(settled_model(TIMM_CANNOT, num_classes=9), out)
+    assert json.loads((out / "config.json").read_text())["num_classes"] == 9
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    (tmp_path / "out").mkdir()
+    export_timm(settled_model(TIMM_CAN), tmp_path / "out")
+    assert (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"thesis.txt": "years of work"}, "holds 'thesis.txt'"),
+        ({"config.json": "{}"}, "was not written by starsearch"),
+        ({"config.json": "no json"}, "was not written by starsearch"),
+        ({"README.md": "mine"}, "was not written by starsearch"),
+    ],
+)
+def test_a_folder_with_other_files_is_refused_and_stays(files, reason, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ExportError) as error:
+        export_timm(settled_model(TIMM_CAN), tmp_path)
+    assert reason in str(error.value)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ExportError, match="is a file; a timm export is a folder"):
+        export_timm(settled_model(TIMM_CAN), tmp_path / "out")
+    with pytest.raises(ExportError, match="Cannot write the export"):
+        export_timm(settled_model(TIMM_CAN), tmp_path / "out" / "below")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ExportError, match=r"Cannot write the export to .*: Permission denied"):
+        export_timm(settled_model(TIMM_CAN), tmp_path / "out")
+
+
+FULL_DISK = """
+    import resource, signal, sys
+    from pathlib import Path
+    from starsearch.architecture import parse_architecture
+    from starsearch.errors import ExportError
+    from starsearch.export import export_onnx, export_timm
+    from starsearch.models import build_model
+
+    model = build_model(parse_architecture("starnet_s050"))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    for export, name in ((export_timm, "out"), (export_onnx, "out.onnx")):
+        try:
+            export(model, Path(sys.argv[1]) / name)
+        except ExportError as error:
+            print(error)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_a_clear_error_and_leaves_nothing(tmp_path):
+    folder = tmp_path / "full"
+    folder.mkdir()
+    lines = _run(FULL_DISK, folder).splitlines()
+    assert lines == [
+        f"Cannot write the export to {folder / name}: File too large. Free some space there, or choose another folder."
+        for name in ("out", "out.onnx")
+    ]
+    assert not list(folder.iterdir())
+
+
+def test_class_names_are_as_many_as_the_outputs(tmp_path):
+    with pytest.raises(ExportError, match="The model has 3 outputs; 2 class names were given"):
+        export_timm(settled_model(TIMM_CAN, num_classes=3), tmp_path / "out", class_names=("cat", "dog"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_does_not_read_back_as_the_model_is_refused_and_leaves_nothing(tmp_path):
+    model = settled_model(TIMM_CAN)
+    model.norm.eps = 0.1  # kept by no file: timm builds another network with the same weights
+    with pytest.raises(ExportError, match="its logits differ from the model's"):
+        export_timm(model, tmp_path / "out")
+    model = settled_model(TIMM_CAN)
+    model.architecture = parse_architecture("starnet:embed_dim=8,depths=1-1-2,mlp_ratio=3")
+    with pytest.raises(ExportError, match="timm cannot load the exported folder"):
+        export_timm(model, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_changed_on_the_way_are_found(tmp_path):
+    model = settled_model(TIMM_CAN)
+    export_timm(model, tmp_path / "out")
+    with torch.no_grad():
+        model.stages[2][1].g.conv.weight[0, 0] += 1e-7
+    with pytest.raises(ExportError, match=r"first: 'stages\.2\.1\.g\.conv\.weight'"):
+        timm_export._compare_with_folder(model, Path(tmp_path / "out"), resolution=32)

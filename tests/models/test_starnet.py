@@ -1,0 +1,222 @@
+import itertools
+from math import prod
+
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from starsearch.architecture import ANCHORS, Architecture, count_macs, count_params, lower, parse_architecture
+from starsearch.errors import ArchitectureError
+from starsearch.export.weights import weight_shapes
+from starsearch.models import build_model
+from tests.strategies import architectures
+
+SMALL = "starnet:embed_dim=8,depths=1-1-2-1"
+
+
+def _images(num_images=2, channels=3, resolution=64):
+    return torch.randn(num_images, channels, resolution, resolution, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ANCHORS)
+def test_anchors_load_timms_state_dict_and_give_its_logits_bit_by_bit(name):
+    torch.manual_seed(0)
+    theirs = timm.create_model(name)
+    ours = build_model(ANCHORS[name])
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = _images()
+    for training in (True, False):  # in training first: it moves the running statistics of both
+        theirs.train(training)
+        ours.train(training)
+        assert torch.equal(ours(images), theirs(images))
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+def test_training_with_drop_path_and_dropout_is_timms_bit_by_bit():
+    options = {"num_classes": 10, "drop_rate": 0.2, "drop_path_rate": 0.5}
+    theirs = timm.create_model("starnet_s050", **options)
+    ours = build_model(ANCHORS["starnet_s050"], **options)
+    ours.load_state_dict(theirs.state_dict())
+    logits = []
+    for model in (theirs, ours):
+        torch.manual_seed(1)
+        logits.append(model.train()(_images()))
+    assert torch.equal(*logits)
+
+
+def test_drop_path_rises_linearly_over_all_blocks():
+    model = build_model(parse_architecture("starnet:embed_dim=8,depths=2-0-2-1"), drop_path_rate=0.4)
+    rates = [getattr(block.drop_path, "drop_prob", 0.0) for stage in model.stages for block in stage[1:]]
+    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+@given(architectures(), st.integers(8, 40), st.sampled_from((1, 2)), st.integers(1, 4), st.sampled_from((0, 1, 10)))
+@settings(max_examples=40, deadline=None)
+def test_module_and_lowering_are_the_same_network(architecture, resolution, stem_stride, in_chans, num_classes):
+    options = {"stem_stride": stem_stride, "in_chans": in_chans, "num_classes": num_classes}
+    model = build_model(architecture, **options).eval()
+    layers = {layer.name: layer for layer in lower(architecture, resolution=resolution, **options)}
+    shapes, macs = _trace(model, _images(1, in_chans, resolution))
+
+    learned = {key: shape for layer in layers.values() for key, shape in weight_shapes(layer).items()}
+    counters = {key for key in model.state_dict() if key.endswith("num_batches_tracked")}
+    assert {k: tuple(v.shape) for k, v in model.state_dict().items() if k not in counters} == learned
+    assert count_params(architecture, in_chans=in_chans, num_classes=num_classes) == sum(
+        parameter.numel() for parameter in model.parameters()
+    )
+    assert count_macs(architecture, resolution=resolution, **options) == macs
+    assert shapes
+    for name, shape in shapes.items():
+        out_shape = layers[name].out_shape
+        assert shape == (out_shape if len(shape) == 3 else out_shape[:1])
+
+
+def _trace(model, images):
+    """Output shapes by layer (convolutions with their norm, norm, head) and the MACs, as forward hooks see them."""
+    shapes, macs = {}, []
+
+    def watch(name, module):
+        def hook(module, inputs, output):
+            shapes[name] = tuple(output.shape[1:])
+
+        module.register_forward_hook(hook)
+
+    def count(module, inputs, output):
+        macs.append(output[0].numel() * prod(module.weight.shape[1:]))
+
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(count)
+        if name.endswith((".f1", ".f2", ".g", ".dwconv", ".dwconv2", "stem.0")) or name == "norm":
+            watch(name, module)
+        if name == "head" and isinstance(module, nn.Linear):
+            watch(name, module)
+    for stage in range(len(model.stages)):
+        watch(f"stages.{stage}.0", model.stages[stage][0])
+    with torch.inference_mode():
+        model(images)
+    return shapes, sum(macs)
+
+
+@pytest.mark.parametrize("op", ["star", "sum"])
+@pytest.mark.parametrize("activation", ["none", "one", "both", "post"])
+def test_blocks_compute_the_papers_formula(op, activation):
+    architecture = Architecture.of(embed_dim=4, depths=(1,), ops=op, activation=activation, act_type="relu")
+    block = build_model(architecture).eval().stages[0][1]
+    x = torch.randn(2, 4, 8, 8)
+    with torch.no_grad():
+        mixed = block.dwconv(x)
+        x1, x2 = block.f1(mixed), block.f2(mixed)
+        x1 = x1.relu() if activation in ("one", "both") else x1
+        x2 = x2.relu() if activation == "both" else x2
+        met = x1 * x2 if op == "star" else x1 + x2
+        met = met.relu() if activation == "post" else met
+        expected = x + block.dwconv2(block.g(met))
+        assert torch.equal(block(x), expected)
+
+
+def _kernels(model, kind):
+    return [module.weight for module in model.modules() if isinstance(module, kind)]
+
+
+@pytest.mark.parametrize("initialization", ["official", "timm"])
+def test_both_initialisations_have_the_published_distributions(initialization):
+    torch.manual_seed(0)
+    model = build_model(ANCHORS["starnet_s050"], initialization=initialization)
+    for kernel in _kernels(model, nn.Conv2d):
+        fan_in = prod(kernel.shape[1:])
+        # PyTorch's default is uniform within ±1/√fan_in, timm's a truncated normal of 0.02.
+        std = 0.02 if initialization == "timm" else (3 * fan_in) ** -0.5
+        assert float(kernel.detach().std()) == pytest.approx(std, rel=5 / (2 * kernel.numel()) ** 0.5)
+        if initialization == "official":
+            assert float(kernel.detach().abs().max()) <= fan_in**-0.5
+    assert float(model.head.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
+    assert not model.head.bias.any()
+
+
+def test_timms_initialisation_draws_timms_own_weights():
+    torch.manual_seed(0)
+    theirs = timm.create_model("starnet_s050").state_dict()
+    torch.manual_seed(0)
+    ours = build_model(ANCHORS["starnet_s050"], initialization="timm").state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_features_only_gives_timms_maps_and_their_description():
+    theirs = timm.create_model("starnet_s050", features_only=True).eval()
+    ours = timm.create_model("starsearch_starnet", architecture="starnet_s050", features_only=True).eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.feature_info.channels() == theirs.feature_info.channels() == [16, 32, 64, 128]
+    assert ours.feature_info.reduction() == theirs.feature_info.reduction() == [4, 8, 16, 32]
+    for our_map, their_map in zip(ours(_images()), theirs(_images()), strict=True):
+        assert torch.equal(our_map, their_map)
+
+
+def test_features_of_other_stages_and_strides_have_the_size_they_say():
+    options = {"architecture": "starnet:depths=1-0-1,widths=8-12-20", "stem_stride": 1, "features_only": True}
+    model = timm.create_model("starsearch_starnet", **options, out_indices=(0, 2)).eval()
+    maps = model(_images())
+    assert [m.shape[1] for m in maps] == model.feature_info.channels() == [8, 20]
+    assert [64 // m.shape[2] for m in maps] == model.feature_info.reduction() == [2, 8]
+
+
+def test_reset_classifier_and_a_headless_network_give_the_pooled_features():
+    model = timm.create_model("starsearch_starnet", architecture=SMALL, num_classes=10).eval()
+    assert model(_images()).shape == (2, 10)
+    model.reset_classifier(3)
+    assert model(_images()).shape == (2, 3)
+    model.reset_classifier(0)
+    headless = timm.create_model("starsearch_starnet", architecture=SMALL, num_classes=0).eval()
+    headless.load_state_dict(model.state_dict())
+    features = model(_images())
+    assert features.shape == (2, model.num_features)
+    assert torch.equal(features, headless(_images()))
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    model = build_model(parse_architecture(SMALL), num_classes=10).train()
+    gradients = []
+    for enable in (False, True):
+        model.set_grad_checkpointing(enable)
+        model.zero_grad()
+        model(_images()).square().mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("in_chans", [1, 4])
+def test_images_may_have_any_number_of_channels(in_chans):
+    model = timm.create_model("starsearch_starnet", architecture=SMALL, in_chans=in_chans, num_classes=5).eval()
+    assert model(_images(channels=in_chans)).shape == (2, 5)
+    assert model.in_chans == in_chans
+
+
+def test_every_parameter_belongs_to_a_group_for_layerwise_learning_rates():
+    from timm.models import group_parameters
+
+    model = build_model(parse_architecture(SMALL))
+    groups = group_parameters(model, model.group_matcher(coarse=False))
+    names = sorted(itertools.chain.from_iterable(groups.values()))
+    assert names == sorted(name for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"output_stride": 16}, "output_stride is 32; got 16"),
+        ({"initialization": "xavier"}, "initialization is 'official' or 'timm'; got 'xavier'"),
+        ({"architecture": "starnet_s9"}, "Unknown architecture 'starnet_s9'"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_is_allowed(options, text):
+    with pytest.raises(ArchitectureError) as error:
+        timm.create_model("starsearch_starnet", **options)
+    assert text in str(error.value)
+
+
+def test_an_unknown_keyword_is_refused_where_timms_own_model_swallows_it():
+    with pytest.raises(TypeError, match="kernel_size"):
+        timm.create_model("starsearch_starnet", kernel_size=5)
