@@ -1,0 +1,21 @@
+"""Latency of a network on a device: measured alone, in pairs with a reference network."""
+
+from starsearch.latency.device import Device, device_fingerprint
+from starsearch.latency.lock import computing, measuring
+from starsearch.latency.measure import measure_latency
+from starsearch.latency.paired import DEFAULT_LIMITS, Paired, PairLimits, measure_paired
+from starsearch.latency.reference import Reference, calibrate_reference
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Device",
+    "PairLimits",
+    "Paired",
+    "Reference",
+    "calibrate_reference",
+    "computing",
+    "device_fingerprint",
+    "measure_latency",
+    "measure_paired",
+    "measuring",
+]
