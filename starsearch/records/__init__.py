@@ -1,0 +1,34 @@
+"""Results at rest: an Optuna storage, the only record. No other package touches a storage.
+
+storage        a URL becomes an Optuna storage, to write or only to read; its errors become `StudyError`s
+transactions   every call of Optuna that is not public
+attributes     what a trial says of its candidate and its measurements, as user attributes
+distributions  the space's parameters as Optuna's
+record         `StudyRecord`: one study as its driver writes it
+lease          one live driver a study
+table          the trials as a pandas DataFrame
+"""
+
+from starsearch.records.attributes import DRIVER_DIED, recorded_candidate, sampler_attributes, unfinished
+from starsearch.records.distributions import parameter_distributions
+from starsearch.records.lease import Lease, hold_lease
+from starsearch.records.record import StudyRecord
+from starsearch.records.storage import open_storage, quiet_optuna
+from starsearch.records.table import load_attributes, load_objectives, load_trials, study_names
+
+__all__ = [
+    "DRIVER_DIED",
+    "Lease",
+    "StudyRecord",
+    "hold_lease",
+    "load_attributes",
+    "load_objectives",
+    "load_trials",
+    "open_storage",
+    "parameter_distributions",
+    "quiet_optuna",
+    "recorded_candidate",
+    "sampler_attributes",
+    "study_names",
+    "unfinished",
+]

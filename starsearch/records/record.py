@@ -1,0 +1,256 @@
+"""`StudyRecord`: one study in the user's storage, as its driver writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import starsearch
+from starsearch.candidate import Candidate
+from starsearch.errors import StudyChangedError, StudyError
+from starsearch.measurement import Measurement
+from starsearch.records.attributes import (
+    candidate_attributes,
+    constraint_attributes,
+    measurement_attributes,
+)
+from starsearch.records.distributions import parameter_distributions
+from starsearch.records.storage import close_storage, open_storage, quiet_optuna, shown, storage_errors
+from starsearch.space.parameters import Value
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+    from starsearch.study.spec import StudySpec
+
+
+class StudyRecord:
+    """A study that is written to, by one process at a time (`hold_lease`).
+
+    A trial is started once and ended once, each in one transaction of the storage, and never changed after.
+
+    Attributes:
+        url: of the storage.
+        name: of the study in it.
+    """
+
+    def __init__(self, storage: BaseStorage, study_id: int, *, url: str, spec: StudySpec) -> None:
+        self.url = url
+        self.name = spec.name
+        self._spec = spec
+        self._storage = storage
+        self._study_id = study_id
+        self._distributions = parameter_distributions(spec.space.parameters)
+        self._trial_ids: dict[int, int] = {}
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        spec: StudySpec,
+        *,
+        signature: Mapping[str, str],
+        attributes: Mapping[str, Any] | None = None,
+    ) -> StudyRecord:
+        """The record of the study `spec.name` at `url`, made if it is not there yet.
+
+        Args:
+            url: of the storage, as `open_storage` takes it.
+            spec: of the study.
+            signature: everything on which the trials' comparability rests, by dotted name, as text; when
+                the study is there already it must have been begun with the same.
+            attributes: further user attributes of a new study.
+
+        Raises:
+            StudyChangedError: the study was begun with another signature, or other objectives.
+            StudyError: the storage fails, or holds a study of this name that is not starsearch's.
+        """
+        storage = open_storage(url)
+        with storage_errors(url):
+            study_id = _find_or_create(storage, spec)
+            known = storage.get_study_user_attrs(study_id)
+            if "signature" in known:
+                _refuse_change(spec, known, signature)
+            elif storage.get_n_trials(study_id):
+                raise StudyError(
+                    f"{shown(url)} holds a study {spec.name!r} that starsearch has not made. Give another --name."
+                )
+            else:
+                _describe(storage, study_id, spec, signature, attributes or {})
+        return cls(storage, study_id, url=url, spec=spec)
+
+    def close(self) -> None:
+        """Give back the storage's connections."""
+        close_storage(self._storage)
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, in order of their numbers."""
+        with storage_errors(self.url):
+            trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        return sorted(trials, key=lambda trial: trial.number)
+
+    def attribute(self, key: str) -> Any:
+        """The study's user attribute `key`; None where there is none."""
+        with storage_errors(self.url):
+            return self._storage.get_study_user_attrs(self._study_id).get(key)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Set the study's user attribute `key` to a JSON value."""
+        with storage_errors(self.url):
+            self._storage.set_study_user_attr(self._study_id, key, value)
+
+    def start(self, candidate: Candidate, *, params: Mapping[str, Value], retry_of: int | None = None) -> int:
+        """The number of a new running trial of `candidate`.
+
+        Args:
+            candidate: what is evaluated.
+            params: the space's parameters that decode to it; empty for an anchor outside the space.
+            retry_of: number of the interrupted trial that this one repeats.
+        """
+        from optuna.trial import TrialState, create_trial
+
+        from starsearch.records import transactions
+
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(params),
+            distributions={name: self._distributions[name] for name in params},
+            user_attrs=candidate_attributes(candidate, spec=self._spec, retry_of=retry_of),
+        )
+        template.datetime_start = datetime.now().astimezone()
+        with storage_errors(self.url):
+            trial_id, number = transactions.create_trial(self._storage, self._study_id, template)
+        self._trial_ids[number] = trial_id
+        return number
+
+    def report(self, number: int, *, epoch: int, value: float) -> None:
+        """Write what the trial had reached after `epoch`."""
+        from starsearch.records import transactions
+
+        with storage_errors(self.url):
+            transactions.report_value(self._storage, self._trial_ids[number], epoch, value)
+
+    def complete(
+        self,
+        number: int,
+        *,
+        values: Sequence[float],
+        measurements: Sequence[Measurement],
+        constraints: Mapping[str, float],
+        seconds: float,
+        weights: str | None = None,
+        sampler_attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """End a trial that was evaluated.
+
+        Args:
+            number: of the trial.
+            values: of the objectives, in their order and natural signs.
+            measurements: everything that was measured.
+            constraints: by how much each is broken; feasible where all are ≤ 0.
+            seconds: that the evaluation took.
+            weights: file of the trained weights, relative to the study's folder.
+            sampler_attributes: what the sampler noted and needs again when the study goes on.
+        """
+        attributes = {**measurement_attributes(measurements), "seconds": seconds}
+        if weights is not None:
+            attributes["weights"] = weights
+        system = {**constraint_attributes(constraints), **(sampler_attributes or {})}
+        self._finish(number, values=values, user=attributes, system=system)
+
+    def fail(self, number: int, *, reason: str, seconds: float | None = None, interrupted: bool = False) -> None:
+        """End a trial that has no result.
+
+        Args:
+            number: of the trial.
+            reason: for the user.
+            seconds: that the evaluation took, where it is known.
+            interrupted: the candidate was not at fault and shall be evaluated again.
+        """
+        attributes: dict[str, Any] = {"reason": reason}
+        if seconds is not None:
+            attributes["seconds"] = seconds
+        if interrupted:
+            attributes["interrupted"] = True
+        self._finish(number, values=None, user=attributes, system={})
+
+    def fail_running(self, reason: str) -> list[int]:
+        """The numbers of the trials that were left running; they end as interrupted."""
+        left = [trial for trial in self.trials() if trial.state.name == "RUNNING"]
+        for trial in left:
+            self._trial_ids[trial.number] = trial._trial_id
+            self.fail(trial.number, reason=reason, interrupted=True)
+        return [trial.number for trial in left]
+
+    def _finish(
+        self, number: int, *, values: Sequence[float] | None, user: Mapping[str, Any], system: Mapping[str, Any]
+    ) -> None:
+        from optuna.trial import TrialState
+
+        from starsearch.records import transactions
+
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        with storage_errors(self.url):
+            transactions.finish_trial(
+                self._storage, self._trial_ids.pop(number), state, values=values, user_attrs=user, system_attrs=system
+            )
+
+
+def _find_or_create(storage: BaseStorage, spec: StudySpec) -> int:
+    from optuna.exceptions import DuplicatedStudyError
+    from optuna.study import StudyDirection
+
+    directions = [StudyDirection[objective.direction.upper()] for objective in spec.objectives]
+    try:
+        return storage.get_study_id_from_name(spec.name)
+    except KeyError:
+        pass
+    try:
+        with quiet_optuna():
+            return storage.create_new_study(directions, spec.name)
+    except DuplicatedStudyError:  # made by another process since
+        return storage.get_study_id_from_name(spec.name)
+
+
+def _describe(
+    storage: BaseStorage, study_id: int, spec: StudySpec, signature: Mapping[str, str], attributes: Mapping[str, Any]
+) -> None:
+    from starsearch.records import transactions
+
+    transactions.set_metric_names(storage, study_id, [objective.name for objective in spec.objectives])
+    described = {
+        **attributes,
+        "starsearch": starsearch.__version__,
+        "objectives": [asdict(objective) for objective in spec.objectives],
+        "data": spec.data,
+        "fidelity": spec.fidelity.name,
+        # Last: a study without it was not described to the end, and is described again.
+        "signature": dict(signature),
+    }
+    for key, value in described.items():
+        storage.set_study_user_attr(study_id, key, value)
+
+
+def _refuse_change(spec: StudySpec, known: Mapping[str, Any], signature: Mapping[str, str]) -> None:
+    changes = list(_changes(known["signature"], signature))
+    if not changes and known["objectives"] != [asdict(objective) for objective in spec.objectives]:
+        changes = ["objectives: the study has others"]
+    if changes:
+        raise StudyChangedError(
+            f"The study {spec.name!r} was begun with something else:\n"
+            + "".join(f"  {line}\n" for line in changes)
+            + "Trials of both could not be compared. Take the change back, or give the new study another --name."
+        )
+
+
+def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """One line for each name whose text differs."""
+    names = sorted({*old, *new}, key=lambda name: (name not in new, name))
+    return [
+        f"{name}: was {old.get(name, 'not there')}, now {new.get(name, 'not there')}"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]

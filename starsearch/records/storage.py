@@ -1,0 +1,202 @@
+"""From a storage URL to an Optuna storage, to write or only to read, and from its errors to words for the user."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.errors import StudyError
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from sqlalchemy import URL
+
+_JOURNAL = "journal:///"
+# Seconds a writer waits for another: the lease's renewal, the dashboard's notes.
+_BUSY_TIMEOUT_S = 30.0
+
+# What SQLite, a server's driver or the system says, and what the user should know. The first that fits is told.
+_CAUSES = (
+    (("disk is full", "no space left"), "the disk is full. Make room and run the same command again"),
+    (("readonly", "read-only", "permission denied"), "it is read-only. Make file and folder writable, or copy them"),
+    (("locked",), f"another program has kept it locked for {_BUSY_TIMEOUT_S:g} s. Close it and run the command again"),
+    (
+        ("malformed", "not a database", "file is encrypted", "expecting value"),
+        "it is damaged. Restore a copy, or save what is readable with `sqlite3 FILE .recover`",
+    ),
+    (("unable to open", "no such file", "not a directory"), "it cannot be opened. Check the path and its folder"),
+    (("no such table",), "it holds no study"),
+)
+
+
+def open_storage(url: str) -> BaseStorage:
+    """The storage at `url`, made if it is not there yet.
+
+    `sqlite:///FILE` writes ahead (WAL) and waits for a disk only at checkpoints: a power failure may cost
+    the last trials, a killed process costs none. `journal:///FILE` is Optuna's log file, for network file
+    systems on which SQLite's locks do not work. Every other URL is SQLAlchemy's.
+
+    Raises:
+        StudyError: the URL cannot be read, its driver is not installed, or the storage cannot be opened.
+    """
+    with storage_errors(url):
+        path = storage_file(url)
+        if path is not None and not path.parent.is_dir():
+            raise StudyError(f"The storage {shown(url)} cannot be made: there is no folder {path.parent}.")
+        if url.startswith(_JOURNAL):
+            return _open_journal(url)
+        return _open_database(url, (lambda: _connect_to_write(path)) if path else None)
+
+
+@contextmanager
+def read_storage(url: str) -> Iterator[BaseStorage]:
+    """The storage at `url`, which must be there; SQLite files are opened so that they cannot be written.
+
+    Raises:
+        StudyError: as `open_storage`, or there is no such file.
+    """
+    path = storage_file(url)
+    if path is not None and not path.is_file():
+        raise StudyError(f"There is no study at {shown(url)}: {path} does not exist.")
+    with storage_errors(url):
+        if path is None or url.startswith(_JOURNAL):
+            storage = open_storage(url)
+        else:
+            storage = _open_database(url, lambda: _connect_to_read(path), exists=True)
+        try:
+            yield storage
+        finally:
+            close_storage(storage)
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Give back the connections of `storage`."""
+    from optuna.storages import RDBStorage
+
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def storage_file(url: str) -> Path | None:
+    """The file that `url` names; None for a server or memory.
+
+    Raises:
+        StudyError: the URL cannot be read.
+    """
+    if url.startswith(_JOURNAL):
+        return Path(url.removeprefix(_JOURNAL))
+    parsed = _parse(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))
+
+
+def shown(url: str) -> str:
+    """`url` as it may be printed: without its password."""
+    return url if url.startswith(_JOURNAL) else _parse(url).render_as_string(hide_password=True)
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Errors of the storage become a `StudyError` that says what is wrong with it and what to do."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, OSError, json.JSONDecodeError) as error:
+        told = str(error.__cause__ or error)
+        lines = [line for line in told.splitlines() if line.strip()]
+        words = next((words for signs, words in _CAUSES if any(sign in told.lower() for sign in signs)), None)
+        raise StudyError(
+            f"The storage {shown(url)} failed: {words or 'see below'}. Finished trials are kept.\n"
+            f"It said: {lines[0] if lines else type(error).__name__}"
+        ) from error
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Optuna's log is still for what it says in passing ("A new study created …")."""
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def _parse(url: str) -> URL:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise StudyError(
+            f"A storage is written as sqlite:///FILE, journal:///FILE or postgresql://USER@HOST/DATABASE; got {url!r}."
+        ) from error
+
+
+def _open_journal(url: str) -> BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    return JournalStorage(JournalFileBackend(str(storage_file(url))))
+
+
+def _open_database(url: str, connect: Callable[[], sqlite3.Connection] | None, *, exists: bool = False) -> BaseStorage:
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import NoSuchModuleError
+
+    options: dict[str, Any] = {} if connect is None else {"creator": connect}
+    try:
+        return RDBStorage(url, engine_kwargs=options, skip_table_creation=exists)
+    except ImportError as error:
+        missing = getattr(error.__cause__, "name", None) or "a database driver"
+        raise StudyError(
+            f"The storage {shown(url)} needs {missing}, which is not installed. "
+            "PostgreSQL: pip install 'starsearch[postgres]'; other databases: SQLAlchemy's documentation names it."
+        ) from error
+    except NoSuchModuleError as error:
+        raise StudyError(
+            f"Unknown kind of storage {_parse(url).drivername!r} in {shown(url)}. "
+            "Known: sqlite, journal, postgresql, mysql, and what SQLAlchemy knows."
+        ) from error
+    except RuntimeError as error:  # the tables are of another version of Optuna
+        raise StudyError(f"The storage {shown(url)} cannot be read by this Optuna: {error}") from error
+
+
+def _connect_to_write(path: Path) -> sqlite3.Connection:
+    # BEGIN IMMEDIATE waits for another writer; a read that turns into a write would fail at once.
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level="IMMEDIATE", check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    file = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(file, uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        # A file in WAL mode needs its -shm file beside it even to be read. Where the folder is read-only and
+        # no writer has left one, nobody writes, and the file may be taken as it is; unless a killed writer
+        # has left trials in its -wal file, which would be passed over.
+        connection.close()
+        log = Path(f"{path}-wal")
+        if "unable to open" not in str(error) or (log.exists() and log.stat().st_size):
+            raise
+        return sqlite3.connect(f"{file}&immutable=1", uri=True, check_same_thread=False)
+    return connection

@@ -1,0 +1,161 @@
+"""Reading a study: its trials as a table, its objectives. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.errors import StudyError, did_you_mean
+from starsearch.objective import Objective
+from starsearch.records.attributes import is_feasible
+from starsearch.records.storage import read_storage, shown, storage_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+_TEXTS = ("state", "fidelity", "anchor", "architecture", "architecture_text", "reason", "data", "weights", "recipe")
+_SUFFIXES = ("", "_spread", "_runs", "_device")
+
+
+def load_trials(url: str, name: str | None = None, *, folder: Path | None = None) -> pd.DataFrame:
+    """One row a trial, in order of number.
+
+    Columns: number, state, fidelity, anchor, architecture, architecture_text; each measurement by its name, with
+    NAME_spread, NAME_runs and NAME_device where any trial has them; feasible, reason, data, seed, started (UTC),
+    seconds, weights, params_X of each searched parameter, recipe (JSON of what differs from the study's).
+
+    Args:
+        url: of the storage.
+        name: of the study; may be left out where the storage holds one.
+        folder: the study's; where the storage is a file, that file's folder. `weights` is None where the
+            file is no longer in it: a trial that leaves the front loses its weights.
+
+    Raises:
+        StudyError: no such storage or study, or the storage fails.
+    """
+    folder = folder or _folder(url)
+    with _read_study(url, name) as (storage, study_id):
+        trials = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
+    return _table(trials, folder)
+
+
+def load_objectives(url: str, name: str | None = None) -> tuple[Objective, ...]:
+    """The objectives the study was begun with, in the order of its trials' values.
+
+    Raises:
+        StudyError: no such storage or study, or the study is not starsearch's.
+    """
+    with _read_study(url, name) as (storage, study_id):
+        described = storage.get_study_user_attrs(study_id).get("objectives")
+        if described is None:
+            study = storage.get_study_name_from_id(study_id)
+            raise StudyError(f"The study {study!r} in {shown(url)} was not made by starsearch.")
+    return tuple(Objective(**objective) for objective in described)
+
+
+def study_names(url: str) -> tuple[str, ...]:
+    """The names of the studies in the storage, oldest first.
+
+    Raises:
+        StudyError: no such storage, or it fails.
+    """
+    with read_storage(url) as storage:
+        return tuple(study.study_name for study in storage.get_all_studies())
+
+
+def load_attributes(url: str, name: str) -> dict[str, Any]:
+    """The study's user attributes; empty where the storage or the study is not there yet.
+
+    Raises:
+        StudyError: the storage fails.
+    """
+    file = storage_file(url)
+    if file is not None and not file.exists():
+        return {}
+    with read_storage(url) as storage:
+        if name not in {study.study_name for study in storage.get_all_studies()}:
+            return {}
+        return dict(storage.get_study_user_attrs(storage.get_study_id_from_name(name)))
+
+
+@contextmanager
+def _read_study(url: str, name: str | None) -> Iterator[tuple[BaseStorage, int]]:
+    with read_storage(url) as storage:
+        names = [study.study_name for study in storage.get_all_studies()]
+        if name is None and len(names) == 1:
+            name = names[0]
+        if name is None:
+            raise StudyError(f"{shown(url)} holds {len(names)} studies: {', '.join(names)}. Say which, as NAME@URL.")
+        if name not in names:
+            raise StudyError(
+                f"{shown(url)} holds no study {name!r}.{did_you_mean(name, names)} "
+                f"It holds: {', '.join(names) or 'none'}."
+            )
+        yield storage, storage.get_study_id_from_name(name)
+
+
+def _folder(url: str) -> Path | None:
+    file = storage_file(url)
+    return file.parent if file else None
+
+
+def _table(trials: list[FrozenTrial], folder: Path | None) -> pd.DataFrame:
+    import pandas as pd
+
+    measured = list(dict.fromkeys(name for t in trials for name in t.user_attrs.get("measurements", ())))
+    present = {key for trial in trials for key in trial.user_attrs}
+    of_measurements = [
+        name + suffix for name in measured for suffix in _SUFFIXES if not suffix or name + suffix in present
+    ]
+    params = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    columns = {
+        **_identity_columns(trials),
+        **{name: [trial.user_attrs.get(name) for trial in trials] for name in of_measurements},
+        **_outcome_columns(trials, folder),
+        **{f"params_{name}": [trial.params.get(name) for trial in trials] for name in params},
+        "recipe": [trial.user_attrs.get("recipe", "{}") for trial in trials],
+    }
+    devices = [name for name in of_measurements if name.endswith("_device")]
+    numbers = ["seconds", *(name for name in of_measurements if name not in devices)]
+    types: dict[str, Any] = {"number": int, "seed": "Int64", "feasible": bool, **dict.fromkeys(numbers, float)}
+    # Texts as objects: pandas' own text columns would turn None into NaN.
+    texts = dict.fromkeys([*_TEXTS, *devices], object)
+    return pd.DataFrame({name: pd.Series(values, dtype=texts.get(name)) for name, values in columns.items()}).astype(
+        types
+    )
+
+
+def _identity_columns(trials: list[FrozenTrial]) -> dict[str, list[Any]]:
+    described = ("fidelity", "anchor", "architecture", "architecture_text")
+    return {
+        "number": [trial.number for trial in trials],
+        "state": [trial.state.name for trial in trials],
+        **{name: [trial.user_attrs.get(name) for trial in trials] for name in described},
+    }
+
+
+def _outcome_columns(trials: list[FrozenTrial], folder: Path | None) -> dict[str, Any]:
+    import pandas as pd
+
+    # Optuna hands out naive local time.
+    started = [trial.datetime_start.astimezone() if trial.datetime_start else pd.NaT for trial in trials]
+    return {
+        "feasible": [is_feasible(trial) for trial in trials],
+        "reason": [trial.user_attrs.get("reason") for trial in trials],
+        "data": [trial.user_attrs.get("data") for trial in trials],
+        "seed": [trial.user_attrs.get("seed") for trial in trials],
+        "started": pd.to_datetime(pd.Series(started, dtype=object), utc=True),
+        "seconds": [trial.user_attrs.get("seconds") for trial in trials],
+        "weights": [_weights(trial, folder) for trial in trials],
+    }
+
+
+def _weights(trial: FrozenTrial, folder: Path | None) -> str | None:
+    file: str | None = trial.user_attrs.get("weights")
+    if file is None or (folder is not None and not (folder / file).is_file()):
+        return None
+    return file

@@ -1,0 +1,59 @@
+"""What the driver tells whoever watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from starsearch.candidate import Candidate
+from starsearch.measurement import Measurement, Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyStarted:
+    """The driver holds the study. `finished` of `wanted` trials are there; anchors are counted in both."""
+
+    finished: int
+    wanted: int
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStarted:
+    """A candidate is being evaluated."""
+
+    number: int
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialProgressed:
+    """An evaluation has come further."""
+
+    number: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEnded:
+    """A trial is in the record. `reason` says why it failed; `measurements` are empty then."""
+
+    number: int
+    candidate: Candidate
+    state: Literal["complete", "fail"]
+    measurements: tuple[Measurement, ...] = ()
+    feasible: bool = True
+    reason: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyEnded:
+    """The driver has let go of the study. `why`: "complete", "interrupted", "time budget" or "space exhausted"."""
+
+    finished: int
+    wanted: int
+    why: Literal["complete", "interrupted", "time budget", "space exhausted"]
+
+
+Event = StudyStarted | TrialStarted | TrialProgressed | TrialEnded | StudyEnded

@@ -1,0 +1,127 @@
+"""Where evaluations run. An executor knows no sampler and no storage: it takes jobs and hands out events."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from starsearch.candidate import Candidate
+from starsearch.measurement import Measurement, Progress
+from starsearch.search.failures import failure_reason
+
+if TYPE_CHECKING:  # evaluators import torch
+    from starsearch.evaluators.evaluator import Evaluation, Evaluator
+
+    MakeExecutor = Callable[[Evaluator], "Executor"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One evaluation: the trial's number, and what the evaluator takes."""
+
+    number: int
+    candidate: Candidate
+    seed: int
+    weights: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgressed:
+    """The evaluation of trial `number` has come further."""
+
+    number: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReturned:
+    """The evaluation of trial `number` has ended with measurements."""
+
+    number: int
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed:
+    """The evaluation of trial `number` has ended with an exception: `reason` for the user, `log` for a file."""
+
+    number: int
+    reason: str
+    log: str
+
+
+JobEvent = JobProgressed | JobReturned | JobFailed
+
+
+class Executor(Protocol):
+    """Runs up to `capacity` jobs at a time."""
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs it runs at a time."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Take a job; fewer than `capacity` are running."""
+        ...
+
+    def next_event(self) -> JobEvent:
+        """What happens next in any running job; waits for it. At least one job is running."""
+        ...
+
+    def cancel(self, number: int) -> None:
+        """End the job of trial `number` if it still runs; no event of it follows."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what still runs and give back everything."""
+        ...
+
+
+class LocalExecutor:
+    """Evaluates in this process, one candidate at a time, in the thread that asks for the next event."""
+
+    capacity = 1
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._job: Job | None = None
+        self._evaluation: Evaluation | None = None
+
+    def submit(self, job: Job) -> None:
+        """Take a job; none is running."""
+        assert self._job is None
+        self._job = job
+
+    def next_event(self) -> JobEvent:
+        """Go on with the job until it says something."""
+        assert self._job is not None
+        number = self._job.number
+        try:
+            if self._evaluation is None:
+                self._evaluation = self._evaluator(self._job.candidate, seed=self._job.seed, weights=self._job.weights)
+            return JobProgressed(number=number, progress=next(self._evaluation))
+        except StopIteration as stop:
+            self._forget()
+            return JobReturned(number=number, measurements=tuple(stop.value or ()))
+        except Exception as error:
+            self._forget()
+            return JobFailed(number=number, reason=failure_reason(error), log=traceback.format_exc())
+
+    def cancel(self, number: int) -> None:
+        """Close the evaluation, if it is this trial's."""
+        if self._job is not None and self._job.number == number:
+            self.close()
+
+    def close(self) -> None:
+        """Close the evaluation, if one runs."""
+        evaluation = self._evaluation
+        self._forget()
+        if evaluation is not None:
+            evaluation.close()
+
+    def _forget(self) -> None:
+        self._job = self._evaluation = None

@@ -1,0 +1,220 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import optuna
+import pandas as pd
+import pytest
+import sqlalchemy
+from optuna.trial import TrialState, create_trial
+
+from starsearch.architecture import ANCHORS, architecture_hash, format_architecture
+from starsearch.candidate import Candidate
+from starsearch.errors import StudyChangedError, StudyError
+from starsearch.measurement import Measurement
+from starsearch.recipe import Recipe
+from starsearch.records import (
+    StudyRecord,
+    load_attributes,
+    load_objectives,
+    load_trials,
+    recorded_candidate,
+    study_names,
+)
+from tests.search.studies import OBJECTIVES, make_spec, url_of
+
+PARAMS = {"embed_dim": 24, "ops": "star", "kernel_size": 7}
+S1 = Candidate(architecture=ANCHORS["starnet_s1"], recipe=Recipe(), anchor="starnet_s1")
+MEASURED = (
+    Measurement(name="top1_percent", value=71.5),
+    Measurement(name="latency_ms", value=4.25, runs=20, spread=0.03, device="one core"),
+)
+
+
+@pytest.fixture
+def spec():
+    return make_spec()
+
+
+@pytest.fixture
+def record(tmp_path, spec):
+    record = StudyRecord.open(url_of(tmp_path), spec, signature={"seed": "0"})
+    yield record
+    record.close()
+
+
+def complete(record, number, **changes):
+    values = {
+        "values": (71.5, 4.25),
+        "measurements": MEASURED,
+        "constraints": {"latency_ms.max": -3.75},
+        "seconds": 9.5,
+    }
+    record.complete(number, **{**values, **changes})
+
+
+def test_a_trial_comes_back_as_the_row_that_the_reports_expect(tmp_path, record):
+    candidate = replace(S1, recipe=Recipe(lr=0.01, crop_scale=(0.2, 1.0)))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "trial-0.safetensors").touch()
+    before = datetime.now(UTC)
+    number = record.start(candidate, params=PARAMS)
+    record.report(number, epoch=1, value=60.0)
+    complete(record, number, weights="weights/trial-0.safetensors")
+    after = datetime.now(UTC)
+
+    (row,) = load_trials(url_of(tmp_path)).to_dict("records")
+    assert before <= row.pop("started") <= after
+    assert row == {
+        "number": 0,
+        "state": "COMPLETE",
+        "fidelity": "proxy",
+        "anchor": "starnet_s1",
+        "architecture": architecture_hash(S1.architecture),
+        "architecture_text": format_architecture(S1.architecture),
+        "top1_percent": 71.5,
+        "latency_ms": 4.25,
+        "latency_ms_spread": 0.03,
+        "latency_ms_runs": 20.0,
+        "latency_ms_device": "one core",
+        "feasible": True,
+        "reason": None,
+        "data": "none",
+        "seed": 0,
+        "seconds": 9.5,
+        "weights": "weights/trial-0.safetensors",
+        "params_embed_dim": 24,
+        "params_ops": "star",
+        "params_kernel_size": 7,
+        "recipe": '{"crop_scale": [0.2, 1.0], "lr": 0.01}',
+    }
+    (trial,) = record.trials()
+    assert recorded_candidate(trial, Recipe()) == candidate
+
+    (tmp_path / "weights" / "trial-0.safetensors").unlink()
+    assert load_trials(url_of(tmp_path))["weights"].tolist() == [None]
+
+
+def test_failed_running_and_infeasible_trials_stand_in_the_table_too(tmp_path, record):
+    record.fail(record.start(S1, params=PARAMS), reason="out of luck", seconds=2.0)
+    record.start(S1, params=PARAMS)
+    complete(record, record.start(replace(S1, anchor=None), params=PARAMS), constraints={"latency_ms.max": 0.25})
+    trials = load_trials(url_of(tmp_path), "small")
+    assert trials["state"].tolist() == ["FAIL", "RUNNING", "COMPLETE"]
+    assert trials["reason"].tolist() == ["out of luck", None, None]
+    assert trials["feasible"].tolist() == [False, False, False]
+    assert trials["top1_percent"].isna().tolist() == [True, True, False]
+    assert trials["anchor"].tolist() == ["starnet_s1", "starnet_s1", None]
+    assert isinstance(trials["started"].dtype, pd.DatetimeTZDtype)
+
+
+def test_a_study_without_trials_is_a_table_without_rows(tmp_path, record):
+    trials = load_trials(url_of(tmp_path))
+    assert len(trials) == 0
+    assert {"number", "state", "architecture", "feasible", "reason", "started", "seconds", "recipe"} <= set(trials)
+
+
+def test_the_own_transactions_write_what_optunas_public_calls_write(tmp_path, record, spec):
+    number = record.start(S1, params=PARAMS, retry_of=7)
+    record.report(number, epoch=1, value=60.0)
+    complete(record, number, sampler_attributes={"generation": 3})
+    (ours,) = record.trials()
+
+    study = optuna.create_study(storage=url_of(tmp_path), directions=["maximize", "minimize"], study_name="public")
+    study.add_trial(
+        create_trial(
+            state=TrialState.COMPLETE,
+            values=[71.5, 4.25],
+            params=PARAMS,
+            distributions=ours.distributions,
+            user_attrs=ours.user_attrs,
+            system_attrs={"generation": 3},
+            constraints={"latency_ms.max": -3.75},
+            intermediate_values={1: 60.0},
+        )
+    )
+    (theirs,) = study.trials
+    for name in ("number", "state", "values", "params", "distributions", "user_attrs", "intermediate_values"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.system_attrs == theirs.system_attrs
+    assert ours.constraints == theirs.constraints == {"latency_ms.max": -3.75}
+    assert ours.duration is not None
+
+
+def test_numbers_count_on_and_belong_to_their_study(tmp_path, record):
+    other = StudyRecord.open(url_of(tmp_path), make_spec(name="other"), signature={})
+    assert [record.start(S1, params=PARAMS), other.start(S1, params=PARAMS), record.start(S1, params=PARAMS)] == [
+        0,
+        0,
+        1,
+    ]
+    other.close()
+    assert study_names(url_of(tmp_path)) == ("small", "other")
+
+
+def test_a_trial_takes_two_transactions(record):
+    commits = []
+    sqlalchemy.event.listen(record._storage.engine, "commit", commits.append)
+    complete(record, record.start(S1, params=PARAMS))
+    assert len(commits) == 2
+
+
+def test_a_finished_trial_is_never_changed(record):
+    number = record.start(S1, params=PARAMS)
+    (trial,) = record.trials()
+    complete(record, number)
+    record._trial_ids[number] = trial._trial_id
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        record.fail(number, reason="changed my mind")
+    assert record.trials()[0].state == TrialState.COMPLETE
+
+
+def test_another_signature_is_refused_line_by_line(tmp_path, spec):
+    old = {"space.dimensions.embed_dim": "16..48 step 4", "data": "digits", "gone": "1"}
+    new = {"space.dimensions.embed_dim": "16..64 step 4", "data": "digits", "came": "2"}
+    StudyRecord.open(url_of(tmp_path), spec, signature=old).close()
+    with pytest.raises(StudyChangedError) as raised:
+        StudyRecord.open(url_of(tmp_path), spec, signature=new)
+    lines = str(raised.value).splitlines()
+    assert "  space.dimensions.embed_dim: was 16..48 step 4, now 16..64 step 4" in lines
+    assert "  gone: was 1, now not there" in lines
+    assert "  came: was not there, now 2" in lines
+    assert not any("digits" in line for line in lines)
+    StudyRecord.open(url_of(tmp_path), spec, signature=old).close()
+
+
+def test_other_objectives_are_refused_even_under_the_same_signature(tmp_path, spec, record):
+    with pytest.raises(StudyChangedError, match="objectives"):
+        StudyRecord.open(url_of(tmp_path), replace(spec, objectives=OBJECTIVES[:1]), signature={"seed": "0"})
+
+
+def test_a_study_that_optuna_made_is_not_taken_over(tmp_path, spec):
+    study = optuna.create_study(storage=url_of(tmp_path), study_name="small", directions=["maximize", "minimize"])
+    study.add_trial(create_trial(values=[1.0, 2.0]))
+    with pytest.raises(StudyError, match="starsearch has not made"):
+        StudyRecord.open(url_of(tmp_path), spec, signature={})
+    with pytest.raises(StudyError, match="not made by starsearch"):
+        load_objectives(url_of(tmp_path))
+
+
+def test_a_study_whose_making_was_cut_off_is_made_to_the_end(tmp_path, spec):
+    optuna.create_study(storage=url_of(tmp_path), study_name="small", directions=["maximize", "minimize"])
+    StudyRecord.open(url_of(tmp_path), spec, signature={"seed": "0"}).close()
+    assert load_objectives(url_of(tmp_path)) == OBJECTIVES
+
+
+def test_a_study_says_what_it_was_begun_with(tmp_path, spec):
+    StudyRecord.open(url_of(tmp_path), spec, signature={"seed": "0"}, attributes={"classes": ["a", "b"]}).close()
+    attributes = load_attributes(url_of(tmp_path), "small")
+    assert attributes["signature"] == {"seed": "0"}
+    assert attributes["classes"] == ["a", "b"]
+    assert {"starsearch", "objectives", "data", "fidelity"} <= set(attributes)
+    assert load_attributes(url_of(tmp_path), "other") == {}
+    assert load_attributes(url_of(tmp_path / "nowhere"), "small") == {}
+
+
+def test_an_unknown_study_is_refused_with_the_known_ones(tmp_path, record):
+    with pytest.raises(StudyError, match=r"no study 'smal'. Did you mean 'small'\? It holds: small"):
+        load_trials(url_of(tmp_path), "smal")
+    StudyRecord.open(url_of(tmp_path), make_spec(name="other"), signature={}).close()
+    with pytest.raises(StudyError, match="holds 2 studies: small, other"):
+        load_trials(url_of(tmp_path))

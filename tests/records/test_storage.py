@@ -1,0 +1,111 @@
+import os
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from starsearch.errors import StudyError
+from starsearch.records import StudyRecord, load_trials, open_storage
+from starsearch.records.storage import close_storage
+from tests.search.studies import make_spec, run, url_of
+
+NOBODY = 65534
+
+
+def test_sqlite_writes_ahead(tmp_path):
+    storage = open_storage(url_of(tmp_path))
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1  # NORMAL
+    close_storage(storage)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("study.db", "A storage is written as sqlite:///FILE"),
+        ("sqlite:////nowhere/at/all/study.db", "there is no folder /nowhere/at/all"),
+        ("oracle9://u:secret@host/db", "Unknown kind of storage 'oracle9'"),
+    ],
+)
+def test_a_storage_that_cannot_be_is_refused_in_words(url, words):
+    with pytest.raises(StudyError) as raised:
+        open_storage(url)
+    assert words in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_missing_driver_is_named_with_how_to_install_it():
+    # Of the drivers SQLAlchemy knows, one that is certainly not installed here.
+    with pytest.raises(StudyError, match=r"needs pg8000, which is not installed.*starsearch\[postgres\]") as raised:
+        open_storage("postgresql+pg8000://me:secret@localhost/db")
+    assert "secret" not in str(raised.value)
+
+
+def test_reading_makes_no_file(tmp_path):
+    with pytest.raises(StudyError, match=r"study.db does not exist"):
+        load_trials(url_of(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_called_damaged(tmp_path):
+    (tmp_path / "study.db").write_bytes(b"not a database at all, but long enough to be read as one. " * 100)
+    with pytest.raises(StudyError, match="it is damaged"):
+        load_trials(url_of(tmp_path))
+    with pytest.raises(StudyError, match="it is damaged"):
+        StudyRecord.open(url_of(tmp_path), make_spec(), signature={})
+
+
+def test_a_database_with_overwritten_pages_is_called_damaged(tmp_path):
+    run(tmp_path, make_spec(trials=3))
+    file = tmp_path / "study.db"
+    content = bytearray(file.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    file.write_bytes(content)
+    with pytest.raises(StudyError, match="it is damaged"):
+        load_trials(url_of(tmp_path))
+
+
+def test_a_database_of_something_else_holds_no_study(tmp_path):
+    with sqlite3.connect(tmp_path / "study.db") as connection:
+        connection.execute("CREATE TABLE things (name)")
+    connection.close()
+    with pytest.raises(StudyError, match="it holds no study"):
+        load_trials(url_of(tmp_path))
+
+
+def test_a_database_that_another_program_keeps_locked_is_refused_after_a_while(tmp_path, monkeypatch):
+    run(tmp_path, make_spec(trials=1))
+    monkeypatch.setattr("starsearch.records.storage._BUSY_TIMEOUT_S", 0.05)
+    connection = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StudyError, match="another program has kept it locked"):
+        run(tmp_path, make_spec(trials=3))
+    assert len(load_trials(url_of(tmp_path))) == 2, "reading goes on meanwhile"
+    connection.close()
+
+
+@pytest.fixture
+def read_only_folder():
+    """A study in a folder that the test may only read; root, who may write everywhere, becomes somebody else."""
+    folder = Path(tempfile.mkdtemp())
+    run(folder, make_spec(trials=2))
+    load_trials(url_of(folder))  # imports what somebody else might not be allowed to
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    yield folder
+    os.seteuid(user)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_study_in_a_read_only_folder_can_be_read_but_not_gone_on_with(read_only_folder):
+    assert len(load_trials(url_of(read_only_folder))) == 3
+    with pytest.raises(StudyError, match="it is read-only"):
+        run(read_only_folder, make_spec(trials=5))
+    assert len(load_trials(url_of(read_only_folder))) == 3

@@ -1,0 +1,331 @@
+from contextlib import contextmanager
+
+import optuna
+import pytest
+
+from starsearch.errors import StudyError, StudyLeasedError
+from starsearch.measurement import Measurement
+from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, load_trials
+from starsearch.search import SAMPLERS, StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted, run_study
+from starsearch.search.proposer import Proposer
+from starsearch.study.spec import SAMPLERS as SPEC_SAMPLERS
+from tests.search.studies import NARROW, OBJECTIVES, WIDE, FakeEvaluator, make_spec, run, url_of
+
+
+def raising(error):
+    def misbehave(candidate):
+        raise error
+
+    return misbehave
+
+
+def test_anchors_run_first_and_are_not_counted_as_searched(tmp_path):
+    events = []
+    ended = run(tmp_path, make_spec(WIDE, trials=5), watch=events.append)
+    assert ended == StudyEnded(finished=7, wanted=7, why="complete")
+    trials = load_trials(url_of(tmp_path))
+    assert trials["anchor"].tolist() == ["starnet_s1", "starnet_s2", None, None, None, None, None]
+    assert events[0] == StudyStarted(finished=0, wanted=7, resumed=False)
+    assert [type(event) for event in events[1:4]] == [TrialStarted, TrialProgressed, TrialEnded]
+    assert events[-1] == ended
+
+
+def test_no_candidate_is_evaluated_twice_until_the_space_is_exhausted(tmp_path):
+    evaluator = FakeEvaluator()
+    ended = run(tmp_path, make_spec(trials=100), evaluator)
+    assert ended == StudyEnded(finished=12, wanted=101, why="space exhausted")
+    assert len(evaluator.asked) == len(set(evaluator.asked)) == 12
+    assert run(tmp_path, make_spec(trials=100), again := FakeEvaluator()).why == "space exhausted"
+    assert again.asked == []
+
+
+def test_a_study_that_has_its_trials_ends_at_once(tmp_path):
+    run(tmp_path, make_spec(trials=3))
+    evaluator = FakeEvaluator()
+    assert run(tmp_path, make_spec(trials=3), evaluator) == StudyEnded(finished=4, wanted=4, why="complete")
+    assert evaluator.asked == []
+
+
+def test_more_trials_are_added_to_those_that_are_there(tmp_path):
+    run(tmp_path, make_spec(trials=3))
+    events = []
+    run(tmp_path, make_spec(trials=5), watch=events.append)
+    assert events[0] == StudyStarted(finished=4, wanted=6, resumed=True)
+    assert len(load_trials(url_of(tmp_path))) == 6
+
+
+@pytest.fixture
+def one_thread():
+    """The Gaussian process multiplies small matrices; threads that wait for each other take ten times as long."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("sampler", SPEC_SAMPLERS)
+def test_each_sampler_runs_two_objectives_under_constraints_and_goes_on(tmp_path, sampler, one_thread):
+    first, second = FakeEvaluator(), FakeEvaluator()
+    assert run(tmp_path, make_spec(NARROW, sampler=sampler, trials=10), first).why == "complete"
+    assert run(tmp_path, make_spec(NARROW, sampler=sampler, trials=12), second).why == "complete"
+    asked = first.asked + second.asked
+    assert len(asked) == len(set(asked)) == 13
+    trials = load_trials(url_of(tmp_path))
+    assert (trials["macs"] <= 0.7e9).all()
+    assert (trials["feasible"] == (trials["latency_ms"] <= 8)).all()
+
+
+def test_the_samplers_a_study_may_name_are_those_there_are():
+    assert set(SAMPLERS) == set(SPEC_SAMPLERS)
+
+
+def test_a_resumed_nsga2_goes_on_with_its_generations(tmp_path):
+    run(tmp_path, make_spec(WIDE, sampler="nsga2", trials=40))
+    run(tmp_path, make_spec(WIDE, sampler="nsga2", trials=44))
+    study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
+    generations = [trial.system_attrs["NSGAIISampler:generation"] for trial in study.trials]
+    assert generations == sorted(generations)
+    assert generations[-1] >= 2
+    assert generations[-4] >= generations[-5]
+
+
+def test_a_failed_candidate_is_a_failed_trial_with_its_reason_and_is_not_evaluated_again(tmp_path):
+    def fail_on_sums(candidate):
+        if "sum" in candidate.architecture.ops:
+            raise RuntimeError("no sums today\nsecond line")
+
+    evaluator = FakeEvaluator(fail_on_sums)
+    events = []
+    run(tmp_path, make_spec(trials=5), evaluator, watch=events.append)
+    run(tmp_path, make_spec(trials=99), again := FakeEvaluator())
+    trials = load_trials(url_of(tmp_path))
+    failed = trials[trials["state"] == "FAIL"]
+    assert len(failed) > 0
+    assert set(failed["reason"]) == {"RuntimeError: no sums today"}
+    assert not failed["feasible"].any()
+    assert {e.number for e in events if isinstance(e, TrialEnded) and e.state == "fail"} == set(failed["number"])
+    log = (tmp_path / "logs" / f"trial-{failed['number'].iloc[0]}.txt").read_text()
+    assert "Traceback" in log
+    assert "second line" in log
+    asked = evaluator.asked + again.asked
+    assert len(asked) == len(set(asked)) == 12
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(MemoryError(), "MemoryError: out of memory"), (KeyError("x"), "KeyError: 'x'"), (ValueError(), "ValueError")],
+)
+def test_any_exception_fails_the_trial_alone(tmp_path, error, reason):
+    state = {"failed": False}
+
+    def fail_once(candidate):
+        if candidate.anchor is None and not state["failed"]:
+            state["failed"] = True
+            raise error
+
+    assert run(tmp_path, make_spec(trials=3), FakeEvaluator(fail_once)).why == "complete"
+    assert load_trials(url_of(tmp_path))["reason"].dropna().tolist() == [reason]
+
+
+@pytest.mark.parametrize(
+    ("measurements", "reason"),
+    [
+        ((), "The evaluation returned no top1_percent; it returned nothing."),
+        ((Measurement(name="macs", value=1),), "The evaluation returned no top1_percent; it returned macs."),
+        (
+            (Measurement(name="top1_percent", value=float("nan")), Measurement(name="latency_ms", value=1)),
+            "The evaluation returned top1_percent = nan; a finite number is needed.",
+        ),
+    ],
+)
+def test_measurements_that_do_not_serve_the_objectives_fail_the_trial(tmp_path, measurements, reason):
+    def evaluate(candidate, *, seed, weights):
+        yield from ()
+        return measurements
+
+    run(tmp_path, make_spec(trials=1), evaluate, time_budget_s=0.0)
+    with pytest.raises(StudyError, match="in a row have failed"):
+        run(tmp_path, make_spec(WIDE, name="wide", trials=30), evaluate)
+    assert set(load_trials(url_of(tmp_path), "wide")["reason"]) == {reason}
+
+
+def test_twenty_failures_in_a_row_stop_the_study_and_failed_anchors_run_again(tmp_path):
+    spec = make_spec(WIDE, trials=30)
+    with pytest.raises(StudyError, match=r"20 candidates in a row .* trial 19, with: OSError: no data"):
+        run(tmp_path, spec, FakeEvaluator(raising(OSError("no data"))))
+    assert len(load_trials(url_of(tmp_path))) == 20
+    run(tmp_path, make_spec(WIDE, trials=1))
+    trials = load_trials(url_of(tmp_path))
+    assert trials[trials["state"] == "COMPLETE"]["anchor"].tolist() == ["starnet_s1", "starnet_s2", None]
+
+
+def test_no_trial_is_begun_when_the_time_is_over(tmp_path):
+    evaluator = FakeEvaluator()
+    ended = run(tmp_path, make_spec(), evaluator, time_budget_s=0.0)
+    assert ended == StudyEnded(finished=0, wanted=7, why="time budget")
+    assert evaluator.asked == []
+
+
+def test_an_interrupted_candidate_runs_again_once(tmp_path):
+    state = {"left": 2}
+
+    def interrupt_second(candidate):
+        state["left"] -= 1
+        if state["left"] == 0:
+            raise KeyboardInterrupt
+
+    first, second, third = FakeEvaluator(interrupt_second), FakeEvaluator(), FakeEvaluator()
+    assert run(tmp_path, make_spec(trials=4), first) == StudyEnded(finished=1, wanted=5, why="interrupted")
+    assert run(tmp_path, make_spec(trials=4), second).why == "complete"
+    assert run(tmp_path, make_spec(trials=6), third).why == "complete"
+    assert second.asked[0] == first.asked[1]
+    assert first.asked[1] not in second.asked[1:] + third.asked
+    study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
+    assert study.trials[1].user_attrs["interrupted"] is True
+    assert study.trials[2].user_attrs["retry_of"] == 1
+    assert study.trials[2].params == study.trials[1].params
+
+
+def test_a_candidate_with_which_two_drivers_died_is_not_tried_a_third_time(tmp_path):
+    spec = make_spec(trials=100)
+    deadly = {"embed_dim": 16, "ops": "sum", "kernel_size": 5}
+    candidate = spec.space.decode(deadly, spec.recipe)
+    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
+    first = record.start(candidate, params=deadly)
+    record.fail_running(DRIVER_DIED)
+    record.start(candidate, params=deadly, retry_of=first)
+    record.close()
+    evaluator = FakeEvaluator()
+    assert run(tmp_path, spec, evaluator).why == "space exhausted"
+    assert candidate.key not in evaluator.asked
+    assert len(evaluator.asked) == 11
+
+
+@pytest.mark.parametrize("keep", ["front", "all", "none"])
+def test_weights_are_kept_of_the_front_and_the_anchors(tmp_path, keep):
+    spec = make_spec(WIDE, trials=12, keep_weights=keep)
+    run(tmp_path, spec)
+    study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
+    feasible = [t for t in study.trials if all(v <= 0 for v in t.constraints.values())]
+
+    def is_beaten(trial):
+        top1, latency = trial.values
+        return any(o.values[0] >= top1 and o.values[1] <= latency and o.values != trial.values for o in feasible)
+
+    front = {t.number for t in feasible if not is_beaten(t)}
+    expected = {"front": front | {0, 1}, "all": set(range(14)), "none": set()}[keep]
+    trials = load_trials(url_of(tmp_path))
+    assert set(trials["number"][trials["weights"].notna()]) == expected
+    assert {p.name for p in tmp_path.glob("weights/*")} == {f"trial-{number}.safetensors" for number in expected}
+
+
+def test_half_written_weights_of_a_failed_trial_are_deleted(tmp_path):
+    def evaluate(candidate, *, seed, weights):
+        weights.write_text("half")
+        raise RuntimeError("power")
+        yield
+
+    with pytest.raises(StudyError):
+        run(tmp_path, make_spec(WIDE, trials=30), evaluate)
+    assert list(tmp_path.glob("weights/*")) == []
+
+
+def test_optuna_reads_the_study_with_names_constraints_and_curves(tmp_path):
+    run(tmp_path, make_spec(trials=3))
+    study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
+    assert study.metric_names == [objective.name for objective in OBJECTIVES]
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    for trial in study.trials:
+        latency = trial.user_attrs["latency_ms"]
+        assert trial.values == [trial.user_attrs["top1_percent"], latency]
+        assert trial.constraints == {"latency_ms.max": pytest.approx(latency - 8)}
+        assert trial.intermediate_values == {1: 50.0}
+    assert {t.number for t in study.best_trials} <= {t.number for t in study.trials}
+
+
+def test_what_the_sampler_is_refused_never_reaches_the_record(tmp_path):
+    asks = []
+    original = optuna.Study.ask
+
+    def count(self, *args, **options):
+        asks.append(1)
+        return original(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optuna.Study, "ask", count)
+        run(tmp_path, make_spec(WIDE, sampler="random", trials=20))
+    trials = load_trials(url_of(tmp_path))
+    assert len(asks) > len(trials) == 22
+    assert (trials["state"] == "COMPLETE").all()
+
+
+def test_a_resumed_sampler_knows_the_finished_trials_and_repeats_no_suggestion(tmp_path):
+    spec = make_spec(WIDE, sampler="random", trials=6)
+    run(tmp_path, spec)
+    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
+    recorded = record.trials()
+    record.close()
+    proposed = Proposer(spec, recorded).propose().params
+    assert proposed not in [trial.params for trial in recorded]
+    assert proposed != Proposer(spec, []).propose().params
+    assert proposed == Proposer(spec, recorded).propose().params, "the same record gives the same suggestion"
+
+
+def test_a_full_disk_stops_the_study_in_words_and_loses_nothing(tmp_path):
+    spec = make_spec(WIDE, trials=30)
+    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
+
+    def fill_disk(candidate):
+        with record._storage.engine.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    with pytest.raises(StudyError, match="the disk is full") as raised:
+        run_study(spec, record=record, evaluator=FakeEvaluator(fill_disk))
+    record.close()
+    assert "Finished trials are kept" in str(raised.value)
+    before = load_trials(url_of(tmp_path))
+    assert len(before) >= 1
+    run(tmp_path, spec)
+    after = load_trials(url_of(tmp_path))
+    assert (after["state"] == "COMPLETE").sum() == 32
+    assert "RUNNING" not in set(after["state"])
+    finished = before[before["state"] == "COMPLETE"]["architecture"]
+    assert set(finished) <= set(after["architecture"])
+
+
+def test_a_driver_that_loses_its_lease_stops_before_it_writes(tmp_path):
+    spec = make_spec(trials=5)
+    record = StudyRecord.open(url_of(tmp_path), spec, signature={})
+
+    def lose_lease(candidate):
+        record.set_attribute("lease", {**record.attribute("lease"), "token": "another's"})
+        leases[0].renew()
+
+    leases = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("starsearch.search.driver.hold_lease", lambda held: keep(hold_lease(held), leases))
+        with pytest.raises(StudyLeasedError, match="has lost the study"):
+            run_study(spec, record=record, evaluator=FakeEvaluator(lose_lease))
+    record.close()
+    assert load_trials(url_of(tmp_path))["state"].tolist() == ["RUNNING"], "it may be another driver's by now"
+
+
+@contextmanager
+def keep(context, kept):
+    with context as value:
+        kept.append(value)
+        yield value
+
+
+def test_a_study_runs_in_a_journal_file_too(tmp_path):
+    url = f"journal:///{tmp_path}/study.log"
+    for trials in (2, 4):
+        record = StudyRecord.open(url, make_spec(trials=trials), signature={})
+        run_study(make_spec(trials=trials), record=record, evaluator=FakeEvaluator())
+        record.close()
+    trials = load_trials(url)
+    assert trials["state"].tolist() == ["COMPLETE"] * 5
+    assert trials["architecture"].nunique() == 5
