@@ -1,0 +1,28 @@
+"""A study's trials (a DataFrame) as tables, a picture and one HTML page.
+
+trials ─ front_table ─ render_front, to_json        terminal, scripts
+       ├ draw_front                                 front.png
+       ├ render_page                                report.html
+       └ write_report                               all files of a study's folder
+"""
+
+from starsearch.report.files import write_report
+from starsearch.report.front import front_table, knee
+from starsearch.report.html import render_page
+from starsearch.report.plot import draw_front
+from starsearch.report.summary import failure_reasons, hypervolume_history, summary
+from starsearch.report.table import render_failures, render_front, to_json
+
+__all__ = [
+    "draw_front",
+    "failure_reasons",
+    "front_table",
+    "hypervolume_history",
+    "knee",
+    "render_failures",
+    "render_front",
+    "render_page",
+    "summary",
+    "to_json",
+    "write_report",
+]

@@ -1,0 +1,97 @@
+"""The files of a report, each written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starsearch.errors import StudyError
+from starsearch.objective import Objective
+from starsearch.report.front import front_table
+from starsearch.report.html import render_page
+from starsearch.report.plot import draw_front
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_report(
+    folder: Path,
+    trials: pd.DataFrame,
+    objectives: Sequence[Objective],
+    facts: Mapping[str, str],
+    *,
+    commands: Sequence[str] = (),
+) -> list[Path]:
+    """Write trials.csv, front.csv, front.png and report.html into `folder`, replacing what is there.
+
+    Args:
+        folder: made if need be.
+        trials: the study's, one row each, of one fidelity.
+        objectives: the study's; at least one.
+        facts: shown on the page in this order; "study" names the study, else the folder does.
+        commands: that repeat the study; from the facts where none are given.
+
+    Returns:
+        The files, in the order above.
+
+    Raises:
+        StudyError: the trials are of several fidelities, or the folder cannot be written to.
+    """
+    title = _title(facts.get("study", folder.name), trials)
+    contents = {
+        "trials.csv": trials.to_csv(index=False).encode(),
+        "front.csv": front_table(trials, objectives).to_csv(index=False).encode(),
+        "front.png": _png(trials, objectives, title),
+        "report.html": render_page(
+            trials, objectives, facts, title=title, commands=commands or _commands(facts, folder)
+        ).encode(),
+    }
+    return [_write_whole(folder / name, content) for name, content in contents.items()]
+
+
+def _png(trials: pd.DataFrame, objectives: Sequence[Objective], title: str) -> bytes:
+    target = io.BytesIO()
+    draw_front(trials, objectives, title=title).savefig(target, format="png")
+    return target.getvalue()
+
+
+def _title(study: str, trials: pd.DataFrame) -> str:
+    """Study, data set and fidelity; the data set by its name alone."""
+    parts = [study]
+    for column in ("data", "fidelity"):
+        known = sorted(trials[column].dropna().unique()) if column in trials else []
+        if len(known) == 1:
+            parts.append(str(known[0]).partition(":")[0])
+    return " · ".join(parts)
+
+
+def _commands(facts: Mapping[str, str], folder: Path) -> list[str]:
+    """How to run the study again, as far as the facts say; the file's name is that of the study by default."""
+    study = facts.get("study", folder.name)
+    data = facts["data"].partition(":")[0] if facts.get("data") else "DATA"
+    seed = f" --seed {facts['seed']}" if facts.get("seed") else ""
+    return [f"starsearch run {study}.yaml --data {data}{seed}"]
+
+
+def _write_whole(path: Path, content: bytes) -> Path:
+    """Write beside `path` and rename, so that no reader and no crash ever sees half a file."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise StudyError(
+            f"Cannot write {path}: {error.strerror or error}. The trials are safe in the study's storage; "
+            "make room or give a folder that can be written to, and write the report again."
+        ) from error
+    return path

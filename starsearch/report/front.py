@@ -1,0 +1,177 @@
+"""The front as a table: who is on it, beside which published network, and what is gained over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starsearch.errors import StudyError
+from starsearch.objective import Objective, losses
+from starsearch.report.labels import quantity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+_IDENTITY = ("anchor", "number", "architecture_text", "architecture")
+_COSTS = ("macs", "num_params")
+
+
+def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
+    """The feasible non-dominated trials and every anchor, best in the first minimised objective first.
+
+    With one objective the front is a single value, so every feasible trial is a row: a ranking.
+    A trial that lacks an objective (NaN) or has an infinite one is never on the front. Of trials with
+    equal architectures and equal values the anchor stays, else the first.
+
+    Args:
+        trials: the study's trials, one row each, of one fidelity.
+        objectives: what the study optimises; at least one.
+
+    Returns:
+        A frame with a fresh index and the columns
+        `rank` (from 1 among front members, in a ranking among its feasible trials; <NA> for other anchors),
+        `anchor`, `number`, `architecture_text`, `architecture`,
+        each objective with its `_spread`, `_runs` and `_device` where present, `macs`, `num_params`,
+        `nearest_anchor` (the other rows' closest anchor, Euclidean over the objectives scaled by their
+        range over front and anchors; missing for anchors themselves),
+        `gain_NAME` over that anchor for each objective, in its unit and positive where better,
+        `gain_STEM_percent` relative to the anchor's value where the unit is not already percent,
+        `feasible` and `on_front`.
+
+    Raises:
+        StudyError: the trials are of several fidelities, whose values cannot be compared.
+    """
+    complete = complete_trials(trials, objectives)
+    values = loss_matrix(complete, objectives)
+    eligible = np.isfinite(values).all(axis=1) & complete["feasible"].to_numpy(dtype=bool)
+    eligible &= ~_repeats(complete, objectives)
+    on_front = _front_members(values, eligible)
+    members = eligible if len(objectives) == 1 else on_front
+    complete = complete.assign(on_front=on_front, member=members)
+
+    order = _display_order(values, complete["number"].to_numpy(), objectives)
+    order = order[(members | complete["anchor"].notna().to_numpy())[order]]
+    table = complete.iloc[order].reset_index(drop=True)
+    table["rank"] = table["member"].cumsum().where(table["member"]).astype("Int64")
+    gains = _gains_over_nearest_anchor(table, values[order], objectives)
+    present = [column for column in _columns(objectives) if column in table or column in gains]
+    return table.assign(**gains)[present]
+
+
+def complete_trials(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
+    """The COMPLETE rows with a fresh index, `feasible` as bool, and a column (NaN if need be) an objective.
+
+    Raises:
+        StudyError: the trials are of several fidelities.
+    """
+    wanted = ["state", "fidelity", "feasible", *_IDENTITY, *(objective.name for objective in objectives)]
+    trials = trials.reindex(columns=[*trials.columns, *(name for name in wanted if name not in trials)])
+    complete = trials[trials["state"] == "COMPLETE"].reset_index(drop=True)
+    fidelities = sorted(complete["fidelity"].dropna().unique())
+    if len(fidelities) > 1:
+        raise StudyError(
+            f"A front holds trials of one fidelity; these are of {', '.join(fidelities)}. Choose one of them first."
+        )
+    numbers = {objective.name: complete[objective.name].astype(float) for objective in objectives}
+    return complete.assign(feasible=complete["feasible"].astype("boolean").fillna(False).astype(bool), **numbers)
+
+
+def loss_matrix(trials: pd.DataFrame, objectives: Sequence[Objective]) -> FloatArray:
+    """The objectives' values as (n, m) losses, all minimised; NaN where one was not measured."""
+    rows = trials[[objective.name for objective in objectives]].to_dict("records")
+    found = [losses({str(name): value for name, value in row.items()}, objectives) for row in rows]
+    return np.array(found, dtype=float).reshape(len(rows), len(objectives))
+
+
+def knee(front: pd.DataFrame, objectives: Sequence[Objective]) -> int:
+    """The number of the front member that bulges furthest from the plane through the objectives' optima.
+
+    The objectives are scaled to [0, 1] over the front, where that plane is `sum(losses) = 1`: I. Das, "On
+    characterizing the 'knee' of the Pareto curve based on normal-boundary intersection", Structural
+    Optimization 18, 1999. Ties (two points, a straight or hollow front) go to the best first objective, then
+    to the lowest number; with one objective it is the best trial. Dominated anchors are not looked at.
+
+    Raises:
+        StudyError: the front has no member.
+    """
+    members = front[front["on_front"]]
+    if members.empty:
+        raise StudyError("The front is empty, so it has no knee: no feasible trial has completed.")
+    values = loss_matrix(members, objectives)
+    # Rounded, so that what differs by floating-point noise only counts as a tie.
+    totals = (values - values.min(axis=0)).dot(1 / _ranges(values)).round(9)
+    best = np.lexsort((members["number"].to_numpy(), values[:, 0], totals))[0]
+    return int(members["number"].iloc[best])
+
+
+def _repeats(complete: pd.DataFrame, objectives: Sequence[Objective]) -> BoolArray:
+    """Which searched rows repeat the architecture and the values of an anchor or of an earlier row."""
+    searched = complete["anchor"].isna()
+    keys = ["architecture", *(objective.name for objective in objectives)]
+    anchors_first = complete.assign(searched=searched).sort_values(["searched", "number"])
+    repeated: BoolArray = anchors_first.duplicated(keys).reindex(complete.index).to_numpy(dtype=bool)
+    return repeated & searched.to_numpy(dtype=bool)
+
+
+def _front_members(values: FloatArray, eligible: BoolArray) -> BoolArray:
+    from starsearch.pareto import non_dominated
+
+    on_front = np.zeros(len(values), dtype=bool)
+    on_front[eligible] = non_dominated(values[eligible])
+    return on_front
+
+
+def _display_order(values: FloatArray, numbers: NDArray[Any], objectives: Sequence[Objective]) -> NDArray[np.intp]:
+    """Row order by the first minimised objective (the first where none is), then the others; NaN last."""
+    first = next((i for i, objective in enumerate(objectives) if objective.direction == "minimize"), 0)
+    others = [i for i in range(len(objectives)) if i != first]
+    return np.lexsort((numbers, *(values[:, i] for i in reversed(others)), values[:, first]))
+
+
+def _ranges(values: FloatArray) -> FloatArray:
+    """Each objective's range over the rows; 1 where all are equal, so that it can be divided by."""
+    spans: FloatArray = values.max(axis=0) - values.min(axis=0)
+    return np.where(spans > 0, spans, 1.0)
+
+
+def _gains_over_nearest_anchor(
+    table: pd.DataFrame, values: FloatArray, objectives: Sequence[Objective]
+) -> dict[str, Any]:
+    """The columns `nearest_anchor`, `gain_NAME` and `gain_STEM_percent` of `table`, whose losses are `values`."""
+    finite = np.isfinite(values).all(axis=1)
+    is_anchor = table["anchor"].notna().to_numpy(dtype=bool)
+    anchors = np.flatnonzero(finite & is_anchor)
+    rows = np.flatnonzero(finite & ~is_anchor)
+    nearest: NDArray[Any] = np.full(len(table), None, dtype=object)
+    gains = np.full(values.shape, np.nan)
+    shares = np.full(values.shape, np.nan)
+    if anchors.size and rows.size:
+        scaled = values / _ranges(values[finite])
+        distances = np.linalg.norm(scaled[rows, None] - scaled[None, anchors], axis=2)
+        closest = anchors[distances.argmin(axis=1)]
+        nearest[rows] = table["anchor"].to_numpy()[closest]
+        gains[rows] = values[closest] - values[rows]
+        size = np.abs(values[closest])
+        shares[rows] = 100 * np.divide(gains[rows], size, out=np.full(size.shape, np.nan), where=size > 0)
+    columns: dict[str, Any] = {"nearest_anchor": nearest}
+    for i, objective in enumerate(objectives):
+        columns[f"gain_{objective.name}"] = gains[:, i]
+        if quantity(objective.name).unit != "%":
+            columns[f"gain_{quantity(objective.name).stem}_percent"] = shares[:, i]
+    return columns
+
+
+def _columns(objectives: Sequence[Objective]) -> list[str]:
+    names = [objective.name for objective in objectives]
+    measured = [f"{name}{suffix}" for name in names for suffix in ("", "_spread", "_runs", "_device")]
+    costs = [name for name in _COSTS if name not in names]
+    gains = []
+    for name in names:
+        gains += [f"gain_{name}"] + ([] if quantity(name).unit == "%" else [f"gain_{quantity(name).stem}_percent"])
+    return ["rank", *_IDENTITY, *measured, *costs, "nearest_anchor", *gains, "feasible", "on_front"]

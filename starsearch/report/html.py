@@ -1,0 +1,183 @@
+"""report.html: one page that opens offline."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from starsearch.objective import Objective
+from starsearch.report.dimensions import dimension_figure
+from starsearch.report.figures import front_figure, learning_figure
+from starsearch.report.front import front_table
+from starsearch.report.labels import QUANTITIES, anchor_label, quantity
+from starsearch.report.summary import failure_reasons, summary
+from starsearch.report.table import change_texts, plain_rows, shorten_numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+
+def render_page(
+    trials: pd.DataFrame,
+    objectives: Sequence[Objective],
+    facts: Mapping[str, str],
+    *,
+    title: str,
+    commands: Sequence[str] = (),
+) -> str:
+    """The report as one HTML document that loads nothing from anywhere; all text of the study is escaped.
+
+    Args:
+        trials: of one fidelity.
+        objectives: the study's; at least one.
+        facts: what else there is to know (data, recipe, seed, device …), shown in this order.
+        title: of the page.
+        commands: that repeat the study.
+    """
+    from plotly.offline import get_plotlyjs
+
+    has_front = bool(front_table(trials, objectives)["on_front"].any())
+    return Template(_page_file("page.html")).substitute(
+        title=html.escape(title),
+        style=_page_file("page.css"),
+        script=_page_file("page.js"),
+        # Embedded once; without a front there is nothing to draw and no need of five megabytes.
+        plotly=get_plotlyjs() if has_front else "",
+        figures_of_front=_front_sections(trials, objectives) if has_front else _NO_FRONT,
+        summary=_summary_tiles(summary(trials, objectives), objectives),
+        failures=_failures(failure_reasons(trials)),
+        facts="".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items()),
+        commands=html.escape("\n".join(commands)),
+    )
+
+
+_NO_FRONT = '<p class="note">No front: no trial is complete, feasible and measured in every objective.</p>'
+
+
+def _page_file(name: str) -> str:
+    return files("starsearch.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _front_sections(trials: pd.DataFrame, objectives: Sequence[Objective]) -> str:
+    table = _front_table(front_table(trials, objectives), objectives)
+    dimensions = dimension_figure(trials, objectives)
+    sections = [
+        ("Front" if len(objectives) > 1 else "Trials", _figure(front_figure(trials, objectives), "front")),
+        ("Front, as a table" if len(objectives) > 1 else "Ranking", table),
+    ]
+    if len(objectives) > 1:  # with one, the figure of trials already shows the best so far
+        sections.append(("How the study learned", _learning(trials, objectives)))
+    if dimensions is not None:
+        note = (
+            '<p class="note">Grey is a trial, blue a median; ρ is the rank correlation with the first '
+            "objective. A search does not sample evenly, so these are hints and not effects.</p>"
+        )
+        sections.append(("What the dimensions do", note + _figure(dimensions, "dimensions")))
+    return "".join(f"<section><h2>{heading}</h2>{body}</section>" for heading, body in sections)
+
+
+def _learning(trials: pd.DataFrame, objectives: Sequence[Objective]) -> str:
+    reference = summary(trials, objectives)["hypervolume"]["reference"]
+    corner = ", ".join(
+        f"{quantity(name).label} {quantity(name).number(value)} {quantity(name).unit}".strip()
+        for name, value in reference.items()
+    )
+    note = f'<p class="note">Hypervolume between the front and the reference point ({html.escape(corner)}).</p>'
+    return note + _figure(learning_figure(trials, objectives), "learning")
+
+
+def _figure(figure: go.Figure, name: str) -> str:
+    """The figure's element and script; plotly writes "<" of texts in JSON as an escape."""
+    config = {"responsive": True, "displaylogo": False}
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config)
+    return f'<div class="figure">{text}</div>'
+
+
+def _summary_tiles(found: Mapping[str, Any], objectives: Sequence[Objective]) -> str:
+    tiles = [
+        (f"{found['complete']}", "complete trials"),
+        (f"{found['failed']}", "failed"),
+        (f"{found['infeasible']}", "beyond a constraint"),
+        (_duration(found["seconds"]), "of evaluation"),
+    ]
+    for objective in objectives:
+        if objective.name in found["best"]:
+            best, shown = found["best"][objective.name], quantity(objective.name)
+            label = f"best {shown.label} (trial {best['number']})"
+            tiles.append((f"{shown.number(best['value'])} {shown.unit}", label))
+    volumes = found["hypervolume"]
+    if volumes and volumes["anchors"] > 0 and len(objectives) > 1:
+        gain = 100 * (volumes["front"] / volumes["anchors"] - 1)
+        tiles.append((f"{gain:+.1f} %", "hypervolume over the published networks alone"))
+    return "".join(f"<div><b>{html.escape(value)}</b><span>{html.escape(label)}</span></div>" for value, label in tiles)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _front_table(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
+    shown = [quantity(objective.name) for objective in objectives]
+    shown += [QUANTITIES[name] for name in ("macs", "num_params") if name in front and QUANTITIES[name] not in shown]
+    headings = ["#", "Trial", "Architecture", *(column.heading for column in shown), "Against nearest published"]
+    head = "".join(
+        f'<th scope="col"><button type="button">{html.escape(heading)}</button></th>' for heading in headings
+    )
+    rows = []
+    for row in plain_rows(front):
+        cells = [_cell(row["rank"], row["rank"]), _cell(row["number"], row["number"]), _architecture_cell(row)]
+        for column in shown:
+            value = math.nan if row[column.name] is None else row[column.name]
+            cells.append(_cell(column.with_spread(value, row.get(f"{column.name}_spread")), value))
+        cells.append(_change_cell(row, objectives))
+        classes = " ".join(["anchor"] * (row["anchor"] is not None) + ["off"] * (row["rank"] is None))
+        rows.append(f'<tr class="{classes}">{"".join(cells)}</tr>')
+    return (
+        f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _cell(text: Any, key: Any) -> str:
+    """A right-aligned cell that sorts by the number `key`, last where there is none."""
+    number = "" if key is None or not math.isfinite(key) else f"{key!r}"
+    return f'<td class="number" data-key="{number}">{"–" if text is None else html.escape(str(text))}</td>'
+
+
+def _architecture_cell(row: Mapping[str, Any]) -> str:
+    text = html.escape(str(row["architecture_text"])).replace(",", ",<wbr>")
+    name = f"<b>{html.escape(row['anchor'])}</b> " if row["anchor"] else ""
+    note = "" if row["feasible"] else " <i>(breaks a constraint)</i>"
+    return f'<td class="architecture">{name}<code>{text}</code>{note}</td>'
+
+
+def _change_cell(row: Mapping[str, Any], objectives: Sequence[Objective]) -> str:
+    if row["nearest_anchor"] is None:
+        return '<td data-key=""></td>'
+    changes = change_texts(row, objectives)
+    spans = [
+        f'<span class="{"better" if gain > 0 else "worse" if gain < 0 else ""}">{html.escape(text)}</span>'
+        for text, gain in changes
+    ]
+    label = html.escape(anchor_label(row["nearest_anchor"]))
+    return f'<td class="change" data-key="{changes[0][1]!r}">{label}: {" ".join(spans)}</td>'
+
+
+def _failures(failures: pd.DataFrame) -> str:
+    if failures.empty:
+        return '<p class="note">No trial failed.</p>'
+    rows = [
+        f'<tr><td class="number">{row["count"]}</td><td>{html.escape(row["reason"])}</td>'
+        f"<td>{shorten_numbers(row['numbers'])}</td></tr>"
+        for row in plain_rows(failures)
+    ]
+    head = '<thead><tr><th class="number">Count</th><th>Reason</th><th>Trials</th></tr></thead>'
+    return f'<div class="scroll"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>'

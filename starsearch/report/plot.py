@@ -1,0 +1,257 @@
+"""front.png: the front as a printed figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from starsearch.objective import Objective
+from starsearch.report.front import complete_trials, front_table, knee, loss_matrix
+from starsearch.report.labels import anchor_label, quantity
+from starsearch.report.placement import place_labels, sample_polyline
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with every common colour vision deficiency (jfly.uni-koeln.de/color).
+BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+
+_FONTS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
+
+# The published sizes of one family, drawn as the line a searched front has to beat.
+PUBLISHED_FAMILY = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")
+
+_STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": "#444444",
+    "axes.titlesize": 9.5,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
+    "legend.fontsize": 8,
+}
+
+
+def draw_front(trials: pd.DataFrame, objectives: Sequence[Objective], *, title: str) -> Figure:
+    """The study's trials, front, anchors and knee as a matplotlib figure of 6.4 × 4.2 inches.
+
+    The first two of the objectives span the picture (the minimised one lies across); a third is seen by
+    colour. With one objective the trials are drawn in order of number, with the best so far. Points that lie
+    more than half the range of front and anchors beyond them are left outside, and counted in the corner.
+
+    Args:
+        trials: of one fidelity.
+        objectives: the study's; at least one.
+        title: above the picture; study, data set and fidelity.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {**_STYLE, "font.family": _font()}
+    with rc_context(style):
+        figure = Figure(figsize=(6.4, 4.2), dpi=200, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        axes.set_title(title, loc="left", pad=10)
+        front = front_table(trials, objectives)
+        if not front["on_front"].any():
+            _say_there_is_no_front(axes, num_trials=len(trials))
+        elif len(objectives) == 1:
+            _draw_ranking(axes, trials, objectives[0])
+        else:
+            _draw_plane(axes, complete_trials(trials, objectives), front, objectives)
+    return figure
+
+
+def plane_of(objectives: Sequence[Objective]) -> tuple[Objective, Objective]:
+    """Which of two or more objectives lies across and which up: the first minimised one, and the first other."""
+    across = next((objective for objective in objectives if objective.direction == "minimize"), objectives[1])
+    return across, next(objective for objective in objectives if objective is not across)
+
+
+def axis_label(objective: Objective, trials: pd.DataFrame) -> str:
+    """The quantity with its unit, and the device it was measured on, where it has one."""
+    column = f"{objective.name}_device"
+    devices = sorted(trials[column].dropna().unique()) if column in trials else []
+    device = objective.device if not devices else devices[0] if len(devices) == 1 else f"{len(devices)} devices"
+    heading = quantity(objective.name).heading.replace("Top-1", "Top-1 accuracy").replace("Top-5", "Top-5 accuracy")
+    return f"{heading} on {device}" if device else heading
+
+
+def _font() -> str:
+    """The first installed one: matplotlib logs a warning for each text in a font that is not there."""
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    return next((font for font in _FONTS if font in installed), "sans-serif")
+
+
+def _say_there_is_no_front(axes: Axes, *, num_trials: int) -> None:
+    axes.set_axis_off()
+    text = f"No front: of {num_trials} trials none is complete, feasible\nand measured in every objective."
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#444444", fontsize=11)
+
+
+def _draw_ranking(axes: Axes, trials: pd.DataFrame, objective: Objective) -> None:
+    shown = quantity(objective.name)
+    complete = complete_trials(trials, [objective]).sort_values("number")
+    values = complete[objective.name] * shown.scale
+    feasible = complete["feasible"]
+    best = values.where(feasible)
+    best = (best.cummin() if objective.direction == "minimize" else best.cummax()).ffill()
+    axes.scatter(complete["number"][feasible], values[feasible], s=16, color=GREY, alpha=0.6, lw=0, label="trial")
+    _draw_infeasible(axes, complete["number"][~feasible], values[~feasible])
+    axes.step(complete["number"], best, where="post", color=BLUE, lw=1.6, label="best so far")
+    anchors = complete[complete["anchor"].notna()]
+    _draw_anchors(axes, anchors["number"], values[anchors.index])
+    texts = [anchor_label(anchor) for anchor in anchors["anchor"]]
+    axes.set(xlabel="Trial", ylabel=axis_label(objective, complete))
+    axes.margins(0.05)
+    axes.legend(loc="best")
+    place_labels(axes, list(zip(anchors["number"], values[anchors.index], texts, strict=True)), color=VERMILION)
+
+
+def _draw_plane(axes: Axes, complete: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Objective]) -> None:
+    across, up = plane_of(objectives)
+    x_scale, y_scale = quantity(across.name).scale, quantity(up.name).scale
+    points = complete.assign(x=complete[across.name] * x_scale, y=complete[up.name] * y_scale)
+    rows = front.assign(x=front[across.name] * x_scale, y=front[up.name] * y_scale)
+    members, anchors = rows[rows["on_front"]], rows[rows["anchor"].notna()]
+
+    _set_limits(axes, points, rows, (across, up))
+    feasible = points["feasible"]
+    axes.scatter(points["x"][feasible], points["y"][feasible], s=15, color=GREY, alpha=0.4, lw=0, label="trial")
+    _draw_infeasible(axes, points["x"][~feasible], points["y"][~feasible])
+    _draw_published_family(axes, anchors)
+    # Three objectives' front has no border in the plane of two.
+    border = _draw_front_line(axes, members, (across, up)) if len(objectives) == 2 else []
+    _draw_members(axes, members, [objective for objective in objectives if objective not in (across, up)])
+    _draw_error_bars(axes, rows, across, up)
+    _draw_anchors(axes, anchors["x"], anchors["y"])
+    best = members[members["number"] == knee(front, objectives)].iloc[0]
+    axes.plot(best["x"], best["y"], "*", ms=13, color=GREEN, mec="white", mew=0.8, zorder=6, ls="", label="knee")
+
+    axes.set(xlabel=axis_label(across, complete), ylabel=axis_label(up, complete))
+    axes.grid(color="#E6E6E6", lw=0.6)
+    axes.set_axisbelow(True)
+    _draw_legend(axes, across, up)
+    drawn = anchors[np.isfinite(anchors[["x", "y"]]).all(axis=1)]
+    texts = [anchor_label(anchor) for anchor in drawn["anchor"]]
+    points_of_front = list(zip(members["x"], members["y"], strict=True))
+    place_labels(
+        axes,
+        list(zip(drawn["x"], drawn["y"], texts, strict=True)),
+        color=VERMILION,
+        around=[*points_of_front, *border],
+    )
+
+
+def _draw_infeasible(axes: Axes, x: pd.Series[float], y: pd.Series[float]) -> None:
+    if len(x):
+        axes.scatter(x, y, s=15, facecolors="none", edgecolors=GREY, alpha=0.6, lw=0.8, label="breaks a constraint")
+
+
+def _draw_anchors(axes: Axes, x: pd.Series[float], y: pd.Series[float]) -> None:
+    if len(x):
+        axes.plot(x, y, "D", ms=5.5, color=VERMILION, mec="white", mew=0.7, ls="", zorder=5, label="published")
+
+
+def _draw_published_family(axes: Axes, anchors: pd.DataFrame) -> None:
+    family = anchors[anchors["anchor"].isin(PUBLISHED_FAMILY)].sort_values("anchor")
+    if len(family) > 1:
+        axes.plot(family["x"], family["y"], color=VERMILION, lw=1, ls=(0, (4, 3)), zorder=2)
+
+
+def _draw_front_line(
+    axes: Axes, members: pd.DataFrame, plane: tuple[Objective, Objective]
+) -> list[tuple[float, float]]:
+    """Draw the border of what the front dominates, to the edges of the picture; returns points along it."""
+    ordered = members.iloc[np.argsort(loss_matrix(members, plane)[:, 0])]
+    x, y = ordered["x"].to_numpy(), ordered["y"].to_numpy()
+    worst_x = _worse_end(axes.get_xlim(), plane[0])
+    worst_y = _worse_end(axes.get_ylim(), plane[1])
+    axes.plot([x[0], x[0]], [worst_y, y[0]], color=BLUE, lw=0.8, alpha=0.45, zorder=3)
+    axes.plot([x[-1], worst_x], [y[-1], y[-1]], color=BLUE, lw=0.8, alpha=0.45, zorder=3)
+    axes.plot(x, y, drawstyle="steps-post", color=BLUE, lw=1.6, zorder=3)
+    return sample_polyline(np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1])
+
+
+def _draw_members(axes: Axes, members: pd.DataFrame, others: Sequence[Objective]) -> None:
+    if not others:
+        axes.plot(
+            members["x"], members["y"], "o", ms=5, color=BLUE, mec="white", mew=0.7, ls="", zorder=4, label="front"
+        )
+        return
+    shown = quantity(others[0].name)
+    colors = members[others[0].name] * shown.scale
+    drawn = axes.scatter(
+        members["x"], members["y"], c=colors, cmap="viridis", s=30, ec="white", lw=0.7, zorder=4, label="front"
+    )
+    assert axes.figure is not None
+    axes.figure.colorbar(drawn, ax=axes, label=shown.heading)
+
+
+def _draw_error_bars(axes: Axes, rows: pd.DataFrame, across: Objective, up: Objective) -> None:
+    """± one standard error of front members and anchors, where it is known."""
+    errors: dict[str, Any] = {}
+    for key, objective in (("xerr", across), ("yerr", up)):
+        column = f"{objective.name}_spread"
+        if column in rows and rows[column].notna().any():
+            errors[key] = rows[column].astype(float).fillna(0) * quantity(objective.name).scale
+    if errors:
+        axes.errorbar(
+            rows["x"], rows["y"], **errors, fmt="none", ecolor="#333333", elinewidth=0.9, capsize=2, zorder=3.5
+        )
+
+
+def _set_limits(axes: Axes, points: pd.DataFrame, rows: pd.DataFrame, plane: tuple[Objective, Objective]) -> None:
+    """Frame front and anchors; the other trials as far as they lie within half as much beyond."""
+    inside = np.ones(len(points), dtype=bool)
+    for name, set_limits in (("x", axes.set_xlim), ("y", axes.set_ylim)):
+        framed = rows[name][np.isfinite(rows[name])]
+        span = framed.max() - framed.min() or abs(framed.max()) or 1.0
+        values = points[name].to_numpy(dtype=float)
+        low = max(framed.min() - span / 2, np.nanmin(values))
+        high = min(framed.max() + span / 2, np.nanmax(values))
+        margin = 0.06 * (high - low or span)
+        set_limits(low - margin, high + margin)
+        inside &= (values >= low) & (values <= high)
+    outside = int((np.isfinite(points["x"]) & np.isfinite(points["y"]) & ~inside).sum())
+    if outside:
+        text = f"{outside} {'trial lies' if outside == 1 else 'trials lie'} outside"
+        across_end = 0.01 if plane[0].direction == "maximize" else 0.99
+        axes.text(
+            across_end,
+            1.01,
+            text,
+            transform=axes.transAxes,
+            fontsize=7,
+            color="#666666",
+            ha="left" if across_end < 0.5 else "right",
+            va="bottom",
+        )
+
+
+def _worse_end(limits: tuple[float, float], objective: Objective) -> float:
+    return limits[1] if objective.direction == "minimize" else limits[0]
+
+
+def _draw_legend(axes: Axes, across: Objective, up: Objective) -> None:
+    """In the corner that is worst in both objectives, where the front never runs."""
+    match up.direction, across.direction:
+        case "maximize", "minimize":
+            axes.legend(loc="lower right")
+        case "maximize", "maximize":
+            axes.legend(loc="lower left")
+        case "minimize", "minimize":
+            axes.legend(loc="upper right")
+        case _:
+            axes.legend(loc="upper left")

@@ -1,0 +1,145 @@
+"""The front and the failures for the terminal and for scripts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from starsearch.objective import Objective
+from starsearch.report.labels import QUANTITIES, Quantity, anchor_label, quantity
+from starsearch.report.summary import failure_reasons
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+    from rich.text import Text
+
+_COSTS = ("macs", "num_params")
+
+
+def render_front(front: pd.DataFrame, objectives: Sequence[Objective], *, limit: int | None = None) -> Table:
+    """The front as a rich table: architectures fold, numbers never break.
+
+    Args:
+        front: of `front_table`.
+        objectives: the study's; each becomes a column, with its spread.
+        limit: rows at most, from the top; None for all.
+    """
+    from rich.text import Text
+
+    table = _empty_table("Front" if len(objectives) > 1 else "Ranking")
+    shown = [quantity(objective.name) for objective in objectives]
+    costs = [QUANTITIES[name] for name in _COSTS if name in front and QUANTITIES[name] not in shown]
+    for heading in ("#", "Trial"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Architecture", overflow="fold", min_width=18, ratio=1)
+    for column in (*shown, *costs):
+        table.add_column(_two_lines(column), justify="right", no_wrap=True)
+    table.add_column("Against nearest published", min_width=9)
+    for row in plain_rows(front)[:limit]:
+        measured = [Text(_measured(row, column)) for column in shown]
+        costing = [Text(column.number(_float(row[column.name]))) for column in costs]
+        style = "" if row["on_front"] or row["rank"] else "dim"
+        rank, number = str(row["rank"] or "–"), str(row["number"])
+        table.add_row(rank, number, _name(row), *measured, *costing, _change(row, objectives), style=style)
+    if front.empty:
+        table.caption = "No front: no feasible trial has completed with every objective measured."
+    elif limit is not None and len(front) > limit:
+        table.caption = f"{len(front) - limit} more rows."
+    return table
+
+
+def render_failures(trials: pd.DataFrame) -> Table:
+    """Why those of `trials` that failed did, as a rich table: each reason once, the most frequent first."""
+    from rich.text import Text
+
+    table = _empty_table("Failed trials")
+    table.add_column("Count", justify="right", no_wrap=True)
+    table.add_column("Reason", overflow="fold", ratio=1)
+    table.add_column("Trials", overflow="fold")
+    for row in plain_rows(failure_reasons(trials)):
+        table.add_row(str(row["count"]), Text(row["reason"]), shorten_numbers(row["numbers"]))
+    return table
+
+
+def shorten_numbers(numbers: Sequence[int], *, limit: int = 5) -> str:
+    """The first `limit` numbers, and how many more there are: "1, 4, 9, 12, 13 and 3 more"."""
+    listed = ", ".join(str(number) for number in numbers[:limit])
+    return listed if len(numbers) <= limit else f"{listed} and {len(numbers) - limit} more"
+
+
+def to_json(front: pd.DataFrame, summary: Mapping[str, Any] | None = None) -> str:
+    """The front's rows under "front", what `summary` says under "summary"; what was not measured is null."""
+    rows = json.loads(front.to_json(orient="records", double_precision=15))
+    return json.dumps({"front": rows} | ({} if summary is None else {"summary": summary}), indent=2, allow_nan=False)
+
+
+def architecture_name(row: Mapping[str, Any]) -> str:
+    """An anchor's name, else the architecture's text with spaces to break lines at; it still reads back."""
+    return row["anchor"] or str(row["architecture_text"]).replace(",", ", ").replace(":", ": ")
+
+
+def change_texts(row: Mapping[str, Any], objectives: Sequence[Objective]) -> list[tuple[str, float]]:
+    """The change of each objective against the nearest anchor as text ("−0.42 ms"), with its gain."""
+    found = []
+    for objective in objectives:
+        gain = _float(row.get(f"gain_{objective.name}"))
+        change = gain if objective.direction == "maximize" else -gain
+        found.append((quantity(objective.name).change(change), gain))
+    return found
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dictionaries, with None for every missing value."""
+    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    import pandas as pd
+
+    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
+
+
+def _empty_table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+
+
+def _two_lines(column: Quantity) -> str:
+    return f"{column.label}\n{column.unit}"
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _measured(row: Mapping[str, Any], column: Quantity) -> str:
+    return column.with_spread(_float(row[column.name]), row.get(f"{column.name}_spread"))
+
+
+def _name(row: Mapping[str, Any]) -> Text:
+    from rich.text import Text
+
+    text = Text(architecture_name(row), style="bold" if row["anchor"] else "")
+    if not row["feasible"]:
+        text.append(" (breaks a constraint)", style="italic")
+    return text
+
+
+def _change(row: Mapping[str, Any], objectives: Sequence[Objective]) -> Text:
+    from rich.text import Text
+
+    if row["nearest_anchor"] is None:
+        return Text("")
+    text = Text(anchor_label(row["nearest_anchor"]))
+    for change, gain in change_texts(row, objectives):
+        text.append(" ")
+        # Without its space a number never parts from its unit where the cell folds.
+        text.append(change.replace(" ", ""), style="green" if gain > 0 else "red" if gain < 0 else "")
+    return text

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from starsearch.architecture import ANCHORS, Architecture
+from starsearch.candidate import Candidate
+from starsearch.cli.live import LiveView
+from starsearch.measurement import Measurement, Progress
+from starsearch.recipe import Recipe
+from starsearch.search.events import StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted
+from tests.report.frames import ACCURACY, BOTH
+
+
+def candidate(number):
+    anchor = "starnet_s1" if number == 0 else None
+    architecture = ANCHORS["starnet_s1"] if anchor else Architecture.of(embed_dim=16, depths=(1, 1, number, 1))
+    return Candidate(architecture=architecture, recipe=Recipe(), anchor=anchor)
+
+
+def ended(number, top1, latency, **values):
+    measurements = (
+        Measurement(name="top1_percent", value=top1),
+        Measurement(name="latency_ms", value=latency, runs=40, spread=0.02),
+    )
+    defaults = {"state": "complete", "measurements": measurements, "seconds": 30.0}
+    return TrialEnded(number=number, candidate=candidate(number), **(defaults | values))
+
+
+def failure(number, reason):
+    return TrialEnded(
+        number=number, candidate=candidate(number), state="fail", feasible=False, reason=reason, seconds=1.0
+    )
+
+
+def a_run(view):
+    view(StudyStarted(finished=0, wanted=4, resumed=False))
+    view(TrialStarted(number=0, candidate=candidate(0)))
+    view(TrialProgressed(number=0, progress=Progress(fraction=0.2, stage="training")))
+    view(ended(0, 60.0, 5.0))
+    view(failure(1, "out of [bold]memory[/bold]"))
+    view(ended(2, 50.0, 3.0))
+    view(ended(3, 49.0, 4.0))
+    view(ended(4, 90.0, 1.0, feasible=False))
+    view(TrialStarted(number=5, candidate=candidate(5)))
+    values = {"top1_percent": 41.5, "top5_percent": 80.0, "train_loss": 1.0}
+    view(TrialProgressed(number=5, progress=Progress(fraction=0.5, stage="training", epoch=2, values=values)))
+
+
+def on_a_terminal(objectives=BOTH, *, width=120, events=a_run):
+    """What the view shows after `events`, and everything that was written."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=width, height=40)
+    with LiveView(objectives, title="few in studies/few", console=console) as view:
+        events(view)
+        seen = Console(file=io.StringIO(), width=width, record=True)
+        seen.print(view._render())
+    return seen.export_text(), file.getvalue()
+
+
+def without_a_terminal(events=a_run):
+    file = io.StringIO()
+    with LiveView(BOTH, title="few in studies/few", console=Console(file=file, width=60)) as view:
+        events(view)
+    return file.getvalue()
+
+
+def test_a_terminal_shows_bar_trial_epoch_and_time_left():
+    shown, _ = on_a_terminal()
+    assert "few in studies/few" in shown
+    assert "4/4" in shown
+    assert "1 failed" in shown
+    assert "trial 5  starnet:embed_dim=16,depths=1-1-5-1" in shown
+    assert "training, epoch 2, top-1 41.50 %" in shown
+    assert "50 %" in shown
+
+
+def test_the_front_so_far_holds_the_feasible_and_undominated_only():
+    shown, _ = on_a_terminal()
+    table = shown.partition("Front so far")[2]
+    assert "starnet_s1" in table
+    assert "5.00 ± 0.02" in table
+    assert "3.00 ± 0.02" in table
+    assert "4.00 ± 0.02" not in table  # dominated
+    assert "90.00" not in table  # breaks a constraint
+
+
+def test_the_time_left_is_the_median_times_what_is_missing():
+    def events(view):
+        view(StudyStarted(finished=0, wanted=13, resumed=False))
+        for number, seconds in enumerate([20.0, 60.0, 900.0]):
+            view(ended(number, 50.0 + number, 3.0, seconds=seconds))
+
+    shown, _ = on_a_terminal(events=events)
+    assert "about 10 min left" in shown
+
+
+def test_a_failure_is_written_above_the_bars_as_it_is():
+    _, written = on_a_terminal()
+    assert "failed: out of [bold]memory[/bold]" in written
+
+
+def test_a_long_front_is_cut_evenly_with_both_ends_kept():
+    def events(view):
+        view(StudyStarted(finished=0, wanted=50, resumed=False))
+        for number in range(1, 31):
+            view(ended(number, 50.0 + number, 1.0 + number))
+
+    shown, _ = on_a_terminal(events=events)
+    assert "30 trials on the front; 10 of them shown." in shown
+    assert "2.00 ± 0.02" in shown
+    assert "31.00 ± 0.02" in shown
+
+
+def test_one_objective_and_unmeasured_values_are_fine():
+    def events(view):
+        view(StudyStarted(finished=0, wanted=2, resumed=False))
+        view(ended(1, 50.0, 3.0, measurements=()))
+        view(ended(2, 55.0, 3.0))
+
+    shown, _ = on_a_terminal([ACCURACY], events=events)
+    assert "55.00" in shown
+
+
+def test_without_a_terminal_each_ended_trial_is_one_line():
+    lines = without_a_terminal().splitlines()
+    assert lines[0] == "few in studies/few"
+    assert len(lines) == 6
+    assert lines[1] == "[1/4] trial 0 top-1 60.00 %, latency 5.00 ± 0.02 ms, 30 s  starnet_s1"
+    assert lines[2].startswith("[1/4] trial 1 failed: out of [bold]memory[/bold] (starnet:")
+    assert "breaks a constraint" in lines[5]
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_going_on_is_said():
+    def events(view):
+        view(StudyStarted(finished=3, wanted=8, resumed=True))
+        view(StudyEnded(finished=8, wanted=8, why="complete"))
+
+    assert "Going on: 3 of 8 trials are there." in without_a_terminal(events)
+
+
+def test_the_terminal_is_given_back_when_the_run_breaks():
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=80, height=40)
+    try:
+        with LiveView(BOTH, console=console) as view:
+            view(StudyStarted(finished=0, wanted=1, resumed=False))
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert file.getvalue().rpartition("\x1b[?25l")[2].count("\x1b[?25h") == 1  # the cursor, hidden, is shown again
