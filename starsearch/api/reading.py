@@ -1,0 +1,143 @@
+"""Reading a study: status, front, report, dashboard. Nothing here writes to the storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.api.study_folder import StudyPlace, place_of
+from starsearch.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from starsearch.objective import Objective
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontView:
+    """A study's front, ready to be printed.
+
+    Attributes:
+        trials: every trial, a row each.
+        front: the non-dominated trials and all anchors.
+        objectives: what was optimised.
+        summary: counts, time, hypervolumes.
+        knee: number of the trial at the front's knee; None where there is no front.
+    """
+
+    trials: pd.DataFrame
+    front: pd.DataFrame
+    objectives: tuple[Objective, ...]
+    summary: dict[str, Any]
+    knee: int | None
+
+
+def study_front(study: str) -> FrontView:
+    """The front of the study that `study` names.
+
+    Raises:
+        StudyError: no such study.
+    """
+    return view_of(place_of(study))
+
+
+def view_of(place: StudyPlace) -> FrontView:
+    """The front of the study at `place`."""
+    from starsearch.records import load_objectives, load_trials
+    from starsearch.report import front_table, knee, summary
+
+    trials = load_trials(place.url, place.name, folder=place.folder)
+    objectives = load_objectives(place.url, place.name)
+    front = front_table(trials, objectives)
+    return FrontView(
+        trials=trials,
+        front=front,
+        objectives=objectives,
+        summary=summary(trials, objectives),
+        knee=knee(front, objectives) if front["on_front"].any() else None,
+    )
+
+
+def study_status(study: str) -> dict[str, Any]:
+    """Counts, failures, best values, time, and who works on the study, as plain values.
+
+    Raises:
+        StudyError: no such study.
+    """
+    from starsearch.records import load_attributes
+
+    place = place_of(study)
+    view = view_of(place)
+    failed = view.trials[view.trials["state"] == "FAIL"]
+    running = view.trials[view.trials["state"] == "RUNNING"]
+    return {
+        "study": place.name,
+        "storage": place.url,
+        **view.summary,
+        "running": [int(number) for number in running["number"]],
+        "failures": [
+            {"trial": int(row["number"]), "architecture": row["architecture_text"], "reason": row["reason"]}
+            for row in failed.to_dict("records")
+        ],
+        "driver": load_attributes(place.url, place.name).get("lease"),
+    }
+
+
+def write_study_report(study: str, *, folder: Path | None = None) -> list[Path]:
+    """Write trials.csv, front.csv, front.png and report.html into `folder`, or the study's own.
+
+    Raises:
+        StudyError: no such study, or nowhere to write.
+    """
+    from starsearch.records import load_attributes
+    from starsearch.report import write_report
+
+    place = place_of(study)
+    folder = folder or place.folder
+    if folder is None:
+        raise StudyError(f"{study} is named by its storage and has no folder to write into; name its folder.")
+    view = view_of(place)
+    facts = _facts(place, load_attributes(place.url, place.name))
+    return list(write_report(folder, view.trials, view.objectives, facts))
+
+
+def serve_dashboard(study: str, *, port: int = 8080) -> None:
+    """Serve optuna-dashboard on the loopback interface until Ctrl-C.
+
+    Raises:
+        StudyError: no such study, or the port is taken.
+    """
+    import socket
+
+    from optuna_dashboard import run_server
+
+    from starsearch.records import open_storage
+
+    place = place_of(study)
+    view_of(place)  # complain about a missing or damaged study before a server is up
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise StudyError(f"Port {port} is taken on this machine. Give another with --port.")
+    run_server(open_storage(place.url), host="127.0.0.1", port=port)
+
+
+def _facts(place: StudyPlace, attributes: dict[str, Any]) -> dict[str, str]:
+    """What a reader wants to know of a study besides its trials."""
+    signature: dict[str, str] = attributes.get("signature", {})
+    facts = {"study": place.name, "data": signature.get("data", ""), "device": signature.get("device", "")}
+    facts["fidelity"] = _join(signature, "fidelity.")
+    facts["recipe"] = _join(signature, "recipe.")
+    facts["space"] = _join(signature, "space.")
+    facts["constraints"] = _join(signature, "constraints.")
+    facts["sampler"] = attributes.get("sampler", "")
+    facts["seed"] = signature.get("seed", "")
+    facts["starsearch"] = attributes.get("starsearch", "")
+    return {name: value for name, value in facts.items() if value}
+
+
+def _join(signature: dict[str, str], prefix: str) -> str:
+    found = {key.removeprefix(prefix): value for key, value in signature.items() if key.startswith(prefix)}
+    return ", ".join(f"{key}: {value}" for key, value in found.items() if value != "None")

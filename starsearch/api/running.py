@@ -1,0 +1,166 @@
+"""`run_study_file`: from a YAML file to a study with a front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.api.reading import write_study_report
+from starsearch.api.study_folder import database_url, make_folder
+from starsearch.errors import StudyError
+
+if TYPE_CHECKING:
+    from starsearch.data import DataSet
+    from starsearch.latency import Reference
+    from starsearch.search import StudyEnded
+    from starsearch.search.events import Event
+    from starsearch.study.spec import StudySpec
+
+    Watch = Callable[[Event], None]
+    View = Callable[[StudySpec, Path], AbstractContextManager[Watch]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """What a run has left behind.
+
+    Attributes:
+        folder: of the study.
+        study: the text by which other commands name it.
+        ended: why the driver stopped, and how far it came.
+        files: tables, picture and page that were written.
+    """
+
+    folder: Path
+    study: str
+    ended: StudyEnded
+    files: tuple[Path, ...]
+
+
+def run_study_file(
+    file: str,
+    *,
+    out: Path = Path("studies"),
+    data: str | None = None,
+    runner: str | None = None,
+    trials: int | None = None,
+    time_budget_s: float | None = None,
+    storage: str | None = None,
+    name: str | None = None,
+    seed: int | None = None,
+    view: View | None = None,
+) -> RunOutcome:
+    """Run the study that `file` describes until it has its trials, or go on with it.
+
+    Args:
+        file: a space or study file, or a shipped space's name.
+        out: folder in which the study's folder is made.
+        data: what `open_data` takes, in place of the file's.
+        runner: a runner file; None for this process.
+        trials: finished searched trials the study shall have, in place of the file's.
+        time_budget_s: no trial is started after so many seconds.
+        storage: Optuna storage URL; None for study.db in the study's folder.
+        name: of the study, in place of the file's stem.
+        seed: in place of the file's.
+        view: makes what watches the run from the study and its folder.
+
+    Raises:
+        SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
+    """
+    from starsearch.data import open_data
+    from starsearch.search import run_study
+    from starsearch.study.runner_file import load_runner
+    from starsearch.study.study_file import load_study
+
+    load_runner(runner)
+    spec = load_study(file, name=name, data=data, trials=trials, seed=seed)
+    dataset = open_data(spec.data)
+    # By its name from here on: a record or a report holds no path of the machine it was made on.
+    spec = replace(spec, data=dataset.name)
+    folder = make_folder(out, spec.name)
+    url = storage or database_url(folder)
+    reference = _latency_scale(spec, url)
+    record = _open_record(spec, url, dataset, reference)
+    try:
+        with view(spec, folder) if view else nullcontext(_ignore) as watch:
+            ended = run_study(
+                spec,
+                record=record,
+                evaluator=_make_evaluator(spec, dataset, reference),
+                watch=watch,
+                folder=folder,
+                time_budget_s=time_budget_s,
+            )
+    finally:
+        record.close()
+    study = str(folder) if storage is None else f"{spec.name}@{storage}"
+    return RunOutcome(folder=folder, study=study, ended=ended, files=tuple(write_study_report(study, folder=folder)))
+
+
+def _ignore(event: Event) -> None:
+    """Nobody watches."""
+
+
+def _latency_scale(spec: StudySpec, url: str) -> Reference | None:
+    """The study's own scale where it has one, else this machine's, measured now; None without latency."""
+    wanted = {objective.name for objective in spec.objectives} | {constraint.name for constraint in spec.constraints}
+    if "latency_ms" not in wanted:
+        return None
+    from starsearch.latency import Device, Reference, calibrate_reference
+    from starsearch.records import load_attributes
+
+    known: dict[str, Any] | None = load_attributes(url, spec.name).get("reference")
+    if known is None:
+        return calibrate_reference()
+    return Reference(**{**known, "device": Device(**known["device"])})
+
+
+def _open_record(spec: StudySpec, url: str, dataset: DataSet, reference: Reference | None) -> Any:
+    from starsearch.latency import device_fingerprint
+    from starsearch.records import StudyRecord
+    from starsearch.study.signature import sign_study
+
+    device = device_fingerprint().text if reference else None
+    signature = sign_study(spec, data=_data_in_words(dataset), device=device)
+    attributes = {"sampler": spec.sampler, "classes": list(dataset.classes), "preprocessing": _preprocessing(dataset)}
+    if reference:
+        attributes["reference"] = asdict(reference)
+    return StudyRecord.open(url, spec, signature=signature, attributes=attributes)
+
+
+def _data_in_words(dataset: DataSet) -> str:
+    return (
+        f"{dataset.name}: {len(dataset.classes)} classes, {dataset.num_train:,} training and "
+        f"{dataset.num_validation:,} validation images ({dataset.fingerprint})"
+    )
+
+
+def _preprocessing(dataset: DataSet) -> dict[str, Any]:
+    return {"mean": list(dataset.mean), "std": list(dataset.std), "interpolation": dataset.interpolation}
+
+
+def _make_evaluator(spec: StudySpec, dataset: DataSet, reference: Reference | None) -> Any:
+    from starsearch.evaluators import ProxyEvaluator
+
+    return ProxyEvaluator(data=dataset, fidelity=spec.fidelity, resolution=spec.space.resolution, reference=reference)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "90s", "30m", "2h", "1h30m" or a plain number of seconds.
+
+    Raises:
+        StudyError: the text is none of these.
+    """
+    import re
+
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    if not text.strip() or match is None:
+        raise StudyError(f"A time budget is written as 90s, 30m, 2h or 1h30m; got {text!r}.")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    total = 3600 * hours + 60 * minutes + seconds
+    if total <= 0:
+        raise StudyError(f"A time budget is longer than nothing; got {text!r}.")
+    return total

@@ -1,0 +1,83 @@
+"""Looking at a space without training anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starsearch.architecture import architecture_hash, count_macs, count_params, format_architecture
+from starsearch.resources import find_file
+from starsearch.space import SearchSpace, anchors_inside, count_canonical, count_raw
+
+_DRAWS = 2_000
+
+
+def load_space_of(text: str) -> SearchSpace:
+    """The space of a space or study file, or of a shipped name.
+
+    Raises:
+        SpecError: a rule is broken.
+    """
+    from starsearch.study.study_file import load_study
+
+    return load_study(text).space
+
+
+def describe_space(text: str) -> dict[str, Any]:
+    """Dimensions, exact counts, constraints and anchors of a space, as plain values.
+
+    `allowed_percent` is the share of random params that the constraints allow, from 2,000 draws.
+    """
+    space = load_space_of(text)
+    return {
+        "name": space.name,
+        "family": space.family,
+        "resolution": space.resolution,
+        "dimensions": {dimension.field: dimension.describe() for dimension in space.dimensions},
+        "recipe": {name: words for name, words in space.describe().items() if name.startswith("recipe.")},
+        "constraints": space.describe_constraints(),
+        "num_architectures": count_canonical(space),
+        "num_raw": count_raw(space),
+        "allowed_percent": _allowed_percent(space),
+        "anchors": list(space.anchors),
+        "published": anchors_inside(space),
+    }
+
+
+def sample_space(text: str, *, count: int, seed: int) -> list[dict[str, Any]]:
+    """Up to `count` different random architectures that the constraints allow, with their costs."""
+    space = load_space_of(text)
+    return [
+        {
+            "architecture": format_architecture(architecture),
+            "hash": architecture_hash(architecture),
+            "macs": count_macs(architecture, resolution=space.resolution),
+            "num_params": count_params(architecture),
+        }
+        for architecture in space.sample_architectures(count, seed)
+    ]
+
+
+def check_file(text: str) -> str:
+    """One line that says what a valid file is.
+
+    Raises:
+        SpecError: the file is not valid.
+    """
+    from starsearch.study.study_file import load_study
+
+    spec = load_study(text)
+    return (
+        f"{find_file(text, 'spaces')} is valid: {count_canonical(spec.space):,} architectures, "
+        f"{len(spec.space.anchors)} anchors, {spec.trials} trials of fidelity {spec.fidelity.name!r}."
+    )
+
+
+def _allowed_percent(space: SearchSpace) -> float:
+    import random
+    from dataclasses import replace
+
+    if not space.constraints:
+        return 100.0
+    rng, free = random.Random(0), replace(space, constraints=())  # noqa: S311 — sampling, not secrets
+    drawn = (space.broken_constraint(free.decode_architecture(free.sample(rng))) is None for _ in range(_DRAWS))
+    return 100.0 * sum(drawn) / _DRAWS

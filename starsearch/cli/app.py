@@ -1,0 +1,154 @@
+"""The commands, as DESIGN names them for scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from starsearch.cli import latency, space
+
+app = typer.Typer(
+    name="starsearch",
+    help="Search the star-operation design space (StarNet) for the best small network for your device.",
+    epilog="Begin with: starsearch run starnet    Then: starsearch front studies/starnet",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(space.app, name="space")
+app.add_typer(latency.app, name="latency")
+
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder (studies/starnet) or NAME@STORAGE-URL.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.callback(invoke_without_command=True)
+def starsearch(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Search the star-operation design space (StarNet) for the best small network for your device."""
+    if version:
+        from starsearch import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    file: Annotated[
+        str, typer.Argument(metavar="SPACE_OR_STUDY.yaml", help="A space or study file, or a shipped space's name.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder (train/, validation/ or val/), a folder with train.tar and validation.tar, or a "
+            "timm data-set name. Without it: scikit-learn's digits, embedded."
+        ),
+    ] = None,
+    runner: Annotated[str | None, typer.Option(help="Where trials run: a runner file. Without it: here.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Finished searched trials the study shall have; anchors not counted.")
+    ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(help="Start no new trial after this long: 90s, 30m, 2h, 1h30m.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage URL. Without it: study.db in the study's folder.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study. Without it: the file's stem.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder in which study folders are made.")] = Path("studies"),
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of sampling, training and subsets.")] = None,
+) -> None:
+    """Search a space: train proxies, measure latency, keep the Pareto front.
+
+    The same command goes on with a study that was interrupted or shall have more trials.
+    Ctrl-C ends it cleanly.
+
+    Examples:
+
+        starsearch run starnet
+
+        starsearch run spaces/starnet.yaml --data imagenet/ --trials 100
+
+        starsearch run studies/cifar10/study.yaml --data cifar10/ --time-budget 2h
+    """
+    from starsearch.cli.running import run_and_watch
+
+    run_and_watch(
+        file,
+        data=data,
+        runner=runner,
+        trials=trials,
+        time_budget=time_budget,
+        storage=storage,
+        name=name,
+        out=out,
+        seed=seed,
+    )
+
+
+@app.command()
+def status(study: Study, json: Json = False) -> None:
+    """Say how far a study is: trials, failures with reasons, time, best values, and who works on it."""
+    from starsearch import api
+    from starsearch.cli.printing import print_json, print_status
+
+    found = api.study_status(study)
+    print_json(found) if json else print_status(found)
+
+
+@app.command()
+def front(study: Study, json: Json = False) -> None:
+    """Print the Pareto front with the published networks among it."""
+    from starsearch import api
+    from starsearch.cli.printing import print_front, print_front_json
+
+    found = api.study_front(study)
+    print_front_json(found) if json else print_front(found)
+
+
+@app.command()
+def report(study: Study) -> None:
+    """Write trials.csv, front.csv, front.png and report.html into the study's folder again."""
+    from starsearch import api
+
+    for path in api.write_study_report(study):
+        typer.echo(path)
+
+
+@app.command()
+def dashboard(
+    study: Study,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
+) -> None:
+    """Open the study's database in optuna-dashboard, on this machine only. Ctrl-C ends it."""
+    from starsearch import api
+
+    typer.echo(f"optuna-dashboard on http://127.0.0.1:{port}/  (Ctrl-C ends it)")
+    api.serve_dashboard(study, port=port)
+
+
+@app.command()
+def export(
+    study: Study,
+    out: Annotated[Path, typer.Option(help="Folder that is made; a folder a network where there are several.")],
+    trial: Annotated[int | None, typer.Option(min=0, help="This trial.")] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="The front's knee (the default).")] = False,
+    top: Annotated[int | None, typer.Option(min=1, help="The K most accurate networks of the front.")] = None,
+    formats: Annotated[str, typer.Option("--format", help="Comma-separated: timm, onnx.")] = "timm",
+) -> None:
+    """Write trained networks as timm folders or ONNX files; each is read back and compared before this ends.
+
+    Examples:
+
+        starsearch export studies/starnet --knee --format timm,onnx --out best
+
+        python -c "import timm; timm.create_model('local-dir:best', pretrained=True)"
+    """
+    from starsearch import api
+    from starsearch.cli.printing import print_exports
+
+    print_exports(api.export_study(study, out=out, trial=trial, knee=knee, top=top, formats=formats.split(",")))

@@ -1,0 +1,120 @@
+"""What the reading commands print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from starsearch.api import Exported, FrontView
+
+
+def print_json(value: Any) -> None:
+    """Plain JSON on stdout."""
+    print(json.dumps(value, indent=2, default=str))
+
+
+def print_front(view: FrontView) -> None:
+    """The front as a table; failures below it."""
+    from starsearch.report import render_failures, render_front
+
+    console = Console()
+    if view.front.empty:
+        console.print("No trial is complete yet, so there is no front.")
+    else:
+        console.print(render_front(view.front, view.objectives))
+        if view.knee is not None:
+            console.print(f"Knee: trial {view.knee}.")
+    failures = view.trials[view.trials["state"] == "FAIL"]
+    if not failures.empty:
+        console.print(render_failures(failures))
+
+
+def print_front_json(view: FrontView) -> None:
+    """The front and its summary as JSON."""
+    from starsearch.report import to_json
+
+    print(to_json(view.front, view.summary))
+
+
+def print_status(found: Mapping[str, Any]) -> None:
+    """One line a fact."""
+    table = _facts_table()
+    for key, value in found.items():
+        if key == "failures":
+            continue
+        table.add_row(key.replace("_", " "), _in_words(value))
+    console = Console()
+    console.print(table)
+    for failure in found["failures"]:
+        console.print(
+            f"trial {failure['trial']} failed: {failure['reason']}  ({failure['architecture']})", markup=False
+        )
+
+
+def print_space(found: Mapping[str, Any]) -> None:
+    """Dimensions, counts, constraints, anchors."""
+    console = Console()
+    table = Table(title=f"{found['name']} ({found['family']}, {found['resolution']} px)", title_justify="left")
+    table.add_column("Dimension")
+    table.add_column("Values", overflow="fold")
+    for name, words in {**found["dimensions"], **found["recipe"]}.items():
+        table.add_row(name, words)
+    console.print(table)
+    console.print(f"Architectures: {found['num_architectures']:,} ({found['num_raw']:,} raw combinations)")
+    console.print(f"Constraints:   {found['constraints']} ({found['allowed_percent']:.0f} % of random ones allowed)")
+    console.print(f"Anchors:       {', '.join(found['anchors']) or 'none'}")
+    inside = [name for name, why in found["published"].items() if why is None]
+    console.print(f"Published networks inside: {', '.join(inside) or 'none'}")
+    for name, why in found["published"].items():
+        if why is not None:
+            console.print(f"  {name} lies outside: {why}", markup=False)
+
+
+def print_samples(found: Sequence[Mapping[str, Any]]) -> None:
+    """A line an architecture."""
+    console = Console(soft_wrap=True)
+    for row in found:
+        cost = f"{row['macs'] / 1e6:8.1f} MMACs {row['num_params'] / 1e6:6.2f} M params"
+        console.print(f"{row['hash']} {cost}  {row['architecture']}", highlight=False)
+
+
+def print_latency(found: Mapping[str, Any]) -> None:
+    """The latency with its spread, and what it was measured on."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"{found['architecture']} at {found['resolution']} px: {found['latency_ms']:.3f} ± "
+        f"{found['latency_ms_spread']:.3f} ms ({found['pairs']} pairs, {found['macs'] / 1e6:.1f} MMACs)"
+    )
+    console.print(f"on {found['device']}; the reference network takes {found['reference_ms']:.3f} ms")
+
+
+def print_exports(found: Sequence[Exported]) -> None:
+    """What was written and how to load it."""
+    console = Console(soft_wrap=True, highlight=False)
+    for export in found:
+        console.print(f"trial {export.trial}  {export.architecture}")
+        for path in export.files:
+            console.print(f"  {path}")
+        if export.load:
+            console.print(f"  {export.load}", markup=False)
+    console.print("Each was read back and compared with the trained model.")
+
+
+def _facts_table() -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_in_words(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_in_words(inner) for inner in value) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

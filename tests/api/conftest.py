@@ -1,0 +1,47 @@
+"""A tiny study on the embedded digits, run once by the real command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY_SPACE = """\
+resolution: 64
+dimensions:
+  embed_dim: [8, 16]
+  depths: [1, 1, {low: 1, high: 2}, 1]
+  ops: {each: [star, sum]}
+  activation: [none, one]
+  mlp_ratio: [2, 3]
+"""
+TINY_STUDY = """\
+space: tiny.yaml
+fidelities: [{resolution: 32, epochs: 1, samples: 300, validation_samples: 200, recipe: digits}]
+search: {trials: 3, sampler: tpe, seed: 1}
+"""
+
+
+def starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    code = "from starsearch.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd, check=False, timeout=300
+    )
+
+
+def write_tiny_files(folder: Path) -> None:
+    (folder / "tiny.yaml").write_text(TINY_SPACE)
+    (folder / "few.yaml").write_text(TINY_STUDY)
+
+
+@pytest.fixture(scope="package")
+def finished(tmp_path_factory) -> Path:
+    """A folder in which `starsearch run few.yaml` has ended; the study is studies/few."""
+    folder = tmp_path_factory.mktemp("run")
+    write_tiny_files(folder)
+    done = starsearch("run", "few.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder

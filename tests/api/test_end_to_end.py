@@ -1,0 +1,143 @@
+"""The main job through the real command line: training, ONNX Runtime, SQLite, files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from tests.api.conftest import TINY_SPACE, starsearch, write_tiny_files
+
+
+def test_a_run_leaves_every_artefact(finished):
+    study = finished / "studies" / "few"
+    for name in ("study.db", "trials.csv", "front.csv", "front.png", "report.html"):
+        assert (study / name).stat().st_size > 0, name
+    trials = pd.read_csv(study / "trials.csv")
+    assert list(trials["state"]) == ["COMPLETE"] * 3
+    assert trials["architecture"].nunique() == 3
+    assert (trials["latency_ms"] > 0).all()
+    assert (trials["latency_ms_runs"] >= 20).all()
+    assert trials["top1_percent"].between(0, 100).all()
+
+
+def test_a_run_prints_the_front_and_what_to_do_next(finished):
+    printed = (finished / "stdout.txt").read_text()
+    assert "Done: 3 of 3 trials" in printed
+    assert "starsearch export studies/few --knee" in printed
+
+
+def test_optuna_itself_reads_the_study_with_names_values_and_learning_curves(finished):
+    study = optuna.load_study(study_name="few", storage=f"sqlite:///{finished}/studies/few/study.db")
+    assert study.metric_names == ["top1_percent", "latency_ms"]
+    assert all(trial.intermediate_values for trial in study.trials)
+    assert all(trial.user_attrs["architecture_text"].startswith("starnet:") for trial in study.trials)
+
+
+def test_the_same_command_again_has_nothing_to_do(finished):
+    before = pd.read_csv(finished / "studies/few/trials.csv")
+    done = starsearch("run", "few.yaml", cwd=finished)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(pd.read_csv(finished / "studies/few/trials.csv"), before)
+
+
+def test_front_and_status_speak_json(finished):
+    front = json.loads(starsearch("front", "studies/few", "--json", cwd=finished).stdout)
+    assert front["front"]
+    status = json.loads(starsearch("status", "studies/few", "--json", cwd=finished).stdout)
+    assert status["failures"] == []
+    assert status["running"] == []
+
+
+def test_a_changed_space_is_refused_with_the_difference(finished, tmp_path):
+    shutil.copytree(finished / "studies", tmp_path / "studies")
+    write_tiny_files(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY_SPACE.replace("embed_dim: [8, 16]", "embed_dim: [8, 24]"))
+    done = starsearch("run", "few.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "space.dimensions.embed_dim: was 8, 16, now 8, 24" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_more_trials_are_added_to_a_finished_study(finished, tmp_path):
+    shutil.copytree(finished / "studies", tmp_path / "studies")
+    write_tiny_files(tmp_path)
+    done = starsearch("run", "few.yaml", "--trials", "4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    old, new = (pd.read_csv(folder / "studies/few/trials.csv") for folder in (finished, tmp_path))
+    assert len(new) == 4
+    assert list(new["architecture"][:3]) == list(old["architecture"])
+
+
+def test_a_damaged_database_is_one_message(finished, tmp_path):
+    shutil.copytree(finished / "studies", tmp_path / "studies")
+    (tmp_path / "studies/few/study.db").write_bytes(b"no database" * 1000)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{tmp_path}/studies/few/study.db{suffix}").unlink(missing_ok=True)
+    done = starsearch("front", "studies/few", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "study.db" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_export_loads_in_timm_and_in_onnx_runtime(finished, tmp_path):
+    done = starsearch(
+        "export", "studies/few", "--knee", "--format", "timm,onnx", "--out", str(tmp_path / "best"), cwd=finished
+    )
+    assert done.returncode == 0, done.stderr
+    code = (
+        "import sys; import starsearch, timm, torch, numpy as np, onnxruntime\n"
+        "model = timm.create_model('local-dir:' + sys.argv[1], pretrained=True).eval()\n"
+        "session = onnxruntime.InferenceSession(sys.argv[1] + '/model.onnx')\n"
+        "images = torch.randn(1, 3, 32, 32)\n"
+        "ours, = session.run(None, {'input': images.numpy()})\n"
+        "with torch.no_grad(): theirs = model(images).numpy()\n"
+        "assert ours.shape == (1, 10) and np.allclose(ours, theirs, atol=1e-3 * theirs.std()), (ours, theirs)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "best")], check=True, timeout=300)
+    assert "top-1" in (tmp_path / "best" / "README.md").read_text().lower()
+
+
+def test_exporting_a_trial_that_is_not_there_says_which_are(finished, tmp_path):
+    done = starsearch("export", "studies/few", "--trial", "99", "--out", str(tmp_path / "x"), cwd=finished)
+    assert done.returncode == 2
+    assert "no trial 99" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how):
+    write_tiny_files(tmp_path)
+    command = [sys.executable, "-u", "-c", "from starsearch.cli import main; main()", "run", "few.yaml"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert running.stdout is not None
+    seen = []
+    for line in running.stdout:  # a line a finished trial, since stdout is no terminal
+        seen.append(line)
+        if "trial 0" in line.lower() and "top-1" in line.lower():
+            os.kill(running.pid, how)
+            break
+    rest = running.stdout.read()
+    running.wait(timeout=120)
+    assert running.returncode == (-9 if how == signal.SIGKILL else 0), "".join([*seen, rest])
+    if how == signal.SIGINT:
+        assert "the same command goes on" in rest
+    url = f"sqlite:///{tmp_path}/studies/few/study.db"
+    before = [t for t in optuna.load_study(study_name="few", storage=url).trials if t.state.name == "COMPLETE"]
+    assert before
+    done = starsearch("run", "few.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trials = optuna.load_study(study_name="few", storage=url).trials
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert len(complete) == 3
+    assert not [trial for trial in trials if trial.state.name == "RUNNING"]
+    assert len({trial.user_attrs["architecture"] for trial in complete}) == 3
+    assert [trial.values for trial in complete[: len(before)]] == [trial.values for trial in before]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = [
+    "run", "status", "front", "report", "dashboard", "export", "space", "space show", "space sample", "space check",
+    "latency", "latency measure",
+]
+
+
+def _starsearch(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    code = "from starsearch.cli import main; main()"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    done = _starsearch(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+
+
+def test_help_imports_nothing_heavy():
+    heavy = ("torch", "timm", "optuna", "ray", "pandas", "numpy", "pydantic", "onnx", "matplotlib", "plotly", "sklearn")
+    code = (
+        "import sys\nfrom starsearch.cli import main\nsys.argv = ['starsearch', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('LOADED', [name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert "LOADED []" in done.stdout
+
+
+def test_the_readme_shows_every_command():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for command in COMMANDS:
+        assert re.search(rf"starsearch {command}\b", readme), command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nowhere.yaml"], ["nowhere.yaml", "Shipped spaces"]),
+        (["run", "starnet", "--data", "nowhere/"], ["nowhere"]),
+        (["run", "starnet", "--time-budget", "soon"], ["30m", "soon"]),
+        (["run", "starnet", "--name", "a/b"], ["a/b"]),
+        (["run", "starnet", "--runner", "nowhere"], ["nowhere", "local"]),
+        (["run", "starnet", "--trials", "0"], ["--trials"]),
+        (["front", "nowhere"], ["nowhere", "study folder"]),
+        (["status", "study@nosuch://x"], ["nosuch"]),
+        (["export", "nowhere", "--out", "x"], ["nowhere"]),
+        (["space", "show", "starnett"], ["Did you mean 'starnet'"]),
+        (["space", "check", "."], ["folder"]),
+        (["latency", "measure", "starnet_s9"], ["starnet_s9"]),
+        (["fly"], ["fly"]),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_code_2(tmp_path, arguments, words):
+    done = _starsearch(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_space_commands_print_what_scripts_and_people_need(tmp_path):
+    shown = _starsearch("space", "show", "starnet", cwd=tmp_path).stdout
+    assert "9,123,840" in shown
+    assert "each stage: star, sum" in shown
+    sampled = _starsearch("space", "sample", "starnet", "-n", "3", cwd=tmp_path).stdout.splitlines()
+    assert len(sampled) == 3
+    assert all("starnet:embed_dim=" in line for line in sampled)
+    assert "valid" in _starsearch("space", "check", "starnet-wide", cwd=tmp_path).stdout

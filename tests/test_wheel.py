@@ -1,0 +1,57 @@
+"""What a user gets who installs the wheel and works in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """The wheel's contents, as pip would lay them."""
+    pytest.importorskip("hatchling.build", reason="hatchling builds the wheel; it is in the dev extra")
+    folder = tmp_path_factory.mktemp("wheel")
+    code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True, timeout=120)
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
+
+
+def test_spaces_runners_and_recipes_are_found_by_name_from_a_wheel_in_an_empty_folder(installed, tmp_path):
+    code = (
+        "import starsearch, sys\n"
+        "from starsearch.resources import shipped_names\n"
+        "from starsearch.study.study_file import load_study\n"
+        "assert starsearch.__file__.startswith(sys.argv[1]), starsearch.__file__\n"
+        "for kind in ('spaces', 'runners', 'recipes'):\n"
+        "    print(kind, *shipped_names(kind))\n"
+        "print(load_study('starnet').space.anchors)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(installed)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "spaces starnet starnet-wide" in done.stdout
+    assert "runners local" in done.stdout
+    assert "starnet-imagenet" in done.stdout
+    assert "starnet_s4" in done.stdout
+
+
+def test_the_wheel_is_typed_and_carries_no_tests(installed):
+    assert (installed / "starsearch" / "py.typed").exists()
+    assert not (installed / "tests").exists()
