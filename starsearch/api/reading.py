@@ -66,10 +66,11 @@ def study_status(study: str) -> dict[str, Any]:
     Raises:
         StudyError: no such study.
     """
-    from starsearch.records import load_attributes
+    from starsearch.records import working_driver
 
     place = place_of(study)
     view = view_of(place)
+    driver = working_driver(place.url, place.name)
     failed = view.trials[view.trials["state"] == "FAIL"]
     running = view.trials[view.trials["state"] == "RUNNING"]
     return {
@@ -81,7 +82,7 @@ def study_status(study: str) -> dict[str, Any]:
             {"trial": int(row["number"]), "architecture": row["architecture_text"], "reason": row["reason"]}
             for row in failed.to_dict("records")
         ],
-        "driver": load_attributes(place.url, place.name).get("lease"),
+        "driver": f"process {driver.pid} on {driver.host} since {driver.since}" if driver else None,
     }
 
 

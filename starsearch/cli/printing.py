@@ -45,7 +45,7 @@ def print_status(found: Mapping[str, Any]) -> None:
     """One line a fact."""
     table = _facts_table()
     for key, value in found.items():
-        if key == "failures":
+        if key == "failures" or value is None or value in ([], {}):
             continue
         table.add_row(key.replace("_", " "), _in_words(value))
     console = Console()

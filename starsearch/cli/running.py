@@ -28,6 +28,7 @@ def run_and_watch(
     from starsearch.cli.live import LiveView
     from starsearch.cli.printing import print_front
 
+    _stop_on_signals()
     outcome = api.run_study_file(
         file,
         out=out,
@@ -42,6 +43,14 @@ def run_and_watch(
     )
     print_front(api.study_front(outcome.study))
     _print_end(outcome)
+
+
+def _stop_on_signals() -> None:
+    """Ctrl-C and a scheduler's SIGTERM end the run cleanly, also in the background, where shells switch SIGINT off."""
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _print_end(outcome: RunOutcome) -> None:

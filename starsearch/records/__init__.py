@@ -11,7 +11,7 @@ table          the trials as a pandas DataFrame
 
 from starsearch.records.attributes import DRIVER_DIED, recorded_candidate, sampler_attributes, unfinished
 from starsearch.records.distributions import parameter_distributions
-from starsearch.records.lease import Lease, hold_lease
+from starsearch.records.lease import Lease, hold_lease, working_driver
 from starsearch.records.record import StudyRecord
 from starsearch.records.storage import open_storage, quiet_optuna
 from starsearch.records.table import load_attributes, load_objectives, load_trials, study_names
@@ -31,4 +31,5 @@ __all__ = [
     "sampler_attributes",
     "study_names",
     "unfinished",
+    "working_driver",
 ]

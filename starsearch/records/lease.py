@@ -23,6 +23,7 @@ from typing import Any
 from starsearch.errors import StudyError, StudyLeasedError
 from starsearch.records.record import StudyRecord
 from starsearch.records.storage import storage_file
+from starsearch.records.table import load_attributes
 
 _ATTRIBUTE = "lease"
 _HOLDS_S = 120.0
@@ -67,6 +68,7 @@ class Lease:
         self._holder = holder
         self._clock = clock
         self._lost = False
+        self._renewing = threading.Lock()
         self._released = threading.Event()
         # Renewed beside an evaluation that may take hours; a daemon, so that it never keeps a process alive.
         self._renewer = threading.Thread(target=self._renew_until_released, name="lease", daemon=True)
@@ -77,21 +79,26 @@ class Lease:
 
         Raises:
             StudyLeasedError: it was lost: nothing may be written any more.
+            StudyError: it is over and the storage fails.
         """
-        if self._lost or self._clock() > self._holder.expires:
+        if not self._lost and self._clock() > self._holder.expires:
+            self.renew()  # a laptop that slept: the lease is over, but nobody may have taken it
+        if self._lost:
             raise StudyLeasedError(
-                f"This driver has lost the study {self._record.name!r}: its lease could not be renewed for "
-                f"{_HOLDS_S:g} s or was taken. Finished trials are kept; run the same command again."
+                f"This driver has lost the study {self._record.name!r}: its lease was not renewed for {_HOLDS_S:g} s "
+                "and another driver took it. Finished trials are kept; run the same command again."
             )
 
     def renew(self) -> None:
         """Hold for another two minutes, unless someone else has taken the study meanwhile."""
-        if _read(self._record) != self._holder:
-            self._lost = True
-            return
-        renewed = replace(self._holder, expires=self._clock() + _HOLDS_S)
-        self._record.set_attribute(_ATTRIBUTE, asdict(renewed))
-        self._holder = renewed
+        with self._renewing:  # the driver's thread may renew, too
+            current = _read(self._record)
+            if current is None or current.token != self._holder.token:
+                self._lost = True
+                return
+            renewed = replace(self._holder, expires=self._clock() + _HOLDS_S)
+            self._record.set_attribute(_ATTRIBUTE, asdict(renewed))
+            self._holder = renewed
 
     def release(self) -> None:
         """Let go of the study."""
@@ -120,6 +127,13 @@ def hold_lease(record: StudyRecord, *, clock: Callable[[], float] = time.time) -
     finally:
         with suppress(StudyError):  # a storage that fails has been reported; the lease dies with the process
             lease.release()
+
+
+def working_driver(url: str, name: str) -> Holder | None:
+    """The live process that works on the study, or None."""
+    held = load_attributes(url, name).get(_ATTRIBUTE)
+    holder = None if held is None else Holder(**held)
+    return holder if holder and holder.is_live(host=socket.gethostname(), now=time.time()) else None
 
 
 def process_start_time(pid: int) -> float | None:

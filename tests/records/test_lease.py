@@ -82,7 +82,7 @@ def test_another_hosts_lease_holds_until_it_expires(record):
         pass
 
 
-def test_a_renewed_lease_holds_longer_and_one_that_is_not_is_lost(record):
+def test_a_driver_that_slept_past_its_lease_goes_on_unless_someone_took_it(record):
     now = [0.0]
     with hold_lease(record, clock=lambda: now[0]) as lease:
         now[0] = 100.0
@@ -90,7 +90,10 @@ def test_a_renewed_lease_holds_longer_and_one_that_is_not_is_lost(record):
         lease.renew()
         now[0] = 200.0
         lease.check()
-        now[0] = 221.0
+        now[0] = 1000.0
+        lease.check()
+        now[0] = 2000.0
+        held_by(record, host="elsewhere")
         with pytest.raises(StudyLeasedError, match="has lost the study"):
             lease.check()
 
