@@ -39,7 +39,7 @@ DEFAULT_OBJECTIVES = (
     Objective(name="latency_ms", direction="minimize", device=THIS_MACHINE),
 )
 # Digits are 8 by 8 pixels; enlarged to 32, every stage still has a map at the published stem stride.
-DIGITS_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=3, recipe="digits")
+DIGITS_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=2, recipe="digits")
 PROXY_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=3, samples=10_000, recipe="proxy")
 
 
