@@ -1,6 +1,7 @@
 """The fast form against the plain module, in float64, so that rounding hides nothing."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -95,13 +96,16 @@ def test_depthwise_is_a_grouped_convolution(height, width, kernel_size):
     assert torch.allclose(got.permute(3, 0, 1, 2), expected)
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 3), (3, 2), (5, 4), (8, 8), (16, 15)])
-def test_downsampling_is_a_strided_convolution_and_has_its_gradients(height, width):
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 3), (3, 2), (5, 4), (8, 7)])
+def test_a_3x3_convolution_in_pieces_is_torchs_and_has_its_gradients(height, width, stride, monkeypatch):
+    monkeypatch.setattr(small_maps, "GATHERED", 300)
     weight = torch.randn(5, 3, 3, 3, dtype=torch.float64, requires_grad=True)
     images = torch.randn(3, height, width, 2, dtype=torch.float64, requires_grad=True)
-    expected = functional.conv2d(images.permute(3, 0, 1, 2), weight, stride=2, padding=1)
-    assert torch.allclose(small_maps.downsample(images, weight).permute(3, 0, 1, 2), expected)
-    assert torch.autograd.gradcheck(small_maps.downsample, (images, weight))
+    convolve = functools.partial(small_maps.convolve3x3, stride=stride)
+    expected = functional.conv2d(images.permute(3, 0, 1, 2), weight, stride=stride, padding=1)
+    assert torch.allclose(convolve(images, weight).permute(3, 0, 1, 2), expected)
+    assert torch.autograd.gradcheck(convolve, (images, weight), fast_mode=True)
 
 
 def test_the_model_keeps_its_state_and_its_own_forward():

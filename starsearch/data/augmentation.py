@@ -1,0 +1,105 @@
+"""What a recipe does to training images, on whole batches where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from starsearch.data.dataset import DataSet
+from starsearch.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchAugmentation:
+    """Padded crop, flip, normalisation and random erasing of a batch.
+
+    Attributes:
+        padding: pixels of black around the image of which a crop is taken; 0 for none.
+        hflip: probability of a horizontal flip.
+        mean, std: (3,), of values in 0..255.
+        erase: timm's random erasing of a normalised batch, or None.
+    """
+
+    padding: int
+    hflip: float
+    mean: torch.Tensor
+    std: torch.Tensor
+    erase: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(batch, height, width, 3) uint8 to (batch, 3, height, width) float32 in `channels_last`."""
+        if self.padding or self.hflip:
+            pixels = _crop_and_flip(pixels, self.padding, self.hflip)
+        images = normalize(pixels, self.mean, self.std)
+        return self.erase(images) if self.erase else images
+
+
+def _crop_and_flip(pixels: torch.Tensor, padding: int, hflip: float) -> torch.Tensor:
+    """Each image cropped at a random place of the padded one and perhaps flipped, all in one gather."""
+    batch, height, width, _ = pixels.shape
+    padded = functional.pad(pixels, (0, 0, padding, padding, padding, padding))
+    rows = torch.arange(height) + torch.randint(0, 2 * padding + 1, (batch, 1))
+    columns = torch.arange(width) + torch.randint(0, 2 * padding + 1, (batch, 1))
+    columns = torch.where(torch.rand(batch, 1) < hflip, columns.flip(1), columns)
+    return padded[torch.arange(batch).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
+
+
+def normalize(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """(batch, height, width, 3) uint8 to (batch, 3, height, width) float32 in `channels_last`."""
+    return pixels.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+
+def channel_statistics(data: DataSet) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the channels, of values in 0..255."""
+    return torch.tensor(data.mean) * 255, torch.tensor(data.std) * 255
+
+
+def batch_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> BatchAugmentation:
+    """What the recipe does to whole batches; `image_augmentation` comes before it."""
+    whole = recipe.crop != "random-resized"  # timm's random-resized crop flips too
+    mean, std = channel_statistics(data)
+    erase = _random_erasing(recipe.random_erasing) if recipe.random_erasing else None
+    return BatchAugmentation(
+        padding=max(1, resolution // 8) if recipe.crop == "pad" else 0,
+        hflip=recipe.hflip if whole else 0.0,
+        mean=mean,
+        std=std,
+        erase=erase,
+    )
+
+
+def _random_erasing(probability: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    from timm.data.random_erasing import RandomErasing
+
+    factory: Any = RandomErasing  # timm has no types
+    erase: Callable[[torch.Tensor], torch.Tensor] = factory(probability, mode="pixel", device="cpu")
+    return erase
+
+
+def image_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> Any:
+    """timm's transform of one PIL image to (3, resolution, resolution) uint8: crop, RandAugment, colour jitter."""
+    from timm.data import create_transform
+
+    whole = recipe.crop != "random-resized"
+    return create_transform(
+        (3, resolution, resolution),
+        is_training=True,
+        scale=(1.0, 1.0) if whole else recipe.crop_scale,
+        ratio=(1.0, 1.0) if whole else None,
+        hflip=0.0 if whole else recipe.hflip,
+        color_jitter=recipe.color_jitter,
+        auto_augment=recipe.auto_augment,
+        interpolation=data.interpolation,
+        mean=data.mean,
+        std=data.std,
+        use_prefetcher=True,
+    )
+
+
+def works_on_single_images(recipe: Recipe) -> bool:
+    """Whether the recipe asks for more than `BatchAugmentation` can do."""
+    return bool(recipe.crop == "random-resized" or recipe.auto_augment or recipe.color_jitter)

@@ -1,0 +1,127 @@
+"""Data sets by timm's names: torchvision's, Hugging Face's, TensorFlow's and webdatasets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starsearch.data.dataset import DataSet, Split
+from starsearch.data.files import check_same_classes, read_past_timm
+from starsearch.errors import DataError
+
+
+def open_named(data: str, *, cache_limit_bytes: int) -> DataSet:
+    """The data set of a timm name, fetched by the library behind it where that does so.
+
+    Args:
+        data: as "torch/cifar10", "hfds/uoft-cs/cifar10" or "wds/NAME@FOLDER".
+        cache_limit_bytes: of the data set.
+
+    Raises:
+        DataError: the library behind the name does not know it or cannot read it, in its own words.
+    """
+    name, _, root = data.partition("@")
+    datasets = [_create(name, root, split) for split in ("train", "validation")]
+    train, validation = (
+        _split(split, dataset, name, cache_limit_bytes)
+        for split, dataset in zip(("train", "validation"), datasets, strict=True)
+    )
+    for split in (train, validation):
+        if not len(split):
+            raise DataError(f"The {split.name} split of {name!r} has no images.")
+    classes = _class_names(datasets[0], train.targets)
+    check_same_classes(name, classes, _class_names(datasets[1], validation.targets))
+    digest = hashlib.sha256("\n".join((name, *classes)).encode())
+    for split in (train, validation):
+        digest.update(split.targets.astype("<i8").tobytes())
+    return DataSet(
+        name=name,
+        classes=classes,
+        train=train,
+        validation=validation,
+        fingerprint=digest.hexdigest()[:12],
+        cache_limit_bytes=cache_limit_bytes,
+    )
+
+
+def _create(name: str, root: str, split: str) -> Any:
+    from timm.data import create_dataset
+
+    try:
+        import torch
+
+        # Where torch.hub keeps its files; the others know their own place.
+        torch_root = f"{torch.hub.get_dir()}/../datasets" if name.lower().startswith("torch/") else None
+        return create_dataset(name, root=root or torch_root, split=split, download=True)
+    except Exception as error:
+        # Each library behind timm has its own errors, down to AssertionError; what they say is all there is to say.
+        words = str(error).strip().splitlines()
+        reason = words[0] if words else type(error).__name__
+        raise DataError(f"timm cannot open the data set {name!r} ({split}): {reason}") from error
+
+
+def _class_names(dataset: Any, targets: NDArray[np.int64]) -> tuple[str, ...]:
+    """The names the library knows, else the numbers that occur."""
+    named = getattr(dataset, "class_to_idx", None) or getattr(getattr(dataset, "reader", None), "class_to_idx", None)
+    if named:
+        return tuple(sorted(named, key=named.get))
+    return tuple(str(number) for number in range(int(targets.max()) + 1))
+
+
+def _split(split: str, dataset: Any, name: str, cache_limit_bytes: int) -> Split:
+    if hasattr(dataset, "__getitem__") and not _is_stream(dataset):
+        targets, read, source = _targets(dataset), _reader(dataset), dataset
+    else:
+        images, targets = _drain(dataset, name, cache_limit_bytes)
+        read, source = images.__getitem__, None
+    return Split(
+        name="train" if split == "train" else "validation",
+        targets=targets,
+        read=read,
+        image_name=lambda index: f"{name} {split} {index}",
+        timm_dataset=source,
+    )
+
+
+def _is_stream(dataset: Any) -> bool:
+    from torch.utils.data import IterableDataset
+
+    return isinstance(dataset, IterableDataset)
+
+
+def _targets(dataset: Any) -> NDArray[np.int64]:
+    """The class of each image, without decoding images where the library can tell."""
+    found: Iterable[Any]
+    if hasattr(dataset, "reader"):
+        found = dataset.reader.iter_targets()
+    elif hasattr(dataset, "targets"):  # torchvision's convention
+        found = dataset.targets
+    else:
+        found = (dataset[index][1] for index in range(len(dataset)))
+    return np.fromiter((int(target) for target in found), dtype=np.int64)
+
+
+def _reader(dataset: Any) -> Callable[[int], Any]:
+    """Decodes the image of an index."""
+    if not hasattr(dataset, "reader"):
+        return lambda index: dataset[index][0].convert("RGB")
+    return read_past_timm(dataset.reader)
+
+
+def _drain(dataset: Any, name: str, cache_limit_bytes: int) -> tuple[list[Any], NDArray[np.int64]]:
+    """All images of a stream, and their classes."""
+    images, targets, size = [], [], 0
+    for image, target in dataset:
+        images.append(image)
+        targets.append(int(target))
+        size += 3 * image.width * image.height
+        if size > cache_limit_bytes:
+            raise DataError(
+                f"{name!r} is a stream and larger than the {cache_limit_bytes / 1e9:.1f} GB that are kept in memory; "
+                "unpack it into train/ and validation/ and name that folder."
+            )
+    return images, np.array(targets, dtype=np.int64)

@@ -1,0 +1,32 @@
+"""Small pictures on disk, for tests."""
+
+import tarfile
+
+import numpy as np
+from PIL import Image
+
+
+def write_pictures(folder, counts, *, size=(20, 16)):
+    """`counts[name]` PNG files in a folder of that name: noise, brighter from class to class."""
+    rng = np.random.default_rng(0)
+    for number, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(100 * number, 100 * number + 60, (size[1], size[0], 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index:03}.png")
+
+
+def pack(folder, tar):
+    """The class folders of `folder`, as a tar."""
+    with tarfile.open(tar, "w") as file:
+        for entry in sorted(folder.iterdir()):
+            file.add(entry, arcname=entry.name)
+
+
+def finish(generator):
+    """What a generator returns."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value

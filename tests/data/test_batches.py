@@ -1,0 +1,162 @@
+import dataclasses
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from timm.data import create_transform
+
+from starsearch.data import open_data
+from starsearch.data.augmentation import batch_augmentation
+from starsearch.data.batches import training_batches, validation_batches
+from starsearch.data.dataset import choose_balanced
+from starsearch.data.memory import decode
+from starsearch.errors import DataError
+from starsearch.recipe import Recipe
+from tests.data.pictures import finish, write_pictures
+
+PLAIN = Recipe(batch_size=4, crop="none", hflip=0)
+
+
+def batches_of(data, recipe=PLAIN, *, resolution=16, samples=None, seed=0):
+    return finish(training_batches(data, recipe, resolution=resolution, samples=samples, seed=seed))
+
+
+def validation_of(data, *, resolution=16, batch_size=4):
+    return finish(validation_batches(data, resolution=resolution, samples=None, seed=0, batch_size=batch_size))
+
+
+def without_memory(data):
+    """The same data set, whose images are loaded by worker processes."""
+    return dataclasses.replace(data, cache_limit_bytes=0)
+
+
+@pytest.mark.parametrize("samples", [10, 23, 100, 1256])
+def test_samples_are_equally_many_of_every_class(samples):
+    targets = open_data("digits").train.targets
+    chosen = choose_balanced(targets, samples, seed=0)
+    counts = np.bincount(targets[chosen], minlength=10)
+    assert len(set(chosen.tolist())) == samples == counts.sum()
+    assert counts.max() - counts.min() <= 1 or samples > 1200  # then some classes have given all
+    assert np.array_equal(chosen, choose_balanced(targets, samples, seed=0))
+    assert not np.array_equal(chosen, choose_balanced(targets, samples, seed=1))
+
+
+def test_a_class_with_too_few_images_gives_all_it_has():
+    assert np.bincount(np.array([0] * 2 + [1] * 50)[choose_balanced([0] * 2 + [1] * 50, 20, seed=0)]).tolist() == [
+        2,
+        18,
+    ]
+
+
+def test_training_batches_are_whole_and_never_repeat_an_image(folder):
+    batches = batches_of(open_data(str(folder)), Recipe(batch_size=5, crop="none", hflip=0))
+    images, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    assert [len(labels) for _, labels in batches] == [5, 5]
+    assert len(torch.unique(images.flatten(1), dim=0)) == 10
+    assert next(iter(batches))[0].is_contiguous(memory_format=torch.channels_last)
+    assert set(targets.tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_validation_sees_every_image_as_timm_would_transform_it(folder, in_memory):
+    data = open_data(str(folder))
+    batches = validation_of(data if in_memory else without_memory(data))
+    images, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    transform = create_transform(16, mean=data.mean, std=data.std, interpolation="bicubic", crop_pct=1.0)
+    expected = torch.stack([transform(data.validation.read(index)) for index in range(6)])
+    assert torch.allclose(images, expected, atol=1e-5)
+    assert targets.tolist() == data.validation.targets.tolist()
+    assert batches.num_images == 6
+
+
+def test_worker_processes_load_what_memory_holds(folder):
+    data = open_data(str(folder))
+    recipe = Recipe(batch_size=12, crop="none", hflip=0)
+    in_memory, loaded = (next(iter(batches_of(d, recipe, resolution=8))) for d in (data, without_memory(data)))
+    for images, targets in (in_memory, loaded):
+        assert images.shape == (12, 3, 8, 8)
+        assert sorted(targets.tolist()) == [0] * 6 + [1] * 6
+    assert in_memory[0].sum().item() == pytest.approx(loaded[0].sum().item(), rel=0.05)  # cropped differently
+
+
+def test_a_closed_pass_leaves_no_worker_process(folder):
+    images = iter(batches_of(without_memory(open_data(str(folder)))))
+    next(images)
+    assert multiprocessing.active_children()
+    images.close()
+    assert not multiprocessing.active_children()
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_pass_others(folder):
+    recipe = Recipe(batch_size=4, random_erasing=0.5, auto_augment="rand-m5-inc1", color_jitter=0.3)
+    batches = batches_of(open_data(str(folder)), recipe)
+
+    def one_pass(seed=None):
+        if seed is not None:
+            from timm.utils import random_seed
+
+            random_seed(seed)
+        return torch.cat([images for images, _ in batches])
+
+    first = one_pass(0)
+    assert not torch.equal(one_pass(), first)
+    assert torch.equal(one_pass(0), first)
+
+
+def test_a_padded_crop_is_a_window_of_the_padded_image_perhaps_mirrored():
+    data = open_data("digits")
+    augment = batch_augmentation(Recipe(crop="pad", hflip=0.5), data, 16)
+    pixels = torch.randint(1, 256, (64, 16, 16, 3), dtype=torch.uint8)
+    images = (augment(pixels) * 127.5 + 127.5).round().to(torch.uint8)
+    padded = torch.nn.functional.pad(pixels.permute(0, 3, 1, 2), (2, 2, 2, 2))
+    windows = padded.unfold(2, 16, 1).unfold(3, 16, 1).permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (64, 25, 3, 16, 16)
+    straight = (windows == images.unsqueeze(1)).flatten(2).all(2)
+    mirrored = (windows.flip(-1) == images.unsqueeze(1)).flatten(2).all(2)
+    assert (straight | mirrored).any(1).all()
+    assert 15 < mirrored.any(1).sum() < 49
+    assert len(set(straight.int().argmax(1).tolist())) > 5
+
+
+def test_a_random_resized_crop_takes_large_files_and_small_ones_from_memory(folder, tmp_path):
+    recipe = Recipe(batch_size=4, crop="random-resized")
+    write_pictures(tmp_path / "small" / "train", {"a": 4, "b": 4}, size=(8, 8))
+    write_pictures(tmp_path / "small" / "val", {"a": 1, "b": 1}, size=(8, 8))
+    assert hasattr(batches_of(open_data(str(tmp_path / "small")), recipe, resolution=8), "images")
+    assert not hasattr(batches_of(open_data(str(folder)), recipe, resolution=8), "images")
+    for data in (tmp_path / "small", folder):
+        images, _ = next(iter(batches_of(open_data(str(data)), recipe, resolution=8)))
+        assert images.shape == (4, 3, 8, 8)
+
+
+def test_too_few_images_for_a_batch_are_refused(folder):
+    with pytest.raises(DataError, match="batch_size 64 images but there are only 12"):
+        batches_of(open_data(str(folder)), Recipe(batch_size=64))
+
+
+def test_a_split_is_decoded_once_over_trials(folder):
+    data = open_data(str(folder))
+    everything = np.arange(data.num_train)
+    first = finish(decode(data, data.train, everything, resolution=16))
+    for file in (folder / "train").rglob("*.png"):
+        file.unlink()
+    assert finish(decode(data, data.train, everything, resolution=16)) is first
+
+
+def test_an_unreadable_image_is_left_out_named_and_counted(tmp_path):
+    write_pictures(tmp_path / "many" / "train", {"a": 60, "b": 60}, size=(4, 4))
+    write_pictures(tmp_path / "many" / "val", {"a": 1, "b": 1}, size=(4, 4))
+    (tmp_path / "many" / "train" / "b" / "007.png").write_bytes(b"not a picture")
+    data = open_data(str(tmp_path / "many"))
+    with pytest.warns(UserWarning, match=r"1 of 120 train images of 'many' cannot be read: b/007\.png"):
+        batches = batches_of(data, resolution=4)
+    assert batches.num_images == 119
+    assert len(data.skipped) == 1
+    assert data.skipped[0].startswith("b/007.png")
+
+
+def test_many_unreadable_images_are_refused(folder):
+    for image in (folder / "train" / "cat").iterdir():
+        image.write_bytes(image.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"6 of 12 train images of 'pets' cannot be read.*cat/000\.png"):
+        batches_of(open_data(str(folder)))

@@ -1,0 +1,162 @@
+import dataclasses
+import multiprocessing
+
+import pytest
+import torch
+import yaml
+from pydantic import TypeAdapter
+
+from starsearch.architecture import Architecture
+from starsearch.data import open_data
+from starsearch.errors import DataError, TimeLimitError, TrainingDivergedError
+from starsearch.models import build_model
+from starsearch.recipe import Fidelity, Recipe
+from starsearch.resources import shipped_folder
+from starsearch.training import train
+from starsearch.training.validation import validate
+from tests.data.pictures import finish, write_pictures
+
+TINY = Architecture.of(embed_dim=8, depths=(1, 1, 1), mlp_ratio=2, kernel_size=3)
+RECIPE = Recipe(batch_size=32, epochs=1, hflip=0)
+SHORT = Fidelity(resolution=16, samples=128, validation_samples=100)
+
+
+def training(*, architecture=TINY, data=None, recipe=RECIPE, fidelity=SHORT, seed=0):
+    return train(architecture, data=data or open_data("digits"), recipe=recipe, fidelity=fidelity, seed=seed)
+
+
+def run(**options):
+    """Progress and result."""
+    generator, progress = training(**options), []
+    while True:
+        try:
+            progress.append(next(generator))
+        except StopIteration as stop:
+            return progress, stop.value
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for split, count in (("train", 16), ("val", 4)):
+        write_pictures(tmp_path / "pets" / split, {"cat": count, "dog": count})
+    return open_data(str(tmp_path / "pets"))
+
+
+def test_a_tiny_network_learns_the_digits_in_a_few_epochs():
+    recipe = Recipe(batch_size=64, epochs=6, hflip=0, lr=5e-3)
+    _, result = run(recipe=recipe, fidelity=Fidelity(resolution=16))
+    assert result.top1_percent > 80
+    assert result.top5_percent > 97
+    assert result.epochs == 6
+    assert result.images_per_second > 0
+    assert not result.model.training
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        Recipe(batch_size=32, epochs=2, mixup=0.8, cutmix=1.0, random_erasing=0.25, drop_path=0.2, ema_decay=0.9),
+        Recipe(batch_size=32, epochs=1, auto_augment="rand-m5-mstd0.5-inc1", crop="random-resized", optimizer="lamb"),
+    ],
+    ids=["plain", "everything", "single images"],
+)
+def test_the_same_seed_gives_the_same_result_to_the_bit(recipe):
+    (_, first), (_, second), (_, other) = (run(recipe=recipe, seed=seed) for seed in (3, 3, 4))
+    for one, two in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+    assert (first.top1_percent, first.top5_percent) == (second.top1_percent, second.top5_percent)
+    assert not torch.equal(first.model.head.weight, other.model.head.weight)
+
+
+def test_every_epoch_reports_its_accuracy_and_progress_only_rises():
+    progress, result = run(recipe=dataclasses.replace(RECIPE, epochs=3, cooldown_epochs=1))
+    epochs = [p for p in progress if p.epoch is not None]
+    assert [p.epoch for p in epochs] == [1, 2, 3, 4]
+    for p in epochs:
+        assert set(p.values) == {"top1_percent", "top5_percent", "train_loss", "learning_rate", "images_per_second"}
+    fractions = [p.fraction for p in progress]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert epochs[-1].values["top1_percent"] == result.top1_percent
+
+
+def test_the_fidelity_overrides_the_epochs_and_the_stem():
+    fidelity = dataclasses.replace(SHORT, epochs=2, stem_stride=1)
+    _, result = run(fidelity=fidelity)
+    assert result.epochs == 2
+    assert result.model.stem[0].conv.stride == (1, 1)
+
+
+def test_the_accuracy_is_that_of_the_plain_network_on_the_same_images():
+    fidelity = dataclasses.replace(SHORT, validation_samples=None)
+    data = open_data("digits")
+    _, result = run(data=data, fidelity=fidelity)
+    from timm.data import create_transform
+
+    transform = create_transform(16, mean=data.mean, std=data.std, interpolation="bicubic", crop_pct=1.0)
+    images = torch.stack([transform(data.validation.read(index)) for index in range(data.num_validation)])
+    with torch.no_grad():
+        hits = result.model(images).argmax(1) == torch.from_numpy(data.validation.targets)
+    assert result.top1_percent == pytest.approx(100 * hits.float().mean().item(), abs=0.5)
+
+
+def test_top_5_of_two_classes_is_top_2(pictures):
+    fidelity = Fidelity(resolution=16)
+    _, result = run(data=pictures, recipe=dataclasses.replace(RECIPE, batch_size=8), fidelity=fidelity)
+    assert result.top5_percent == 100
+
+
+def test_validation_counts_like_brute_force():
+    torch.manual_seed(0)
+    model = build_model(TINY, num_classes=7)
+    images, targets = torch.randn(20, 3, 16, 16), torch.randint(0, 7, (20,))
+
+    class Fixed(list):
+        num_images = 20
+
+    accuracy = finish(validate(model, Fixed([(images[:12], targets[:12]), (images[12:], targets[12:])]), device="cpu"))
+    ranking = model.eval()(images).argsort(1, descending=True)
+    top1 = sum(int(row[0] == target) for row, target in zip(ranking, targets, strict=True))
+    top5 = sum(int(target in row[:5]) for row, target in zip(ranking, targets, strict=True))
+    assert (accuracy.top1_percent, accuracy.top5_percent) == (100 * top1 / 20, 100 * top5 / 20)
+
+
+def test_a_diverging_training_is_given_up_in_its_first_epoch():
+    wild = dataclasses.replace(RECIPE, lr=100, warmup_epochs=0, optimizer="sgd", weight_decay=0, epochs=50)
+    with pytest.raises(TrainingDivergedError, match="in epoch 1"):
+        run(recipe=wild, fidelity=Fidelity(resolution=16))
+
+
+def test_a_training_beyond_its_time_limit_is_given_up():
+    with pytest.raises(TimeLimitError, match=r"time limit of 0\.001 s"):
+        run(fidelity=dataclasses.replace(SHORT, time_limit_s=0.001))
+
+
+def test_a_batch_larger_than_the_samples_is_refused():
+    with pytest.raises(DataError, match="batch_size 256 images but there are only 128"):
+        run(recipe=dataclasses.replace(RECIPE, batch_size=256))
+
+
+def test_a_closed_training_leaves_nothing_running(pictures):
+    from_files = dataclasses.replace(pictures, cache_limit_bytes=0)
+    steps = training(
+        data=from_files, recipe=dataclasses.replace(RECIPE, batch_size=8, epochs=100), fidelity=Fidelity(resolution=16)
+    )
+    while next(steps).epoch is None:
+        pass
+    steps.close()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("path", sorted(shipped_folder("recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_recipes(path):
+    recipe = TypeAdapter(Recipe).validate_python(yaml.safe_load(path.read_text()))
+    assert recipe.epochs >= 1
+
+
+def test_the_papers_recipe_is_the_supplements():
+    path = shipped_folder("recipes") / "starnet-imagenet.yaml"
+    recipe = TypeAdapter(Recipe).validate_python(yaml.safe_load(path.read_text()))
+    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.weight_decay) == (300, 2048, 3e-3, 0.025)
+    assert (recipe.mixup, recipe.cutmix, recipe.smoothing) == (0.8, 0.2, 0.1)
