@@ -34,11 +34,11 @@ def find_file(text: str, kind: Kind, *, beside: Path | None = None) -> Path:
     for path in (beside / written, written) if beside is not None else (written,):
         if path.is_file():
             return path
-        if path.is_dir():
-            raise SpecError(f"{text} is a folder; name the YAML file in it.")
     names = shipped_names(kind)
-    if text in names:
+    if text in names:  # before a folder of that name: a study's folder is called as its space
         return shipped_folder(kind) / f"{text}.yaml"
+    if written.is_dir():
+        raise SpecError(f"{text} is a folder; name the YAML file in it.")
     raise SpecError(
         f"There is no file {text!r}, and no shipped one of that name.{did_you_mean(written.stem, names)} "
         f"Shipped {kind}: {', '.join(names) or 'none'}."

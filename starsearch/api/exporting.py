@@ -83,7 +83,8 @@ def _check_choice(formats: Sequence[str], *, trial: int | None, knee: bool, top:
 def _chosen(view: FrontView, *, trial: int | None, top: int | None) -> list[int]:
     if trial is not None:
         if trial not in set(view.trials["number"]):
-            raise StudyError(f"The study has no trial {trial}; it has 0 to {int(view.trials['number'].max())}.")
+            there = f"it has 0 to {len(view.trials) - 1}" if len(view.trials) else "it has none yet"
+            raise StudyError(f"The study has no trial {trial}; {there}.")
         return [trial]
     if view.knee is None:
         raise StudyError("The study has no front yet: no trial is complete and feasible.")
@@ -96,6 +97,7 @@ def _chosen(view: FrontView, *, trial: int | None, top: int | None) -> list[int]
 
 def _export_trial(place: StudyPlace, view: FrontView, number: int, out: Path, formats: Sequence[str]) -> Exported:
     from starsearch.export import export_onnx, export_timm, model_card
+    from starsearch.export.timm import ONNX_FILE
     from starsearch.records import load_attributes
 
     found = view.trials[view.trials["number"] == number].to_dict("records")[0]
@@ -114,7 +116,7 @@ def _export_trial(place: StudyPlace, view: FrontView, number: int, out: Path, fo
         load = f"{needs}; model = timm.create_model('local-dir:{out}', pretrained=True)"
     if "onnx" in formats:
         out.mkdir(parents=True, exist_ok=True)
-        path = out / "model.onnx"
+        path = out / ONNX_FILE
         export_onnx(model, path, resolution=facts.resolution, metadata={"architecture": row["architecture_text"]})
         written.append(path)
     return Exported(trial=number, architecture=row["architecture_text"], folder=out, files=tuple(written), load=load)
@@ -130,7 +132,11 @@ def _load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> StarNe
             f"The weights of trial {number} were not kept ({row['state'].lower()}): a study keeps those of its front "
             "and anchors. Choose one of these, or set keep_weights: all in a new study."
         )
-    return load_weights(place.folder / kept)
+    try:
+        return load_weights(place.folder / kept)
+    except Exception as error:
+        # safetensors' own errors are no OSError; whatever it is, the file is not what the run wrote.
+        raise StudyError(f"The weights {kept} of trial {number} cannot be read: {error}") from error
 
 
 def _signed(attributes: dict[str, Any], prefix: str) -> dict[str, str]:
@@ -157,6 +163,9 @@ def _card_facts(place: StudyPlace, number: int, row: dict[str, Any], attributes:
 
     fidelity = {k: v for k, v in _signed(attributes, "fidelity.").items() if v != "None"}
     recipe = _signed(attributes, "recipe.") | json.loads(row["recipe"])
+    # What was searched is the trial's own, and the fidelity's epochs stand above the recipe's.
+    searched = {key.removeprefix("params_recipe."): row[key] for key in row if key.startswith("params_recipe.")}
+    recipe |= searched | ({"epochs": fidelity["epochs"]} if "epochs" in fidelity else {})
     return CardFacts(
         study=place.name,
         trial=number,

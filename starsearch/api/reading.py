@@ -1,4 +1,4 @@
-"""Reading a study: status, front, report, dashboard. Nothing here writes to the storage."""
+"""Looking at a study: status, front, report, dashboard. Only the dashboard's notes are written to the storage."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def study_status(study: str) -> dict[str, Any]:
     Raises:
         StudyError: no such study.
     """
-    from starsearch.records import working_driver
+    from starsearch.records import shown, working_driver
 
     place = place_of(study)
     view = view_of(place)
@@ -75,7 +75,7 @@ def study_status(study: str) -> dict[str, Any]:
     running = view.trials[view.trials["state"] == "RUNNING"]
     return {
         "study": place.name,
-        "storage": place.url,
+        "storage": shown(place.url),
         **view.summary,
         "running": [int(number) for number in running["number"]],
         "failures": [
@@ -86,22 +86,27 @@ def study_status(study: str) -> dict[str, Any]:
     }
 
 
-def write_study_report(study: str, *, folder: Path | None = None) -> list[Path]:
-    """Write trials.csv, front.csv, front.png and report.html into `folder`, or the study's own.
+def write_study_report(study: str) -> list[Path]:
+    """Write trials.csv, front.csv, front.png and report.html into the study's folder.
 
     Raises:
         StudyError: no such study, or nowhere to write.
     """
+    return write_report_at(place_of(study))
+
+
+def write_report_at(place: StudyPlace) -> list[Path]:
+    """As `write_study_report`, for a study whose place is known."""
     from starsearch.records import load_attributes
     from starsearch.report import write_report
 
-    place = place_of(study)
-    folder = folder or place.folder
-    if folder is None:
-        raise StudyError(f"{study} is named by its storage and has no folder to write into; name its folder.")
+    if place.folder is None:
+        raise StudyError("A report is written into the study's folder: name the folder, not the storage.")
     view = view_of(place)
-    facts = _facts(place, load_attributes(place.url, place.name))
-    return list(write_report(folder, view.trials, view.objectives, facts))
+    attributes = load_attributes(place.url, place.name)
+    facts = _facts(place, attributes)
+    commands = (attributes["command"],) if "command" in attributes else ()
+    return list(write_report(place.folder, view.trials, view.objectives, facts, commands=commands))
 
 
 def serve_dashboard(study: str, *, port: int = 8080) -> None:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.reading import write_study_report
-from starsearch.api.study_folder import database_url, make_folder
+from starsearch.api.reading import write_report_at
+from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
 from starsearch.errors import StudyError
 
 if TYPE_CHECKING:
@@ -29,13 +29,11 @@ class RunOutcome:
 
     Attributes:
         folder: of the study.
-        study: the text by which other commands name it.
         ended: why the driver stopped, and how far it came.
         files: tables, picture and page that were written.
     """
 
     folder: Path
-    study: str
     ended: StudyEnded
     files: tuple[Path, ...]
 
@@ -83,7 +81,9 @@ def run_study_file(
     folder = make_folder(out, spec.name)
     url = storage or database_url(folder)
     reference = _latency_scale(spec, url)
-    record = _open_record(spec, url, dataset, reference)
+    record = _open_record(spec, url, dataset, reference, command=_command(file, dataset))
+    if storage:
+        point_to_storage(folder, spec.name, storage)
     try:
         with view(spec, folder) if view else nullcontext(_ignore) as watch:
             ended = run_study(
@@ -96,8 +96,8 @@ def run_study_file(
             )
     finally:
         record.close()
-    study = str(folder) if storage is None else f"{spec.name}@{storage}"
-    return RunOutcome(folder=folder, study=study, ended=ended, files=tuple(write_study_report(study, folder=folder)))
+    files = write_report_at(StudyPlace(name=spec.name, url=url, folder=folder))
+    return RunOutcome(folder=folder, ended=ended, files=tuple(files))
 
 
 def _ignore(event: Event) -> None:
@@ -118,14 +118,25 @@ def _latency_scale(spec: StudySpec, url: str) -> Reference | None:
     return Reference(**{**known, "device": Device(**known["device"])})
 
 
-def _open_record(spec: StudySpec, url: str, dataset: DataSet, reference: Reference | None) -> Any:
+def _command(file: str, dataset: DataSet) -> str:
+    """How the study was begun, without a path of this machine."""
+    named = Path(file).name if Path(file).is_absolute() else file
+    return f"starsearch run {named}" + ("" if dataset.name == "digits" else f" --data {dataset.name}")
+
+
+def _open_record(spec: StudySpec, url: str, dataset: DataSet, reference: Reference | None, *, command: str) -> Any:
     from starsearch.latency import device_fingerprint
     from starsearch.records import StudyRecord
     from starsearch.study.signature import sign_study
 
     device = device_fingerprint().text if reference else None
     signature = sign_study(spec, data=_data_in_words(dataset), device=device)
-    attributes = {"sampler": spec.sampler, "classes": list(dataset.classes), "preprocessing": _preprocessing(dataset)}
+    attributes = {
+        "command": command,
+        "sampler": spec.sampler,
+        "classes": list(dataset.classes),
+        "preprocessing": _preprocessing(dataset),
+    }
     if reference:
         attributes["reference"] = asdict(reference)
     return StudyRecord.open(url, spec, signature=signature, attributes=attributes)
@@ -156,8 +167,10 @@ def parse_duration(text: str) -> float:
     """
     import re
 
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
-    if not text.strip() or match is None:
+    number = r"(\d+(?:\.\d+)?)"
+    written = text.strip() + ("s" if re.fullmatch(number, text.strip()) else "")
+    match = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", written)
+    if not written or match is None:
         raise StudyError(f"A time budget is written as 90s, 30m, 2h or 1h30m; got {text!r}.")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     total = 3600 * hours + 60 * minutes + seconds

@@ -8,6 +8,8 @@ from pathlib import Path
 from starsearch.errors import StudyError
 
 DATABASE = "study.db"
+# In the folder of a study that is kept elsewhere: NAME@STORAGE-URL, without a password.
+POINTER = "storage.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,22 +36,45 @@ def place_of(study: str) -> StudyPlace:
     name, at, url = study.partition("@")
     if at and "://" in url:
         return StudyPlace(name=name, url=url, folder=None)
-    folder = Path(study)
+    return place_of_folder(Path(study))
+
+
+def place_of_folder(folder: Path) -> StudyPlace:
+    """The place of the study in `folder`, whatever the folder is called now.
+
+    Raises:
+        StudyError: there is no such folder, or no study in it.
+    """
+    from starsearch.records import study_names
+
     if not folder.is_dir():
         raise StudyError(
-            f"There is no study folder {study!r}. Name one that `starsearch run` has made (studies/starnet), "
+            f"There is no study folder {str(folder)!r}. Name one that `starsearch run` has made (studies/starnet), "
             "or NAME@STORAGE-URL."
         )
+    pointer = folder / POINTER
+    if pointer.is_file():
+        name, _, url = pointer.read_text(encoding="utf-8").strip().partition("@")
+        return StudyPlace(name=name, url=url, folder=folder)
     if not (folder / DATABASE).is_file():
-        raise StudyError(
-            f"{study} holds no {DATABASE}. If its study is kept in another storage, name it as NAME@STORAGE-URL."
-        )
-    return StudyPlace(name=folder.resolve().name, url=database_url(folder), folder=folder)
+        raise StudyError(f"{folder} holds no study: neither {DATABASE} nor {POINTER}.")
+    url = database_url(folder)
+    names = study_names(url)
+    return StudyPlace(name=names[0] if len(names) == 1 else folder.resolve().name, url=url, folder=folder)
 
 
 def database_url(folder: Path) -> str:
     """The storage URL of a study that is kept in its own folder."""
     return f"sqlite:///{folder / DATABASE}"
+
+
+def point_to_storage(folder: Path, name: str, url: str) -> None:
+    """Note in the study's folder that its study is kept elsewhere; a password is left to the driver's own means."""
+    from sqlalchemy.engine import make_url
+
+    if "://" in url and not url.startswith("journal:"):
+        url = make_url(url).set(password=None).render_as_string()
+    (folder / POINTER).write_text(f"{name}@{url}\n", encoding="utf-8")
 
 
 def make_folder(out: Path, name: str) -> Path:

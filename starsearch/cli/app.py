@@ -58,7 +58,9 @@ def run(
     storage: Annotated[
         str | None, typer.Option(help="Optuna storage URL. Without it: study.db in the study's folder.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the study. Without it: the file's stem.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study. Without it: the file's stem, or the folder of a study.yaml.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder in which study folders are made.")] = Path("studies"),
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of sampling, training and subsets.")] = None,
 ) -> None:
@@ -146,7 +148,7 @@ def export(
 
         starsearch export studies/starnet --knee --format timm,onnx --out best
 
-        python -c "import timm; timm.create_model('local-dir:best', pretrained=True)"
+        python -c "import starsearch, timm; timm.create_model('local-dir:best', pretrained=True)"
     """
     from starsearch import api
     from starsearch.cli.printing import print_exports

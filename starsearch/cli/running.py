@@ -41,7 +41,7 @@ def run_and_watch(
         seed=seed,
         view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.name} in {folder}"),
     )
-    print_front(api.study_front(outcome.study))
+    print_front(api.study_front(str(outcome.folder)))
     _print_end(outcome)
 
 
@@ -57,7 +57,7 @@ def _print_end(outcome: RunOutcome) -> None:
     from rich.console import Console
 
     console = Console(soft_wrap=True, highlight=False)
-    ended, study = outcome.ended, outcome.study
+    ended, study = outcome.ended, outcome.folder
     progress = f"{ended.finished} of {ended.wanted} trials"
     match ended.why:
         case "complete":

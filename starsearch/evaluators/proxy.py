@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from starsearch.architecture import Architecture, architecture_hash, count_macs, count_params, lower
 from starsearch.candidate import Candidate
 from starsearch.data import DataSet
+from starsearch.errors import StudyError
 from starsearch.evaluators.evaluator import Evaluation
 from starsearch.measurement import Measurement, Progress
 from starsearch.recipe import Fidelity
@@ -89,7 +91,11 @@ def count_cost(architecture: Architecture, resolution: int) -> tuple[Measurement
 
 
 def save_weights(model: StarNet, path: Path) -> None:
-    """Write the state dict as safetensors, with what is needed to build the module again."""
+    """Write the state dict as safetensors, with what is needed to build the module again.
+
+    Raises:
+        StudyError: the file cannot be written.
+    """
     from safetensors.torch import save
 
     from starsearch.architecture import format_architecture
@@ -102,9 +108,17 @@ def save_weights(model: StarNet, path: Path) -> None:
         "stem_stride": str(model.stem_stride),
     }
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(save(tensors, metadata=metadata))  # not save_file: its errors on a full disk are no OSError
-    partial.replace(path)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(save(tensors, metadata=metadata))  # not save_file: its errors on a full disk are no OSError
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise StudyError(
+            f"The trained weights {path.name} cannot be written: {error.strerror}. The candidate is not at fault and "
+            "runs again: make room, or set search.keep_weights to none, and run the same command."
+        ) from error
 
 
 def load_weights(path: Path) -> StarNet:

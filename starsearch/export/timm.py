@@ -16,7 +16,7 @@ from starsearch.export.verification import deployed_copy, random_images, torch_l
 if TYPE_CHECKING:
     from starsearch.models import StarNet
 
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ONNX_FILE = "config.json", "model.safetensors", "README.md", "model.onnx"
 # An entry of config.json that timm passes over; it tells an export from other people's files.
 _MARK = "starsearch"
 
@@ -109,8 +109,8 @@ def _refuse_other_files(out: Path) -> None:
     if not out.is_dir():
         raise ExportError(f"{out} is a file; a timm export is a folder. Choose another name.")
     found = {path.name for path in out.iterdir()}
-    others = sorted(found - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE})
-    if others or (found and not _is_export(out)):
+    others = sorted(found - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ONNX_FILE})
+    if others or (found - {ONNX_FILE} and not _is_export(out)):
         what = f"holds {others[0]!r}" if others else "was not written by starsearch"
         raise ExportError(f"{out} {what}, and an export would replace the whole folder. Choose a new or empty folder.")
 

@@ -13,7 +13,7 @@ from starsearch.records.attributes import DRIVER_DIED, recorded_candidate, sampl
 from starsearch.records.distributions import parameter_distributions
 from starsearch.records.lease import Lease, hold_lease, working_driver
 from starsearch.records.record import StudyRecord
-from starsearch.records.storage import open_storage, quiet_optuna
+from starsearch.records.storage import open_storage, quiet_optuna, shown
 from starsearch.records.table import load_attributes, load_objectives, load_trials, study_names
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "quiet_optuna",
     "recorded_candidate",
     "sampler_attributes",
+    "shown",
     "study_names",
     "unfinished",
     "working_driver",

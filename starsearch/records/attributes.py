@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from starsearch.architecture import architecture_hash, format_architecture, parse_architecture
@@ -33,6 +33,7 @@ def candidate_attributes(candidate: Candidate, *, spec: StudySpec, retry_of: int
         "architecture": architecture_hash(candidate.architecture),
         "architecture_text": format_architecture(candidate.architecture),
         "fidelity": spec.fidelity.name,
+        "fidelity_settings": json.dumps(asdict(spec.fidelity)),
         "data": spec.data,
         "seed": spec.seed,
         "recipe": json.dumps(dict(changed_fields(candidate.recipe, spec.recipe)), sort_keys=True),

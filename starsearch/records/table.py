@@ -74,7 +74,8 @@ def load_attributes(url: str, name: str) -> dict[str, Any]:
         StudyError: the storage fails.
     """
     file = storage_file(url)
-    if file is not None and not file.exists():
+    # An empty file is what a driver leaves that was killed before its first word.
+    if file is not None and (not file.exists() or file.stat().st_size == 0):
         return {}
     with read_storage(url) as storage:
         if name not in {study.study_name for study in storage.get_all_studies()}:

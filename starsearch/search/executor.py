@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from starsearch.candidate import Candidate
+from starsearch.errors import DataError, StudyError
 from starsearch.measurement import Measurement, Progress
 from starsearch.search.failures import failure_reason
 
@@ -107,6 +108,9 @@ class LocalExecutor:
         except StopIteration as stop:
             self._forget()
             return JobReturned(number=number, measurements=tuple(stop.value or ()))
+        except (StudyError, DataError):  # no candidate's fault: the study stops, the trial runs again
+            self._forget()
+            raise
         except Exception as error:
             self._forget()
             return JobFailed(number=number, reason=failure_reason(error), log=traceback.format_exc())

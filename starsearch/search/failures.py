@@ -9,6 +9,11 @@ _MAX_REASON_CHARS = 500
 
 def failure_reason(error: BaseException) -> str:
     """One line: the exception's type and what it says first."""
+    if isinstance(error, OSError) and error.strerror:
+        # Not str(error): it names the file by its whole path, and a record holds no path of a machine.
+        return f"{type(error).__name__}: {error.strerror}" + (
+            f": {Path(error.filename).name}" if error.filename else ""
+        )
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     if isinstance(error, MemoryError) and not said:
         said = "out of memory"

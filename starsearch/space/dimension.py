@@ -75,7 +75,7 @@ class Dimension:
         return " | ".join(texts)
 
     def _decode_slot(self, slot: Slot, params: Mapping[str, Value]) -> Any:
-        value = slot.value if isinstance(slot, Fixed) else params[slot.name]
+        value = slot.value if isinstance(slot, Fixed) else on_grid(slot, params[slot.name])
         return decode_value(self.field, value)
 
 
@@ -93,6 +93,13 @@ def encode_choice(field: str, value: Any) -> Value:
         if isinstance(value, Sequence) and not isinstance(value, str)
         else value
     )
+
+
+def on_grid(parameter: Parameter, value: Value) -> Value:
+    """`value` as the grid spells it: a sampler may say 0.30000000000000004 for 0.3."""
+    if not isinstance(parameter, FloatParameter) or parameter.step is None:
+        return value
+    return float_grid(parameter)[round((float(value) - parameter.low) / parameter.step)]
 
 
 def slot_values(slot: Slot) -> tuple[Any, ...]:
@@ -131,7 +138,8 @@ def _describe_slot(field: str, slot: Slot) -> str:
 def describe_parameter(parameter: Parameter) -> str:
     """The values in words: "16..48 step 4", "0.001..0.01 log", "star, sum"."""
     if isinstance(parameter, ChoiceParameter):
-        return ", ".join(str(choice) for choice in parameter.choices)
+        only = "one of " if len(parameter.choices) == 1 else ""  # a study with one choice is not one without
+        return only + ", ".join(str(choice) for choice in parameter.choices)
     text = f"{parameter.low:g}..{parameter.high:g}"
     if parameter.step not in (None, 1):
         text += f" step {parameter.step:g}"

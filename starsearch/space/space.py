@@ -15,7 +15,7 @@ from starsearch.candidate import Candidate
 from starsearch.errors import SpecError
 from starsearch.objective import Constraint
 from starsearch.recipe import Recipe
-from starsearch.space.dimension import Dimension, Fixed, describe_parameter, slot_values
+from starsearch.space.dimension import Dimension, Fixed, describe_parameter, on_grid, slot_values
 from starsearch.space.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter, Value
 
 RECIPE_PREFIX = "recipe."
@@ -75,7 +75,8 @@ class SearchSpace:
     def decode(self, params: Mapping[str, Value], recipe: Recipe) -> Candidate:
         """The candidate that `params` stand for; what they do not say of the recipe is `recipe`'s."""
         searched: dict[str, Any] = {
-            parameter.name.removeprefix(RECIPE_PREFIX): params[parameter.name] for parameter in self.recipe_parameters
+            parameter.name.removeprefix(RECIPE_PREFIX): on_grid(parameter, params[parameter.name])
+            for parameter in self.recipe_parameters
         }
         return Candidate(architecture=self.decode_architecture(params), recipe=replace(recipe, **searched))
 
@@ -227,7 +228,7 @@ def _fits(dimension: Dimension, value: Any, stages: tuple[int, ...], target: Arc
     want = target.stage_widths if field == "widths" else getattr(target, field)
     if not isinstance(want, tuple):
         return bool(dimension.value_in(0, value) == want)
-    of_blocks = field not in ("depths", "widths")
+    of_blocks = FIELDS[field].of_blocks
     return all(
         (of_blocks and target.depths[stage] == 0)
         or canonical_value(field, dimension.value_in(stage, value), target.stage_widths[stage]) == want[stage]

@@ -45,7 +45,7 @@ def parse_dimension(file: YamlFile, at: Location, rule: ArchitectureField, num_s
 
 
 def parse_range(
-    file: YamlFile, at: Location, data: Any, name: str, *, integer: bool, check: Callable[[float], None]
+    file: YamlFile, at: Location, data: Any, name: str, *, integer: bool, check: Callable[[float], object]
 ) -> Parameter:
     """`{low, high, step, log}` as a parameter; `check` holds both ends to the field's rule.
 
@@ -190,7 +190,7 @@ def _parse_value(file: YamlFile, at: Location, rule: ArchitectureField, data: An
     return data
 
 
-def _check(file: YamlFile, at: Location, check: Callable[[Any], None], value: Any) -> None:
+def _check(file: YamlFile, at: Location, check: Callable[[Any], object], value: Any) -> None:
     try:
         check(value)
     except ArchitectureError as error:

@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from starsearch.errors import SpecError
 from starsearch.recipe import Recipe
 from starsearch.resources import find_file
 from starsearch.space import ChoiceParameter, Parameter
@@ -16,6 +15,7 @@ from starsearch.study.dimension_file import parse_range
 from starsearch.study.validation import shorten, validate
 from starsearch.study.yaml_file import Location, YamlFile, read_yaml
 
+_DEFAULTS = Recipe()
 RECIPE_FIELDS = tuple(field.name for field in fields(Recipe))
 
 
@@ -37,11 +37,17 @@ def parse_recipe_changes(file: YamlFile, at: Location, data: Any, base: Recipe) 
     """
     if not isinstance(data, dict):
         raise file.error(at, f"a mapping of recipe fields is needed; got {shorten(data)}.")
-    fixed = {name: value for name, value in data.items() if not isinstance(value, dict | list)}
+    fixed = {name: value for name, value in data.items() if not _is_searched(str(name), value)}
     searched = {name: value for name, value in data.items() if name not in fixed}
     changed = validate(Recipe, fixed, file=file, at=at, known=RECIPE_FIELDS)
     recipe = replace(base, **{name: getattr(changed, name) for name in fixed})
     return recipe, tuple(_parse_searched(file, (*at, str(name)), str(name), value) for name, value in searched.items())
+
+
+def _is_searched(name: str, value: Any) -> bool:
+    """A mapping is a range; a list is a list of choices, save where the field itself is a pair."""
+    is_pair = isinstance(getattr(_DEFAULTS, name, None), tuple)
+    return isinstance(value, dict) or (isinstance(value, list) and not is_pair)
 
 
 def _parse_searched(file: YamlFile, at: Location, name: str, data: Any) -> Parameter:
@@ -56,17 +62,15 @@ def _parse_searched(file: YamlFile, at: Location, name: str, data: Any) -> Param
                 raise file.error((*at, index), f"a choice is a number or a text; got {shorten(value)}.")
             if value in data[:index]:
                 raise file.error((*at, index), f"{value!r} stands twice; keep one.")
-            check(value)
-        return ChoiceParameter(name=RECIPE_PREFIX + name, choices=tuple(data))
+        # As the field holds them: 0 and 0.0 are one choice, and one candidate.
+        choices = tuple(getattr(check(value), name) for value in data)
+        if len(set(choices)) < len(choices):
+            raise file.error(at, f"two choices are the same {name}; keep one.")
+        return ChoiceParameter(name=RECIPE_PREFIX + name, choices=choices)
     integer = get_type_hints(Recipe)[name] is int
     return parse_range(file, at, data, RECIPE_PREFIX + name, integer=integer, check=check)
 
 
-def _make_check(file: YamlFile, at: Location, name: str) -> Callable[[Any], None]:
-    def check(value: Any) -> None:
-        try:
-            validate(Recipe, {name: value}, file=file, at=at[:-1], known=RECIPE_FIELDS)
-        except SpecError as error:
-            raise error from None
-
-    return check
+def _make_check(file: YamlFile, at: Location, name: str) -> Callable[[Any], Recipe]:
+    """Holds one value of a field to its rule; returns the recipe that has it."""
+    return lambda value: validate(Recipe, {name: value}, file=file, at=at[:-1], known=RECIPE_FIELDS)

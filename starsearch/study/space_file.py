@@ -149,7 +149,10 @@ def _num_stages(file: YamlFile, raw: dict[str, Any]) -> int:
     for name in ("depths", "widths"):
         data = raw.get(name)
         if isinstance(data, dict):
-            data = data.get("stages") or data.get("fixed") or (data.get("choices") or [None])[0]
+            choices = data.get("choices")
+            data = (
+                data.get("stages") or data.get("fixed") or (choices[0] if isinstance(choices, list) and choices else 1)
+            )
         if isinstance(data, list) and data:
             return len(data)
         if data is not None and name == "depths" and not isinstance(data, list | dict | int):
@@ -188,7 +191,8 @@ def _check_satisfiable(file: YamlFile, space: SearchSpace) -> None:
     """Cost grows with every number, so the corners decide a one-sided bound; a band is tried by drawing."""
     import random
 
-    for constraint in space.constraints:
+    shapes = any(isinstance(c, str) and "-" in c for p in space.parameters for c in getattr(p, "choices", ()))
+    for constraint in () if shapes else space.constraints:  # whole shapes have no corner; they are drawn below
         for bound, largest in ((constraint.high, False), (constraint.low, True)):
             if bound is None:
                 continue

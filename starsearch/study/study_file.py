@@ -93,9 +93,13 @@ def _parse_study(file: YamlFile, data: str | None) -> StudySpec:
     raw: dict[str, Any] = file.data
     head = _check_head(file)
     space = _load_named_space(file, raw["space"])
-    spec = _study_of_space(space, data or head.data)
-    fidelity = _parse_fidelity(file, raw["fidelities"], spec.fidelity) if "fidelities" in raw else spec.fidelity
+    spec = _study_of_space(space, data or _beside(file, head.data))
+    fidelity = _parse_fidelity(file, raw["fidelities"]) if "fidelities" in raw else spec.fidelity
     recipe = _load_named_recipe(file, fidelity.recipe)
+    if fidelity.epochs is not None and "epochs" in (raw.get("recipe") or {}):
+        raise file.error(
+            ("recipe", "epochs"), f"the fidelity {fidelity.name!r} sets the epochs ({fidelity.epochs}); say them there."
+        )
     recipe, searched = parse_recipe_changes(file, ("recipe",), raw.get("recipe", {}), recipe)
     space = replace(space, recipe_parameters=searched)
     if "anchors" in raw:
@@ -129,6 +133,14 @@ def _check_head(file: YamlFile) -> Any:
         anchors: Any = None
 
     return validate(StudyHead, file.data, file=file, known=STUDY_KEYS)
+
+
+def _beside(file: YamlFile, data: str | None) -> str | None:
+    """The file's `data:`; a folder that lies beside the file is meant relative to it, as its space is."""
+    if data is None:
+        return None
+    beside = file.path.parent / data
+    return str(beside) if beside.is_dir() else data
 
 
 def _load_named_space(file: YamlFile, text: str) -> SearchSpace:
@@ -201,14 +213,13 @@ def _parse_study_constraints(file: YamlFile, data: Any) -> tuple[Constraint, ...
     return parse_constraints(file, ("constraints",), data, tuple(DIRECTIONS))
 
 
-def _parse_fidelity(file: YamlFile, data: Any, default: Fidelity) -> Fidelity:
+def _parse_fidelity(file: YamlFile, data: Any) -> Fidelity:
     at: Location = ("fidelities",)
     if not isinstance(data, list) or not data:
         raise file.error(at, f"a list of at least one fidelity is needed; got {shorten(data)}.")
     if len(data) > 1:
         raise file.error((*at, 1), "this version judges at one fidelity; leave the others out.")
-    found = validate(Fidelity, data[0], file=file, at=(*at, 0), known=FIDELITY_KEYS)
-    return replace(default, **{name: getattr(found, name) for name in data[0]})
+    return validate(Fidelity, data[0], file=file, at=(*at, 0), known=FIDELITY_KEYS)
 
 
 def _parse_search(file: YamlFile, data: Any) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def _collect_lines(node: yaml.Node, where: Location, lines: dict[Location, int],
         seen: dict[str, int] = {}
         for key, child in node.value:
             line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in _PLAIN_TAGS:
                 raise SpecError(f"{path}, line {line}: a key is a single word.")
             if key.value in seen:
                 raise SpecError(

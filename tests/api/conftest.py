@@ -12,10 +12,11 @@ TINY_SPACE = """\
 resolution: 64
 dimensions:
   embed_dim: [8, 16]
-  depths: [1, 1, {low: 1, high: 2}, 1]
+  depths: [1, 1, {low: 1, high: 3}, 1]
   ops: {each: [star, sum]}
   activation: [none, one]
   mlp_ratio: [2, 3]
+anchors: [starnet_s050]
 """
 TINY_STUDY = """\
 space: tiny.yaml

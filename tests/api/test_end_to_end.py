@@ -22,8 +22,9 @@ def test_a_run_leaves_every_artefact(finished):
     for name in ("study.db", "trials.csv", "front.csv", "front.png", "report.html"):
         assert (study / name).stat().st_size > 0, name
     trials = pd.read_csv(study / "trials.csv")
-    assert list(trials["state"]) == ["COMPLETE"] * 3
-    assert trials["architecture"].nunique() == 3
+    assert list(trials["state"]) == ["COMPLETE"] * 4
+    assert trials["architecture"].nunique() == 4
+    assert list(trials["anchor"].dropna()) == ["starnet_s050"]
     assert (trials["latency_ms"] > 0).all()
     assert (trials["latency_ms_runs"] >= 20).all()
     assert trials["top1_percent"].between(0, 100).all()
@@ -31,7 +32,7 @@ def test_a_run_leaves_every_artefact(finished):
 
 def test_a_run_prints_the_front_and_what_to_do_next(finished):
     printed = (finished / "stdout.txt").read_text()
-    assert "Done: 3 of 3 trials" in printed
+    assert "Done: 4 of 4 trials" in printed
     assert "starsearch export studies/few --knee" in printed
 
 
@@ -60,10 +61,10 @@ def test_front_and_status_speak_json(finished):
 def test_a_changed_space_is_refused_with_the_difference(finished, tmp_path):
     shutil.copytree(finished / "studies", tmp_path / "studies")
     write_tiny_files(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(TINY_SPACE.replace("embed_dim: [8, 16]", "embed_dim: [8, 24]"))
+    (tmp_path / "tiny.yaml").write_text(TINY_SPACE.replace("embed_dim: [8, 16]", "embed_dim: [8, 16, 24]"))
     done = starsearch("run", "few.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "space.dimensions.embed_dim: was 8, 16, now 8, 24" in done.stderr
+    assert "space.dimensions.embed_dim: was 8, 16, now 8, 16, 24" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -73,8 +74,8 @@ def test_more_trials_are_added_to_a_finished_study(finished, tmp_path):
     done = starsearch("run", "few.yaml", "--trials", "4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     old, new = (pd.read_csv(folder / "studies/few/trials.csv") for folder in (finished, tmp_path))
-    assert len(new) == 4
-    assert list(new["architecture"][:3]) == list(old["architecture"])
+    assert len(new) == 5
+    assert list(new["architecture"][:4]) == list(old["architecture"])
 
 
 def test_a_damaged_database_is_one_message(finished, tmp_path):
@@ -127,6 +128,7 @@ def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how):
             break
     rest = running.stdout.read()
     running.wait(timeout=120)
+    running.stdout.close()
     assert running.returncode == (-9 if how == signal.SIGKILL else 0), "".join([*seen, rest])
     if how == signal.SIGINT:
         assert "the same command goes on" in rest
@@ -137,7 +139,7 @@ def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how):
     assert done.returncode == 0, done.stderr
     trials = optuna.load_study(study_name="few", storage=url).trials
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
-    assert len(complete) == 3
+    assert len(complete) == 4
     assert not [trial for trial in trials if trial.state.name == "RUNNING"]
-    assert len({trial.user_attrs["architecture"] for trial in complete}) == 3
+    assert len({trial.user_attrs["architecture"] for trial in complete}) == 4
     assert [trial.values for trial in complete[: len(before)]] == [trial.values for trial in before]

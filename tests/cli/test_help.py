@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
-    "run", "status", "front", "report", "dashboard", "export", "space", "space show", "space sample", "space check",
-    "latency", "latency measure",
+    "run",
+    "status",
+    "front",
+    "report",
+    "dashboard",
+    "export",
+    "space",
+    "space show",
+    "space sample",
+    "space check",
+    "latency",
+    "latency measure",
 ]
 
 

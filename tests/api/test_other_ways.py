@@ -1,0 +1,170 @@
+"""The less trodden ways of the command line, each through the real thing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from starsearch.api.running import parse_duration
+from starsearch.errors import StudyError
+from tests.api.conftest import TINY_STUDY, starsearch, write_tiny_files
+
+
+def test_a_study_kept_in_another_storage_is_found_by_its_folder(tmp_path):
+    write_tiny_files(tmp_path)
+    done = starsearch(
+        "run", "few.yaml", "--trials", "1", "--storage", "sqlite:///elsewhere.db", "--name", "kept", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "studies/kept/study.db").exists()
+    assert starsearch("front", "studies/kept", cwd=tmp_path).returncode == 0
+    assert starsearch("front", "kept@sqlite:///elsewhere.db", cwd=tmp_path).returncode == 0
+    exported = starsearch("export", "studies/kept", "--trial", "0", "--out", "best", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+
+
+def test_a_renamed_folder_is_still_the_study(finished, tmp_path):
+    shutil.copytree(finished / "studies/few", tmp_path / "another name")
+    assert "COMPLETE" in (tmp_path / "another name" / "trials.csv").read_text()
+    done = starsearch("front", "another name/", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_anchor_is_exported_for_timm_alone(finished, tmp_path):
+    out = tmp_path / "anchor"
+    done = starsearch("export", "studies/few", "--trial", "0", "--out", str(out), cwd=finished)
+    assert done.returncode == 0, done.stderr
+    code = (
+        "import sys, timm; model = timm.create_model('local-dir:' + sys.argv[1], pretrained=True)\n"
+        "assert type(model).__module__ == 'timm.models.starnet' and 'starsearch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(out)], check=True, timeout=120)
+
+
+def test_the_most_accurate_networks_are_exported_twice_into_the_same_folder(finished, tmp_path):
+    command = ["export", "studies/few", "--top", "2", "--format", "onnx,timm", "--out", str(tmp_path / "top")]
+    for _ in range(2):
+        done = starsearch(*command, cwd=finished)
+        assert done.returncode == 0, done.stderr
+    folders = sorted((tmp_path / "top").iterdir())
+    assert 1 <= len(folders) <= 2
+    for folder in folders:
+        assert {"config.json", "model.onnx", "model.safetensors"} <= {path.name for path in folder.iterdir()}
+
+
+def test_the_report_can_be_written_again(finished, tmp_path):
+    shutil.copytree(finished / "studies/few", tmp_path / "few")
+    for name in ("front.png", "report.html", "front.csv", "trials.csv"):
+        (tmp_path / "few" / name).unlink()
+    done = starsearch("report", "few", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "few" / "report.html").read_text()
+    assert "starsearch run few.yaml" in page
+    assert str(tmp_path) not in page
+
+
+def test_the_dashboard_serves_the_study_on_loopback(finished):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "from starsearch.cli import main; main()"
+    command = [sys.executable, "-u", "-c", code, "dashboard", "studies/few", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=finished, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while server.poll() is None:  # it says that it listens before it does
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=30) as answer:
+            studies = json.load(answer)["study_summaries"]
+        assert [study["study_name"] for study in studies] == ["few"]
+    finally:
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait(timeout=30)
+
+
+def test_recipe_fields_are_searched_along_and_never_twice_the_same(tmp_path):
+    write_tiny_files(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(
+        "resolution: 64\ndimensions: {embed_dim: 16, depths: [1, 1, 3, 1], mlp_ratio: 3}\nanchors: [starnet_s050]\n"
+    )
+    (tmp_path / "few.yaml").write_text(
+        TINY_STUDY + "recipe: {drop_path: [0, 0.1], smoothing: {low: 0.1, high: 0.2, step: 0.1}}\n"
+        "objectives: {top1_percent: maximize}\n"
+    )
+    for _ in range(2):
+        done = starsearch("run", "few.yaml", "--trials", "9", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    trials = pd.read_csv(tmp_path / "studies/few/trials.csv")
+    # 2 x 2 recipes of one network, the anchor's among them
+    assert len(trials) == 4
+    assert len(trials[["params_recipe.drop_path", "params_recipe.smoothing"]].drop_duplicates()) == 4
+    assert "latency_ms" not in trials
+
+
+def _make_folder(root: Path, classes: str) -> None:
+    for split, count in (("train", 70), ("validation", 4)):
+        for index, name in enumerate(classes):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (32, 32), (40 * index, 255 - number, number)).save(folder / f"{number}.png")
+
+
+def test_a_data_set_whose_classes_changed_is_refused_with_the_difference(tmp_path):
+    write_tiny_files(tmp_path)
+    _make_folder(tmp_path / "pictures", "ab")
+    command = ["run", "few.yaml", "--data", "pictures", "--trials", "1"]
+    (tmp_path / "few.yaml").write_text(
+        "space: tiny.yaml\nfidelities: [{resolution: 32, epochs: 1, recipe: digits}]\nsearch: {trials: 1}\n"
+        "objectives: {top1_percent: maximize}\n"
+    )
+    done = starsearch(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    before = pd.read_csv(tmp_path / "studies/few/trials.csv")
+    shutil.rmtree(tmp_path / "pictures")
+    _make_folder(tmp_path / "pictures", "abc")
+    done = starsearch(*command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "data: was pictures: 2 classes" in done.stderr
+    assert "now pictures: 3 classes" in done.stderr
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "studies/few/trials.csv"), before)
+
+
+def test_the_shipped_name_wins_over_a_folder_that_is_called_so(tmp_path):
+    for name in ("starnet", "digits"):
+        (tmp_path / name).mkdir()
+    assert "is valid" in starsearch("space", "check", "starnet", cwd=tmp_path).stdout
+
+
+def test_latency_is_measured_and_said_with_pairs_and_device(tmp_path):
+    found = json.loads(
+        starsearch("latency", "measure", "starnet_s050", "--resolution", "64", "--json", cwd=tmp_path).stdout
+    )
+    assert found["latency_ms"] > 0
+    assert found["pairs"] >= 20
+    assert "onnxruntime" in found["device"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("45", 45), ("1.5h", 5400)]
+)
+def test_durations_are_read(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1h30", "0", "-5m", "2d"])
+def test_other_durations_are_refused(text):
+    with pytest.raises(StudyError, match="time budget"):
+        parse_duration(text)
