@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from starsearch.architecture import count_macs, format_architecture, lower, parse_architecture
+from starsearch.api.architectures import find_architecture
+from starsearch.architecture import count_macs, format_architecture, lower
 
 
 def measure_architecture(text: str, *, resolution: int = 224) -> dict[str, Any]:
     """Latency of the network `text` names, with random weights, in pairs with the reference network.
 
     Raises:
-        ArchitectureError: the text cannot be read.
+        ArchitectureError, SpecError, StudyError: the text names no architecture.
         EvaluationError: the network cannot be timed here.
     """
     import numpy as np
@@ -20,7 +21,7 @@ def measure_architecture(text: str, *, resolution: int = 224) -> dict[str, Any]:
     from starsearch.export.weights import random_weights
     from starsearch.latency import calibrate_reference, measure_latency
 
-    architecture = parse_architecture(text)
+    architecture = find_architecture(text)
     rng = np.random.default_rng(0)
     layers = lower(architecture, resolution=resolution)
     graph = build_onnx(layers, random_weights(layers, rng))

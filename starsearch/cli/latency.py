@@ -17,7 +17,10 @@ def latency() -> None:
 @app.command()
 def measure(
     architecture: Annotated[
-        str, typer.Argument(metavar="ARCH", help="starnet_s1 … or starnet:embed_dim=24,depths=2-2-8-3,ops=sum")
+        str,
+        typer.Argument(
+            metavar="ARCH", help="starnet_s1, starnet:embed_dim=24,depths=2-2-8-3,ops=sum, a YAML file, or STUDY:TRIAL"
+        ),
     ],
     resolution: Annotated[int, typer.Option(min=32, max=1024, help="Height and width of the image.")] = 224,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,

@@ -170,9 +170,8 @@ def _architecture(architecture: Architecture) -> str:
         for stage, depth in enumerate(canonical.depths)
     ]
     heading = ("stage", "width", "blocks", "operation", "activation", "hidden channels", "depthwise kernel")
-    return (
-        f"Stem: 3×3 convolution to {canonical.stem_width} channels, {canonical.act_type}. "
-        "Every stage begins with a 3×3 convolution of stride 2.\n\n" + _table(heading, rows)
+    return f"Stem of {canonical.stem_width} channels; activation function {canonical.act_type}.\n\n" + _table(
+        heading, rows
     )
 
 

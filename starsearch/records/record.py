@@ -179,9 +179,11 @@ class StudyRecord:
 
     def fail_running(self, reason: str) -> list[int]:
         """The numbers of the trials that were left running; they end as interrupted."""
+        from starsearch.records import transactions
+
         left = [trial for trial in self.trials() if trial.state.name == "RUNNING"]
         for trial in left:
-            self._trial_ids[trial.number] = trial._trial_id
+            self._trial_ids[trial.number] = transactions.trial_id(trial)
             self.fail(trial.number, reason=reason, interrupted=True)
         return [trial.number for trial in left]
 

@@ -41,6 +41,11 @@ def create_trial(storage: BaseStorage, study_id: int, trial: FrozenTrial) -> tup
         return trial_id, int(number)
 
 
+def trial_id(trial: FrozenTrial) -> int:
+    """The storage's own id of a trial, which is not its number."""
+    return trial._trial_id
+
+
 def finish_trial(
     storage: BaseStorage,
     trial_id: int,

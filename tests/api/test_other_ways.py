@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from starsearch.api.architectures import find_architecture
 from starsearch.api.running import parse_duration
-from starsearch.errors import StudyError
+from starsearch.errors import SpecError, StudyError
 from tests.api.conftest import TINY_STUDY, starsearch, write_tiny_files
 
 
@@ -168,3 +169,16 @@ def test_durations_are_read(text, seconds):
 def test_other_durations_are_refused(text):
     with pytest.raises(StudyError, match="time budget"):
         parse_duration(text)
+
+
+def test_an_architecture_is_named_in_four_ways(finished, tmp_path):
+    name = find_architecture("starnet_s050")
+    (tmp_path / "s050.yaml").write_text("embed_dim: 16\ndepths: [1, 1, 3, 1]\nmlp_ratio: 3\n")
+    assert find_architecture("starnet:embed_dim=16,depths=1-1-3-1,mlp_ratio=3") == name
+    assert find_architecture(str(tmp_path / "s050.yaml")) == name
+    assert find_architecture(f"{finished}/studies/few:0") == name
+    with pytest.raises(StudyError, match="no trial 99"):
+        find_architecture(f"{finished}/studies/few:99")
+    (tmp_path / "s050.yaml").write_text("embed_dims: 16\n")
+    with pytest.raises(SpecError, match=r"s050.yaml, line 1: Unknown field 'embed_dims'. Did you mean 'embed_dim'"):
+        find_architecture(str(tmp_path / "s050.yaml"))

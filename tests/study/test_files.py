@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from starsearch.errors import SpecError
@@ -113,6 +113,9 @@ _fields = st.sampled_from(
 
 
 @settings(max_examples=300, deadline=None)
+@example({"depths": {"choices": 5}}, None, None)
+@example({"depths": {"choices": {"a": 1}}}, None, None)
+@example({"widths": {"stages": 0}, "depths": {"fixed": []}}, None, None)
 @given(st.dictionaries(_fields, _trees, max_size=4), _trees, _trees)
 def test_any_tree_is_a_space_or_a_spec_error_and_nothing_else(dimensions, constraints, anchors):
     text = yaml.safe_dump({"dimensions": dimensions, "constraints": constraints, "anchors": anchors})
@@ -154,6 +157,46 @@ def test_a_study_overrides_the_defaults_and_searches_recipe_fields(tmp_path):
     assert spec.fidelity.samples == 10_000
     assert spec.constraints[0].high == 15
     assert spec.space.anchors == ("starnet_s050", "starnet_s4")
+
+
+def test_a_fidelity_that_is_listed_says_everything_itself(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "space: starnet\ndata: digits\nfidelities: [{name: full, resolution: 224, recipe: starnet-imagenet}]"
+    )
+    spec = load_study(str(path))
+    assert (spec.fidelity.epochs, spec.fidelity.samples, spec.recipe.epochs) == (None, None, 300)
+
+
+def test_epochs_are_said_in_one_place(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("space: starnet\nrecipe: {epochs: 20}")
+    with pytest.raises(SpecError, match=r"line 2, recipe.epochs: the fidelity 'proxy' sets the epochs"):
+        load_study(str(path))
+
+
+def test_a_pair_is_a_value_and_equal_choices_are_one(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("space: starnet\nrecipe: {crop_scale: [0.2, 1.0], drop_path: [0, 0.1]}")
+    spec = load_study(str(path))
+    assert spec.recipe.crop_scale == (0.2, 1.0)
+    assert [repr(choice) for choice in spec.space.recipe_parameters[0].choices] == ["0.0", "0.1"]
+    path.write_text("space: starnet\nrecipe: {drop_path: [0, 0.0]}")
+    with pytest.raises(SpecError, match=r"stands twice|same drop_path"):
+        load_study(str(path))
+
+
+def test_data_beside_the_study_file_is_meant_relative_to_it(tmp_path, monkeypatch):
+    (tmp_path / "here" / "pictures").mkdir(parents=True)
+    (tmp_path / "here" / "study.yaml").write_text("space: starnet\ndata: pictures")
+    monkeypatch.chdir(tmp_path)
+    assert load_study("here/study.yaml").data == str(Path("here") / "pictures")
+
+
+def test_whole_shapes_are_a_choice_that_constraints_can_leave_one_of(tmp_path):
+    text = "dimensions: {depths: {choices: [[3, 3, 12, 5], [1, 2, 4, 1]]}}\nconstraints: {macs: {max: 4.0e8}}"
+    space = parse_space(parse_yaml(text, tmp_path / "f.yaml"))
+    assert {a.depths for a in space.sample_architectures(2, seed=0)} == {(1, 2, 4, 1)}
 
 
 def test_a_recipe_outside_its_searched_range_is_refused_because_anchors_are_trained_by_it(tmp_path):
