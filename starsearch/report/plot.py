@@ -115,7 +115,7 @@ def _draw_ranking(axes: Axes, trials: pd.DataFrame, objective: Objective) -> Non
     texts = [anchor_label(anchor) for anchor in anchors["anchor"]]
     axes.set(xlabel="Trial", ylabel=axis_label(objective, complete))
     axes.margins(0.05)
-    axes.legend(loc="best")
+    _draw_legend(axes)
     place_labels(axes, list(zip(anchors["number"], values[anchors.index], texts, strict=True)), color=VERMILION)
 
 
@@ -142,7 +142,7 @@ def _draw_plane(axes: Axes, complete: pd.DataFrame, front: pd.DataFrame, objecti
     axes.set(xlabel=axis_label(across, complete), ylabel=axis_label(up, complete))
     axes.grid(color="#E6E6E6", lw=0.6)
     axes.set_axisbelow(True)
-    _draw_legend(axes, across, up)
+    _draw_legend(axes)
     drawn = anchors[np.isfinite(anchors[["x", "y"]]).all(axis=1)]
     texts = [anchor_label(anchor) for anchor in drawn["anchor"]]
     points_of_front = list(zip(members["x"], members["y"], strict=True))
@@ -244,14 +244,7 @@ def _worse_end(limits: tuple[float, float], objective: Objective) -> float:
     return limits[1] if objective.direction == "minimize" else limits[0]
 
 
-def _draw_legend(axes: Axes, across: Objective, up: Objective) -> None:
-    """In the corner that is worst in both objectives, where the front never runs."""
-    match up.direction, across.direction:
-        case "maximize", "minimize":
-            axes.legend(loc="lower right")
-        case "maximize", "maximize":
-            axes.legend(loc="lower left")
-        case "minimize", "minimize":
-            axes.legend(loc="upper right")
-        case _:
-            axes.legend(loc="upper left")
+def _draw_legend(axes: Axes) -> None:
+    """In a line above the picture: inside, an anchor may lie in any corner, however bad."""
+    columns = len(axes.get_legend_handles_labels()[0])
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderaxespad=0.1, columnspacing=1.0)
