@@ -115,6 +115,8 @@ class LiveView:
 
     def _study_started(self, event: StudyStarted) -> None:
         self._finished, self._wanted = event.finished, event.wanted
+        for trial in event.earlier:
+            self._take_note(trial)
         if self._overall_task is None:
             self._overall_task = self._overall.add_task("trials", total=event.wanted, left="")
         self._update_overall()
@@ -144,17 +146,19 @@ class LiveView:
         self._readings.pop(event.number, None)
         if task is not None:
             self._trials.remove_task(task)
-        self._seconds.append(event.seconds)
+        self._take_note(event)
         if event.state == "complete":
             self._finished += 1
-            row = _row_of(event, self._objectives)
-            if event.feasible:
-                self._front = _front_with(self._front, row)
         else:
             self._failed += 1
         self._update_overall()
         if event.state == "fail" or not self._console.is_terminal:
             self._say(self._line_of(event))
+
+    def _take_note(self, event: TrialEnded) -> None:
+        self._seconds.append(event.seconds)
+        if event.state == "complete" and event.feasible:
+            self._front = _front_with(self._front, _row_of(event, self._objectives))
 
     def _update_overall(self) -> None:
         if self._overall_task is None:

@@ -9,7 +9,13 @@ lease          one live driver a study
 table          the trials as a pandas DataFrame
 """
 
-from starsearch.records.attributes import DRIVER_DIED, recorded_candidate, sampler_attributes, unfinished
+from starsearch.records.attributes import (
+    DRIVER_DIED,
+    recorded_candidate,
+    recorded_measurements,
+    sampler_attributes,
+    unfinished,
+)
 from starsearch.records.distributions import parameter_distributions
 from starsearch.records.lease import Lease, hold_lease, working_driver
 from starsearch.records.record import StudyRecord
@@ -28,6 +34,7 @@ __all__ = [
     "parameter_distributions",
     "quiet_optuna",
     "recorded_candidate",
+    "recorded_measurements",
     "sampler_attributes",
     "shown",
     "study_names",

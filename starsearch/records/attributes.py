@@ -78,6 +78,21 @@ def measurement_attributes(measurements: Iterable[Measurement]) -> dict[str, Any
     return {"measurements": names, **attributes}
 
 
+def recorded_measurements(trial: FrozenTrial) -> tuple[Measurement, ...]:
+    """What `measurement_attributes` wrote on a complete trial."""
+    found = trial.user_attrs
+    return tuple(
+        Measurement(
+            name=name,
+            value=found[name],
+            runs=found.get(f"{name}_runs", 1),
+            spread=found.get(f"{name}_spread"),
+            device=found.get(f"{name}_device"),
+        )
+        for name in found.get("measurements", ())
+    )
+
+
 def constraint_attributes(constraints: Mapping[str, float]) -> dict[str, float]:
     """The system attributes as which Optuna keeps what `Trial.set_constraint` is told."""
     return {f"{_CONSTRAINT_PREFIX}{name}": float(value) for name, value in constraints.items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from starsearch.candidate import Candidate
 from starsearch.errors import EvaluationError, StudyError
 from starsearch.measurement import Measurement, Progress
-from starsearch.records import DRIVER_DIED, Lease, StudyRecord, hold_lease, recorded_candidate
+from starsearch.records import DRIVER_DIED, Lease, StudyRecord, hold_lease, recorded_candidate, recorded_measurements
 from starsearch.search.agenda import Planned, plan
 from starsearch.search.events import Event, StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted
 from starsearch.search.executor import Executor, Job, JobFailed, JobProgressed, LocalExecutor
@@ -23,6 +23,8 @@ from starsearch.search.weights import WeightsShelf
 from starsearch.study.spec import StudySpec
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from starsearch.evaluators.evaluator import Evaluator
     from starsearch.search.executor import MakeExecutor
 
@@ -123,17 +125,16 @@ class _Driver:
         self._running: dict[int, _Running] = {}
         self._searched = self._anchors = self._failures_in_a_row = 0
         self._resumed = bool(recorded)
+        self._earlier: list[TrialEnded] = []
         for trial in recorded:
             if trial.state.name == "COMPLETE":
-                candidate = recorded_candidate(trial, spec.recipe)
-                outcome = Outcome(values=tuple(trial.values), constraints=trial.constraints)
-                self._weights.add(trial.number, outcome, anchor=candidate.anchor is not None)
-                self._count(candidate)
+                self._remember(trial)
 
     def run(self) -> Why:
         """Evaluate candidates until there is a reason to stop."""
         self._weights.clear()
-        self._watch(StudyStarted(finished=self._finished, wanted=self._wanted, resumed=self._resumed))
+        earlier = tuple(self._earlier)
+        self._watch(StudyStarted(finished=self._finished, wanted=self._wanted, resumed=self._resumed, earlier=earlier))
         while True:
             why = self._fill()
             if not self._running:
@@ -160,6 +161,22 @@ class _Driver:
         ended = StudyEnded(finished=self._finished, wanted=self._wanted, why=why)
         self._watch(ended)
         return ended
+
+    def _remember(self, trial: FrozenTrial) -> None:
+        """Take note of a complete trial of an earlier run."""
+        candidate = recorded_candidate(trial, self._spec.recipe)
+        outcome = Outcome(values=tuple(trial.values), constraints=trial.constraints)
+        self._weights.add(trial.number, outcome, anchor=candidate.anchor is not None)
+        self._count(candidate)
+        ended = TrialEnded(
+            number=trial.number,
+            candidate=candidate,
+            state="complete",
+            measurements=recorded_measurements(trial),
+            feasible=outcome.feasible,
+            seconds=trial.user_attrs.get("seconds", 0.0),
+        )
+        self._earlier.append(ended)
 
     def _fill(self) -> Why | None:
         """Begin trials until the executor is full; else the reason to begin no more."""

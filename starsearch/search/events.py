@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from starsearch.candidate import Candidate
 from starsearch.measurement import Measurement, Progress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyStarted:
-    """The driver holds the study. `finished` of `wanted` trials are there; anchors are counted in both."""
-
-    finished: int
-    wanted: int
-    resumed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +36,19 @@ class TrialEnded:
     feasible: bool = True
     reason: str | None = None
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyStarted:
+    """The driver holds the study. `finished` of `wanted` trials are there; anchors are counted in both.
+
+    `earlier` are the complete trials of the record, so that a watcher knows the front from the start.
+    """
+
+    finished: int
+    wanted: int
+    resumed: bool
+    earlier: tuple[TrialEnded, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

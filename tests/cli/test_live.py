@@ -151,3 +151,12 @@ def test_the_terminal_is_given_back_when_the_run_breaks():
     except KeyboardInterrupt:
         pass
     assert file.getvalue().rpartition("\x1b[?25l")[2].count("\x1b[?25h") == 1  # the cursor, hidden, is shown again
+
+
+def test_going_on_shows_the_front_of_the_earlier_trials():
+    earlier = ended(7, top1=90.0, latency=1.0)
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=40)
+    with LiveView(BOTH, console=console) as view:
+        view(StudyStarted(finished=1, wanted=8, resumed=True, earlier=(earlier,)))
+        console.print(view._render())
+    assert "90.00" in console.file.getvalue()
