@@ -42,18 +42,35 @@ def print_front_json(view: FrontView) -> None:
 
 
 def print_status(found: Mapping[str, Any]) -> None:
-    """One line a fact."""
+    """One line a fact, then one a failure."""
     table = _facts_table()
-    for key, value in found.items():
-        if key == "failures" or value is None or value in ([], {}):
-            continue
-        table.add_row(key.replace("_", " "), _in_words(value))
-    console = Console()
+    for name, words in _status_facts(found).items():
+        table.add_row(name, words)
+    console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     for failure in found["failures"]:
         console.print(
             f"trial {failure['trial']} failed: {failure['reason']}  ({failure['architecture']})", markup=False
         )
+
+
+def _status_facts(found: Mapping[str, Any]) -> dict[str, str]:
+    counts = ", ".join(f"{found[name]} {name}" for name in ("complete", "failed", "infeasible"))
+    facts = {
+        "study": found["study"],
+        "storage": found["storage"],
+        "trials": f"{found['trials']}: {counts}" + (f", {len(found['running'])} running" if found["running"] else ""),
+        "evaluated for": f"{found['seconds'] / 60:.0f} min",
+        "on the front": f"{found['on_front']} trials"
+        + (f", knee {found['knee']}" if found["knee"] is not None else ""),
+    }
+    for name, best in (found["best"] or {}).items():
+        facts[f"best {name}"] = f"{best['value']:.4g} (trial {best['number']})"
+    volume = found["hypervolume"]
+    if volume and volume.get("anchors"):
+        gain = 100 * (volume["front"] / volume["anchors"] - 1)
+        facts["hypervolume"] = f"{volume['front']:.4g}, {gain:+.0f} % over the published networks alone"
+    return facts | {"driver": found["driver"] or "none at work"}
 
 
 def print_space(found: Mapping[str, Any]) -> None:
@@ -110,11 +127,3 @@ def _facts_table() -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     return table
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_in_words(inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_in_words(inner) for inner in value) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
