@@ -97,7 +97,7 @@ def _chosen(view: FrontView, *, trial: int | None, top: int | None) -> list[int]
 
 def _export_trial(place: StudyPlace, view: FrontView, number: int, out: Path, formats: Sequence[str]) -> Exported:
     from starsearch.export import export_onnx, export_timm, model_card
-    from starsearch.export.timm import ONNX_FILE
+    from starsearch.export.timm import CARD_FILE, ONNX_FILE
     from starsearch.records import load_attributes
 
     found = view.trials[view.trials["number"] == number].to_dict("records")[0]
@@ -107,9 +107,9 @@ def _export_trial(place: StudyPlace, view: FrontView, number: int, out: Path, fo
     written: list[Path] = []
     load = None
     facts = _card_facts(place, number, row, attributes, model)
+    card = model_card(model.architecture, facts)
     if "timm" in formats:
         preprocessing = _preprocessing(attributes)
-        card = model_card(model.architecture, facts)
         export_timm(model, out, preprocessing=preprocessing, class_names=attributes.get("classes", ()), card=card)
         written += sorted(out.iterdir())
         needs = "import starsearch, timm" if facts.needs_starsearch else "import timm"
@@ -119,6 +119,9 @@ def _export_trial(place: StudyPlace, view: FrontView, number: int, out: Path, fo
         path = out / ONNX_FILE
         export_onnx(model, path, resolution=facts.resolution, metadata={"architecture": row["architecture_text"]})
         written.append(path)
+        if "timm" not in formats:
+            (out / CARD_FILE).write_text(card, encoding="utf-8")
+            written.append(out / CARD_FILE)
     return Exported(trial=number, architecture=row["architecture_text"], folder=out, files=tuple(written), load=load)
 
 

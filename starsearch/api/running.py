@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.api.reading import write_report_at
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
-from starsearch.errors import StudyError
+from starsearch.errors import DataError, StudyError
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet
@@ -76,6 +76,7 @@ def run_study_file(
     load_runner(runner)
     spec = load_study(file, name=name, data=data, trials=trials, seed=seed)
     dataset = open_data(spec.data)
+    _check_batch(spec, dataset)
     # By its name from here on: a record or a report holds no path of the machine it was made on.
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name)
@@ -102,6 +103,16 @@ def run_study_file(
 
 def _ignore(event: Event) -> None:
     """Nobody watches."""
+
+
+def _check_batch(spec: StudySpec, dataset: DataSet) -> None:
+    """A batch that the data can never fill would fail every trial."""
+    images, batch = min(spec.fidelity.samples or dataset.num_train, dataset.num_train), spec.recipe.batch_size
+    if batch > images:
+        raise DataError(
+            f"A training step takes batch_size {batch} images, but the fidelity {spec.fidelity.name!r} has {images} "
+            f"of {dataset.name!r}. Lower batch_size in the study's recipe, or give it more samples."
+        )
 
 
 def _latency_scale(spec: StudySpec, url: str) -> Reference | None:

@@ -68,7 +68,7 @@ def check_file(text: str) -> str:
     spec = load_study(text)
     return (
         f"{find_file(text, 'spaces')} is valid: {count_canonical(spec.space):,} architectures, "
-        f"{len(spec.space.anchors)} anchors, {spec.trials} trials of fidelity {spec.fidelity.name!r}."
+        f"{len(spec.space.anchors)} anchor(s), {spec.trials} trials of fidelity {spec.fidelity.name!r}."
     )
 
 

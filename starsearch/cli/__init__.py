@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import Any
 
 from starsearch.errors import StarsearchError
 
@@ -11,6 +13,7 @@ def main() -> None:
     """Run the command line; a `StarsearchError` becomes one message and exit code 2."""
     from starsearch.cli.app import app
 
+    warnings.showwarning = _warn  # type: ignore[assignment] # where it was said is not for the user
     try:
         app()
     except StarsearchError as error:
@@ -24,9 +27,18 @@ def main() -> None:
         sys.exit(141)
 
 
+def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    """Our own warnings in a line; those of libraries are not for the user."""
+    if category is UserWarning:
+        _say("warning: ", "bold yellow", str(message))
+
+
 def _complain(message: str) -> None:
+    _say("error: ", "bold red", message)
+
+
+def _say(head: str, style: str, message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), message))
+    Console(stderr=True, soft_wrap=True).print(Text.assemble((head, style), message))

@@ -29,6 +29,8 @@ def print_front(view: FrontView) -> None:
         console.print(render_front(view.front, view.objectives))
         if view.knee is not None:
             console.print(f"Knee: trial {view.knee}.")
+        else:
+            console.print("No trial satisfies the study's constraints: loosen them, or search on.")
     failures = view.trials[view.trials["state"] == "FAIL"]
     if not failures.empty:
         console.print(render_failures(failures))
@@ -59,7 +61,8 @@ def _status_facts(found: Mapping[str, Any]) -> dict[str, str]:
     facts = {
         "study": found["study"],
         "storage": found["storage"],
-        "trials": f"{found['trials']}: {counts}" + (f", {len(found['running'])} running" if found["running"] else ""),
+        "trials": f"{found['trials']}: {counts}"
+        + (f", {len(found['running'])} unfinished" if found["running"] else ""),
         "evaluated for": f"{found['seconds'] / 60:.0f} min",
         "on the front": f"{found['on_front']} trials"
         + (f", knee {found['knee']}" if found["knee"] is not None else ""),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from starsearch import api
 from starsearch.api.running import parse_duration
+from starsearch.errors import StudyError
 
 if TYPE_CHECKING:
     from starsearch.api import RunOutcome
@@ -41,8 +42,11 @@ def run_and_watch(
         seed=seed,
         view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.name} in {folder}"),
     )
-    print_front(api.study_front(str(outcome.folder)))
-    _print_end(outcome)
+    view = api.study_front(str(outcome.folder))
+    print_front(view)
+    _print_end(outcome, exportable=view.knee is not None)
+    if outcome.ended.finished == 0 and outcome.ended.why != "interrupted":
+        raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
 
 
 def _stop_on_signals() -> None:
@@ -53,7 +57,7 @@ def _stop_on_signals() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
-def _print_end(outcome: RunOutcome) -> None:
+def _print_end(outcome: RunOutcome, *, exportable: bool) -> None:
     from rich.console import Console
 
     console = Console(soft_wrap=True, highlight=False)
@@ -69,4 +73,5 @@ def _print_end(outcome: RunOutcome) -> None:
             console.print(f"{because}: {progress}. Nothing finished is lost; the same command goes on.")
     console.print("Written: " + ", ".join(str(path) for path in outcome.files))
     console.print(f"Next:    starsearch dashboard {study}")
-    console.print(f"         starsearch export {study} --knee --format timm,onnx --out best")
+    if exportable:
+        console.print(f"         starsearch export {study} --knee --format timm,onnx --out best")

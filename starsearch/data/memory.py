@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Generator
@@ -88,7 +89,9 @@ def _decode(data: DataSet, split: Split, indices: NDArray[np.int64], resolution:
             pixels[len(readable)] = transform(split.read(index)).permute(1, 2, 0)
             readable.append(index)
         except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
-            unreadable.append(f"{split.image_name(index)} ({str(error) or type(error).__name__})")
+            # Pillow names the stream it was given, which says nothing to a reader.
+            said = re.sub(r"\s*<[^>]*>", "", str(error)) or type(error).__name__
+            unreadable.append(f"{split.image_name(index)} ({said})")
         if done % _PROGRESS_EVERY == _PROGRESS_EVERY - 1:
             yield (done + 1) / len(indices)
     _judge_unreadable(data, split, unreadable, len(indices))

@@ -110,7 +110,8 @@ def _refuse_other_files(out: Path) -> None:
         raise ExportError(f"{out} is a file; a timm export is a folder. Choose another name.")
     found = {path.name for path in out.iterdir()}
     others = sorted(found - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ONNX_FILE})
-    if others or (found - {ONNX_FILE} and not _is_export(out)):
+    of_onnx = {ONNX_FILE, CARD_FILE} if ONNX_FILE in found else set()
+    if others or (found - of_onnx and not _is_export(out)):
         what = f"holds {others[0]!r}" if others else "was not written by starsearch"
         raise ExportError(f"{out} {what}, and an export would replace the whole folder. Choose a new or empty folder.")
 

@@ -19,6 +19,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 _IDENTITY = ("anchor", "number", "architecture_text", "architecture")
+RECIPE_COLUMN = "params_recipe."
 _COSTS = ("macs", "num_params")
 
 
@@ -42,7 +43,7 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
         range over front and anchors; missing for anchors themselves),
         `gain_NAME` over that anchor for each objective, in its unit and positive where better,
         `gain_STEM_percent` relative to the anchor's value where the unit is not already percent,
-        `feasible` and `on_front`.
+        `params_recipe.X` of each searched field of the recipe, `feasible` and `on_front`.
 
     Raises:
         StudyError: the trials are of several fidelities, whose values cannot be compared.
@@ -60,7 +61,9 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
     table = complete.iloc[order].reset_index(drop=True)
     table["rank"] = table["member"].cumsum().where(table["member"]).astype("Int64")
     gains = _gains_over_nearest_anchor(table, values[order], objectives)
-    present = [column for column in _columns(objectives) if column in table or column in gains]
+    searched = [column for column in table.columns if str(column).startswith(RECIPE_COLUMN)]
+    wanted = [*_columns(objectives)[:-2], *searched, *_columns(objectives)[-2:]]
+    present = [column for column in wanted if column in table or column in gains]
     return table.assign(**gains)[present]
 
 

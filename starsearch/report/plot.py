@@ -215,8 +215,11 @@ def _draw_error_bars(axes: Axes, rows: pd.DataFrame, across: Objective, up: Obje
 def _set_limits(axes: Axes, points: pd.DataFrame, rows: pd.DataFrame, plane: tuple[Objective, Objective]) -> None:
     """Frame front and anchors; the other trials as far as they lie within half as much beyond."""
     inside = np.ones(len(points), dtype=bool)
-    for name, set_limits in (("x", axes.set_xlim), ("y", axes.set_ylim)):
-        framed = rows[name][np.isfinite(rows[name])]
+    for name, objective in zip("xy", plane, strict=True):
+        set_limits = axes.set_xlim if name == "x" else axes.set_ylim
+        finite = rows[np.isfinite(rows[name])]
+        bars = finite.get(f"{objective.name}_spread", finite[name] * 0).fillna(0) * quantity(objective.name).scale
+        framed = np.concatenate([finite[name] - bars, finite[name] + bars])
         span = framed.max() - framed.min() or abs(framed.max()) or 1.0
         values = points[name].to_numpy(dtype=float)
         low = max(framed.min() - span / 2, np.nanmin(values))
@@ -227,17 +230,7 @@ def _set_limits(axes: Axes, points: pd.DataFrame, rows: pd.DataFrame, plane: tup
     outside = int((np.isfinite(points["x"]) & np.isfinite(points["y"]) & ~inside).sum())
     if outside:
         text = f"{outside} {'trial lies' if outside == 1 else 'trials lie'} outside"
-        across_end = 0.01 if plane[0].direction == "maximize" else 0.99
-        axes.text(
-            across_end,
-            1.01,
-            text,
-            transform=axes.transAxes,
-            fontsize=7,
-            color="#666666",
-            ha="left" if across_end < 0.5 else "right",
-            va="bottom",
-        )
+        axes.text(1.0, -0.1, text, transform=axes.transAxes, fontsize=7, color="#666666", ha="right", va="top")
 
 
 def _worse_end(limits: tuple[float, float], objective: Objective) -> float:

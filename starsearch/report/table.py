@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starsearch.objective import Objective
+from starsearch.report.front import RECIPE_COLUMN
 from starsearch.report.labels import QUANTITIES, Quantity, anchor_label, quantity
 from starsearch.report.summary import failure_reasons
 
@@ -77,8 +78,16 @@ def to_json(front: pd.DataFrame, summary: Mapping[str, Any] | None = None) -> st
 
 
 def architecture_name(row: Mapping[str, Any]) -> str:
-    """An anchor's name, else the architecture's text with spaces to break lines at; it still reads back."""
-    return row["anchor"] or str(row["architecture_text"]).replace(",", ", ").replace(":", ": ")
+    """An anchor's name, else the architecture's text with spaces to break lines at; then the searched recipe."""
+    name: str = row["anchor"] or str(row["architecture_text"]).replace(",", ", ").replace(":", ": ")
+    recipe = [
+        f"{key.removeprefix(RECIPE_COLUMN)}={value:.3g}"
+        if isinstance(value, float)
+        else f"{key.removeprefix(RECIPE_COLUMN)}={value}"
+        for key, value in row.items()
+        if key.startswith(RECIPE_COLUMN) and value is not None
+    ]
+    return f"{name}; {', '.join(recipe)}" if recipe else name
 
 
 def change_texts(row: Mapping[str, Any], objectives: Sequence[Objective]) -> list[tuple[str, float]]:

@@ -182,3 +182,32 @@ def test_an_architecture_is_named_in_four_ways(finished, tmp_path):
     (tmp_path / "s050.yaml").write_text("embed_dims: 16\n")
     with pytest.raises(SpecError, match=r"s050.yaml, line 1: Unknown field 'embed_dims'. Did you mean 'embed_dim'"):
         find_architecture(str(tmp_path / "s050.yaml"))
+
+
+def test_a_batch_that_the_data_cannot_fill_is_refused_before_the_study_is_made(tmp_path):
+    write_tiny_files(tmp_path)
+    (tmp_path / "few.yaml").write_text(TINY_STUDY + "recipe: {batch_size: 301}\n")
+    done = starsearch("run", "few.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "batch_size 301" in done.stderr
+    assert not (tmp_path / "studies").exists()
+
+
+def test_a_run_in_which_everything_fails_or_is_infeasible_says_so(tmp_path):
+    write_tiny_files(tmp_path)
+    (tmp_path / "few.yaml").write_text(
+        TINY_STUDY + "constraints: {macs: {max: 1}}\nobjectives: {top1_percent: maximize}\n"
+    )
+    done = starsearch("run", "few.yaml", "--trials", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "No trial satisfies the study's constraints" in done.stdout
+    assert "starsearch export" not in done.stdout
+    (tmp_path / "few.yaml").write_text(
+        TINY_STUDY.replace("recipe: digits", "recipe: digits, time_limit_s: 0.001")
+        + "objectives: {top1_percent: maximize}\n"
+    )
+    (tmp_path / "tiny.yaml").write_text("resolution: 64\ndimensions: {embed_dim: [8, 16], depths: [1, 1, 1, 1]}\n")
+    done = starsearch("run", "few.yaml", "--name", "failing", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "every candidate failed" in done.stderr
+    assert "TimeLimitError" in done.stdout
