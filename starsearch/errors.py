@@ -4,6 +4,7 @@
     ├── ArchitectureError            an architecture that cannot exist, or its text cannot be read
     ├── SpecError                    a YAML file (space, study, recipe) that breaks a rule
     ├── DataError                    a data set that is missing, unreadable or not the study's
+    ├── BackendError                 a latency backend that is not known, or that this machine cannot run
     ├── StudyError                   a study that is missing, damaged or cannot be written
     │   ├── StudyChangedError        the file says something else than the study was begun with
     │   └── StudyLeasedError         another live driver works on the study
@@ -35,6 +36,10 @@ class SpecError(StarsearchError, ValueError):
 
 class DataError(StarsearchError):
     """A data set is missing, unreadable, or differs from the study's."""
+
+
+class BackendError(StarsearchError):
+    """A latency backend is not known, or lacks something on this machine; the text says what and how to get it."""
 
 
 class StudyError(StarsearchError):

@@ -5,6 +5,7 @@ from starsearch.architecture.architecture import ACT_TYPES, ACTIVATIONS, OPS, Ar
 from starsearch.architecture.cost import Convention, count_macs, count_params
 from starsearch.architecture.fields import FIELDS, ArchitectureField
 from starsearch.architecture.lowering import Layer, lower
+from starsearch.architecture.padding import pad_channels
 from starsearch.architecture.text import architecture_hash, format_architecture, parse_architecture
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "count_params",
     "format_architecture",
     "lower",
+    "pad_channels",
     "parse_architecture",
 ]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starsearch.architecture import Architecture, architecture_hash, count_macs, count_params, format_architecture
+from starsearch.measurement import Prediction, Reading
+from starsearch.objective import LATENCY, device_label
 
 _CITATION = """@inproceedings{ma2024rewrite,
   title     = {Rewrite the Stars},
@@ -33,11 +35,10 @@ class CardFacts:
         fidelity: how much was spent on it, by field ("name", "epochs", "samples" …).
         seed: of its training.
         top1_percent, top5_percent: on the validation images.
-        latency_ms: of one image at `latency_resolution`, the median.
-        latency_spread_ms: its standard error.
-        latency_pairs: how many paired readings it stands for.
-        latency_device: what it was measured on.
-        latency_resolution: at which it was measured, in pixels.
+        int8_top1_percent: of the network made int8, on the same images.
+        latencies: of one image at `latency_resolution`, measured or predicted: "latency_ms", "latency_ms@LABEL",
+            "int8_latency_ms".
+        latency_resolution: that they are about, in pixels.
         onnx_difference: of the ONNX file's logits from torch's, by their spread.
         needs_starsearch: whether loading takes `import starsearch`.
         license: of the weights, as the hub spells it.
@@ -57,10 +58,8 @@ class CardFacts:
     seed: int | None = None
     top1_percent: float | None = None
     top5_percent: float | None = None
-    latency_ms: float | None = None
-    latency_spread_ms: float | None = None
-    latency_pairs: int | None = None
-    latency_device: str | None = None
+    int8_top1_percent: float | None = None
+    latencies: tuple[Reading, ...] = ()
     latency_resolution: int = 224
     onnx_difference: float | None = None
     needs_starsearch: bool = False
@@ -117,7 +116,8 @@ def _results(architecture: Architecture, facts: CardFacts) -> list[tuple[str, st
     rows = [
         ("top-1", _percent(facts.top1_percent)),
         ("top-5", _percent(facts.top5_percent)),
-        ("latency", _latency(facts)),
+        ("top-1 as int8", _percent(facts.int8_top1_percent)),
+        *((_latency_name(one.name), _latency(one, facts.latency_resolution)) for one in facts.latencies),
         (f"MACs at {facts.latency_resolution} px (convolutions and head)", f"{macs / 1e6:,.1f} M"),
         ("parameters", f"{num_params / 1e6:,.3f} M"),
         ("ONNX against PyTorch, by the logits' spread", _scientific(facts.onnx_difference)),
@@ -133,14 +133,25 @@ def _scientific(value: float | None) -> str | None:
     return None if value is None else f"{value:.1e}"
 
 
-def _latency(facts: CardFacts) -> str | None:
-    """Value, spread, device and how it was measured: a latency alone says nothing."""
-    if facts.latency_ms is None:
-        return None
-    spread = f" ± {facts.latency_spread_ms:.3f}" if facts.latency_spread_ms is not None else ""
-    pairs = f", {facts.latency_pairs} paired readings" if facts.latency_pairs is not None else ""
-    device = f" on {facts.latency_device}" if facts.latency_device else ""
-    return f"{facts.latency_ms:.3f}{spread} ms{device} (batch 1, {facts.latency_resolution} px{pairs})"
+def _latency_name(name: str) -> str:
+    """The quantity in words: "latency", "latency @phone", "latency as int8"."""
+    label = device_label(name)
+    if label is not None:
+        return f"latency @{label}"
+    return "latency" if name == LATENCY else "latency as int8"
+
+
+def _latency(one: Reading, resolution: int) -> str:
+    """Value, spread, device and how it was found out: a latency alone says nothing."""
+    if isinstance(one, Prediction):
+        return (
+            f"≈ {one.value:.3f} ms predicted for {one.device}, {one.low:.3f}–{one.high:.3f} "
+            f"(90 % interval; batch 1, {resolution} px)"
+        )
+    spread = f" ± {one.spread:.3f}" if one.spread is not None else ""
+    pairs = f", {one.runs} paired readings" if one.runs > 1 else ""
+    device = f" on {one.device}" if one.device else ""
+    return f"{one.value:.3f}{spread} ms{device} (batch 1, {resolution} px{pairs})"
 
 
 def _loading(facts: CardFacts) -> str:

@@ -16,7 +16,7 @@ from starsearch.architecture import Layer
 from starsearch.errors import ExportError
 from starsearch.export.folding import fold_conv, fold_head, norm_as_affine
 from starsearch.export.protobuf import serialize_model
-from starsearch.export.weights import FloatArray, weight_shapes
+from starsearch.export.weights import FloatArray, check_weights, weight_shapes
 
 if TYPE_CHECKING:
     from onnx import AttributeProto
@@ -52,7 +52,8 @@ def build_onnx(
     """
     from onnx import ModelProto, helper
 
-    _check_weights(layers, weights)
+    check_weights(layers, weights)
+    _check_size(layers)
     writer = _GraphWriter(weights)
     writer.declare_input(layers[0])
     for layer in layers:
@@ -67,16 +68,8 @@ def build_onnx(
     return serialize_model(model, writer.graph, writer.initializers)
 
 
-def _check_weights(layers: Sequence[Layer], weights: Mapping[str, FloatArray]) -> None:
+def _check_size(layers: Sequence[Layer]) -> None:
     shapes = {key: shape for layer in layers for key, shape in weight_shapes(layer).items()}
-    for key, shape in shapes.items():
-        if key not in weights:
-            raise ExportError(f"The architecture has a weight {key!r} of shape {shape}; the weights given lack it.")
-        if weights[key].shape != shape:
-            raise ExportError(
-                f"{key!r} has shape {shape} by the architecture; the weights given have {weights[key].shape}. "
-                "Are they another network's?"
-            )
     size = 4 * sum(map(prod, shapes.values()))
     if size > _MAX_BYTES:
         raise ExportError(f"An ONNX file holds at most 2 GiB; this network's weights take {size / 2**30:.1f} GiB.")

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.architecture import lower
+from starsearch.architecture import lower, pad_channels
 from starsearch.export.files import replaced_when_done
 from starsearch.export.onnx import build_onnx
+from starsearch.export.padding import pad_weights
 from starsearch.export.verification import TOLERANCE, check_onnx
 from starsearch.export.weights import state_dict_arrays
 
@@ -22,12 +23,22 @@ def export_onnx(
     *,
     resolution: int = 224,
     metadata: Mapping[str, str] | None = None,
+    multiple: int | None = None,
     tolerance: float = TOLERANCE,
 ) -> float:
     """Write `model` for one image of `resolution` pixels; the difference from torch's logits by their spread.
 
     The file is written beside `out`, read back, checked by onnx and compared in ONNX Runtime with the model, and
     only then takes its place.
+
+    Args:
+        model: the trained network; it stays as it is.
+        out: the file.
+        resolution: height and width of the image.
+        metadata: written into the file's metadata properties.
+        multiple: to which channels are padded with zeros, for the same logits in less time on some devices (see
+            `starsearch.latency.padded`); None leaves them as they are.
+        tolerance: largest difference, by the logits' spread.
 
     Raises:
         ExportError: the file cannot be written, or does not compute what the model computes.
@@ -39,7 +50,11 @@ def export_onnx(
         in_chans=model.in_chans,
         stem_stride=model.stem_stride,
     )
-    onnx_bytes = build_onnx(layers, state_dict_arrays(model), metadata=metadata)
+    weights = state_dict_arrays(model)
+    if multiple is not None:
+        padded = pad_channels(layers, multiple=multiple)
+        layers, weights = padded, pad_weights(layers, padded, weights)
+    onnx_bytes = build_onnx(layers, weights, metadata=metadata)
     with replaced_when_done(out) as partial:
         partial.write_bytes(onnx_bytes)
         return check_onnx(partial.read_bytes(), model, resolution=resolution, tolerance=tolerance)

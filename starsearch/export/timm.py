@@ -16,7 +16,10 @@ from starsearch.export.verification import deployed_copy, random_images, torch_l
 if TYPE_CHECKING:
     from starsearch.models import StarNet
 
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ONNX_FILE = "config.json", "model.safetensors", "README.md", "model.onnx"
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
+COREML_PACKAGE, COREML_FP32_PACKAGE = "model.mlpackage", "model.fp32.mlpackage"
+_OTHER_FORMATS = {ONNX_FILE, INT8_FILE, COREML_PACKAGE, COREML_FP32_PACKAGE}  # that may lie beside a timm export
 # An entry of config.json that timm passes over; it tells an export from other people's files.
 _MARK = "starsearch"
 
@@ -109,9 +112,9 @@ def _refuse_other_files(out: Path) -> None:
     if not out.is_dir():
         raise ExportError(f"{out} is a file; a timm export is a folder. Choose another name.")
     found = {path.name for path in out.iterdir()}
-    others = sorted(found - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ONNX_FILE})
-    of_onnx = {ONNX_FILE, CARD_FILE} if ONNX_FILE in found else set()
-    if others or (found - of_onnx and not _is_export(out)):
+    others = sorted(found - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE} - _OTHER_FORMATS)
+    without_timm = {*_OTHER_FORMATS, CARD_FILE} if found & _OTHER_FORMATS else set()
+    if others or (found - without_timm and not _is_export(out)):
         what = f"holds {others[0]!r}" if others else "was not written by starsearch"
         raise ExportError(f"{out} {what}, and an export would replace the whole folder. Choose a new or empty folder.")
 

@@ -89,12 +89,7 @@ def check_onnx(
     Raises:
         ExportError: the bytes are no valid ONNX model, or the difference is above `tolerance`.
     """
-    import onnx
-
-    try:
-        onnx.checker.check_model(onnx_bytes, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        raise ExportError(f"The exported bytes are not a valid ONNX model: {error}") from error
+    check_onnx_format(onnx_bytes)
     difference = compare_with_torch(onnx_bytes, model, resolution=resolution, num_images=num_images)
     if difference > tolerance:
         raise ExportError(
@@ -103,3 +98,17 @@ def check_onnx(
             "a trained one should not differ: please report its architecture."
         )
     return difference
+
+
+def check_onnx_format(onnx_bytes: bytes) -> None:
+    """Let ONNX's own checker read the bytes.
+
+    Raises:
+        ExportError: they are no valid ONNX model.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(onnx_bytes, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        raise ExportError(f"The exported bytes are not a valid ONNX model: {error}") from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.architecture import Layer
+from starsearch.errors import ExportError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +42,23 @@ def weight_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
     if layer.op == "linear":
         return {f"{name}.weight": (channels, layer.in_shape[0]), f"{name}.bias": (channels,)}
     return {}
+
+
+def check_weights(layers: Sequence[Layer], weights: Mapping[str, FloatArray]) -> None:
+    """Pass where `weights` hold all that the layers own; what no layer owns is not looked at.
+
+    Raises:
+        ExportError: a weight is missing or has another shape than the layers say.
+    """
+    shapes = {key: shape for layer in layers for key, shape in weight_shapes(layer).items()}
+    for key, shape in shapes.items():
+        if key not in weights:
+            raise ExportError(f"The architecture has a weight {key!r} of shape {shape}; the weights given lack it.")
+        if weights[key].shape != shape:
+            raise ExportError(
+                f"{key!r} has shape {shape} by the architecture; the weights given have {weights[key].shape}. "
+                "Are they another network's?"
+            )
 
 
 def random_weights(layers: Sequence[Layer], rng: np.random.Generator) -> dict[str, FloatArray]:

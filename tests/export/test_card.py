@@ -5,6 +5,7 @@ import yaml
 
 from starsearch.architecture import ANCHORS, parse_architecture
 from starsearch.export import CardFacts, model_card
+from starsearch.measurement import Measurement, Prediction
 
 ARCHITECTURE = parse_architecture("starnet:embed_dim=12,depths=1-0-2,ops=star-star-sum,kernel_size=3-7-5,mlp_ratio=2.5")
 FACTS = CardFacts(
@@ -18,10 +19,12 @@ FACTS = CardFacts(
     seed=4,
     top1_percent=71.256,
     top5_percent=90.0,
-    latency_ms=2.3456,
-    latency_spread_ms=0.0123,
-    latency_pairs=40,
-    latency_device="Example CPU, 1 thread",
+    int8_top1_percent=70.5,
+    latencies=(
+        Measurement(name="latency_ms", value=2.3456, spread=0.0123, runs=40, device="Example CPU, 1 thread"),
+        Prediction(name="latency_ms@phone", value=1.5, low=1.4, high=1.61, device="A phone, coreml 9"),
+        Measurement(name="int8_latency_ms", value=1.25),
+    ),
     onnx_difference=2.5e-6,
     needs_starsearch=True,
 )
@@ -34,7 +37,10 @@ def test_the_card_holds_every_fact_with_its_unit():
         "starnet:embed_dim=12,depths=1-0-2",
         "| top-1 | 71.26 % |",
         "| top-5 | 90.00 % |",
-        "2.346 ± 0.012 ms on Example CPU, 1 thread (batch 1, 224 px, 40 paired readings)",
+        "| top-1 as int8 | 70.50 % |",
+        "| latency | 2.346 ± 0.012 ms on Example CPU, 1 thread (batch 1, 224 px, 40 paired readings) |",
+        "| latency @phone | ≈ 1.500 ms predicted for A phone, coreml 9, 1.400–1.610 (90 % interval; batch 1, 224 px) |",
+        "| latency as int8 | 1.250 ms (batch 1, 224 px) |",
         "| ONNX against PyTorch, by the logits' spread | 2.5e-06 |",
         "| 1 | 12 | 1 | star | relu6, one | 30 | 3×3 |",
         "| 2 | 24 | 0 | – | – | – | – |",

@@ -1,0 +1,64 @@
+"""coremltools, loaded and used without its chatter."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from starsearch.errors import ExportError
+
+INSTALL_HINT = 'Core ML needs coremltools: pip install "starsearch[coreml]".'
+
+
+def load_coremltools() -> Any:
+    """The module `coremltools`.
+
+    On its first import it warns of every library newer than those it was tested with and, away from a Mac, of each
+    part of Apple's framework that is missing. What is really missing is said when it is needed.
+
+    Raises:
+        ExportError: coremltools is not installed.
+    """
+    try:
+        with _no_warnings_logged():
+            import coremltools
+    except ImportError as error:
+        raise ExportError(f"{INSTALL_HINT} ({error})") from error
+    return coremltools
+
+
+@contextlib.contextmanager
+def quiet_conversion() -> Iterator[None]:
+    """A stretch in which coremltools converts without progress bars and warnings; errors are raised as ever.
+
+    A conversion has three bars of a second together; they would be written across the live display of a run.
+    """
+    from coremltools.converters.mil.mil.passes import pass_pipeline
+
+    bars = pass_pipeline.tqdm
+    pass_pipeline.tqdm = _without_bar
+    try:
+        with _no_warnings_logged(), warnings.catch_warnings():
+            # coremltools leaves a temporary folder to the garbage collector.
+            warnings.filterwarnings("ignore", "Implicitly cleaning up", ResourceWarning)
+            yield
+    finally:
+        pass_pipeline.tqdm = bars
+
+
+def _without_bar(items: Iterable[Any], **_: object) -> Iterable[Any]:
+    return items
+
+
+@contextlib.contextmanager
+def _no_warnings_logged() -> Iterator[None]:
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,113 @@
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from onnx import numpy_helper
+
+from starsearch.architecture import lower, parse_architecture
+from starsearch.errors import ExportError
+from starsearch.export import build_int8_onnx, build_onnx, export_int8_onnx, random_weights, state_dict_arrays
+from starsearch.export.int8 import with_image_size
+from starsearch.export.verification import onnx_logits
+from tests.export.networks import settled_model
+from tests.strategies import architectures
+
+SMALL = "starnet:embed_dim=8,depths=1-1-1"
+RESOLUTION = 32
+
+
+def _layers(text, resolution=RESOLUTION, **options):
+    return lower(parse_architecture(text), resolution=resolution, num_classes=10, **options)
+
+
+def _images(number=8, resolution=RESOLUTION, seed=0):
+    return np.random.default_rng(seed).standard_normal((number, 3, resolution, resolution), dtype=np.float32)
+
+
+def _one_by_one(images):
+    return [image[np.newaxis] for image in images]
+
+
+def _quantized(text):
+    layers = _layers(text)
+    weights = random_weights(layers, np.random.default_rng(0))
+    return build_int8_onnx(layers, weights, images=_one_by_one(_images()))
+
+
+@given(architectures(max_stages=3, max_depth=1, max_width=12))
+@settings(max_examples=8, deadline=None)
+def test_random_architectures_compute_nearly_what_they_do_in_float(architecture):
+    layers = lower(architecture, resolution=RESOLUTION, num_classes=10)
+    weights, images = random_weights(layers, np.random.default_rng(0)), _images()
+    found = onnx_logits(build_int8_onnx(layers, weights, images=_one_by_one(images)), images)
+    expected = onnx_logits(build_onnx(layers, weights), images)
+    # Each tensor is rounded to 1/255 of its range and each weight to 1/127 of its channel's.
+    assert np.abs(found - expected).max() < 0.25 * np.ptp(expected)
+
+
+def test_weights_have_seven_bits_and_a_scale_a_channel_and_activations_are_unsigned():
+    graph = onnx.load_from_string(_quantized(SMALL)).graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    kernels = {name: array for name, array in constants.items() if array.dtype == np.int8 and array.ndim == 4}
+    assert len(kernels) == 1 + 3 + 3 * 5
+    for name, kernel in kernels.items():
+        assert np.abs(kernel).max() <= 64
+        assert constants[name.replace("_quantized", "_scale")].shape == (len(kernel),)
+    makers = {output: node for node in graph.node for output in node.output}
+    for conv in (node for node in graph.node if node.op_type == "Conv"):
+        assert [makers[name].op_type for name in conv.input] == ["DequantizeLinear"] * 3
+        assert constants[makers[conv.input[0]].input[2]].dtype == np.uint8
+
+
+def test_an_activation_without_an_int8_kernel_stays_in_float_as_one_piece():
+    graph = onnx.load_from_string(_quantized(f"{SMALL},act_type=gelu")).graph
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    pieces = [node for node in graph.node if node.op_type == "Erf"]
+    assert pieces
+    assert all(makers[node.input[0]] == "Div" for node in pieces)
+
+
+def test_the_same_network_of_another_image_size_has_the_same_weights():
+    layers, deployed = _layers(SMALL, stem_stride=1), _layers(SMALL, 64)
+    weights = random_weights(layers, np.random.default_rng(0))
+    int8 = build_int8_onnx(layers, weights, images=_one_by_one(_images()))
+    images = _images(resolution=64)
+    found = onnx_logits(with_image_size(int8, resolution=64, stem_stride=2), images)
+    expected = onnx_logits(build_onnx(deployed, weights), images)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
+    assert onnx_logits(int8, _images()).shape == (8, 10)  # what was given stays
+
+
+def test_without_images_it_says_what_they_are_for():
+    with pytest.raises(ExportError, match="calibrated on images; none were given"):
+        build_int8_onnx(_layers(SMALL), random_weights(_layers(SMALL), np.random.default_rng(0)), images=[])
+
+
+def test_the_exported_file_is_what_was_checked_and_says_what_it_is(tmp_path):
+    model = settled_model(SMALL, resolution=RESOLUTION, num_classes=10)
+    out = tmp_path / "deep" / "model.int8.onnx"
+    images = _images(16)
+    written = export_int8_onnx(
+        model, out, images=_one_by_one(images), resolution=RESOLUTION, metadata={"architecture": SMALL}
+    )
+    assert out.read_bytes() == written
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    properties = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert properties == {"architecture": SMALL}
+    expected = onnx_logits(build_onnx(_layers(SMALL), state_dict_arrays(model)), images)
+    assert np.corrcoef(onnx_logits(written, images).ravel(), expected.ravel())[0, 1] > 0.9
+
+
+def test_an_export_that_is_interrupted_leaves_the_old_file(tmp_path):
+    out = tmp_path / "model.int8.onnx"
+    out.write_bytes(b"the old one")
+
+    def interrupted():
+        yield from _one_by_one(_images(2))
+        raise KeyboardInterrupt
+
+    model = settled_model(SMALL, resolution=RESOLUTION, num_classes=10)
+    with pytest.raises(KeyboardInterrupt):
+        export_int8_onnx(model, out, images=interrupted(), resolution=RESOLUTION)
+    assert out.read_bytes() == b"the old one"
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
