@@ -1,4 +1,4 @@
-"""What an evaluation says while it runs (`Progress`) and when it ends (`Measurement`)."""
+"""What an evaluation says while it runs (`Progress`) and when it ends (a `Reading`: measured or predicted)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,32 @@ class Measurement:
     runs: int = 1
     spread: float | None = None
     device: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """A quantity of one candidate that was computed from a device's profile, not measured.
+
+    Attributes:
+        name: what was predicted, with its unit.
+        value: the best guess.
+        low, high: ends of the 90 % prediction interval, in the unit of `value`.
+        device: what it was predicted for, in words.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    device: str
+
+
+Reading = Measurement | Prediction
+
+
+def prediction_error_percent(predicted: float, measured: float) -> float:
+    """How far `predicted` lies above `measured`, in percent of the latter."""
+    return 100 * (predicted / measured - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["maximize", "minimize"]
+LATENCY = "latency_ms"
+INT8_LATENCY = "int8_latency_ms"
+# The device that needs no profile: what it takes is measured in the trial.
+THIS_MACHINE = "this-machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,9 +18,10 @@ class Objective:
     """A measured quantity with a direction.
 
     Attributes:
-        name: of the measurement, with its unit: "top1_percent", "latency_ms", "macs", "num_params".
+        name: of the reading, with its unit: "top1_percent", "macs", "num_params", "latency_ms", and of a further
+            device "latency_ms@LABEL".
         direction: "maximize" or "minimize".
-        device: what it is measured on; None where the quantity has no device.
+        device: "this-machine", or the name of the profile it is predicted from; None where it has no device.
     """
 
     name: str
@@ -41,6 +46,17 @@ class Constraint:
         if self.high is not None:
             found[f"{self.name}.max"] = value - self.high
         return found
+
+
+def is_latency(name: str) -> bool:
+    """Whether `name` is a network's latency on some device: "latency_ms" or "latency_ms@LABEL"."""
+    return name == LATENCY or device_label(name) is not None
+
+
+def device_label(name: str) -> str | None:
+    """The label of "latency_ms@LABEL"; None for every other name, "latency_ms" among them."""
+    stem, at, label = name.partition("@")
+    return label if at and stem == LATENCY else None
 
 
 def losses(values: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""The files that travel with the package: spaces, runners and recipes, found by name or path."""
+"""The files that travel with the package: spaces, runners, recipes and device profiles, found by name or path."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Literal
 
 from starsearch.errors import SpecError, did_you_mean
 
-Kind = Literal["spaces", "runners", "recipes"]
+Kind = Literal["spaces", "runners", "recipes", "profiles"]
 _PACKAGE = Path(__file__).parent
 
 
 def shipped_folder(kind: Kind) -> Path:
     """Where the shipped files of this kind lie: in the wheel, or in the checkout beside the package."""
-    if kind == "recipes":
-        return _PACKAGE / "recipes"
+    if kind in ("recipes", "profiles"):
+        return _PACKAGE / kind
     in_wheel = _PACKAGE / "shipped" / kind
     return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / kind
 

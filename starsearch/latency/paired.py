@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,11 +21,43 @@ from starsearch.measurement import Progress
 Timer = Callable[[], float]
 """Runs a network once and returns the milliseconds it took."""
 
+COPIES = 4  # of a network that takes tens of milliseconds to make ready: two stretches each at 40 pairs
+_PAIRS_A_STRETCH = 5  # two runs of each network a pair; the machine is held for them, less than a second
+_RUNS_A_STRETCH = 10
+_WARM_UP_RUNS = 3  # the first run plans the memory, the second may still enlarge it
+
+
+class Copies:
+    """A network made ready several times; each stretch of timed runs takes the next copy.
+
+    Where its weights and maps happen to lie in memory makes a session up to 1.5 % faster or slower than another of
+    the same network, for as long as it lives: in two processes eight copies of the reference network took 1.006 and
+    0.988 times the time of a ninth. Several copies average over that.
+
+    Args:
+        make: one more copy, made ready when its turn comes.
+        number: of copies; at least 1.
+    """
+
+    def __init__(self, make: Callable[[], Timer], number: int) -> None:
+        self._make, self._number = make, number
+        self._made: list[Timer] = [make()]  # at once: a network that cannot run is told before anything is timed
+        self._turn = -1
+
+    def __call__(self) -> float:
+        """Milliseconds of one run of the copy whose turn it is."""
+        return self._made[max(self._turn, 0) % self._number]()
+
+    def move_on(self) -> bool:
+        """Make it the next copy's turn; whether that is its first."""
+        self._turn += 1
+        if self._turn == len(self._made) < self._number:
+            self._made.append(self._make())
+        return self._turn < self._number
+
+
 Alone = Callable[[], AbstractContextManager[None]]
 """Makes what is entered around a stretch of timed runs, so that nothing else computes: `measuring`."""
-
-_RUNS_A_STRETCH = 10  # of each network; the machine is held for them, a fraction of a second
-_WARM_UP_RUNS = 3  # the first run plans the memory, the second may still enlarge it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +73,8 @@ class PairLimits:
         ValueError: no number of pairs lies within the limits, or the width is negative.
     """
 
-    min_pairs: int = 20
-    max_pairs: int = 100
+    min_pairs: int = 10
+    max_pairs: int = 60
     half_width: float = 0.01
 
     def __post_init__(self) -> None:
@@ -62,12 +94,13 @@ class Paired:
 
     Attributes:
         ratio: median of candidate / reference over the pairs.
-        spread: standard error of `ratio`, as these pairs show it. Under load ten measurements of a network a
-            fourth of the reference's size had a standard deviation of 1.9 % where this said 0.6–0.7 %; of its size or
-            twice it 0.6–0.8 % against 0.5–0.6 %.
+        spread: standard error of `ratio`, as these pairs show it; how well measurements repeat on a machine whose
+            speed jumps is in studies/benchmarks/latency.
         interval: of `ratio`, 95 %.
         pairs: how many were timed.
         outliers: pairs further than five robust standard deviations from the median.
+        is_closed: whether the interval became as narrow as was wanted.
+        reference_ms: the reference's own time in each pair, in the order they were timed: how the machine went.
     """
 
     ratio: float
@@ -75,6 +108,8 @@ class Paired:
     interval: Interval
     pairs: int
     outliers: int
+    is_closed: bool
+    reference_ms: tuple[float, ...] = field(repr=False)
 
 
 def measure_paired(
@@ -88,8 +123,8 @@ def measure_paired(
     """Time the two in turns, in random order, until the ratio is known well enough; yields after each stretch.
 
     Args:
-        candidate: what is measured.
-        reference: what it is measured against.
+        candidate: what is measured; `Copies` of it take turns.
+        reference: what it is measured against; the same.
         rng: of the order within the pairs.
         limits: when to stop.
         alone: entered around each stretch of runs, never while yielding.
@@ -98,14 +133,17 @@ def measure_paired(
         EvaluationError: a run took no time by the clock.
     """
     ratios: list[float] = []
+    reference_ms: list[float] = []
     fraction = 0.0
     while not _is_enough(ratios, limits):
+        new = [_move_on(timer, is_first=not ratios) for timer in (candidate, reference)]
         with alone():
-            _warm_up(candidate, reference, is_first=not ratios)
-            ratios += [
-                _time_pair(candidate, reference, rng)
-                for _ in range(min(_RUNS_A_STRETCH, limits.max_pairs - len(ratios)))
-            ]
+            _warm_up(candidate, is_new=new[0])
+            _warm_up(reference, is_new=new[1])
+            for _ in range(min(_PAIRS_A_STRETCH, limits.max_pairs - len(ratios))):
+                candidate_run_ms, reference_run_ms = _time_pair(candidate, reference, rng)
+                ratios.append(candidate_run_ms / reference_run_ms)
+                reference_ms.append(reference_run_ms)
         # Wilder pairs make it last longer than it seemed; a bar that goes back would only confuse.
         fraction = max(fraction, len(ratios) / _expected_pairs(ratios, limits))
         yield Progress(fraction=fraction, stage="latency", values={"pairs": len(ratios)})
@@ -116,6 +154,8 @@ def measure_paired(
         interval=summary.interval,
         pairs=len(ratios),
         outliers=summary.outliers,
+        is_closed=summary.relative_half_width <= limits.half_width,
+        reference_ms=tuple(reference_ms),
     )
 
 
@@ -127,8 +167,9 @@ def take_readings(timer: Timer, *, runs: int, alone: Alone = measuring) -> list[
     """
     readings: list[float] = []
     while len(readings) < runs:
+        is_new = _move_on(timer, is_first=not readings)
         with alone():
-            _warm_up(timer, is_first=not readings)
+            _warm_up(timer, is_new=is_new)
             readings += [_read(timer) for _ in range(min(_RUNS_A_STRETCH, runs - len(readings)))]
     return readings
 
@@ -149,19 +190,27 @@ def _expected_pairs(ratios: Sequence[float], limits: PairLimits) -> int:
     return math.ceil(min(max(needed, limits.min_pairs, len(ratios) + 1), limits.max_pairs))
 
 
-def _warm_up(*timers: Timer, is_first: bool) -> None:
+def _move_on(timer: Timer, *, is_first: bool) -> bool:
+    """Let the next copy have its turn; whether what runs now may never have run."""
+    return (isinstance(timer, Copies) and timer.move_on()) or is_first
+
+
+def _warm_up(timer: Timer, *, is_new: bool) -> None:
     # Others may have computed since the last stretch: one run brings the weights back into the caches.
-    for timer in timers:
-        for _ in range(_WARM_UP_RUNS if is_first else 1):
-            timer()
+    for _ in range(_WARM_UP_RUNS if is_new else 1):
+        timer()
 
 
-def _time_pair(candidate: Timer, reference: Timer, rng: np.random.Generator) -> float:
-    if rng.random() < 0.5:
-        candidate_ms = _read(candidate)
-        return candidate_ms / _read(reference)
-    reference_ms = _read(reference)
-    return _read(candidate) / reference_ms
+def _time_pair(candidate: Timer, reference: Timer, rng: np.random.Generator) -> tuple[float, float]:
+    """Milliseconds of the candidate and of the reference: each twice, one around the other, in random order.
+
+    In the order ABBA both see the same drift. Geometric means: what counts is the ratio.
+    """
+    outer, inner = (candidate, reference) if rng.random() < 0.5 else (reference, candidate)
+    first_ms = _read(outer)
+    inner_ms = math.sqrt(_read(inner) * _read(inner))
+    outer_ms = math.sqrt(first_ms * _read(outer))
+    return (outer_ms, inner_ms) if outer is candidate else (inner_ms, outer_ms)
 
 
 def _read(timer: Timer) -> float:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from starsearch.architecture import Architecture, lower
+from starsearch.architecture import Architecture
 from starsearch.errors import EvaluationError
+from starsearch.latency.backends import Backend
+from starsearch.latency.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from starsearch.latency.device import Device, device_fingerprint
 from starsearch.latency.lock import computing, measuring
-from starsearch.latency.onnxruntime import OnnxRuntimeTimer
-from starsearch.latency.paired import Alone, Timer, take_readings
+from starsearch.latency.paired import Alone, Copies, Timer, take_readings
 from starsearch.latency.statistics import summarize
 
 _SEED = 0
 _RESOLUTION = 224
-_CALIBRATION_RUNS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,56 +41,58 @@ class Reference:
     runs: int
     device: Device
 
-    def check_device(self) -> None:
-        """Refuse a scale that is another machine's, ONNX Runtime's or thread count's.
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Reference:
+        """What `dataclasses.asdict` made of a reference, read back from JSON or YAML."""
+        return cls(**{**values, "device": Device(**values["device"])})
+
+    def check_device(self, here: Device | None = None) -> None:
+        """Refuse a scale that is another machine's, runtime's or thread count's.
+
+        Args:
+            here: what will be measured on; by default this machine's processor with as many threads.
 
         Raises:
             EvaluationError: it was calibrated on something else than this; the text says what differs.
         """
-        here = device_fingerprint(threads=self.device.threads)
-        differences = self.device.differences(here)
+        differences = self.device.differences(here or device_fingerprint(threads=self.device.threads))
         if differences:
             raise EvaluationError(
-                "A study's latencies are measured on the device it began on; recorded against this one: "
+                "Latencies of one scale are measured on the device it began on; recorded against this one: "
                 f"{'; '.join(differences)}. Go on there, or begin a new study."
             )
 
 
 @functools.cache
-def reference_model() -> bytes:
-    """StarNet-S1 at 224 pixels as ONNX, with random weights of a fixed seed; built once a process."""
-    from starsearch.export.onnx import build_onnx
-    from starsearch.export.weights import random_weights
+def reference_timer(backend: Backend) -> Timer:
+    """Times StarNet-S1 at 224 pixels, with random weights of a fixed seed; made ready once a process and backend."""
 
-    with computing():
-        layers = lower(Architecture(), resolution=_RESOLUTION)
-        return build_onnx(layers, random_weights(layers, np.random.default_rng(_SEED)))
+    def make() -> Timer:
+        with computing():
+            return backend.make_timer(Architecture(), resolution=_RESOLUTION, rng=np.random.default_rng(_SEED))
 
-
-@functools.cache
-def reference_timer(*, threads: int = 1) -> Timer:
-    """Times the reference network; its session is built once a process and thread count."""
-    return OnnxRuntimeTimer(reference_model(), rng=np.random.default_rng(_SEED), threads=threads)
+    return Copies(make, backend.copies)
 
 
 def calibrate_reference(
     *,
     threads: int = 1,
-    runs: int = _CALIBRATION_RUNS,
+    backend: Backend | None = None,
+    runs: int | None = None,
     alone: Alone = measuring,
 ) -> Reference:
-    """The reference network's time on this machine: one to three seconds.
+    """The reference network's time on this machine: one to three seconds on a processor.
 
     Args:
-        threads: that a network uses on the device.
-        runs: timed; at least two.
+        threads: that a network uses on the processor.
+        backend: that runs the network; by default ONNX Runtime on the processor with so many threads.
+        runs: timed; at least two; by default as many as the backend needs.
         alone: entered around each stretch of runs.
 
     Raises:
         EvaluationError: a run took no time by the clock.
     """
-    readings = take_readings(reference_timer(threads=threads), runs=runs, alone=alone)
+    backend = backend or OnnxRuntimeCpu(threads=threads)
+    readings = take_readings(reference_timer(backend), runs=runs or backend.calibration_runs, alone=alone)
     times = summarize(readings)
-    return Reference(
-        ms=times.median, spread=times.spread, runs=len(readings), device=device_fingerprint(threads=threads)
-    )
+    return Reference(ms=times.median, spread=times.spread, runs=len(readings), device=backend.describe_device())

@@ -3,60 +3,120 @@ import dataclasses
 import numpy as np
 import pytest
 
-from starsearch.errors import EvaluationError
-from starsearch.latency import PairLimits, calibrate_reference, device_fingerprint, measure_latency
-from starsearch.latency.reference import reference_model
+from starsearch.architecture import Architecture, parse_architecture
+from starsearch.errors import BackendError, EvaluationError
+from starsearch.latency import (
+    MeasureSpec,
+    PairLimits,
+    calibrate_reference,
+    device_fingerprint,
+    measure,
+    measure_latency,
+)
+from starsearch.latency.backends.networks import as_onnx
+from starsearch.latency.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from starsearch.latency.reference import reference_timer
 
-from .networks import convolutions
+from .generators import run
+from .networks import convolutions, failing_when_run
 
-LIMITS = PairLimits(min_pairs=20, max_pairs=20)
+LIMITS = PairLimits(min_pairs=10, max_pairs=10)
+TINY = "starnet:embed_dim=8,depths=1-1-1-1"
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return calibrate_reference(runs=20)
+    return calibrate_reference(runs=10)
 
 
-def measure(model, reference):
-    generator = measure_latency(model, reference=reference, rng=np.random.default_rng(0), limits=LIMITS)
-    yielded = []
-    while True:
-        try:
-            yielded.append(next(generator))
-        except StopIteration as end:
-            return yielded, end.value
+def as_evaluators_do(model, reference):
+    return run(measure_latency(model, reference=reference, rng=np.random.default_rng(0), limits=LIMITS))
 
 
 def test_the_reference_network_measures_as_its_own_calibrated_time(reference):
-    progress, measurement = measure(reference_model(), reference)
+    network = as_onnx(Architecture(), resolution=224, rng=np.random.default_rng(0))
+    progress, measurement = as_evaluators_do(network, reference)
     assert measurement.name == "latency_ms"
     assert measurement.value == pytest.approx(reference.ms, rel=0.15)
     assert 0 < measurement.spread < 0.2 * measurement.value
-    assert measurement.runs == 20
+    assert measurement.runs == 10
     assert measurement.device == device_fingerprint().text
     assert [p.fraction for p in progress] == [0.5, 1.0]
 
 
 def test_all_measurements_are_on_the_scale_of_the_reference_they_are_given(reference):
     network = convolutions(8)
-    _, usual = measure(network, reference)
-    _, tenfold = measure(network, dataclasses.replace(reference, ms=10 * reference.ms))
+    _, usual = as_evaluators_do(network, reference)
+    _, tenfold = as_evaluators_do(network, dataclasses.replace(reference, ms=10 * reference.ms))
     assert tenfold.value == pytest.approx(10 * usual.value, rel=0.25)
 
 
 def test_a_reference_says_what_it_was_calibrated_on(reference):
     assert reference.device == device_fingerprint()
-    assert reference.runs == 20
+    assert reference.runs == 10
     assert 0 < reference.spread < reference.ms
 
 
 def test_a_scale_from_another_device_is_refused_with_the_difference(reference):
     elsewhere = dataclasses.replace(reference.device, runtime="onnxruntime 1.20.0")
+    foreign = dataclasses.replace(reference, device=elsewhere)
     with pytest.raises(EvaluationError, match=r"runtime: 'onnxruntime 1\.20\.0' against"):
-        measure(convolutions(1), dataclasses.replace(reference, device=elsewhere))
+        as_evaluators_do(convolutions(1), foreign)
+    with pytest.raises(EvaluationError, match=r"runtime: 'onnxruntime 1\.20\.0' against"):
+        run(measure(convolutions(1), MeasureSpec(reference=foreign)))
 
 
-def test_the_reference_network_is_always_the_same():
-    first = reference_model()
-    reference_model.cache_clear()
-    assert reference_model() == first
+def test_a_scale_of_one_thread_is_refused_for_two(reference):
+    with pytest.raises(EvaluationError, match="threads: 1 against 2"):
+        run(measure(convolutions(1), MeasureSpec(reference=reference, threads=2)))
+
+
+def test_the_reference_network_is_made_ready_once_for_equal_backends():
+    assert reference_timer(OnnxRuntimeCpu(threads=1)) is reference_timer(OnnxRuntimeCpu(threads=1))
+
+
+@pytest.mark.parametrize(("backend", "threads"), [("onnxruntime-cpu", 1), ("onnxruntime-cpu", 2), ("torch-eager", 1)])
+def test_a_small_network_takes_less_than_the_reference_on_every_backend(backend, threads):
+    spec = MeasureSpec(backend=backend, threads=threads, resolution=64, limits=LIMITS)
+    spec = dataclasses.replace(spec, reference=calibrate_reference(backend=spec.open_backend(), runs=10))
+    _, measured = run(measure(parse_architecture(TINY), spec))
+    assert 0 < measured.ratio < 0.6
+    assert measured.ms == pytest.approx(measured.ratio * spec.reference.ms)
+    low, high = measured.interval_ms
+    assert low <= measured.ms <= high
+    assert measured.pairs == 10
+    assert measured.device.threads == threads
+
+
+def test_without_a_scale_it_is_calibrated_and_said(monkeypatch):
+    monkeypatch.setattr(OnnxRuntimeCpu, "calibration_runs", 10)
+    progress, measured = run(measure(convolutions(1), MeasureSpec(limits=LIMITS)))
+    assert [p.stage for p in progress] == ["calibration", "latency", "latency"]
+    assert measured.reference.runs == 10
+    assert measured.ms == pytest.approx(measured.ratio * measured.reference.ms)
+
+
+def test_an_interval_that_does_not_close_is_kept_and_said(reference):
+    limits = PairLimits(min_pairs=5, max_pairs=5, half_width=1e-6)
+    _, measured = run(measure(convolutions(1), MeasureSpec(reference=reference, limits=limits)))
+    assert measured.pairs == 5
+    assert measured.ms > 0
+    assert not measured.is_closed
+    assert any("after 5 pairs" in note and "allow more pairs" in note for note in measured.notes)
+
+
+def test_a_network_that_fails_when_run_fails_in_words(reference):
+    with pytest.raises(EvaluationError, match="could not run the network"):
+        run(measure(failing_when_run(), MeasureSpec(reference=reference)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"backend": "onnxruntime-cpuu"}, "Did you mean 'onnxruntime-cpu'"),
+        ({"threads": 0}, "at least one thread; got 0"),
+    ],
+)
+def test_a_spec_that_breaks_a_rule_is_refused_before_anything_runs(spec, says):
+    with pytest.raises(BackendError, match=says):
+        next(measure(Architecture(), MeasureSpec(**spec)))

@@ -5,7 +5,7 @@ import pytest
 
 from starsearch.errors import EvaluationError
 from starsearch.latency.lock import MachineLock
-from starsearch.latency.paired import PairLimits, measure_paired, take_readings
+from starsearch.latency.paired import Copies, PairLimits, measure_paired, take_readings
 
 
 def run(generator):
@@ -68,18 +68,64 @@ def test_the_interval_holds_the_ratio_although_its_width_decides_when_to_stop():
 
 def test_a_steady_machine_needs_the_fewest_pairs_and_a_wild_one_the_most():
     limits = PairLimits(min_pairs=24, max_pairs=55)
-    assert measure(Machine(0), limits)[1].pairs == 30  # whole stretches of ten
+    assert measure(Machine(0), limits)[1].pairs == 25  # whole stretches of five
     assert measure(Machine(0, noise=0.5), limits)[1].pairs == 55
 
 
-def test_every_stretch_is_warmed_up_and_each_pair_has_both_networks_in_random_order():
+def test_every_stretch_is_warmed_up_and_each_pair_is_one_network_around_the_other_in_random_order():
     machine = Machine(0)
-    measure(machine, PairLimits(min_pairs=20, max_pairs=20))
+    measure(machine, PairLimits(min_pairs=10, max_pairs=10))
     first, second = machine.calls[6:26], machine.calls[28:48]
     assert len(machine.calls) == 48
-    pairs = [tuple(calls[i : i + 2]) for calls in (first, second) for i in range(0, 20, 2)]
-    assert {frozenset(pair) for pair in pairs} == {frozenset(("candidate", "reference"))}
-    assert 4 <= sum(pair[0] == "candidate" for pair in pairs) <= 16
+    pairs = [tuple(calls[i : i + 4]) for calls in (first, second) for i in range(0, 20, 4)]
+    assert {pair[0] == pair[3] != pair[1] == pair[2] for pair in pairs} == {True}
+    assert 2 <= sum(pair[0] == "candidate" for pair in pairs) <= 8
+
+
+def test_a_steady_drift_within_a_pair_leaves_the_ratio_alone():
+    machine = Machine(0, ratio=2.0)
+    machine.rng = type("Steady", (), {"normal": staticmethod(lambda: 1.0)})()
+    machine.drift = 0.01  # each run a hundredth slower than the one before
+    _, paired = measure(machine)
+    assert paired.ratio == pytest.approx(2.0, rel=1e-9)
+
+
+class Numbered:
+    """Counts the runs of one copy."""
+
+    def __init__(self, made):
+        self.runs = 0
+        made.append(self)
+
+    def __call__(self):
+        self.runs += 1
+        return 10.0
+
+
+def test_copies_of_a_network_take_turns_and_are_made_when_their_turn_comes():
+    made, reference = [], Machine(0).reference
+    copies = Copies(lambda: Numbered(made), 3)
+    assert len(made) == 1, "one at once, so that a network that cannot run is told before anything is timed"
+    limits = PairLimits(min_pairs=20, max_pairs=20)
+    _, paired = run(
+        measure_paired(copies, reference, rng=np.random.default_rng(0), limits=limits, alone=contextlib.nullcontext)
+    )
+    assert paired.pairs == 20
+    # Four stretches of five pairs: the first copy has two of them. Warm-up: three runs when new, one later.
+    assert [copy.runs for copy in made] == [3 + 10 + 1 + 10, 3 + 10, 3 + 10]
+
+
+def test_fewer_stretches_make_fewer_copies():
+    made = []
+    steps = measure_paired(
+        Copies(lambda: Numbered(made), 4),
+        Machine(0).reference,
+        rng=np.random.default_rng(0),
+        limits=PairLimits(min_pairs=10, max_pairs=10),
+        alone=contextlib.nullcontext,
+    )
+    run(steps)
+    assert len(made) == 2
 
 
 def test_the_same_seed_gives_the_same_order():
@@ -92,7 +138,7 @@ def test_the_same_seed_gives_the_same_order():
 
 def test_progress_is_told_after_each_stretch_and_ends_whole():
     progress, paired = measure(Machine(0, noise=0.05))
-    assert [p.values["pairs"] for p in progress] == list(range(10, paired.pairs + 1, 10))
+    assert [p.values["pairs"] for p in progress] == list(range(5, paired.pairs + 1, 5))
     assert {p.stage for p in progress} == {"latency"}
     fractions = [p.fraction for p in progress]
     assert fractions == sorted(fractions)
@@ -144,3 +190,14 @@ def test_readings_are_as_many_as_asked_for_after_warming_up():
     machine = Machine(0)
     assert take_readings(machine.candidate, runs=25, alone=contextlib.nullcontext) == [10.0] * 25
     assert len(machine.calls) == 25 + 3 + 1 + 1
+
+
+def test_a_result_says_whether_its_interval_closed_and_how_the_reference_went():
+    _, steady = measure(Machine(0))
+    assert steady.is_closed
+    assert steady.reference_ms == (10.0,) * steady.pairs
+    machine = Machine(0, noise=0.5, drift=0.05)
+    _, wild = measure(machine, PairLimits(min_pairs=20, max_pairs=30))
+    assert not wild.is_closed
+    assert len(wild.reference_ms) == wild.pairs == 30
+    assert len(set(wild.reference_ms)) == 30

@@ -53,7 +53,7 @@ def read_yaml(path: Path) -> YamlFile:
     except OSError as error:
         raise SpecError(f"{path} cannot be read: {error.strerror}.") from None
     if len(raw) > _MAX_BYTES:
-        raise SpecError(f"{path} has {len(raw):,} bytes; a space or study file has at most {_MAX_BYTES:,}.")
+        raise SpecError(f"{path} has {len(raw):,} bytes; a file of ours has at most {_MAX_BYTES:,}.")
     try:
         return parse_yaml(raw.decode("utf-8-sig"), path)
     except UnicodeDecodeError as error:

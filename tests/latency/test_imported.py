@@ -1,0 +1,68 @@
+import pytest
+
+from starsearch.architecture import format_architecture, parse_architecture
+from starsearch.errors import SpecError
+from starsearch.latency import read_samples
+
+WIDE = "starnet:embed_dim=24,depths=2-2-8-3,ops=sum"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(text, encoding="utf-8"):
+        path = tmp_path / "phone.csv"
+        path.write_text(text, encoding=encoding)
+        return path
+
+    return _write
+
+
+def test_names_and_lines_are_read_as_canonical_text_with_what_is_known(write):
+    first, second = read_samples(
+        write(f'architecture,ms,app,pairs,spread_ms\nstarnet_s1,0.7,x,40,0.01\n"{WIDE}",1.25,x,,\n')
+    )
+    assert (first.ms, first.pairs, first.spread_ms) == (0.7, 40, 0.01)
+    assert parse_architecture(first.architecture) == parse_architecture("starnet_s1")
+    assert (second.ms, second.pairs, second.spread_ms) == (1.25, 0, None)
+    assert second.architecture == format_architecture(parse_architecture(WIDE))
+
+
+def test_a_spreadsheets_mark_and_line_ends_do_no_harm(write):
+    (sample,) = read_samples(write("architecture,ms\r\nstarnet_s2, 1.5\r\n", encoding="utf-8-sig"))
+    assert sample.ms == 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("architecture,ms\nstarnet_s1,1\nstarnet_s9,2\n", ["line 3", "'starnet_s9'", "Did you mean 'starnet_s"]),
+        (
+            'architecture,ms\n"starnet:depht=2",1\n',
+            ["line 2", "Unknown field 'depht'", "Did you mean 'depths'"],
+        ),
+        (f"architecture,ms\n{WIDE},1\n", ["line 2", "in quotes"]),
+        ("architecture,latency\nstarnet_s1,1\n", ["column 'ms'", "architecture, latency"]),
+        ("architecture;ms\nstarnet_s1;1\n", ["column 'architecture'", "architecture;ms", "commas"]),
+        ("", ["column 'architecture'", "none"]),
+        ("architecture,ms\n", ["no latencies"]),
+        ("architecture,ms\nstarnet_s1\n", ["line 2", "ms is a number above 0; got None"]),
+        ("architecture,ms\nstarnet_s1,fast\n", ["line 2", "ms is a number above 0; got 'fast'"]),
+        ("architecture,ms\nstarnet_s1,0\n", ["number above 0; got '0'"]),
+        ("architecture,ms\nstarnet_s1,nan\n", ["number above 0; got 'nan'"]),
+        ("architecture,ms,pairs\nstarnet_s1,1,2.5\n", ["pairs is a whole number"]),
+        ("architecture,ms,spread_ms\nstarnet_s1,1,-1\n", ["spread_ms is a number from 0 on"]),
+    ],
+)
+def test_a_file_that_breaks_a_rule_names_line_and_rule(write, text, words):
+    with pytest.raises(SpecError) as caught:
+        read_samples(write(text))
+    for word in ["phone.csv", *words]:
+        assert word in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path):
+    with pytest.raises(SpecError, match=r"nowhere\.csv cannot be read"):
+        read_samples(tmp_path / "nowhere.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(SpecError, match="no CSV file"):
+        read_samples(tmp_path / "binary.csv")

@@ -1,0 +1,121 @@
+import dataclasses
+
+import pytest
+import yaml
+
+from starsearch.errors import SpecError
+from starsearch.latency.device import device_fingerprint
+from starsearch.latency.profile_file import load_profile, save_profile
+from starsearch.latency.published import build_published_profiles, write_published_profiles
+from starsearch.latency.reference import Reference
+from starsearch.resources import shipped_folder, shipped_names
+
+from .devices import make_profile
+
+
+@pytest.fixture(scope="module")
+def profile():
+    reference = Reference(ms=12.5, spread=0.03, runs=100, device=device_fingerprint())
+    return dataclasses.replace(make_profile(12), reference=reference, note="A caveat: with a colon, and “quotes”.")
+
+
+@pytest.fixture
+def file(profile, tmp_path):
+    path = tmp_path / "imagined.yaml"
+    save_profile(profile, path)
+    return path
+
+
+def test_a_profile_reads_back_as_it_was_written(profile, file):
+    read = load_profile(file)
+    for name, value in read.coefficients_ms.items():
+        assert value == pytest.approx(profile.coefficients_ms[name], rel=1e-5)
+    assert [s.architecture for s in read.samples] == [s.architecture for s in profile.samples]
+    assert read.samples[0].shares == pytest.approx(profile.samples[0].shares, rel=1e-4)
+    same = ("name", "device", "backend", "reference", "resolution", "vector_width", "note", "date")
+    assert [getattr(read, name) for name in same] == [getattr(profile, name) for name in same]
+
+
+def test_a_profile_is_two_files_that_a_person_can_read(file):
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("# Latency profile of a device")
+    assert "Imagined X1" in text
+    assert "pointwise.mmacs:" in text
+    assert file.with_suffix(".csv").read_text(encoding="utf-8").startswith("architecture,ms,pairs,spread_ms,share.")
+
+
+def test_a_profile_is_called_as_its_file(file):
+    moved = file.with_name("my-laptop.yaml")
+    file.rename(moved)
+    assert load_profile(moved).name == "my-laptop"
+
+
+def test_a_profile_without_its_samples_says_which_file_is_missing(file):
+    file.with_suffix(".csv").unlink()
+    with pytest.raises(SpecError, match=r"names its samples imagined\.csv, which is not beside it"):
+        load_profile(file)
+
+
+def change(file, **values):
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    file.write_text(yaml.safe_dump({**data, **values}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"vector_width": "wide"}, "vector_width: damaged profile"),
+        ({"coefficients_ms": {"pointwise.mmacs": "fast"}}, r"coefficients_ms\.pointwise\.mmacs: damaged profile"),
+        ({"coefficients_ms": {"pointwise.mmacs": -1.0}}, "coefficients_ms are finite and not below 0"),
+        ({"coefficients_ms": {}}, "there is at least one"),
+        ({"interval_log": [0.1]}, "interval_log.*damaged profile"),
+        ({"interval_log": [float("nan"), 0.1]}, "damaged"),
+        ({"interval_log": [0.2, 0.1]}, "its first end is not above its second"),
+        ({"vector_width": 0}, "at least 1"),
+        ({"device": "a phone"}, "device: damaged profile"),
+        ({"wings": 2}, "wings: damaged profile: no such key"),
+    ],
+)
+def test_a_damaged_profile_is_refused_with_the_place(file, values, complaint):
+    change(file, **values)
+    with pytest.raises(SpecError, match=complaint):
+        load_profile(file)
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "key: [unclosed", "\x00"])
+def test_what_is_no_profile_at_all_is_refused(file, text):
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError, match=r"is no profile|cannot be read as YAML|YAML|empty"):
+        load_profile(file)
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(profile, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecError, match="cannot be written"):
+        save_profile(profile, tmp_path / "file" / "p.yaml")
+
+
+def test_the_shipped_profiles_are_what_the_published_figures_make(tmp_path):
+    write_published_profiles(tmp_path)
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == [
+        "e5-2680v4.csv",
+        "e5-2680v4.yaml",
+        "iphone.csv",
+        "iphone.yaml",
+        "iphone14.csv",
+        "iphone14.yaml",
+        "p100.csv",
+        "p100.yaml",
+    ]
+    for name in written:
+        assert (shipped_folder("profiles") / name).read_bytes() == (tmp_path / name).read_bytes()
+    assert {"e5-2680v4", "iphone", "iphone14", "p100"} <= set(shipped_names("profiles"))
+
+
+def test_published_profiles_are_labelled_as_extrapolations_with_their_leave_one_out_error():
+    for profile in build_published_profiles():
+        assert "extrapolation" in profile.note
+        assert profile.held_out.method == "leave-one-out"
+        assert f"{profile.held_out.mape_percent:.1f} %" in profile.note
+        assert profile.held_out.mape_percent < 6
