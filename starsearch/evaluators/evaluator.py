@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Protocol
 
 from starsearch.candidate import Candidate
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Progress, Reading
 
-Evaluation = Generator[Progress, None, tuple[Measurement, ...]]
+Evaluation = Generator[Progress, None, tuple[Reading, ...]]
 
 
 class Evaluator(Protocol):
     """Judges a candidate; knows no sampler, no study and no storage."""
 
     def __call__(self, candidate: Candidate, *, seed: int, weights: Path | None) -> Evaluation:
-        """A generator that yields progress and returns the measurements.
+        """A generator that yields progress and returns what was measured or predicted.
 
         Args:
             candidate: what is judged.

@@ -1,29 +1,35 @@
-"""`ProxyEvaluator`: trains a candidate at a fidelity, then measures the deployed network's latency and cost."""
+"""`ProxyEvaluator`: trains a candidate at a fidelity, then measures or predicts the deployed network's latency."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from starsearch.architecture import Architecture, architecture_hash, count_macs, count_params, lower
+from starsearch.architecture import Architecture, count_macs, count_params
 from starsearch.candidate import Candidate
 from starsearch.data import DataSet
 from starsearch.errors import StudyError
 from starsearch.evaluators.evaluator import Evaluation
-from starsearch.measurement import Measurement, Progress
+from starsearch.evaluators.latency import LatencyMeter, predict_latencies
+from starsearch.evaluators.placement import measure_coreml_placement
+from starsearch.evaluators.progress import scaled
+from starsearch.evaluators.steps import without_measuring
+from starsearch.measurement import Measurement, Progress, Reading
+from starsearch.objective import LATENCY
 from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
     from starsearch.latency import Reference
+    from starsearch.latency.profile import DeviceProfile
     from starsearch.models import StarNet
     from starsearch.training import TrainingResult
 
-T = TypeVar("T")
 # Of an evaluation's time, for the bar; latency takes a second or two whatever the training takes.
 _TRAINING_SHARE = 0.95
+_INT8_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,52 +40,87 @@ class ProxyEvaluator:
         data: what is trained and validated on.
         fidelity: how much is spent.
         resolution: at which the network is deployed, counted and timed, in pixels.
-        reference: the latency scale of this machine; None leaves latency out.
+        reference: the latency scale of this machine; None where nothing is timed.
+        timed: names of the latencies that are measured on this machine; one measurement serves them all.
+        profiles: what further latencies are predicted from, by name.
+        int8: whether the network is made int8 as well, and timed and validated as such.
+        coreml_placement: whether Core ML is asked what would fall back to the CPU (`coreml_cpu_percent`).
     """
 
     data: DataSet
     fidelity: Fidelity
     resolution: int = 224
     reference: Reference | None = None
+    timed: tuple[str, ...] = (LATENCY,)
+    profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
+    int8: bool = False
+    coreml_placement: bool = False
 
     def __call__(self, candidate: Candidate, *, seed: int, weights: Path | None) -> Evaluation:
-        """Yield progress; return top-1, top-5, images per second, latency, MACs and parameters.
+        """Yield progress; return top-1, top-5, images per second, latencies, MACs and parameters.
 
         MACs and parameters are those of the published convention (1000 classes), so that they compare with
         papers; latency is that of the network with the data's own classes.
 
         Raises:
-            EvaluationError: the training diverged or took too long, or the network cannot be timed.
+            EvaluationError: the training diverged or took too long, or the network cannot be timed, or a profile
+                has no term for one of its layers.
         """
         from starsearch.training import train
 
+        # First: a network that cannot be predicted need not be trained.
+        predicted = self._predict(candidate.architecture)
+        fp32_share = 1 - _INT8_SHARE if self.int8 else 1.0
         training = train(
             candidate.architecture, data=self.data, recipe=candidate.recipe, fidelity=self.fidelity, seed=seed
         )
-        result = yield from _scaled(_without_measuring(training), 0.0, _TRAINING_SHARE)
-        measured = [*_accuracy(result), *count_cost(candidate.architecture, self.resolution)]
+        result = yield from scaled(without_measuring(training), 0.0, _TRAINING_SHARE * fp32_share)
+        readings: list[Reading] = [*_accuracy(result), *count_cost(candidate.architecture, self.resolution), *predicted]
         if weights is not None:
             save_weights(result.model, weights)
-        if self.reference is not None:
-            latency = yield from _scaled(self._measure_latency(result.model, seed), _TRAINING_SHARE, 1.0)
-            measured.append(latency)
-        return tuple(measured)
+        if self.reference is not None and self.timed:
+            steps = self._measure_latency(result.model, seed)
+            latency = yield from scaled(steps, _TRAINING_SHARE * fp32_share, fp32_share)
+            readings += [replace(latency, name=name) for name in self.timed]
+        if self.int8:
+            readings += yield from scaled(self._evaluate_int8(result.model, seed), fp32_share, 1.0)
+        return tuple(readings)
+
+    def _predict(self, architecture: Architecture) -> Sequence[Reading]:
+        num_classes = len(self.data.classes)
+        predicted: list[Reading] = [
+            *predict_latencies(architecture, self.profiles, resolution=self.resolution, num_classes=num_classes)
+        ]
+        if self.coreml_placement:
+            predicted.append(
+                measure_coreml_placement(architecture, resolution=self.resolution, num_classes=num_classes)
+            )
+        return predicted
 
     def _measure_latency(self, model: StarNet, seed: int) -> Generator[Progress, None, Measurement]:
-        import numpy as np
-
-        from starsearch.export import build_onnx
         from starsearch.export.weights import state_dict_arrays
-        from starsearch.latency import computing, measure_latency
 
         assert self.reference is not None
-        with computing():
-            # As it is deployed: at its own resolution, with the published stem.
-            layers = lower(model.architecture, resolution=self.resolution, num_classes=model.num_classes)
-            graph = build_onnx(layers, state_dict_arrays(model))
-        # Each network its own order of pairs, the same one when it is measured again.
-        rng = np.random.default_rng([seed, int(architecture_hash(model.architecture), 16)])
-        return (yield from measure_latency(graph, reference=self.reference, rng=rng))
+        meter = LatencyMeter(
+            name=LATENCY,
+            reference=self.reference,
+            resolution=self.resolution,
+            num_classes=model.num_classes,
+            seed=seed,
+        )
+        return (yield from meter(model.architecture, weights=state_dict_arrays(model)))
+
+    def _evaluate_int8(self, model: StarNet, seed: int) -> Generator[Progress, None, tuple[Measurement, ...]]:
+        from starsearch.evaluators.int8 import evaluate_int8
+
+        return evaluate_int8(
+            model,
+            data=self.data,
+            fidelity=self.fidelity,
+            resolution=self.resolution,
+            reference=self.reference,
+            seed=seed,
+        )
 
 
 def count_cost(architecture: Architecture, resolution: int) -> tuple[Measurement, Measurement]:
@@ -151,35 +192,3 @@ def _accuracy(result: TrainingResult) -> Sequence[Measurement]:
         Measurement(name="top5_percent", value=result.top5_percent),
         Measurement(name="images_per_second", value=result.images_per_second),
     )
-
-
-def _without_measuring(steps: Generator[Progress, None, T]) -> Generator[Progress, None, T]:
-    """The same generator, each of its stretches inside the lock that keeps latency from being measured meanwhile."""
-    from starsearch.latency import computing
-
-    try:
-        while True:
-            with computing():
-                try:
-                    progress = next(steps)
-                except StopIteration as stop:
-                    value: T = stop.value
-                    return value
-            yield progress
-    finally:
-        steps.close()
-
-
-def _scaled(steps: Generator[Progress, None, T], low: float, high: float) -> Generator[Progress, None, T]:
-    """The same generator, its fractions mapped from 0..1 to low..high."""
-    iterator: Iterator[Progress] = steps
-    try:
-        while True:
-            try:
-                progress = next(iterator)
-            except StopIteration as stop:
-                value: T = stop.value
-                return value
-            yield replace(progress, fraction=low + (high - low) * progress.fraction)
-    finally:
-        steps.close()

@@ -4,37 +4,60 @@ storage        a URL becomes an Optuna storage, to write or only to read; its er
 transactions   every call of Optuna that is not public
 attributes     what a trial says of its candidate and its measurements, as user attributes
 distributions  the space's parameters as Optuna's
+open_study     `OpenStudy`: a study opened to write its own attributes
 record         `StudyRecord`: one study as its driver writes it
+measured       what was measured after a trial had ended
 lease          one live driver a study
 table          the trials as a pandas DataFrame
 """
 
 from starsearch.records.attributes import (
     DRIVER_DIED,
+    READING_SUFFIXES,
+    reading_names,
     recorded_candidate,
     recorded_measurements,
+    recorded_reading,
     sampler_attributes,
     unfinished,
 )
 from starsearch.records.distributions import parameter_distributions
 from starsearch.records.lease import Lease, hold_lease, working_driver
+from starsearch.records.measured import (
+    keep_measured,
+    latest_readings,
+    measured_afterwards,
+    merge_measured,
+    merge_violations,
+)
+from starsearch.records.open_study import OpenStudy
 from starsearch.records.record import StudyRecord
 from starsearch.records.storage import open_storage, quiet_optuna, shown
-from starsearch.records.table import load_attributes, load_objectives, load_trials, study_names
+from starsearch.records.table import load_attributes, load_devices, load_objectives, load_trials, study_names
 
 __all__ = [
     "DRIVER_DIED",
+    "READING_SUFFIXES",
     "Lease",
+    "OpenStudy",
     "StudyRecord",
     "hold_lease",
+    "keep_measured",
+    "latest_readings",
     "load_attributes",
+    "load_devices",
     "load_objectives",
     "load_trials",
+    "measured_afterwards",
+    "merge_measured",
+    "merge_violations",
     "open_storage",
     "parameter_distributions",
     "quiet_optuna",
+    "reading_names",
     "recorded_candidate",
     "recorded_measurements",
+    "recorded_reading",
     "sampler_attributes",
     "shown",
     "study_names",

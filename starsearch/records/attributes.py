@@ -3,7 +3,8 @@
 Set when it starts: `architecture`, `architecture_text`, `anchor` (of an anchor), `fidelity`, `data`, `seed`, `recipe`
 (JSON of the fields that differ from the study's recipe), `retry_of` (the trial it repeats).
 Set when it ends: `measurements` (names), and of each NAME, NAME_spread, NAME_runs and NAME_device where there
-are such; `seconds`, `weights`; of a failed trial `reason`, and `interrupted` where the candidate was not at fault.
+are such; of a predicted one NAME, NAME_kind ("predicted"), NAME_low, NAME_high and NAME_device.
+Then `seconds`, `weights`; of a failed trial `reason`, and `interrupted` where the candidate was not at fault.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.architecture import architecture_hash, format_architecture, parse_architecture
 from starsearch.candidate import Candidate
-from starsearch.measurement import Measurement
+from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.recipe import Recipe, changed_fields
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from starsearch.study.spec import StudySpec
 
 DRIVER_DIED = "The driver died while it was evaluated."
+PREDICTED = "predicted"
+# What stands beside a reading NAME, as NAME_spread …; some only in tables.
+NUMBER_SUFFIXES = ("_spread", "_runs", "_predicted", "_low", "_high", "_error_percent")
+TEXT_SUFFIXES = ("_device", "_kind")
+READING_SUFFIXES = (*NUMBER_SUFFIXES, *TEXT_SUFFIXES)
 _CONSTRAINT_PREFIX = "constraints:"
 
 
@@ -62,35 +68,66 @@ def recorded_candidate(trial: FrozenTrial, base: Recipe) -> Candidate:
     )
 
 
-def measurement_attributes(measurements: Iterable[Measurement]) -> dict[str, Any]:
-    """The attributes that hold `measurements`."""
-    attributes: dict[str, Any] = {}
-    names = []
-    for one in measurements:
-        names.append(one.name)
-        attributes[one.name] = float(one.value)
-        if one.spread is not None:
-            attributes[f"{one.name}_spread"] = float(one.spread)
-        if one.runs > 1:
-            attributes[f"{one.name}_runs"] = int(one.runs)
-        if one.device is not None:
-            attributes[f"{one.name}_device"] = one.device
-    return {"measurements": names, **attributes}
+def reading_attributes(readings: Iterable[Reading]) -> dict[str, Any]:
+    """The attributes that hold `readings`, their names under "measurements"."""
+    readings = list(readings)
+    attributes: dict[str, Any] = {"measurements": [one.name for one in readings]}
+    for one in readings:
+        attributes |= _prediction(one) if isinstance(one, Prediction) else measurement_attributes(one)
+    return attributes
 
 
-def recorded_measurements(trial: FrozenTrial) -> tuple[Measurement, ...]:
-    """What `measurement_attributes` wrote on a complete trial."""
-    found = trial.user_attrs
-    return tuple(
-        Measurement(
+def measurement_attributes(one: Measurement) -> dict[str, Any]:
+    """The attributes that hold one measurement."""
+    attributes: dict[str, Any] = {one.name: float(one.value)}
+    if one.spread is not None:
+        attributes[f"{one.name}_spread"] = float(one.spread)
+    if one.runs > 1:
+        attributes[f"{one.name}_runs"] = int(one.runs)
+    if one.device is not None:
+        attributes[f"{one.name}_device"] = one.device
+    return attributes
+
+
+def recorded_measurements(trial: FrozenTrial) -> tuple[Reading, ...]:
+    """What `reading_attributes` wrote on a complete trial."""
+    return tuple(recorded_reading(trial.user_attrs, name) for name in trial.user_attrs.get("measurements", ()))
+
+
+def reading_names(keys: Iterable[str]) -> list[str]:
+    """Of attributes' keys or a table's columns, those that are not another's with a suffix of `READING_SUFFIXES`."""
+    keys = list(keys)
+    beside = {key + suffix for key in keys for suffix in READING_SUFFIXES}
+    return [key for key in keys if key not in beside]
+
+
+def recorded_reading(found: Mapping[str, Any], name: str) -> Reading:
+    """The reading `name` that the attributes `found` hold."""
+    if found.get(f"{name}_kind") == PREDICTED:
+        return Prediction(
             name=name,
             value=found[name],
-            runs=found.get(f"{name}_runs", 1),
-            spread=found.get(f"{name}_spread"),
-            device=found.get(f"{name}_device"),
+            low=found[f"{name}_low"],
+            high=found[f"{name}_high"],
+            device=found[f"{name}_device"],
         )
-        for name in found.get("measurements", ())
+    return Measurement(
+        name=name,
+        value=found[name],
+        runs=int(found.get(f"{name}_runs", 1)),
+        spread=found.get(f"{name}_spread"),
+        device=found.get(f"{name}_device"),
     )
+
+
+def _prediction(one: Prediction) -> dict[str, Any]:
+    return {
+        one.name: float(one.value),
+        f"{one.name}_kind": PREDICTED,
+        f"{one.name}_low": float(one.low),
+        f"{one.name}_high": float(one.high),
+        f"{one.name}_device": one.device,
+    }
 
 
 def constraint_attributes(constraints: Mapping[str, float]) -> dict[str, float]:
@@ -122,11 +159,6 @@ def unfinished(trials: Iterable[FrozenTrial]) -> Iterator[FrozenTrial]:
         kills = _has_died(trial) and before is not None and _has_died(before)
         if trial.user_attrs.get("interrupted") and trial.number not in repeated and not kills:
             yield trial
-
-
-def is_feasible(trial: FrozenTrial) -> bool:
-    """Whether the trial is complete and breaks no constraint."""
-    return trial.state.name == "COMPLETE" and all(value <= 0 for value in trial.constraints.values())
 
 
 def _has_died(trial: FrozenTrial) -> bool:

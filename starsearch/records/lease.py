@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from starsearch.errors import StudyError, StudyLeasedError
-from starsearch.records.record import StudyRecord
+from starsearch.records.open_study import OpenStudy
 from starsearch.records.storage import storage_file
 from starsearch.records.table import load_attributes
 
@@ -63,7 +63,7 @@ class Holder:
 class Lease:
     """A lease that is held and renewed; `check` before every write."""
 
-    def __init__(self, record: StudyRecord, holder: Holder, clock: Callable[[], float]) -> None:
+    def __init__(self, record: OpenStudy, holder: Holder, clock: Callable[[], float]) -> None:
         self._record = record
         self._holder = holder
         self._clock = clock
@@ -114,7 +114,7 @@ class Lease:
 
 
 @contextmanager
-def hold_lease(record: StudyRecord, *, clock: Callable[[], float] = time.time) -> Iterator[Lease]:
+def hold_lease(record: OpenStudy, *, clock: Callable[[], float] = time.time) -> Iterator[Lease]:
     """Hold the study of `record`, alone.
 
     Raises:
@@ -148,7 +148,7 @@ def process_start_time(pid: int) -> float | None:
         return None
 
 
-def _take(record: StudyRecord, now: float) -> Holder:
+def _take(record: OpenStudy, now: float) -> Holder:
     host = socket.gethostname()
     current = _read(record)
     if current is not None and current.is_live(host=host, now=now):
@@ -170,13 +170,13 @@ def _take(record: StudyRecord, now: float) -> Holder:
     return holder
 
 
-def _read(record: StudyRecord) -> Holder | None:
+def _read(record: OpenStudy) -> Holder | None:
     held: dict[str, Any] | None = record.attribute(_ATTRIBUTE)
     return None if held is None else Holder(**held)
 
 
 @contextmanager
-def _alone_on_this_host(record: StudyRecord) -> Iterator[None]:
+def _alone_on_this_host(record: OpenStudy) -> Iterator[None]:
     """Nobody else on this host may take the lease meanwhile; the system frees a dead process's lock."""
     from filelock import FileLock
 

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 import starsearch
 from starsearch.candidate import Candidate
 from starsearch.errors import StudyChangedError, StudyError
-from starsearch.measurement import Measurement
-from starsearch.records.attributes import (
-    candidate_attributes,
-    constraint_attributes,
-    measurement_attributes,
-)
+from starsearch.measurement import Reading
+from starsearch.records.attributes import candidate_attributes, constraint_attributes, reading_attributes
 from starsearch.records.distributions import parameter_distributions
-from starsearch.records.storage import close_storage, open_storage, quiet_optuna, shown, storage_errors
+from starsearch.records.open_study import OpenStudy
+from starsearch.records.storage import open_storage, quiet_optuna, shown, storage_errors
 from starsearch.space.parameters import Value
 
 if TYPE_CHECKING:
@@ -27,22 +24,15 @@ if TYPE_CHECKING:
     from starsearch.study.spec import StudySpec
 
 
-class StudyRecord:
-    """A study that is written to, by one process at a time (`hold_lease`).
+class StudyRecord(OpenStudy):
+    """A study whose trials are written, by one process at a time (`hold_lease`).
 
     A trial is started once and ended once, each in one transaction of the storage, and never changed after.
-
-    Attributes:
-        url: of the storage.
-        name: of the study in it.
     """
 
     def __init__(self, storage: BaseStorage, study_id: int, *, url: str, spec: StudySpec) -> None:
-        self.url = url
-        self.name = spec.name
+        super().__init__(storage, study_id, url=url, name=spec.name)
         self._spec = spec
-        self._storage = storage
-        self._study_id = study_id
         self._distributions = parameter_distributions(spec.space.parameters)
         self._trial_ids: dict[int, int] = {}
 
@@ -82,25 +72,11 @@ class StudyRecord:
                 _describe(storage, study_id, spec, signature, attributes or {})
         return cls(storage, study_id, url=url, spec=spec)
 
-    def close(self) -> None:
-        """Give back the storage's connections."""
-        close_storage(self._storage)
-
     def trials(self) -> list[FrozenTrial]:
         """All trials, in order of their numbers."""
         with storage_errors(self.url):
             trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         return sorted(trials, key=lambda trial: trial.number)
-
-    def attribute(self, key: str) -> Any:
-        """The study's user attribute `key`; None where there is none."""
-        with storage_errors(self.url):
-            return self._storage.get_study_user_attrs(self._study_id).get(key)
-
-    def set_attribute(self, key: str, value: Any) -> None:
-        """Set the study's user attribute `key` to a JSON value."""
-        with storage_errors(self.url):
-            self._storage.set_study_user_attr(self._study_id, key, value)
 
     def start(self, candidate: Candidate, *, params: Mapping[str, Value], retry_of: int | None = None) -> int:
         """The number of a new running trial of `candidate`.
@@ -138,7 +114,7 @@ class StudyRecord:
         number: int,
         *,
         values: Sequence[float],
-        measurements: Sequence[Measurement],
+        measurements: Sequence[Reading],
         constraints: Mapping[str, float],
         seconds: float,
         weights: str | None = None,
@@ -149,13 +125,13 @@ class StudyRecord:
         Args:
             number: of the trial.
             values: of the objectives, in their order and natural signs.
-            measurements: everything that was measured.
+            measurements: everything that was measured or predicted.
             constraints: by how much each is broken; feasible where all are ≤ 0.
             seconds: that the evaluation took.
             weights: file of the trained weights, relative to the study's folder.
             sampler_attributes: what the sampler noted and needs again when the study goes on.
         """
-        attributes = {**measurement_attributes(measurements), "seconds": seconds}
+        attributes = {**reading_attributes(measurements), "seconds": seconds}
         if weights is not None:
             attributes["weights"] = weights
         system = {**constraint_attributes(constraints), **(sampler_attributes or {})}
@@ -227,6 +203,7 @@ def _describe(
         **attributes,
         "starsearch": starsearch.__version__,
         "objectives": [asdict(objective) for objective in spec.objectives],
+        "devices": spec.devices,
         "data": spec.data,
         "fidelity": spec.fidelity.name,
         # Last: a study without it was not described to the end, and is described again.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.errors import StudyError, did_you_mean
 from starsearch.objective import Objective
-from starsearch.records.attributes import is_feasible
+from starsearch.records.attributes import READING_SUFFIXES, TEXT_SUFFIXES
+from starsearch.records.measured import Measured, measured_afterwards, merge_measured, merge_violations
 from starsearch.records.storage import read_storage, shown, storage_file
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _TEXTS = ("state", "fidelity", "anchor", "architecture", "architecture_text", "reason", "data", "weights", "recipe")
-_SUFFIXES = ("", "_spread", "_runs", "_device")
 
 
 def load_trials(url: str, name: str | None = None, *, folder: Path | None = None) -> pd.DataFrame:
@@ -27,6 +27,8 @@ def load_trials(url: str, name: str | None = None, *, folder: Path | None = None
     Columns: number, state, fidelity, anchor, architecture, architecture_text; each measurement by its name, with
     NAME_spread, NAME_runs and NAME_device where any trial has them; feasible, reason, data, seed, started (UTC),
     seconds, weights, params_X of each searched parameter, recipe (JSON of what differs from the study's).
+    Of a predicted quantity also NAME_kind, NAME_predicted, NAME_low, NAME_high and NAME_error_percent; what was
+    measured after the trial's end then stands in NAME, and feasible follows it (`starsearch.records.measured`).
 
     Args:
         url: of the storage.
@@ -40,7 +42,8 @@ def load_trials(url: str, name: str | None = None, *, folder: Path | None = None
     folder = folder or _folder(url)
     with _read_study(url, name) as (storage, study_id):
         trials = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
-    return _table(trials, folder)
+        measured = measured_afterwards(storage.get_study_user_attrs(study_id))
+    return _table(trials, folder, measured)
 
 
 def load_objectives(url: str, name: str | None = None) -> tuple[Objective, ...]:
@@ -55,6 +58,19 @@ def load_objectives(url: str, name: str | None = None) -> tuple[Objective, ...]:
             study = storage.get_study_name_from_id(study_id)
             raise StudyError(f"The study {study!r} in {shown(url)} was not made by starsearch.")
     return tuple(Objective(**objective) for objective in described)
+
+
+def load_devices(url: str, name: str | None = None) -> dict[str, str]:
+    """What device each latency of the study is of, by name: "this-machine", or a profile's name.
+
+    Raises:
+        StudyError: no such storage or study.
+    """
+    with _read_study(url, name) as (storage, study_id):
+        attributes = storage.get_study_user_attrs(study_id)
+    known = {one["name"]: one["device"] for one in attributes.get("objectives", ()) if one["device"]}
+    devices: dict[str, str] = attributes.get("devices", {})
+    return known | devices
 
 
 def study_names(url: str) -> tuple[str, ...]:
@@ -104,30 +120,42 @@ def _folder(url: str) -> Path | None:
     return file.parent if file else None
 
 
-def _table(trials: list[FrozenTrial], folder: Path | None) -> pd.DataFrame:
+def _table(trials: list[FrozenTrial], folder: Path | None, measured: Measured) -> pd.DataFrame:
     import pandas as pd
 
-    measured = list(dict.fromkeys(name for t in trials for name in t.user_attrs.get("measurements", ())))
-    present = {key for trial in trials for key in trial.user_attrs}
-    of_measurements = [
-        name + suffix for name in measured for suffix in _SUFFIXES if not suffix or name + suffix in present
-    ]
+    readings = [merge_measured(t.user_attrs, measured) if t.state.name == "COMPLETE" else t.user_attrs for t in trials]
+    quantities = _reading_columns(readings)
     params = list(dict.fromkeys(name for trial in trials for name in trial.params))
     columns = {
         **_identity_columns(trials),
-        **{name: [trial.user_attrs.get(name) for trial in trials] for name in of_measurements},
+        **{name: [one.get(name) for one in readings] for name in quantities},
+        "feasible": [_is_feasible(trial, measured) for trial in trials],
         **_outcome_columns(trials, folder),
         **{f"params_{name}": [trial.params.get(name) for trial in trials] for name in params},
         "recipe": [trial.user_attrs.get("recipe", "{}") for trial in trials],
     }
-    devices = [name for name in of_measurements if name.endswith("_device")]
-    numbers = ["seconds", *(name for name in of_measurements if name not in devices)]
-    types: dict[str, Any] = {"number": int, "seed": "Int64", "feasible": bool, **dict.fromkeys(numbers, float)}
+    types: dict[str, Any] = {"number": int, "seed": "Int64", "feasible": bool, "seconds": float}
+    texts = [name for name in quantities if name.endswith(TEXT_SUFFIXES)]
+    types |= {name: float for name in quantities if name not in texts}
     # Texts as objects: pandas' own text columns would turn None into NaN.
-    texts = dict.fromkeys([*_TEXTS, *devices], object)
-    return pd.DataFrame({name: pd.Series(values, dtype=texts.get(name)) for name, values in columns.items()}).astype(
+    objects = dict.fromkeys([*_TEXTS, *texts], object)
+    return pd.DataFrame({name: pd.Series(values, dtype=objects.get(name)) for name, values in columns.items()}).astype(
         types
     )
+
+
+def _reading_columns(readings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns of all that was measured or predicted, those of a quantity side by side."""
+    names = dict.fromkeys(name for one in readings for name in one.get("measurements", ()))
+    present = {key for one in readings for key in one}
+    return [name + suffix for name in names for suffix in ("", *READING_SUFFIXES) if name + suffix in present]
+
+
+def _is_feasible(trial: FrozenTrial, measured: Measured) -> bool:
+    """Whether the trial is complete and breaks no constraint."""
+    if trial.state.name != "COMPLETE":
+        return False
+    return all(value <= 0 for value in merge_violations(trial.constraints, trial.user_attrs, measured).values())
 
 
 def _identity_columns(trials: list[FrozenTrial]) -> dict[str, list[Any]]:
@@ -145,7 +173,6 @@ def _outcome_columns(trials: list[FrozenTrial], folder: Path | None) -> dict[str
     # Optuna hands out naive local time.
     started = [trial.datetime_start.astimezone() if trial.datetime_start else pd.NaT for trial in trials]
     return {
-        "feasible": [is_feasible(trial) for trial in trials],
         "reason": [trial.user_attrs.get("reason") for trial in trials],
         "data": [trial.user_attrs.get("data") for trial in trials],
         "seed": [trial.user_attrs.get("seed") for trial in trials],

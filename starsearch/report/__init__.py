@@ -10,6 +10,7 @@ from starsearch.report.files import write_report
 from starsearch.report.front import front_table, knee
 from starsearch.report.html import render_page
 from starsearch.report.plot import draw_front
+from starsearch.report.predictions import prediction_lines
 from starsearch.report.summary import failure_reasons, hypervolume_history, summary
 from starsearch.report.table import render_failures, render_front, to_json
 
@@ -19,6 +20,7 @@ __all__ = [
     "front_table",
     "hypervolume_history",
     "knee",
+    "prediction_lines",
     "render_failures",
     "render_front",
     "render_page",

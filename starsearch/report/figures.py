@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from starsearch.objective import Objective
 from starsearch.report.front import complete_trials, front_table, knee, loss_matrix
-from starsearch.report.labels import anchor_label, quantity
+from starsearch.report.labels import QUANTITIES, anchor_label, quantity
 from starsearch.report.plot import BLUE, GREEN, GREY, PUBLISHED_FAMILY, VERMILION, axis_label, plane_of
 from starsearch.report.summary import hypervolume_history
 
@@ -184,7 +184,7 @@ def _dashed(rows: pd.DataFrame, x: str, y: str) -> go.Scatter:
 def _hover_texts(complete: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
     """Number, name and every measurement of each row, escaped for plotly's markup."""
     named = [objective.name for objective in objectives]
-    known = ["top1_percent", "top5_percent", "latency_ms", "macs", "num_params"]
+    known = list(QUANTITIES)
     measured = [name for name in dict.fromkeys([*named, *known]) if name in complete]
     texts = []
     for row in complete.to_dict("records"):
@@ -192,8 +192,16 @@ def _hover_texts(complete: pd.DataFrame, objectives: Sequence[Objective]) -> lis
         if isinstance(row["anchor"], str):
             lines[0] += f" {html.escape(row['anchor'])}"
         lines.append(html.escape(str(row["architecture_text"])).replace(",", ",<br>\u2003"))
-        for name in measured:
-            value = quantity(name).with_spread(float(row[name]), row.get(f"{name}_spread"))
-            lines.append(f"{html.escape(quantity(name).label)}: {value} {quantity(name).unit}")
+        lines += [_hover_line(row, name) for name in measured]
         texts.append("<br>".join(lines))
     return texts
+
+
+def _hover_line(row: Mapping[Any, Any], name: str) -> str:
+    shown = quantity(name)
+    if row.get(f"{name}_kind") == "predicted":
+        low, high = (shown.number(float(row[f"{name}_{end}"])) for end in ("low", "high"))
+        value = f"{shown.predicted(float(row[name]))} ({low}–{high})"
+    else:
+        value = shown.with_spread(float(row[name]), row.get(f"{name}_spread"))
+    return f"{html.escape(shown.label)}: {value} {shown.unit}"

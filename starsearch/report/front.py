@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.errors import StudyError
-from starsearch.objective import Objective, losses
+from starsearch.objective import INT8_LATENCY, Objective, is_latency, losses
+from starsearch.records import READING_SUFFIXES, reading_names
 from starsearch.report.labels import quantity
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
         A frame with a fresh index and the columns
         `rank` (from 1 among front members, in a ranking among its feasible trials; <NA> for other anchors),
         `anchor`, `number`, `architecture_text`, `architecture`,
-        each objective with its `_spread`, `_runs` and `_device` where present, `macs`, `num_params`,
+        each objective with its `_spread`, `_runs` and `_device` where present, and where it was predicted `_kind`
+        ("measured" or "predicted", of the value shown), `_predicted`, `_low`, `_high` and `_error_percent`,
+        the same of further latencies (constrained, or measured elsewhere and imported), `macs`, `num_params`,
         `nearest_anchor` (the other rows' closest anchor, Euclidean over the objectives scaled by their
         range over front and anchors; missing for anchors themselves),
         `gain_NAME` over that anchor for each objective, in its unit and positive where better,
@@ -62,7 +65,8 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
     table["rank"] = table["member"].cumsum().where(table["member"]).astype("Int64")
     gains = _gains_over_nearest_anchor(table, values[order], objectives)
     searched = [column for column in table.columns if str(column).startswith(RECIPE_COLUMN)]
-    wanted = [*_columns(objectives)[:-2], *searched, *_columns(objectives)[-2:]]
+    columns = _columns(objectives, further_latencies(table, objectives))
+    wanted = [*columns[:-2], *searched, *columns[-2:]]
     present = [column for column in wanted if column in table or column in gains]
     return table.assign(**gains)[present]
 
@@ -170,9 +174,18 @@ def _gains_over_nearest_anchor(
     return columns
 
 
-def _columns(objectives: Sequence[Objective]) -> list[str]:
+def further_latencies(frame: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
+    """The latencies known of any row of `frame` (of trials, or of `front_table`) that are no objectives."""
+    optimised = {objective.name for objective in objectives}
+    names = (
+        name for name in reading_names(str(column) for column in frame) if is_latency(name) or name == INT8_LATENCY
+    )
+    return [name for name in names if name not in optimised and frame[name].notna().any()]
+
+
+def _columns(objectives: Sequence[Objective], further: Sequence[str]) -> list[str]:
     names = [objective.name for objective in objectives]
-    measured = [f"{name}{suffix}" for name in names for suffix in ("", "_spread", "_runs", "_device")]
+    measured = [f"{name}{suffix}" for name in (*names, *further) for suffix in ("", *READING_SUFFIXES)]
     costs = [name for name in _COSTS if name not in names]
     gains = []
     for name in names:

@@ -13,9 +13,17 @@ from starsearch.objective import Objective
 from starsearch.report.dimensions import dimension_figure
 from starsearch.report.figures import front_figure, learning_figure
 from starsearch.report.front import front_table
-from starsearch.report.labels import QUANTITIES, anchor_label, quantity
+from starsearch.report.labels import QUANTITIES, Quantity, anchor_label, quantity
+from starsearch.report.predictions import prediction_errors, prediction_figure, prediction_lines
 from starsearch.report.summary import failure_reasons, summary
-from starsearch.report.table import change_texts, plain_rows, shorten_numbers
+from starsearch.report.table import (
+    change_texts,
+    has_predictions,
+    plain_rows,
+    reading_texts,
+    shorten_numbers,
+    shown_quantities,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +78,8 @@ def _front_sections(trials: pd.DataFrame, objectives: Sequence[Objective]) -> st
         ("Front" if len(objectives) > 1 else "Trials", _figure(front_figure(trials, objectives), "front")),
         ("Front, as a table" if len(objectives) > 1 else "Ranking", table),
     ]
+    if errors := prediction_errors(trials, front_table(trials, objectives)):
+        sections.append(("Predicted against measured", _predictions(trials, errors)))
     if len(objectives) > 1:  # with one, the figure of trials already shows the best so far
         sections.append(("How the study learned", _learning(trials, objectives)))
     if dimensions is not None:
@@ -89,6 +99,12 @@ def _learning(trials: pd.DataFrame, objectives: Sequence[Objective]) -> str:
     )
     note = f'<p class="note">Hypervolume between the front and the reference point ({html.escape(corner)}).</p>'
     return note + _figure(learning_figure(trials, objectives), "learning")
+
+
+def _predictions(trials: pd.DataFrame, errors: Mapping[str, Any]) -> str:
+    notes = "".join(f'<p class="note">{html.escape(line)}</p>' for line in prediction_lines(errors))
+    measured = [name for name, found in errors.items() if found["networks"]]
+    return notes + (_figure(prediction_figure(trials, measured), "predictions") if measured else "")
 
 
 def _figure(figure: go.Figure, name: str) -> str:
@@ -125,9 +141,10 @@ def _duration(seconds: float) -> str:
 
 
 def _front_table(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
-    shown = [quantity(objective.name) for objective in objectives]
+    shown = shown_quantities(front, objectives)
     shown += [QUANTITIES[name] for name in ("macs", "num_params") if name in front and QUANTITIES[name] not in shown]
-    headings = ["#", "Trial", "Architecture", *(column.heading for column in shown), "Against nearest published"]
+    columns = [heading for column in shown for heading in _headings(front, column)]
+    headings = ["#", "Trial", "Architecture", *columns, "Against nearest published"]
     head = "".join(
         f'<th scope="col"><button type="button">{html.escape(heading)}</button></th>' for heading in headings
     )
@@ -135,8 +152,8 @@ def _front_table(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
     for row in plain_rows(front):
         cells = [_cell(row["rank"], row["rank"]), _cell(row["number"], row["number"]), _architecture_cell(row)]
         for column in shown:
-            value = math.nan if row[column.name] is None else row[column.name]
-            cells.append(_cell(column.with_spread(value, row.get(f"{column.name}_spread")), value))
+            keys = [row[column.name], row.get(f"{column.name}_predicted")]
+            cells += [_cell(text, key) for text, key in zip(reading_texts(front, row, column), keys, strict=False)]
         cells.append(_change_cell(row, objectives))
         classes = " ".join(["anchor"] * (row["anchor"] is not None) + ["off"] * (row["rank"] is None))
         rows.append(f'<tr class="{classes}">{"".join(cells)}</tr>')
@@ -144,6 +161,10 @@ def _front_table(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
         f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _headings(front: pd.DataFrame, column: Quantity) -> list[str]:
+    return [column.heading] + ([f"predicted ({column.unit}, error)"] if has_predictions(front, column) else [])
 
 
 def _cell(text: Any, key: Any) -> str:

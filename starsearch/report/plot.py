@@ -78,12 +78,17 @@ def plane_of(objectives: Sequence[Objective]) -> tuple[Objective, Objective]:
 
 
 def axis_label(objective: Objective, trials: pd.DataFrame) -> str:
-    """The quantity with its unit, and the device it was measured on, where it has one."""
-    column = f"{objective.name}_device"
-    devices = sorted(trials[column].dropna().unique()) if column in trials else []
-    device = objective.device if not devices else devices[0] if len(devices) == 1 else f"{len(devices)} devices"
+    """The quantity with its unit, and the device it was measured on or predicted for, where it has one."""
     heading = quantity(objective.name).heading.replace("Top-1", "Top-1 accuracy").replace("Top-5", "Top-5 accuracy")
+    devices, kinds = (_distinct(trials, f"{objective.name}_{end}") for end in ("device", "kind"))
+    device = objective.device if not devices else devices[0] if len(devices) == 1 else f"{len(devices)} devices"
+    if "predicted" in kinds:
+        return f"{heading}, {'partly ' if len(kinds) > 1 else ''}predicted for {objective.device}"
     return f"{heading} on {device}" if device else heading
+
+
+def _distinct(trials: pd.DataFrame, column: str) -> list[str]:
+    return sorted(trials[column].dropna().unique()) if column in trials else []
 
 
 def _font() -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from starsearch.objective import Objective
 from starsearch.report.front import FloatArray, complete_trials, front_table, knee, loss_matrix
+from starsearch.report.predictions import prediction_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +31,13 @@ def summary(trials: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, 
         `best`: for each objective the best feasible `value` and its `number`; left out where none was measured.
         `hypervolume`: `front` and `anchors` (feasible ones alone) in the product of the objectives' units, and
         the `reference` point of both by objective; None without a front.
+        `predictions`: of `prediction_errors`; left out where nothing was predicted.
     """
     complete = complete_trials(trials, objectives)
     front = front_table(trials, objectives)
     num_failed = int((trials["state"] == "FAIL").sum()) if "state" in trials else 0
     has_front = bool(front["on_front"].any())
+    predictions = prediction_errors(trials, front)
     return {
         "trials": len(trials),
         "complete": len(complete),
@@ -45,7 +48,7 @@ def summary(trials: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, 
         "knee": knee(front, objectives) if has_front else None,
         "best": _best(complete[complete["feasible"]], objectives),
         "hypervolume": _front_and_anchor_volume(front, objectives) if has_front else None,
-    }
+    } | ({"predictions": predictions} if predictions else {})
 
 
 def hypervolume_history(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starsearch.objective import Objective
-from starsearch.report.front import RECIPE_COLUMN
+from starsearch.report.front import RECIPE_COLUMN, further_latencies
 from starsearch.report.labels import QUANTITIES, Quantity, anchor_label, quantity
 from starsearch.report.summary import failure_reasons
 
@@ -25,22 +25,25 @@ def render_front(front: pd.DataFrame, objectives: Sequence[Objective], *, limit:
 
     Args:
         front: of `front_table`.
-        objectives: the study's; each becomes a column, with its spread.
+        objectives: the study's; each becomes a column, with its spread, and so do further latencies; what was
+            predicted stands behind "≈", or where it was measured afterwards in a further column with its error.
         limit: rows at most, from the top; None for all.
     """
     from rich.text import Text
 
     table = _empty_table("Front" if len(objectives) > 1 else "Ranking")
-    shown = [quantity(objective.name) for objective in objectives]
+    shown = shown_quantities(front, objectives)
     costs = [QUANTITIES[name] for name in _COSTS if name in front and QUANTITIES[name] not in shown]
     for heading in ("#", "Trial"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("Architecture", overflow="fold", min_width=18, ratio=1)
     for column in (*shown, *costs):
         table.add_column(_two_lines(column), justify="right", no_wrap=True)
+        if has_predictions(front, column):
+            table.add_column(f"Predicted\n{column.unit}, error", justify="right", no_wrap=True)
     table.add_column("Against nearest published", min_width=9)
     for row in plain_rows(front)[:limit]:
-        measured = [Text(_measured(row, column)) for column in shown]
+        measured = [Text(text) for column in shown for text in reading_texts(front, row, column)]
         costing = [Text(column.number(_float(row[column.name]))) for column in costs]
         style = "" if row["on_front"] or row["rank"] else "dim"
         rank, number = str(row["rank"] or "–"), str(row["number"])
@@ -50,6 +53,12 @@ def render_front(front: pd.DataFrame, objectives: Sequence[Objective], *, limit:
     elif limit is not None and len(front) > limit:
         table.caption = f"{len(front) - limit} more rows."
     return table
+
+
+def shown_quantities(front: pd.DataFrame, objectives: Sequence[Objective]) -> list[Quantity]:
+    """The objectives, then the latencies that are none, as a table of the front shows them."""
+    names = [objective.name for objective in objectives] + further_latencies(front, objectives)
+    return [quantity(name) for name in names]
 
 
 def render_failures(trials: pd.DataFrame) -> Table:
@@ -100,6 +109,28 @@ def change_texts(row: Mapping[str, Any], objectives: Sequence[Objective]) -> lis
     return found
 
 
+def has_predictions(front: pd.DataFrame, column: Quantity) -> bool:
+    """Whether `column` was predicted and then measured in any row, and so has a further column for the prediction."""
+    errors = f"{column.name}_error_percent"
+    return errors in front and bool(front[errors].notna().any())
+
+
+def reading_texts(front: pd.DataFrame, row: Mapping[str, Any], column: Quantity) -> list[str]:
+    """The cells of `column`: the value with its spread ("2.31 ± 0.02"), or as predicted ("≈ 2.25").
+
+    Where any row of the front was measured afterwards, a second one holds the prediction with its error:
+    "2.25 (−2.6 %)".
+    """
+    value, spread = _float(row[column.name]), row.get(f"{column.name}_spread")
+    only_predicted = row.get(f"{column.name}_kind") == "predicted"
+    texts = [column.predicted(value) if only_predicted else column.with_spread(value, spread)]
+    if has_predictions(front, column):
+        error = row[f"{column.name}_error_percent"]
+        predicted = column.number(_float(row[f"{column.name}_predicted"]))
+        texts.append(predicted if error is None else f"{predicted} ({error:+.1f} %)".replace("-", "−"))
+    return texts
+
+
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dictionaries, with None for every missing value."""
     return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
@@ -126,10 +157,6 @@ def _two_lines(column: Quantity) -> str:
 
 def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def _measured(row: Mapping[str, Any], column: Quantity) -> str:
-    return column.with_spread(_float(row[column.name]), row.get(f"{column.name}_spread"))
 
 
 def _name(row: Mapping[str, Any]) -> Text:

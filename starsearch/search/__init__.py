@@ -1,20 +1,23 @@
 """The search: ask a sampler, evaluate the candidate, tell the record.
 
-driver      `run_study`: the loop
-proposer    the sampler's in-memory mirror of the record, in which it is asked
-unseen      a candidate the study does not know, where the sampler has no new one
-samplers    samplers by name
-agenda      what runs before the sampler is asked: unfinished trials and anchors
-outcome     what measurements mean for the objectives and constraints
-executor    where evaluations run
-failures    why an evaluation failed: a line and a log
-weights     whose trained weights are kept
-events      what the driver tells whoever watches
+driver          `run_study`: the loop
+proposer        the sampler's in-memory mirror of the record, in which it is asked
+unseen          a candidate the study does not know, where the sampler has no new one
+samplers        samplers by name
+agenda          what runs before the sampler is asked: unfinished trials and anchors
+outcome         what measurements mean for the objectives and constraints
+front_measuring what was predicted of the front is measured at the end
+executor        where evaluations run
+failures        why an evaluation failed: a line and a log
+weights         whose trained weights are kept
+events          what the driver tells whoever watches
 """
 
 from starsearch.search.driver import run_study
 from starsearch.search.events import (
     Event,
+    FrontProgressed,
+    MemberMeasured,
     StudyEnded,
     StudyStarted,
     TrialEnded,
@@ -22,13 +25,17 @@ from starsearch.search.events import (
     TrialStarted,
 )
 from starsearch.search.executor import Executor, LocalExecutor
+from starsearch.search.front_measuring import Meter
 from starsearch.search.samplers import SAMPLERS, find_sampler
 
 __all__ = [
     "SAMPLERS",
     "Event",
     "Executor",
+    "FrontProgressed",
     "LocalExecutor",
+    "MemberMeasured",
+    "Meter",
     "StudyEnded",
     "StudyStarted",
     "TrialEnded",

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from starsearch.candidate import Candidate
 from starsearch.errors import EvaluationError, StudyError
-from starsearch.measurement import Measurement, Progress
-from starsearch.records import DRIVER_DIED, Lease, StudyRecord, hold_lease, recorded_candidate, recorded_measurements
+from starsearch.measurement import Progress, Reading
+from starsearch.records import (
+    DRIVER_DIED,
+    Lease,
+    StudyRecord,
+    hold_lease,
+    latest_readings,
+    measured_afterwards,
+    recorded_candidate,
+)
 from starsearch.search.agenda import Planned, plan
 from starsearch.search.events import Event, StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted
 from starsearch.search.executor import Executor, Job, JobFailed, JobProgressed, LocalExecutor
 from starsearch.search.failures import write_log
+from starsearch.search.front_measuring import Meter, measure_front
 from starsearch.search.outcome import Outcome, judge
 from starsearch.search.proposer import Proposal, Proposer
 from starsearch.search.weights import WeightsShelf
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
 Why = Literal["complete", "interrupted", "time budget", "space exhausted"]
 Watch = Callable[[Event], None]
 
+_NO_METERS: Mapping[str, Meter] = MappingProxyType({})
 # So many failures one after the other are not the candidates' fault.
 _MAX_FAILURES_IN_A_ROW = 20
 
@@ -44,12 +55,14 @@ def run_study(
     watch: Watch = lambda _event: None,
     folder: Path | None = None,
     time_budget_s: float | None = None,
+    meters: Mapping[str, Meter] = _NO_METERS,
 ) -> StudyEnded:
     """Go on with the study of `record` until it has the trials that `spec` wants; returns why it ended.
 
     First run trials that were cut off, then anchors, then what the sampler suggests; no candidate is evaluated
     twice. A candidate whose evaluation raises is a failed trial. On Ctrl-C the running trials end as
-    interrupted, and run again when the study goes on.
+    interrupted, and run again when the study goes on. At the end what was predicted of the front's members is
+    measured, as far as `meters` can.
 
     Args:
         spec: of the study.
@@ -59,6 +72,7 @@ def run_study(
         watch: is told everything that happens, in the driver's thread.
         folder: the study's, for weights and the logs of failed trials; None writes neither.
         time_budget_s: seconds after which no trial is begun.
+        meters: measure predicted quantities, by name.
 
     Raises:
         StudyLeasedError: another live driver works on the study.
@@ -82,6 +96,11 @@ def run_study(
                 driver.give_up("The study stopped while it was evaluated.")
             raise
         executor.close()
+        try:
+            if why != "interrupted":
+                measure_front(spec, record, lease, meters, watch)
+        except KeyboardInterrupt:  # what has been measured is kept
+            why = "interrupted"
         return driver.end(why)
 
 
@@ -112,6 +131,7 @@ class _Driver:
         deadline: float | None,
     ) -> None:
         recorded = record.trials()
+        self._measured = measured_afterwards(record.attributes())
         self._record = record
         self._spec = spec
         self._lease = lease
@@ -163,16 +183,17 @@ class _Driver:
         return ended
 
     def _remember(self, trial: FrozenTrial) -> None:
-        """Take note of a complete trial of an earlier run."""
+        """Take note of a complete trial of an earlier run, by measured values where there are such."""
         candidate = recorded_candidate(trial, self._spec.recipe)
-        outcome = Outcome(values=tuple(trial.values), constraints=trial.constraints)
+        readings = latest_readings(trial.user_attrs, self._measured)
+        outcome = judge(readings, self._spec.objectives, self._spec.constraints)
         self._weights.add(trial.number, outcome, anchor=candidate.anchor is not None)
         self._count(candidate)
         ended = TrialEnded(
             number=trial.number,
             candidate=candidate,
             state="complete",
-            measurements=recorded_measurements(trial),
+            measurements=readings,
             feasible=outcome.feasible,
             seconds=trial.user_attrs.get("seconds", 0.0),
         )
@@ -232,7 +253,7 @@ class _Driver:
             self._lease.check()
             self._record.report(number, epoch=progress.epoch, value=progress.values[names[0]])
 
-    def _complete(self, number: int, measurements: Sequence[Measurement], outcome: Outcome) -> None:
+    def _complete(self, number: int, measurements: Sequence[Reading], outcome: Outcome) -> None:
         self._lease.check()
         running = self._running[number]
         candidate, seconds = running.proposal.candidate, running.seconds

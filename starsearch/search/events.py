@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from starsearch.candidate import Candidate
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement, Prediction, Progress, Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +27,12 @@ class TrialProgressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialEnded:
-    """A trial is in the record. `reason` says why it failed; `measurements` are empty then."""
+    """A trial is in the record. `reason` says why it failed; `measurements` (and predictions) are empty then."""
 
     number: int
     candidate: Candidate
     state: Literal["complete", "fail"]
-    measurements: tuple[Measurement, ...] = ()
+    measurements: tuple[Reading, ...] = ()
     feasible: bool = True
     reason: str | None = None
     seconds: float = 0.0
@@ -52,6 +52,34 @@ class StudyStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrontProgressed:
+    """The front's members are being measured; what is measured may bring others to the front, and `wanted` grows.
+
+    Attributes:
+        measured: how many measurements have ended.
+        wanted: how many the front as it is now takes.
+        number: the trial whose architecture is being measured.
+        progress: of this measurement.
+    """
+
+    measured: int
+    wanted: int
+    number: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberMeasured:
+    """What was predicted of a member of the front has been measured; `reason` says why it could not be."""
+
+    number: int
+    candidate: Candidate
+    prediction: Prediction
+    measurement: Measurement | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyEnded:
     """The driver has let go of the study. `why`: "complete", "interrupted", "time budget" or "space exhausted"."""
 
@@ -60,4 +88,4 @@ class StudyEnded:
     why: Literal["complete", "interrupted", "time budget", "space exhausted"]
 
 
-Event = StudyStarted | TrialStarted | TrialProgressed | TrialEnded | StudyEnded
+Event = StudyStarted | TrialStarted | TrialProgressed | TrialEnded | FrontProgressed | MemberMeasured | StudyEnded

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from starsearch.candidate import Candidate
 from starsearch.errors import DataError, StudyError
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Progress, Reading
 from starsearch.search.failures import failure_reason
 
 if TYPE_CHECKING:  # evaluators import torch
@@ -39,10 +39,10 @@ class JobProgressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobReturned:
-    """The evaluation of trial `number` has ended with measurements."""
+    """The evaluation of trial `number` has ended with measurements and predictions."""
 
     number: int
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[Reading, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

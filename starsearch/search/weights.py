@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from starsearch.errors import StudyError
 from starsearch.objective import Objective
@@ -13,6 +15,8 @@ from starsearch.search.outcome import Outcome
 from starsearch.study.spec import KeepWeights
 
 _FOLDER = "weights"
+
+FloatArray = NDArray[np.float64]
 
 
 class WeightsShelf:
@@ -73,12 +77,27 @@ class WeightsShelf:
                 path.unlink(missing_ok=True)
 
     def _front(self) -> set[int]:
+        """The trials that no other surely dominates, within what predictions leave open; all of the front are.
+
+        Measuring may show a dominating one to break a constraint, so that only one that surely keeps them counts.
+        """
         feasible = {number: outcome for number, outcome in self._outcomes.items() if outcome.feasible}
         if not feasible:
             return set()
+        best, worst = self._ends(list(feasible.values()))
+        worst = worst[[outcome.is_surely_feasible for outcome in feasible.values()]]
+        surest = worst[non_dominated(worst)] if len(worst) else worst
+        return {
+            number
+            for number, losses in zip(feasible, best, strict=True)
+            if not ((surest <= losses).all(axis=1) & (surest < losses).any(axis=1)).any()
+        }
+
+    def _ends(self, outcomes: Sequence[Outcome]) -> tuple[FloatArray, FloatArray]:
+        """The least and the greatest losses, each (n, m), within the outcomes' spans."""
         signs = np.array([1.0 if o.direction == "minimize" else -1.0 for o in self._objectives])
-        losses = np.array([outcome.values for outcome in feasible.values()]) * signs
-        return {number for number, on_front in zip(feasible, non_dominated(losses), strict=True) if on_front}
+        losses = np.array([outcome.spans for outcome in outcomes]) * signs[None, :, None]
+        return losses.min(axis=2), losses.max(axis=2)
 
     @staticmethod
     def _name(number: int) -> str:

@@ -18,7 +18,7 @@ from starsearch.errors import ArchitectureError
 from starsearch.space import ChoiceParameter, Dimension, Fixed, FloatParameter, IntParameter, Parameter, Slot
 from starsearch.space.dimension import encode_choice
 from starsearch.study.validation import shorten, validate
-from starsearch.study.yaml_file import Location, YamlFile
+from starsearch.yaml_file import Location, YamlFile
 
 RANGE_KEYS = ("low", "high", "step", "log")
 # More values than this in one dimension is a slip of the pen, and slow to count.

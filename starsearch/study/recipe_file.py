@@ -13,7 +13,7 @@ from starsearch.space import ChoiceParameter, Parameter
 from starsearch.space.space import RECIPE_PREFIX
 from starsearch.study.dimension_file import parse_range
 from starsearch.study.validation import shorten, validate
-from starsearch.study.yaml_file import Location, YamlFile, read_yaml
+from starsearch.yaml_file import Location, YamlFile, read_yaml
 
 _DEFAULTS = Recipe()
 RECIPE_FIELDS = tuple(field.name for field in fields(Recipe))

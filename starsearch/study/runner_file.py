@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from starsearch.resources import find_file
 from starsearch.study.validation import validate
-from starsearch.study.yaml_file import read_yaml
+from starsearch.yaml_file import read_yaml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

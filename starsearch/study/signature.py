@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from starsearch.recipe import Recipe
 from starsearch.study.spec import StudySpec
+
+if TYPE_CHECKING:
+    from starsearch.latency.profile import DeviceProfile
 
 
 def sign_study(spec: StudySpec, *, data: str, device: str | None) -> dict[str, str]:
@@ -16,7 +22,7 @@ def sign_study(spec: StudySpec, *, data: str, device: str | None) -> dict[str, s
     Args:
         spec: what the file says.
         data: the data set in words, with its fingerprint.
-        device: what latency is measured on, in words; None where it is no objective.
+        device: what latency is measured on in the trials, in words; None where nothing is.
     """
     items = spec.space.describe()
     items.update({f"recipe.{f.name}": str(getattr(spec.recipe, f.name)) for f in fields(Recipe)} | _searched(spec))
@@ -29,8 +35,18 @@ def sign_study(spec: StudySpec, *, data: str, device: str | None) -> dict[str, s
         items[f"objectives.{objective.name}"] = objective.direction + on
     for constraint in spec.constraints:
         items[f"constraints.{constraint.name}"] = f"{constraint.low} to {constraint.high}"
+    for name, profile in spec.profiles.items():
+        items[f"profiles.{name}"] = describe_profile(profile)
     items["seed"] = str(spec.seed)
     return items
+
+
+def describe_profile(profile: DeviceProfile) -> str:
+    """A profile by name, device and a digest of what its predictions follow from (not its interval or error)."""
+    scale = None if profile.reference is None else profile.reference.ms
+    rests_on = [sorted(profile.coefficients_ms.items()), profile.vector_width, profile.resolution, scale]
+    digest = hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()[:12]
+    return f"{profile.name} ({digest}) of {profile.device.text}"
 
 
 def _searched(spec: StudySpec) -> dict[str, str]:

@@ -16,10 +16,10 @@ from starsearch.objective import Constraint
 from starsearch.space import Dimension, SearchSpace
 from starsearch.study.dimension_file import parse_dimension
 from starsearch.study.validation import shorten, validate
-from starsearch.study.yaml_file import YamlFile, read_yaml
+from starsearch.yaml_file import YamlFile, read_yaml
 
 if TYPE_CHECKING:
-    from starsearch.study.yaml_file import Location
+    from starsearch.yaml_file import Location
 
 SPACE_KEYS = ("family", "resolution", "dimensions", "constraints", "anchors")
 CONSTRAINED = ("macs", "num_params")

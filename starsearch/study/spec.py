@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
-from starsearch.objective import Constraint, Objective
+from starsearch.objective import THIS_MACHINE, Constraint, Objective, is_latency
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.space import SearchSpace
+
+if TYPE_CHECKING:
+    from starsearch.latency.profile import DeviceProfile
 
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random", "qmc")
 KeepWeights = Literal["front", "all", "none"]
@@ -25,6 +29,9 @@ class StudySpec:
         fidelity: how much is spent on judging a candidate.
         objectives: at least one; two for an accuracy–latency front.
         constraints: on measured quantities; what breaks one is infeasible, not failed.
+        profiles: what predicts a latency, by its name ("latency_ms@phone"); a latency that has none is measured on
+            this machine.
+        profile_files: by the same names, what a command calls the profile: its file, or a shipped profile's name.
         sampler: one of `SAMPLERS`.
         trials: finished searched trials the study shall have; anchors and failures are not counted.
         seed: of sampling, training and subsets.
@@ -38,7 +45,23 @@ class StudySpec:
     fidelity: Fidelity
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
+    profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
+    profile_files: Mapping[str, str] = field(default_factory=dict)
     sampler: str = "tpe"
     trials: int = 16
     seed: int = 0
     keep_weights: KeepWeights = "front"
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """The names of all that is optimised or constrained, each once."""
+        named = [objective.name for objective in self.objectives] + [one.name for one in self.constraints]
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def devices(self) -> dict[str, str]:
+        """Of each latency that is optimised or constrained, "this-machine" or the name of the profile."""
+        profiles = {name: profile.name for name, profile in self.profiles.items()}
+        said = {objective.name: objective.device for objective in self.objectives if objective.device}
+        measured = {name: THIS_MACHINE for name in self.quantities if is_latency(name)}
+        return measured | profiles | said

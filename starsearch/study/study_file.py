@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,31 +11,23 @@ from annotated_types import Ge, Le
 from starsearch.architecture import ANCHORS
 from starsearch.candidate import Candidate
 from starsearch.errors import SpecError, did_you_mean
-from starsearch.objective import Constraint, Direction, Objective
+from starsearch.objective import LATENCY, THIS_MACHINE, Objective
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
+from starsearch.study.objective_file import parse_objectives, parse_quantity_constraints
 from starsearch.study.recipe_file import load_recipe, parse_recipe_changes
-from starsearch.study.space_file import SPACE_KEYS, load_space, parse_anchors, parse_constraints, parse_space
+from starsearch.study.space_file import SPACE_KEYS, load_space, parse_anchors, parse_space
 from starsearch.study.spec import SAMPLERS, KeepWeights, StudySpec
 from starsearch.study.validation import shorten, validate
-from starsearch.study.yaml_file import Location, YamlFile, read_yaml
+from starsearch.yaml_file import Location, YamlFile, read_yaml
 
 STUDY_KEYS = ("space", "data", "objectives", "constraints", "fidelities", "recipe", "search", "anchors")
 FIDELITY_KEYS = tuple(Fidelity.__slots__)
 EMBEDDED_DATA = "digits"
-# What can be optimised and constrained, each with the direction that makes sense.
-DIRECTIONS: Mapping[str, Direction] = {
-    "top1_percent": "maximize",
-    "top5_percent": "maximize",
-    "latency_ms": "minimize",
-    "macs": "minimize",
-    "num_params": "minimize",
-}
-THIS_MACHINE = "this-machine"
 DEFAULT_OBJECTIVES = (
     Objective(name="top1_percent", direction="maximize"),
-    Objective(name="latency_ms", direction="minimize", device=THIS_MACHINE),
+    Objective(name=LATENCY, direction="minimize", device=THIS_MACHINE),
 )
 # Digits are 8 by 8 pixels; enlarged to 32, every stage still has a map at the published stem stride.
 DIGITS_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=2, recipe="digits")
@@ -105,7 +96,9 @@ def _parse_study(file: YamlFile, data: str | None) -> StudySpec:
     if "anchors" in raw:
         space = replace(space, anchors=parse_anchors(file, ("anchors",), raw["anchors"], space))
     _check_anchors_train(file, space, recipe)
-    objectives = _parse_objectives(file, raw["objectives"]) if "objectives" in raw else spec.objectives
+    objectives, profiles = parse_objectives(file, raw["objectives"]) if "objectives" in raw else (spec.objectives, {})
+    constraints, more_profiles = parse_quantity_constraints(file, raw.get("constraints", {}), objectives)
+    profiles |= more_profiles
     search = _parse_search(file, raw.get("search", {}))
     return replace(
         spec,
@@ -113,7 +106,9 @@ def _parse_study(file: YamlFile, data: str | None) -> StudySpec:
         fidelity=fidelity,
         recipe=recipe,
         objectives=objectives,
-        constraints=_parse_study_constraints(file, raw.get("constraints", {})),
+        constraints=constraints,
+        profiles={name: found.profile for name, found in profiles.items()},
+        profile_files={name: found.file for name, found in profiles.items()},
         **search,
     )
 
@@ -171,46 +166,6 @@ def _load_named_recipe(file: YamlFile, text: str) -> Recipe:
     except SpecError as error:
         raise file.error(("fidelities", 0, "recipe"), str(error)) from None
     return load_recipe(text, beside=file.path.parent)
-
-
-def _parse_objectives(file: YamlFile, data: Any) -> tuple[Objective, ...]:
-    at: Location = ("objectives",)
-    if not isinstance(data, dict) or not data:
-        raise file.error(at, f"a mapping such as {{top1_percent: maximize}} is needed; got {shorten(data)}.")
-    return tuple(_parse_objective(file, (*at, str(name)), str(name), said) for name, said in data.items())
-
-
-def _parse_objective(file: YamlFile, at: Location, name: str, said: Any) -> Objective:
-    if name not in DIRECTIONS:
-        raise file.error(
-            at, f"unknown objective {name!r}.{did_you_mean(name, DIRECTIONS)} Known: {', '.join(DIRECTIONS)}."
-        )
-    said = {"direction": said} if isinstance(said, str) else said
-    found = validate(_make_objective(), said, file=file, at=at, known=("direction", "device"))
-    if found.direction != DIRECTIONS[name]:
-        raise file.error(at, f"the direction of {name} is {DIRECTIONS[name]}; got {shorten(found.direction)}.")
-    if name != "latency_ms" and found.device is not None:
-        raise file.error(at, f"{name} has no device; leave it out.")
-    if found.device not in (None, THIS_MACHINE):
-        raise file.error(
-            (*at, "device"), f"latency is measured on {THIS_MACHINE!r} in this version; got {shorten(found.device)}."
-        )
-    return Objective(name=name, direction=DIRECTIONS[name], device=THIS_MACHINE if name == "latency_ms" else None)
-
-
-def _make_objective() -> Any:
-    from pydantic import BaseModel, ConfigDict
-
-    class ObjectiveEntry(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        direction: str
-        device: str | None = None
-
-    return ObjectiveEntry
-
-
-def _parse_study_constraints(file: YamlFile, data: Any) -> tuple[Constraint, ...]:
-    return parse_constraints(file, ("constraints",), data, tuple(DIRECTIONS))
 
 
 def _parse_fidelity(file: YamlFile, data: Any) -> Fidelity:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starsearch.errors import SpecError, did_you_mean
-from starsearch.study.yaml_file import Location, YamlFile
+from starsearch.yaml_file import Location, YamlFile
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -11,7 +11,7 @@ from starsearch.records import StudyRecord
 from starsearch.search import run_study
 from starsearch.study.space_file import parse_space
 from starsearch.study.spec import StudySpec
-from starsearch.study.yaml_file import parse_yaml
+from starsearch.yaml_file import parse_yaml
 
 # 3 × 2 × 2 = 12 architectures, S1 among them.
 TWELVE = """

@@ -13,7 +13,7 @@ from starsearch.resources import shipped_folder, shipped_names
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.space_file import load_space, parse_space
 from starsearch.study.study_file import load_study
-from starsearch.study.yaml_file import parse_yaml
+from starsearch.yaml_file import parse_yaml
 from tests.study.malformed import SPACE, SPACE_CHANGES, STUDY, STUDY_CHANGES
 
 

@@ -1,0 +1,202 @@
+"""What a trained network achieves in 8-bit integers: its own top-1, through ONNX Runtime, and its own latency."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starsearch.architecture import architecture_hash, lower
+from starsearch.data import DataSet
+from starsearch.errors import EvaluationError, ExportError
+from starsearch.evaluators.progress import scaled
+from starsearch.evaluators.steps import without_measuring
+from starsearch.measurement import Measurement, Progress
+from starsearch.objective import INT8_LATENCY
+from starsearch.recipe import Fidelity
+
+if TYPE_CHECKING:
+    from starsearch.data.batches import Batches
+    from starsearch.latency import Reference
+    from starsearch.models import StarNet
+
+T = TypeVar("T")
+
+CALIBRATION_IMAGES = 256
+INT8_TOP1 = "int8_top1_percent"
+_BATCH_SIZE = 64  # of what is decoded at once; the network takes one image at a time
+_DEPLOYED_STEM_STRIDE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationImages:
+    """Training images as the network is validated with them: not augmented, normalised.
+
+    Iterating yields (1, 3, resolution, resolution) float32 arrays; more than once if need be.
+    """
+
+    batches: Batches
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        for images, _ in self.batches:
+            yield from np.split(np.ascontiguousarray(images.numpy()), len(images))
+
+
+def calibration_images(
+    data: DataSet, *, resolution: int, seed: int, samples: int = CALIBRATION_IMAGES
+) -> Generator[Progress, None, CalibrationImages]:
+    """Images to calibrate an int8 network with, equally many of every class; yields while they are decoded.
+
+    Args:
+        data: its training split is drawn from, so that validation stays unseen.
+        resolution: of the network, in pixels.
+        seed: of the draw.
+        samples: how many.
+
+    Raises:
+        DataError: too many images are unreadable.
+    """
+    from starsearch.data.batches import validation_batches
+
+    # Training images without augmentation are what validation makes of them.
+    plain = replace(data, validation=data.train)
+    batches = validation_batches(plain, resolution=resolution, samples=samples, seed=seed, batch_size=_BATCH_SIZE)
+    return CalibrationImages((yield from _as_progress(batches, "int8 calibration")))
+
+
+def measure_onnx_top1(
+    onnx_bytes: bytes, *, data: DataSet, fidelity: Fidelity, seed: int
+) -> Generator[Progress, None, float]:
+    """Top-1 in percent on the validation images of the fidelity, through ONNX Runtime.
+
+    Args:
+        onnx_bytes: a network of one image of the fidelity's resolution.
+        data: its validation split is judged by.
+        fidelity: says the resolution and the number of images.
+        seed: of the images' draw, the training's.
+
+    Raises:
+        EvaluationError: the runtime cannot run the network.
+        DataError: too many images are unreadable.
+    """
+    return (yield from _as_progress(_validate(onnx_bytes, data, fidelity, seed), "int8 validation"))
+
+
+def _validate(onnx_bytes: bytes, data: DataSet, fidelity: Fidelity, seed: int) -> Generator[float, None, float]:
+    from starsearch.data.batches import validation_batches
+    from starsearch.latency.onnxruntime import build_session
+
+    batches = yield from validation_batches(
+        data,
+        resolution=fidelity.resolution,
+        samples=fidelity.validation_samples,
+        seed=seed,
+        batch_size=_BATCH_SIZE,
+    )
+    session = build_session(onnx_bytes)
+    (name,) = (node.name for node in session.get_inputs())
+    hits = 0
+    for done, (images, targets) in enumerate(batches, start=1):
+        singles = np.split(np.ascontiguousarray(images.numpy()), len(images))
+        answers = [int(session.run(None, {name: image})[0].argmax()) for image in singles]
+        hits += sum(answer == target for answer, target in zip(answers, targets.tolist(), strict=True))
+        yield done / len(batches)
+    return 100 * hits / batches.num_images
+
+
+def evaluate_int8(
+    model: StarNet,
+    *,
+    data: DataSet,
+    fidelity: Fidelity,
+    resolution: int,
+    reference: Reference | None,
+    seed: int,
+    samples: int = CALIBRATION_IMAGES,
+) -> Generator[Progress, None, tuple[Measurement, ...]]:
+    """Quantise a trained network; yield progress; return `int8_top1_percent` and, with a reference, `int8_latency_ms`.
+
+    Accuracy is that of the network as it was trained (the fidelity's resolution, the model's stem stride), calibrated
+    on training images. Latency is that of the deployed network (`resolution`, the published stem), on the scale of the
+    float32 latencies.
+
+    Args:
+        model: the trained network; it stays as it is.
+        data: that it was trained on.
+        fidelity: that it was trained at.
+        resolution: at which it is deployed, in pixels.
+        reference: the latency scale of this machine; None leaves latency out.
+        seed: of the training, of the images' draw and of the order of the pairs.
+        samples: images for calibration.
+
+    Raises:
+        EvaluationError: the network cannot be quantised or run.
+        DataError: too many images are unreadable.
+    """
+    from starsearch.export.int8 import with_image_size
+
+    graph = yield from scaled(_quantize(model, data, fidelity, seed, samples), 0.0, 0.3)
+    accuracy = measure_onnx_top1(graph, data=data, fidelity=fidelity, seed=seed)
+    top1_percent = yield from scaled(accuracy, 0.3, 0.8)
+    measured = [Measurement(name=INT8_TOP1, value=top1_percent)]
+    if reference is not None:
+        deployed = with_image_size(graph, resolution=resolution, stem_stride=_DEPLOYED_STEM_STRIDE)
+        measured.append((yield from scaled(_measure_latency(deployed, model, reference, seed), 0.8, 1.0)))
+    return tuple(measured)
+
+
+def _quantize(
+    model: StarNet, data: DataSet, fidelity: Fidelity, seed: int, samples: int
+) -> Generator[Progress, None, bytes]:
+    from starsearch.export.int8 import build_int8_onnx
+    from starsearch.export.weights import state_dict_arrays
+    from starsearch.latency import computing
+
+    images = yield from calibration_images(data, resolution=fidelity.resolution, seed=seed, samples=samples)
+    layers = lower(
+        model.architecture,
+        resolution=fidelity.resolution,
+        num_classes=model.num_classes,
+        in_chans=model.in_chans,
+        stem_stride=model.stem_stride,
+    )
+    try:
+        with computing():
+            return build_int8_onnx(layers, state_dict_arrays(model), images=images)
+    except ExportError as error:
+        raise EvaluationError(str(error)) from error
+
+
+def _measure_latency(
+    graph: bytes, model: StarNet, reference: Reference, seed: int
+) -> Generator[Progress, None, Measurement]:
+    from starsearch.latency import measure_latency
+
+    # Each network its own order of pairs, the same one when it is measured again.
+    rng = np.random.default_rng([seed, int(architecture_hash(model.architecture), 16)])
+    steps = measure_latency(graph, reference=reference, rng=rng)
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as stop:
+            measured: Measurement = stop.value
+            return replace(measured, name=INT8_LATENCY)
+        yield replace(progress, stage="int8 latency")
+
+
+def _as_progress(shares: Generator[float, None, T], stage: str) -> Generator[Progress, None, T]:
+    """The same generator, its shares as a stage's progress, and nothing measured on this machine meanwhile."""
+    steps = without_measuring(shares)
+    try:
+        while True:
+            try:
+                share = next(steps)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            yield Progress(fraction=share, stage=stage)
+    finally:
+        steps.close()

@@ -1,0 +1,152 @@
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+
+from starsearch.architecture import Architecture, lower, pad_channels, parse_architecture
+from starsearch.errors import EvaluationError
+from starsearch.evaluators import placement
+from starsearch.evaluators.latency import LatencyMeter, predict_latencies
+from starsearch.latency import Reference, device_fingerprint
+from starsearch.latency.coreml_placement import CpuOperation, Placement
+from starsearch.latency.predicting import predict_layers
+from starsearch.latency.terms import has_unblocked_channels
+from starsearch.measurement import Prediction
+from tests.latency.devices import make_profile
+
+TINY = parse_architecture("starnet:embed_dim=8,depths=1-1-1-1")
+
+
+def finish(steps):
+    fractions = []
+    while True:
+        try:
+            fractions.append(next(steps).fraction)
+        except StopIteration as stop:
+            return fractions, stop.value
+
+
+@pytest.fixture(scope="module")
+def meter():
+    reference = Reference(ms=10.0, spread=0.1, runs=10, device=device_fingerprint())
+    return LatencyMeter(name="latency_ms@here", reference=reference, resolution=64, num_classes=10, seed=0)
+
+
+def test_a_measurement_stands_under_the_name_it_was_asked_for(meter):
+    _, found = finish(meter(TINY))
+    assert found.name == "latency_ms@here"
+    assert found.value > 0
+    assert found.device == device_fingerprint().text
+
+
+def test_a_network_that_leaves_the_blocked_layout_is_timed_as_it_would_be_exported(meter):
+    odd = Architecture.of(embed_dim=30, depths=(1, 1, 1, 1))
+    layers = lower(odd, resolution=64)
+    assert has_unblocked_channels(layers)
+    assert not has_unblocked_channels(lower(TINY, resolution=64))
+    fractions, timed_as_exported = finish(dataclasses.replace(meter, resolution=224)(odd))
+    assert fractions == sorted(fractions)  # choosing and measuring are one stretch of the bar
+    from starsearch.export import build_onnx, random_weights
+    from starsearch.latency import measure_latency
+
+    rng = np.random.default_rng(0)
+    deployed = lower(odd, resolution=224, num_classes=10)
+    plain = build_onnx(deployed, random_weights(deployed, rng))
+    _, as_it_is = finish(measure_latency(plain, reference=meter.reference, rng=rng))
+    assert timed_as_exported.value < 1.05 * as_it_is.value
+
+
+def test_other_backends_measure_too(meter):
+    from starsearch.latency.backends import BackendOptions, open_backend
+
+    device = open_backend("torch-eager", BackendOptions()).describe_device()
+    reference = dataclasses.replace(meter.reference, device=device)
+    eager = dataclasses.replace(meter, backend="torch-eager", reference=reference)
+    _, found = finish(eager(TINY))
+    assert found.device == device.text
+    assert "torch" in found.device
+
+
+def test_other_backends_are_given_the_network_with_the_datas_own_classes(meter, monkeypatch):
+    from starsearch.latency.backends import BackendOptions, open_backend
+    from starsearch.latency.backends.torch_eager import TorchTimer
+
+    timed = []
+
+    class Noting(TorchTimer):
+        def __init__(self, module, **options):
+            timed.append(module)
+            super().__init__(module, **options)
+
+    monkeypatch.setattr("starsearch.latency.backends.torch_eager.TorchTimer", Noting)
+    device = open_backend("torch-eager", BackendOptions()).describe_device()
+    reference = dataclasses.replace(meter.reference, device=device)
+    finish(dataclasses.replace(meter, backend="torch-eager", reference=reference)(TINY))
+    assert (TINY, 10) in [(module.architecture, module.num_classes) for module in timed]
+    assert not any(module.training for module in timed)
+
+
+ODD = Architecture.of(embed_dim=30, depths=(1, 1, 1, 1))
+
+
+def predict_odd(profile):
+    (found,) = predict_latencies(ODD, {"latency_ms": profile}, resolution=64, num_classes=1000)
+    return found.value
+
+
+def predict_padded(profile, multiple):
+    return predict_layers(profile, pad_channels(lower(ODD, resolution=64), multiple=multiple))
+
+
+def test_what_leaves_the_blocked_layout_is_predicted_padded_by_a_profile_that_knows_only_that():
+    profile = make_profile(20)  # of widths that are multiples of four
+    assert predict_odd(profile) == pytest.approx(predict_padded(profile, profile.vector_width))
+    # Core ML and GPUs are given networks as they are, so that what this profile does not know it refuses.
+    with pytest.raises(EvaluationError, match="no multiple of 4"):
+        predict_odd(dataclasses.replace(profile, backend="coreml"))
+
+
+@pytest.mark.parametrize(("slowdown", "is_padded"), [(1.0, False), (10.0, True)])
+def test_what_leaves_the_blocked_layout_is_predicted_padded_where_that_is_faster(slowdown, is_padded):
+    profile = make_profile(20)
+    blocked = {name: ms for name, ms in profile.coefficients_ms.items() if name.startswith("pointwise.")}
+    unblocked = {name.replace("pointwise", "unblocked1"): slowdown * ms for name, ms in blocked.items()}
+    dense = {name.replace("unblocked1", "unblocked3"): ms for name, ms in unblocked.items()}
+    known = {**profile.coefficients_ms, **unblocked, **dense}
+    profile = dataclasses.replace(profile, coefficients_ms=known)
+    plain = predict_layers(profile, lower(ODD, resolution=64))
+    padded = predict_padded(profile, profile.vector_width)
+    assert (padded < 0.95 * plain) is is_padded
+    assert predict_odd(profile) == pytest.approx(padded if is_padded else plain)
+
+
+def test_predictions_stand_under_their_names_with_their_intervals():
+    profile = make_profile(20)
+    (found,) = predict_latencies(Architecture(), {"latency_ms@imagined": profile}, resolution=224, num_classes=1000)
+    assert isinstance(found, Prediction)
+    assert found.low < found.value < found.high
+    assert found.device == profile.device.text
+
+
+def test_what_core_ml_would_run_on_the_cpu_is_a_share_in_percent_forced_or_not(monkeypatch):
+    pytest.importorskip("coremltools")
+    forced = CpuOperation(name="star", type="mul", cost_share=0.25, is_forced=True)
+    chosen = CpuOperation(name="head", type="linear", cost_share=0.1, is_forced=False)
+    plan = Placement(
+        cpu_share=0.35, gpu_share=0.0, neural_engine_share=0.65, cpu_operations=(forced, chosen), operations=9
+    )
+    seen = []
+    monkeypatch.setattr(
+        "starsearch.latency.coreml.place_operations", lambda package: seen.append(package.suffix) or plan
+    )
+    found = placement.measure_coreml_placement(TINY, resolution=64, num_classes=10)
+    assert (found.name, found.value) == ("coreml_cpu_percent", 35.0)
+    assert seen == [".mlpackage"]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac can tell")
+def test_elsewhere_than_on_a_mac_placement_says_what_it_needs():
+    pytest.importorskip("coremltools")
+    with pytest.raises(EvaluationError, match="Mac"):
+        placement.measure_coreml_placement(TINY, resolution=64, num_classes=10)

@@ -1,0 +1,121 @@
+"""Predictions in the record, and what is measured after a trial has ended."""
+
+from __future__ import annotations
+
+import pytest
+
+from starsearch.architecture import ANCHORS, architecture_hash
+from starsearch.candidate import Candidate
+from starsearch.errors import StudyError
+from starsearch.measurement import Measurement, Prediction
+from starsearch.recipe import Recipe
+from starsearch.records import (
+    OpenStudy,
+    StudyRecord,
+    hold_lease,
+    keep_measured,
+    load_trials,
+    measured_afterwards,
+    reading_names,
+    recorded_measurements,
+)
+from tests.search.studies import make_spec, url_of
+
+PREDICTED = Prediction(name="latency_ms@phone", value=2.0, low=1.8, high=2.2, device="A phone")
+TOP1 = Measurement(name="top1_percent", value=70.0)
+S1, S2 = (Candidate(architecture=ANCHORS[name], recipe=Recipe(), anchor=name) for name in ("starnet_s1", "starnet_s2"))
+
+
+@pytest.fixture
+def record(tmp_path):
+    record = StudyRecord.open(url_of(tmp_path), make_spec(), signature={})
+    yield record
+    record.close()
+
+
+def complete(record, candidate, **changes):
+    values = {
+        "values": (70.0, 2.0),
+        "measurements": (TOP1, PREDICTED),
+        "constraints": {"latency_ms@phone.max": -0.5},
+        "seconds": 1.0,
+    }
+    record.complete(record.start(candidate, params={}), **{**values, **changes})
+
+
+def measured(value, name="latency_ms@phone"):
+    return Measurement(name=name, value=value, runs=40, spread=0.01, device="this phone")
+
+
+def test_a_prediction_is_read_back_as_one_and_its_row_says_so(tmp_path, record):
+    complete(record, S1)
+    assert recorded_measurements(record.trials()[0]) == (TOP1, PREDICTED)
+    (row,) = load_trials(url_of(tmp_path)).to_dict("records")
+    assert row["latency_ms@phone"] == row["latency_ms@phone_predicted"] == 2.0
+    assert (row["latency_ms@phone_low"], row["latency_ms@phone_high"]) == (1.8, 2.2)
+    assert (row["latency_ms@phone_kind"], row["latency_ms@phone_device"]) == ("predicted", "A phone")
+    assert not [key for key in row if key.startswith("top1_percent_")]
+
+
+def test_what_is_measured_later_stands_in_for_the_prediction_and_the_trial_stays_as_it_was(tmp_path, record):
+    complete(record, S1)
+    complete(record, S2)
+    before = [trial.user_attrs for trial in record.trials()]
+    keep_measured(record, architecture_hash(S1.architecture), measured(2.5))
+    first, second = load_trials(url_of(tmp_path)).to_dict("records")
+    assert (first["latency_ms@phone"], first["latency_ms@phone_kind"]) == (2.5, "measured")
+    assert (first["latency_ms@phone_predicted"], first["latency_ms@phone_error_percent"]) == (2.0, pytest.approx(-20))
+    assert (first["latency_ms@phone_runs"], first["latency_ms@phone_spread"]) == (40, 0.01)
+    assert first["latency_ms@phone_device"] == "this phone"
+    assert (second["latency_ms@phone"], second["latency_ms@phone_kind"]) == (2.0, "predicted")
+    assert [trial.user_attrs for trial in record.trials()] == before
+    assert record.trials()[0].values == [70.0, 2.0]
+
+
+@pytest.mark.parametrize(("ms", "feasible"), [(2.4, True), (2.5, True), (2.6, False)])
+def test_a_constraint_is_judged_by_the_measured_value(tmp_path, record, ms, feasible):
+    complete(record, S1)  # predicted 2.0, half a millisecond below the bound
+    keep_measured(record, architecture_hash(S1.architecture), measured(ms))
+    assert load_trials(url_of(tmp_path))["feasible"].tolist() == [feasible]
+
+
+def test_a_lower_bound_moves_the_other_way(tmp_path, record):
+    complete(record, S1, constraints={"latency_ms@phone.min": -0.5})  # at least 1.5
+    keep_measured(record, architecture_hash(S1.architecture), measured(1.4))
+    assert load_trials(url_of(tmp_path))["feasible"].tolist() == [False]
+
+
+def test_what_a_trial_measured_itself_is_never_replaced(tmp_path, record):
+    complete(record, S1, measurements=(TOP1, Measurement(name="latency_ms", value=3.0)))
+    keep_measured(record, architecture_hash(S1.architecture), measured(9.0, "latency_ms"))
+    assert load_trials(url_of(tmp_path))["latency_ms"].tolist() == [3.0]
+
+
+def test_figures_of_a_device_that_no_trial_knows_are_columns_of_their_own(tmp_path, record):
+    complete(record, S1)
+    complete(record, S2)
+    keep_measured(record, architecture_hash(S2.architecture), measured(7.0, "latency_ms@watch"))
+    trials = load_trials(url_of(tmp_path))
+    assert trials["latency_ms@watch"].isna().tolist() == [True, False]
+    assert trials["latency_ms@watch_kind"].tolist() == [None, "measured"]
+
+
+def test_a_study_is_opened_for_its_attributes_alone_under_its_lease(tmp_path, record):
+    complete(record, S1)
+    study = OpenStudy.find(url_of(tmp_path), "small")
+    with hold_lease(study) as lease:
+        lease.check()
+        keep_measured(study, "abc", measured(1.0))
+    assert measured_afterwards(study.attributes()) == {("abc", "latency_ms@phone"): measured(1.0)}
+    study.close()
+    with pytest.raises(StudyError, match="no study 'other'"):
+        OpenStudy.find(url_of(tmp_path), "other")
+
+
+def test_names_are_told_from_what_stands_beside_them(tmp_path, record):
+    complete(record, S1)
+    keep_measured(record, architecture_hash(S1.architecture), measured(2.5))
+    columns = [column for column in load_trials(url_of(tmp_path)) if column.startswith(("latency", "top1"))]
+    assert reading_names(columns) == ["top1_percent", "latency_ms@phone"]
+    # A label may end as a suffix does.
+    assert reading_names(["latency_ms@too_low", "latency_ms@too_low_low"]) == ["latency_ms@too_low"]

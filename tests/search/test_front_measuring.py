@@ -1,0 +1,207 @@
+"""The front's members are measured at the end of a run, until all that are shown have been."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from starsearch.architecture import architecture_hash, count_macs
+from starsearch.errors import BackendError, EvaluationError, ExportError
+from starsearch.measurement import Measurement, Prediction, Progress
+from starsearch.objective import Constraint, Objective
+from starsearch.records import load_trials
+from starsearch.search import FrontProgressed, MemberMeasured, StudyEnded
+from tests.search.studies import WIDE, make_spec, run, url_of
+
+NAME = "latency_ms@phone"
+OBJECTIVES = (
+    Objective(name="top1_percent", direction="maximize"),
+    Objective(name=NAME, direction="minimize", device="phone"),
+)
+
+
+def true_ms(architecture):
+    """Half of the networks, as their hash has it, are a third slower than was predicted."""
+    slow = int(architecture_hash(architecture), 16) % 2
+    return predicted_ms(architecture) * (1.33 if slow else 0.99)
+
+
+def predicted_ms(architecture):
+    return count_macs(architecture) / 1e8
+
+
+def evaluate(candidate, *, seed, weights):
+    yield Progress(fraction=0.5, stage="training")
+    if weights is not None:
+        weights.write_text("weights")
+    ms = predicted_ms(candidate.architecture)
+    return (
+        Measurement(name="top1_percent", value=40 + 10 * math.sqrt(ms)),
+        # A third of the true values lies beyond the interval, but none beyond twice as much.
+        Prediction(name=NAME, value=ms, low=0.85 * ms, high=1.2 * ms, device="a phone"),
+    )
+
+
+class Meter:
+    """Measures at once, remembers what, and does what `misbehave` says before."""
+
+    def __init__(self, misbehave=lambda architecture: None):
+        self.asked = []
+        self._misbehave = misbehave
+
+    def __call__(self, architecture):
+        self.asked.append(architecture_hash(architecture))
+        yield Progress(fraction=0.5, stage="latency")
+        self._misbehave(architecture)
+        return Measurement(name=NAME, value=true_ms(architecture), runs=20, spread=0.01, device="this phone")
+
+
+def spec_of(**changes):
+    values = {"objectives": OBJECTIVES, "constraints": (Constraint(name=NAME, high=5.0),), "trials": 14}
+    return make_spec(WIDE, **{**values, **changes})
+
+
+def shown(folder):
+    """The feasible trials that no feasible other dominates, by comparing every pair; and the anchors."""
+    trials = load_trials(url_of(folder))
+    feasible = trials[trials["feasible"]]
+    rows = list(zip(feasible["top1_percent"], feasible[NAME], strict=True))
+    front = [not any(o[0] >= r[0] and o[1] <= r[1] and o != r for o in rows) for r in rows]
+    members = set(feasible["number"][front])
+    return trials[trials["number"].isin(members) | trials["anchor"].notna()], trials
+
+
+def test_all_that_is_shown_is_measured_though_measuring_changes_who_that_is(tmp_path):
+    meter, events = Meter(), []
+    run(tmp_path, spec_of(), evaluate, meters={NAME: meter}, watch=events.append)
+    on_show, trials = shown(tmp_path)
+    assert set(on_show[f"{NAME}_kind"]) == {"measured"}
+    measured = trials[trials[f"{NAME}_kind"] == "measured"]
+    assert len(measured) > len(on_show)  # some were measured slower and left
+    assert sorted(meter.asked) == sorted(measured["architecture"])
+    assert [e.number for e in events if isinstance(e, MemberMeasured)] == [
+        e.number for e in events if isinstance(e, FrontProgressed)
+    ]
+    assert isinstance(events[-1], StudyEnded)
+
+
+def test_networks_off_the_front_are_not_measured(tmp_path):
+    meter = Meter()
+    run(tmp_path, spec_of(), evaluate, meters={NAME: meter})
+    assert 0 < len(meter.asked) < 16
+
+
+def test_what_has_been_measured_is_not_measured_again_on_resume(tmp_path):
+    run(tmp_path, spec_of(), evaluate, meters={NAME: Meter()})
+    again, events = Meter(), []
+    run(tmp_path, spec_of(), evaluate, meters={NAME: again}, watch=events.append)
+    assert again.asked == []
+    # The live front begins with what is known by now.
+    earlier = {trial.number: trial.measurements[1] for trial in events[0].earlier}
+    rows = load_trials(url_of(tmp_path)).to_dict("records")
+    assert {n: (one.value, isinstance(one, Measurement)) for n, one in earlier.items()} == {
+        row["number"]: (row[NAME], row[f"{NAME}_kind"] == "measured") for row in rows
+    }
+
+
+def test_an_interrupt_keeps_what_has_been_measured_and_the_next_run_goes_on(tmp_path):
+    def interrupt_the_third(architecture):
+        if len(meter.asked) == 3:
+            raise KeyboardInterrupt
+
+    meter = Meter(interrupt_the_third)
+    ended = run(tmp_path, spec_of(), evaluate, meters={NAME: meter})
+    assert (ended.why, ended.finished) == ("interrupted", 16)
+    rest = Meter()
+    assert run(tmp_path, spec_of(), evaluate, meters={NAME: rest}).why == "complete"
+    assert not set(meter.asked[:2]) & set(rest.asked)
+    assert meter.asked[2] in rest.asked
+    assert set(shown(tmp_path)[0][f"{NAME}_kind"]) == {"measured"}
+
+
+@pytest.mark.parametrize("error", [EvaluationError, BackendError, ExportError])
+def test_a_network_that_cannot_be_measured_stays_predicted_and_is_asked_once(tmp_path, error):
+    def refuse(architecture):
+        raise error("too hot")
+
+    meter, events = Meter(refuse), []
+    assert run(tmp_path, spec_of(), evaluate, meters={NAME: meter}, watch=events.append).why == "complete"
+    assert len(meter.asked) == len(set(meter.asked))
+    assert {e.reason for e in events if isinstance(e, MemberMeasured)} == {"too hot"}
+    assert set(load_trials(url_of(tmp_path))[f"{NAME}_kind"]) == {"predicted"}
+
+
+def test_without_meters_nothing_is_measured(tmp_path):
+    run(tmp_path, spec_of(), evaluate)
+    assert set(load_trials(url_of(tmp_path))[f"{NAME}_kind"]) == {"predicted"}
+
+
+def test_of_one_objective_the_best_is_measured_until_the_measured_one_is_best(tmp_path):
+    spec = spec_of(objectives=OBJECTIVES[1:], constraints=())
+    run(tmp_path, spec, evaluate, meters={NAME: Meter()})
+    trials = load_trials(url_of(tmp_path))
+    assert trials[f"{NAME}_kind"][trials[NAME].idxmin()] == "measured"
+
+
+def test_weights_are_kept_of_all_that_measuring_may_bring_to_the_front(tmp_path):
+    run(tmp_path, spec_of(), evaluate, meters={NAME: Meter()})
+    on_show, trials = shown(tmp_path)
+    assert on_show["weights"].notna().all()
+    assert trials["weights"].isna().any()  # those that are surely dominated
+
+
+def test_weights_of_exact_values_are_those_of_the_front_alone(tmp_path):
+    def exact(candidate, *, seed, weights):
+        top1, predicted = yield from evaluate(candidate, seed=seed, weights=weights)
+        return top1, Measurement(name=NAME, value=predicted.value)
+
+    run(tmp_path, spec_of(), exact)
+    on_show, trials = shown(tmp_path)
+    assert set(trials["number"][trials["weights"].notna()]) == set(on_show["number"])
+
+
+@pytest.mark.parametrize("ms", [4.9, 5.1])
+def test_a_member_that_measures_beyond_a_constraint_leaves_the_front(tmp_path, ms):
+    def meter(architecture):
+        yield Progress(fraction=0.5, stage="latency")
+        return Measurement(name=NAME, value=ms)
+
+    run(tmp_path, spec_of(), evaluate, meters={NAME: meter})
+    trials = load_trials(url_of(tmp_path))
+    measured = trials[trials[f"{NAME}_kind"] == "measured"]
+    assert set(measured["feasible"]) == {ms <= 5.0}
+
+
+def test_the_live_front_of_a_resumed_study_leaves_out_what_measured_beyond_a_constraint(tmp_path):
+    def meter(architecture):
+        yield Progress(fraction=0.5, stage="latency")
+        return Measurement(name=NAME, value=5.1)
+
+    run(tmp_path, spec_of(), evaluate, meters={NAME: meter})
+    events = []
+    run(tmp_path, spec_of(), evaluate, watch=events.append)
+    trials = load_trials(url_of(tmp_path))
+    assert {trial.number: trial.feasible for trial in events[0].earlier} == dict(
+        zip(trials["number"], trials["feasible"], strict=True)
+    )
+    assert not trials["feasible"][trials[f"{NAME}_kind"] == "measured"].any()
+
+
+def test_what_only_a_doubtful_network_dominates_keeps_its_weights(tmp_path):
+    def better_and_doubtful(candidate, *, seed, weights):
+        yield Progress(fraction=0.5, stage="training")
+        if weights is not None:
+            weights.write_text("weights")
+        is_better = int(architecture_hash(candidate.architecture), 16) % 2
+        # The better half is predicted to be just within the constraint: measuring may show that it is not.
+        ms = 4.9 if is_better else 2.0
+        return (
+            Measurement(name="top1_percent", value=60.0 if is_better else 50.0),
+            Prediction(name=NAME, value=ms, low=0.95 * ms, high=1.05 * ms, device="a phone"),
+        )
+
+    run(tmp_path, spec_of(objectives=OBJECTIVES[:1]), better_and_doubtful)
+    trials = load_trials(url_of(tmp_path))
+    assert set(trials["top1_percent"]) == {50.0, 60.0}
+    assert trials["weights"].notna().all()
