@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from starsearch.api.exporting import Exported, export_study
 from starsearch.api.latency import measure_architecture
+from starsearch.api.measured import Imported, import_measurements
+from starsearch.api.profiles import (
+    calibrate_device,
+    check_profile,
+    open_profile,
+    predict_architectures,
+    profile_of_measurements,
+)
 from starsearch.api.reading import FrontView, serve_dashboard, study_front, study_status, write_study_report
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
@@ -11,11 +19,18 @@ from starsearch.api.spaces import check_file, describe_space, sample_space
 __all__ = [
     "Exported",
     "FrontView",
+    "Imported",
     "RunOutcome",
+    "calibrate_device",
     "check_file",
+    "check_profile",
     "describe_space",
     "export_study",
+    "import_measurements",
     "measure_architecture",
+    "open_profile",
+    "predict_architectures",
+    "profile_of_measurements",
     "run_study_file",
     "sample_space",
     "serve_dashboard",

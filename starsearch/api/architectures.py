@@ -27,7 +27,7 @@ def find_architecture(text: str) -> Architecture:
 
 
 def _of_file(path: Path) -> Architecture:
-    from starsearch.study.yaml_file import read_yaml
+    from starsearch.yaml_file import read_yaml
 
     file = read_yaml(path)
     if not isinstance(file.data, dict):

@@ -1,4 +1,4 @@
-"""Taking networks home: timm folders and ONNX files, each read back and compared."""
+"""Taking networks home: timm folders, ONNX files, Core ML packages, each read back and compared."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starsearch.api.formats import FORMATS, NEEDS_DATA, TrainedNetwork, check_formats
 from starsearch.api.reading import FrontView, view_of
 from starsearch.api.study_folder import StudyPlace, place_of
-from starsearch.errors import ExportError, StudyError, did_you_mean
+from starsearch.errors import DataError, ExportError, StudyError
+from starsearch.measurement import Reading
+from starsearch.objective import INT8_LATENCY, is_latency
+from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
+    from starsearch.data import DataSet
     from starsearch.models import StarNet
-
-FORMATS = ("timm", "onnx")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class Exported:
         folder: that holds it.
         files: written.
         load: the Python line that loads it with timm; None where no timm folder was written.
+        notes: what was chosen and measured on the way, a sentence each.
     """
 
     trial: int
@@ -35,6 +39,7 @@ class Exported:
     folder: Path
     files: tuple[Path, ...]
     load: str | None
+    notes: tuple[str, ...] = ()
 
 
 def export_study(
@@ -45,6 +50,8 @@ def export_study(
     knee: bool = False,
     top: int | None = None,
     formats: Sequence[str] = ("timm",),
+    data: str | None = None,
+    pad: bool = True,
 ) -> list[Exported]:
     """Export a trial, the front's knee (the default), or the `top` most accurate networks of the front.
 
@@ -54,28 +61,45 @@ def export_study(
         trial: number of a trial whose weights were kept.
         knee: the front's knee.
         top: how many of the front, best first objective first.
-        formats: of `FORMATS`.
+        formats: of `starsearch.api.formats.FORMATS`.
+        data: the study's data set, as `open_data` takes it, for formats that are calibrated on it; None finds it by
+            the name it has in the study.
+        pad: pad the channels of an ONNX file to this machine's vector width, where that measures faster here.
 
     Raises:
         StudyError: no such study or trial, or its weights were not kept.
-        ExportError: something cannot be written or does not read back as the model.
+        ExportError: something cannot be written or does not read back as the model, or the data set is not found.
+        DataError: the data set named cannot be opened.
+        EvaluationError: ONNX Runtime cannot run an exported network on this machine.
     """
+    from starsearch.records import load_attributes
+
     _check_choice(formats, trial=trial, knee=knee, top=top)
     place = place_of(study)
     if place.folder is None:
         raise StudyError("Trained weights lie in the study's folder: name the folder, not the storage.")
     view = view_of(place)
     numbers = _chosen(view, trial=trial, top=top)
+    attributes = load_attributes(place.url, place.name)
+    # Before anything is written: the user may have to say where it is.
+    dataset = _open_data(data, attributes) if NEEDS_DATA.intersection(formats) else None
     return [
-        _export_trial(place, view, number, out / f"trial-{number}" if top is not None else out, formats)
+        _export_trial(
+            place,
+            view,
+            number,
+            out / f"trial-{number}" if top is not None else out,
+            attributes=attributes,
+            formats=formats,
+            data=dataset,
+            pad=pad,
+        )
         for number in numbers
     ]
 
 
 def _check_choice(formats: Sequence[str], *, trial: int | None, knee: bool, top: int | None) -> None:
-    for name in formats:
-        if name not in FORMATS:
-            raise ExportError(f"Unknown format {name!r}.{did_you_mean(name, FORMATS)} Known: {', '.join(FORMATS)}.")
+    check_formats(formats)
     if sum((trial is not None, knee, top is not None)) > 1:
         raise ExportError("Choose one of --trial, --knee and --top.")
 
@@ -95,34 +119,78 @@ def _chosen(view: FrontView, *, trial: int | None, top: int | None) -> list[int]
     return [int(number) for number in front["number"][:top]]
 
 
-def _export_trial(place: StudyPlace, view: FrontView, number: int, out: Path, formats: Sequence[str]) -> Exported:
-    from starsearch.export import export_onnx, export_timm, model_card
-    from starsearch.export.timm import CARD_FILE, ONNX_FILE
-    from starsearch.records import load_attributes
-
+def _export_trial(
+    place: StudyPlace,
+    view: FrontView,
+    number: int,
+    out: Path,
+    *,
+    attributes: dict[str, Any],
+    formats: Sequence[str],
+    data: DataSet | None,
+    pad: bool,
+) -> Exported:
     found = view.trials[view.trials["number"] == number].to_dict("records")[0]
     row = {str(column): value for column, value in found.items()}
-    attributes = load_attributes(place.url, place.name)
     model = _load_trained(place, number, row)
-    written: list[Path] = []
-    load = None
-    facts = _card_facts(place, number, row, attributes, model)
-    card = model_card(model.architecture, facts)
-    if "timm" in formats:
-        preprocessing = _preprocessing(attributes)
-        export_timm(model, out, preprocessing=preprocessing, class_names=attributes.get("classes", ()), card=card)
-        written += sorted(out.iterdir())
-        needs = "import starsearch, timm" if facts.needs_starsearch else "import timm"
-        load = f"{needs}; model = timm.create_model('local-dir:{out}', pretrained=True)"
-    if "onnx" in formats:
-        out.mkdir(parents=True, exist_ok=True)
-        path = out / ONNX_FILE
-        export_onnx(model, path, resolution=facts.resolution, metadata={"architecture": row["architecture_text"]})
-        written.append(path)
-        if "timm" not in formats:
-            (out / CARD_FILE).write_text(card, encoding="utf-8")
-            written.append(out / CARD_FILE)
-    return Exported(trial=number, architecture=row["architecture_text"], folder=out, files=tuple(written), load=load)
+    trained = TrainedNetwork(
+        model=model,
+        facts=_card_facts(place, number, row, attributes, model),
+        preprocessing=_preprocessing(attributes),
+        class_names=tuple(attributes.get("classes", ())),
+        metadata={"architecture": row["architecture_text"]},
+        fidelity=_fidelity(attributes),
+        data=data,
+        pad=pad,
+    )
+    # In the formats' own order: timm replaces the whole folder.
+    written = [write(trained, out) for name, write in FORMATS.items() if name in formats]
+    files = [path for one in written for path in one.files]
+    if "timm" not in formats:
+        files.append(_write_card(trained, out))
+    return Exported(
+        trial=number,
+        architecture=row["architecture_text"],
+        folder=out,
+        files=tuple(files),
+        load=next((one.load for one in written if one.load), None),
+        notes=tuple(note for one in written for note in one.notes),
+    )
+
+
+def _write_card(trained: TrainedNetwork, folder: Path) -> Path:
+    from starsearch.export.files import replaced_when_done
+    from starsearch.export.timm import CARD_FILE
+
+    with replaced_when_done(folder / CARD_FILE) as partial:
+        partial.write_text(trained.card, encoding="utf-8")
+    return folder / CARD_FILE
+
+
+def _open_data(data: str | None, attributes: dict[str, Any]) -> DataSet:
+    """The study's data set, found by `data` or else by the name the study knows it by.
+
+    Raises:
+        ExportError: it is not found by its name, or what was found is another data set.
+    """
+    from starsearch.data import open_data
+
+    known = _signed(attributes, "").get("data", attributes["data"])
+    try:
+        found = open_data(data or attributes["data"])
+    except DataError as error:
+        if data is not None:
+            raise
+        raise ExportError(
+            f"An int8 network is calibrated on the study's data set ({known}), which is not found by its name: name it "
+            "with --data, as for starsearch run."
+        ) from error
+    if found.fingerprint not in known:
+        raise ExportError(
+            f"An int8 network is calibrated on the data set it was trained on ({known}); {data or found.name!r} is "
+            f"another one ({found.fingerprint}). Name the study's with --data."
+        )
+    return found
 
 
 def _load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> StarNet:
@@ -160,6 +228,17 @@ def _preprocessing(attributes: dict[str, Any]) -> Any:
     )
 
 
+def _fidelity(attributes: dict[str, Any]) -> Fidelity:
+    """Of the study's fidelity, what validation follows from."""
+    signed = _signed(attributes, "fidelity.")
+    samples = signed.get("validation_samples", "None")
+    return Fidelity(
+        name=signed.get("name", "proxy"),
+        resolution=int(signed["resolution"]),
+        validation_samples=None if samples == "None" else int(samples),
+    )
+
+
 def _card_facts(place: StudyPlace, number: int, row: dict[str, Any], attributes: dict[str, Any], model: StarNet) -> Any:
     from starsearch.export import CardFacts
     from starsearch.export.timm import needs_starsearch
@@ -183,18 +262,29 @@ def _card_facts(place: StudyPlace, number: int, row: dict[str, Any], attributes:
         seed=int(row["seed"]),
         top1_percent=_number(row.get("top1_percent")),
         top5_percent=_number(row.get("top5_percent")),
-        latency_ms=_number(row.get("latency_ms")),
-        latency_spread_ms=_number(row.get("latency_ms_spread")),
-        latency_pairs=int(row["latency_ms_runs"]) if _number(row.get("latency_ms_runs")) else None,
-        latency_device=_text(row.get("latency_ms_device")),
+        int8_top1_percent=_number(row.get("int8_top1_percent")),
+        latencies=_latencies(row),
         latency_resolution=int(_signed(attributes, "space.").get("resolution", 224)),
         needs_starsearch=needs_starsearch(model),
     )
 
 
+def _latencies(row: dict[str, Any]) -> tuple[Reading, ...]:
+    """What is known of the trial's latencies, in the order of the record's columns."""
+    from starsearch.records import reading_names, recorded_reading
+
+    known = {key: value for key, value in row.items() if not _is_missing(value)}
+    names = (name for name in reading_names(known) if is_latency(name) or name == INT8_LATENCY)
+    return tuple(recorded_reading(known, name) for name in names)
+
+
 def _number(value: Any) -> float | None:
-    return None if value is None or value != value else float(value)  # NaN is not equal to itself
+    return None if _is_missing(value) else float(value)
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value  # NaN is not equal to itself

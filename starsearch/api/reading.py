@@ -138,6 +138,7 @@ def _facts(place: StudyPlace, attributes: dict[str, Any]) -> dict[str, str]:
     facts["recipe"] = _join(signature, "recipe.")
     facts["space"] = _join(signature, "space.")
     facts["constraints"] = _join(signature, "constraints.")
+    facts["latency predicted from"] = _join(signature, "profiles.")
     facts["sampler"] = attributes.get("sampler", "")
     facts["seed"] = signature.get("seed", "")
     facts["starsearch"] = attributes.get("starsearch", "")

@@ -8,6 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starsearch.api.devices import (
+    check_machine,
+    front_meters,
+    timed_quantities,
+    wants_int8,
+    wants_placement,
+    warn_of_other_resolutions,
+)
 from starsearch.api.reading import write_report_at
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
 from starsearch.errors import DataError, StudyError
@@ -75,6 +83,8 @@ def run_study_file(
 
     load_runner(runner)
     spec = load_study(file, name=name, data=data, trials=trials, seed=seed)
+    check_machine(spec)
+    warn_of_other_resolutions(spec)
     dataset = open_data(spec.data)
     _check_batch(spec, dataset)
     # By its name from here on: a record or a report holds no path of the machine it was made on.
@@ -83,6 +93,7 @@ def run_study_file(
     url = storage or database_url(folder)
     reference = _latency_scale(spec, url)
     record = _open_record(spec, url, dataset, reference, command=_command(file, dataset))
+    meters = front_meters(spec, num_classes=len(dataset.classes), study=str(folder))
     if storage:
         point_to_storage(folder, spec.name, storage)
     try:
@@ -94,6 +105,7 @@ def run_study_file(
                 watch=watch,
                 folder=folder,
                 time_budget_s=time_budget_s,
+                meters=meters,
             )
     finally:
         record.close()
@@ -116,17 +128,16 @@ def _check_batch(spec: StudySpec, dataset: DataSet) -> None:
 
 
 def _latency_scale(spec: StudySpec, url: str) -> Reference | None:
-    """The study's own scale where it has one, else this machine's, measured now; None without latency."""
-    wanted = {objective.name for objective in spec.objectives} | {constraint.name for constraint in spec.constraints}
-    if "latency_ms" not in wanted:
+    """The study's own scale where it has one, else this machine's, measured now; None where nothing is timed."""
+    if not timed_quantities(spec) and not wants_int8(spec):
         return None
-    from starsearch.latency import Device, Reference, calibrate_reference
+    from starsearch.latency import Reference, calibrate_reference
     from starsearch.records import load_attributes
 
     known: dict[str, Any] | None = load_attributes(url, spec.name).get("reference")
     if known is None:
         return calibrate_reference()
-    return Reference(**{**known, "device": Device(**known["device"])})
+    return Reference.from_dict(known)
 
 
 def _command(file: str, dataset: DataSet) -> str:
@@ -167,7 +178,16 @@ def _preprocessing(dataset: DataSet) -> dict[str, Any]:
 def _make_evaluator(spec: StudySpec, dataset: DataSet, reference: Reference | None) -> Any:
     from starsearch.evaluators import ProxyEvaluator
 
-    return ProxyEvaluator(data=dataset, fidelity=spec.fidelity, resolution=spec.space.resolution, reference=reference)
+    return ProxyEvaluator(
+        data=dataset,
+        fidelity=spec.fidelity,
+        resolution=spec.space.resolution,
+        reference=reference,
+        timed=timed_quantities(spec),
+        profiles=spec.profiles,
+        int8=wants_int8(spec),
+        coreml_placement=wants_placement(spec),
+    )
 
 
 def parse_duration(text: str) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli import latency, space
+from starsearch.cli import latency, profiles, space
 
 app = typer.Typer(
     name="starsearch",
@@ -18,6 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(space.app, name="space")
+for command in (profiles.fit, profiles.predict, profiles.check):
+    latency.app.command()(command)
+latency.app.command("import")(profiles.import_)
 app.add_typer(latency.app, name="latency")
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder (studies/starnet) or NAME@STORAGE-URL.")]
@@ -140,17 +143,42 @@ def export(
     trial: Annotated[int | None, typer.Option(min=0, help="This trial.")] = None,
     knee: Annotated[bool, typer.Option("--knee", help="The front's knee (the default).")] = False,
     top: Annotated[int | None, typer.Option(min=1, help="The K most accurate networks of the front.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="Comma-separated: timm, onnx.")] = "timm",
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: timm, onnx, onnx-int8, coreml, coreml-fp32.")
+    ] = "timm",
+    data: Annotated[
+        str | None,
+        typer.Option(help="The study's data set, to calibrate onnx-int8 on; without it: found by its name."),
+    ] = None,
+    pad: Annotated[
+        bool,
+        typer.Option(
+            "--pad/--no-pad", help="Pad an ONNX file's channels with zeros, where that measures faster on this machine."
+        ),
+    ] = True,
 ) -> None:
-    """Write trained networks as timm folders or ONNX files; each is read back and compared before this ends.
+    """Write trained networks as timm folders, ONNX files or Core ML packages; each is read back and checked.
 
     Examples:
 
         starsearch export studies/starnet --knee --format timm,onnx --out best
+
+        starsearch export studies/cifar10 --top 3 --format onnx,onnx-int8 --data cifar10/ --out best
 
         python -c "import starsearch, timm; timm.create_model('local-dir:best', pretrained=True)"
     """
     from starsearch import api
     from starsearch.cli.printing import print_exports
 
-    print_exports(api.export_study(study, out=out, trial=trial, knee=knee, top=top, formats=formats.split(",")))
+    print_exports(
+        api.export_study(
+            study,
+            out=out,
+            trial=trial,
+            knee=knee,
+            top=top,
+            formats=[name.strip() for name in formats.split(",")],
+            data=data,
+            pad=pad,
+        )
+    )

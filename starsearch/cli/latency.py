@@ -1,33 +1,132 @@
-"""`starsearch latency`: measure a network on this machine."""
+"""`starsearch latency`: latencies on this machine, or on a device attached to it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-app = typer.Typer(help="Measure latency on this machine.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from starsearch.measurement import Progress
+
+app = typer.Typer(
+    help="Measure latency; calibrate, predict from and check device profiles; import figures measured elsewhere.",
+    no_args_is_help=True,
+)
+
+# Written out, since the registry's module would load NumPy before `--help` is printed; a test holds the two equal.
+BackendName = Literal[
+    "onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "coreml", "coreml-iphone", "torch-eager"
+]
+ComputeUnitsName = Literal["all", "cpu-only", "cpu-and-gpu", "cpu-and-ne"]
 
 
 @app.callback()
 def latency() -> None:
-    """Measure latency on this machine."""
+    """Measure latency; calibrate, predict from and check device profiles; import figures measured elsewhere."""
 
 
 @app.command()
 def measure(
-    architecture: Annotated[
+    network: Annotated[
         str,
         typer.Argument(
-            metavar="ARCH", help="starnet_s1, starnet:embed_dim=24,depths=2-2-8-3,ops=sum, a YAML file, or STUDY:TRIAL"
+            metavar="NETWORK",
+            help="starnet_s1, starnet:embed_dim=24,depths=2-2-8-3,ops=sum, a YAML file, STUDY:TRIAL, FILE.onnx "
+            "(inputs of fixed shape), or timm:NAME (any timm model).",
         ),
     ],
-    resolution: Annotated[int, typer.Option(min=32, max=1024, help="Height and width of the image.")] = 224,
+    backend: Annotated[BackendName, typer.Option(help="What runs it.")] = "onnxruntime-cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Of the processor that it may use.")] = 1,
+    pairs: Annotated[
+        int,
+        typer.Option(min=2, max=100_000, help="At most this many; in a pair it and the reference run twice each."),
+    ] = 60,  # of `PairLimits`, as the width
+    width: Annotated[
+        float,
+        typer.Option(min=0.0, max=100.0, help="Stop when the 95 % interval is ± this many percent; 0: take all pairs."),
+    ] = 1.0,
+    resolution: Annotated[
+        int | None,
+        typer.Option(min=32, max=4096, help="Height and width of the image. Without it: 224, or a timm model's own."),
+    ] = None,
+    compute_units: Annotated[ComputeUnitsName, typer.Option(help="That Core ML may use.")] = "all",
+    development_team: Annotated[
+        str, typer.Option(help="Apple's id of yours; Xcode signs the app on the iPhone with it.")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Measure one network, batch 1, one thread, in pairs with a reference network."""
-    from starsearch import api
-    from starsearch.cli.printing import print_json, print_latency
+    """Measure one network, batch 1, in pairs with a reference network (StarNet-S1 at 224 px).
 
-    found = api.measure_architecture(architecture, resolution=resolution)
-    print_json(found) if json else print_latency(found)
+    The two run in turns; the latency is the median ratio of their times
+    × the reference's calibrated time. Ratios hold to about a percent where
+    a machine's own speed wanders by five. On one thread its CPU time counts,
+    which other programs hardly disturb. Architectures and timm models get
+    random weights: those do not matter. What disturbed a measurement is said,
+    and with Core ML which processor it runs the operations on.
+
+    Examples:
+
+        starsearch latency measure starnet_s1
+
+        starsearch latency measure timm:mobilenetv3_small_100 --threads 2
+
+        starsearch latency measure best/model.onnx --pairs 400 --width 0.3
+
+        starsearch latency measure studies/starnet:7 --backend torch-eager --json
+    """
+    from starsearch import api
+    from starsearch.cli.backend_tables import print_placement
+    from starsearch.cli.printing import print_json, print_latency
+    from starsearch.latency import DEFAULT_LIMITS, MeasureSpec, PairLimits
+
+    spec = MeasureSpec(
+        backend=backend,
+        threads=threads,
+        compute_units=compute_units,
+        development_team=development_team,
+        limits=PairLimits(min_pairs=min(DEFAULT_LIMITS.min_pairs, pairs), max_pairs=pairs, half_width=width / 100),
+    )
+    with progress_bar() as watch:
+        found = api.measure_architecture(network, resolution=resolution, spec=spec, watch=watch)
+    if json:
+        print_json(found)
+        return
+    print_latency(found)
+    if found["placement"] is not None:
+        print_placement(found["placement"])
+
+
+@app.command()
+def backends(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts: what is missing, or null.")] = False,
+) -> None:
+    """List what networks can be measured with, and what this machine lacks for each."""
+    from starsearch.cli.backend_tables import print_backends
+    from starsearch.cli.printing import print_json
+    from starsearch.latency.backends import missing_by_backend
+
+    found = missing_by_backend()
+    print_json(found) if json else print_backends(found)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal's stderr that is gone at the end; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("getting ready", total=1.0)
+
+        def watch(progress: Progress) -> None:
+            pairs = progress.values.get("pairs")
+            described = progress.stage if pairs is None else f"{progress.stage}, {pairs:.0f} pairs"
+            bar.update(task, completed=progress.fraction, description=described)
+
+        yield watch

@@ -6,14 +6,17 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from starsearch.objective import Objective, losses
+from starsearch.cli.live_front import FrontRow, candidate_name, front_table, front_with, reading_text, row_of
+from starsearch.measurement import prediction_error_percent
+from starsearch.objective import Objective
 from starsearch.report.labels import quantity
 from starsearch.search.events import (
     Event,
+    FrontProgressed,
+    MemberMeasured,
     StudyEnded,
     StudyStarted,
     TrialEnded,
@@ -24,22 +27,8 @@ from starsearch.search.events import (
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress, TaskID
-    from rich.table import Table
 
 _REFRESHES_A_SECOND = 4
-_FRONT_ROWS = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """A complete trial as the live front needs it; `values` and `losses` are in the objectives' order."""
-
-    number: int
-    name: str
-    is_anchor: bool
-    values: tuple[float, ...]
-    spreads: tuple[float | None, ...]
-    losses: tuple[float, ...]
 
 
 class LiveView:
@@ -73,9 +62,10 @@ class LiveView:
         self._trials = _trial_bars(self._console, clock)
         self._overall_task: TaskID | None = None
         self._trial_tasks: dict[int, TaskID] = {}
+        self._front_task: TaskID | None = None
         self._readings: dict[int, str] = {}
         self._seconds: list[float] = []
-        self._front: list[_Row] = []
+        self._front: list[FrontRow] = []
         self._finished = self._wanted = self._failed = 0
         self._live = Live(
             get_renderable=self._render,
@@ -109,6 +99,11 @@ class LiveView:
                 self._trial_progressed(event)
             case TrialEnded():
                 self._trial_ended(event)
+            case FrontProgressed():
+                self._front_progressed(event)
+            case MemberMeasured():
+                if event.measurement is None or not self._console.is_terminal:
+                    self._say(_line_of_measured(event))
             case StudyEnded():
                 self._finished, self._wanted = event.finished, event.wanted
                 self._update_overall()
@@ -125,7 +120,7 @@ class LiveView:
 
     def _trial_started(self, event: TrialStarted) -> None:
         candidate = event.candidate
-        name = candidate.anchor or _architecture_text(candidate.architecture)
+        name = candidate_name(candidate)
         description = f"trial {event.number}  {name}"
         self._trial_tasks[event.number] = self._trials.add_task(description, total=1.0, doing="")
 
@@ -155,10 +150,17 @@ class LiveView:
         if event.state == "fail" or not self._console.is_terminal:
             self._say(self._line_of(event))
 
+    def _front_progressed(self, event: FrontProgressed) -> None:
+        if self._front_task is None:
+            self._front_task = self._trials.add_task("measuring the front", total=1.0, doing="")
+        done = (event.measured + event.progress.fraction) / event.wanted
+        doing = f"network {event.measured + 1} of {event.wanted}, trial {event.number}"
+        self._trials.update(self._front_task, completed=done, doing=doing)
+
     def _take_note(self, event: TrialEnded) -> None:
         self._seconds.append(event.seconds)
         if event.state == "complete" and event.feasible:
-            self._front = _front_with(self._front, _row_of(event, self._objectives))
+            self._front = front_with(self._front, row_of(event, self._objectives))
 
     def _update_overall(self) -> None:
         if self._overall_task is None:
@@ -170,12 +172,12 @@ class LiveView:
         )
 
     def _line_of(self, event: TrialEnded) -> str:
-        name = event.candidate.anchor or _architecture_text(event.candidate.architecture)
+        name = candidate_name(event.candidate)
         head = f"[{self._finished}/{self._wanted}] trial {event.number}"
         if event.state == "fail":
             return f"{head} failed: {event.reason} ({name})"
-        row = _row_of(event, self._objectives)
-        values = ", ".join(_reading(row, i, objective) for i, objective in enumerate(self._objectives))
+        row = row_of(event, self._objectives)
+        values = ", ".join(reading_text(row, i, objective) for i, objective in enumerate(self._objectives))
         note = "" if event.feasible else ", breaks a constraint"
         return f"{head} {values}{note}, {event.seconds:.0f} s  {name}"
 
@@ -189,7 +191,7 @@ class LiveView:
         parts: list[RenderableType] = [Text(self._title, style="bold")] if self._title else []
         parts += [self._overall, self._trials]
         if self._front:
-            parts.append(_front_table(self._front, self._objectives))
+            parts.append(front_table(self._front, self._objectives))
         return Group(*parts)
 
 
@@ -223,71 +225,15 @@ def _trial_bars(console: Console, clock: Callable[[], float]) -> Progress:
     return Progress(*columns, console=console, get_time=clock, expand=True)
 
 
-def _architecture_text(architecture: object) -> str:
-    from starsearch.architecture import Architecture, format_architecture
-
-    assert isinstance(architecture, Architecture)
-    return format_architecture(architecture)
-
-
-def _row_of(event: TrialEnded, objectives: Sequence[Objective]) -> _Row:
-    measured = {measurement.name: measurement for measurement in event.measurements}
-    values = {o.name: measured[o.name].value if o.name in measured else math.nan for o in objectives}
-    return _Row(
-        number=event.number,
-        name=event.candidate.anchor or _architecture_text(event.candidate.architecture),
-        is_anchor=event.candidate.anchor is not None,
-        values=tuple(values.values()),
-        spreads=tuple(measured[o.name].spread if o.name in measured else None for o in objectives),
-        losses=losses(values, objectives),
-    )
-
-
-def _front_with(front: Sequence[_Row], row: _Row) -> list[_Row]:
-    """The front once `row` is complete, best in the last objective first; what lacks a value stays out."""
-    import numpy as np
-
-    from starsearch.pareto import non_dominated
-
-    rows = [*front, row]
-    values = np.array([row.losses for row in rows], dtype=float)
-    stays = non_dominated(values) & np.isfinite(values).all(axis=1)
-    return sorted((row for row, stay in zip(rows, stays, strict=True) if stay), key=lambda row: row.losses[::-1])
-
-
-def _reading(row: _Row, i: int, objective: Objective) -> str:
-    shown = quantity(objective.name)
-    return f"{shown.label.lower()} {shown.with_spread(row.values[i], row.spreads[i])} {shown.unit}".rstrip()
-
-
-def _front_table(front: Sequence[_Row], objectives: Sequence[Objective]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=True)
-    table.add_column("Trial", justify="right", no_wrap=True)
-    table.add_column("Front so far", no_wrap=True, overflow="ellipsis", ratio=1)
-    for objective in objectives:
-        table.add_column(quantity(objective.name).heading, justify="right", no_wrap=True)
-    shown = _evenly(front, _FRONT_ROWS)
-    for row in shown:
-        cells = [
-            quantity(objective.name).with_spread(row.values[i], row.spreads[i])
-            for i, objective in enumerate(objectives)
-        ]
-        name = Text(row.name, style="bold" if row.is_anchor else "")
-        table.add_row(str(row.number), name, *cells)
-    if len(shown) < len(front):
-        table.caption = f"{len(front)} trials on the front; {len(shown)} of them shown."
-    return table
-
-
-def _evenly(front: Sequence[_Row], limit: int) -> list[_Row]:
-    """At most `limit` rows, both ends among them, evenly chosen."""
-    if len(front) <= limit:
-        return list(front)
-    return [front[round(i * (len(front) - 1) / (limit - 1))] for i in range(limit)]
+def _line_of_measured(event: MemberMeasured) -> str:
+    name = candidate_name(event.candidate)
+    shown = quantity(event.prediction.name)
+    head, predicted = f"trial {event.number} {shown.label.lower()}", shown.predicted(event.prediction.value)
+    if event.measurement is None:
+        return f"{head} stays {predicted} {shown.unit}: {event.reason} ({name})"
+    measured = shown.with_spread(event.measurement.value, event.measurement.spread)
+    error = prediction_error_percent(event.prediction.value, event.measurement.value)
+    return f"{head} measured {measured} {shown.unit}, predicted {predicted} ({error:+.1f} %)  {name}"
 
 
 def _time_left(seconds: Sequence[float], missing: int) -> str:

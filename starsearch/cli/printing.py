@@ -20,7 +20,7 @@ def print_json(value: Any) -> None:
 
 def print_front(view: FrontView) -> None:
     """The front as a table; failures below it."""
-    from starsearch.report import render_failures, render_front
+    from starsearch.report import prediction_lines, render_failures, render_front
 
     console = Console()
     if view.front.empty:
@@ -29,6 +29,8 @@ def print_front(view: FrontView) -> None:
         console.print(render_front(view.front, view.objectives))
         if view.knee is not None:
             console.print(f"Knee: trial {view.knee}.")
+            for line in prediction_lines(view.summary.get("predictions", {})):
+                console.print(line, highlight=False, markup=False)
         else:
             console.print("No trial satisfies the study's constraints: loosen them, or search on.")
     failures = view.trials[view.trials["state"] == "FAIL"]
@@ -45,7 +47,7 @@ def print_front_json(view: FrontView) -> None:
 
 def print_status(found: Mapping[str, Any]) -> None:
     """One line a fact, then one a failure."""
-    table = _facts_table()
+    table = facts_table()
     for name, words in _status_facts(found).items():
         table.add_row(name, words)
     console = Console(soft_wrap=True, highlight=False)
@@ -104,13 +106,20 @@ def print_samples(found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_latency(found: Mapping[str, Any]) -> None:
-    """The latency with its spread, and what it was measured on."""
+    """The latency with its interval, what it was measured on, and what a reader should know about it."""
     console = Console(soft_wrap=True, highlight=False)
+    size = f" at {found['resolution']} px" if found["resolution"] else ""
+    macs = f", {found['macs'] / 1e6:.1f} MMACs" if found["macs"] is not None else ""
+    low, high = found["latency_ms_interval"]
     console.print(
-        f"{found['architecture']} at {found['resolution']} px: {found['latency_ms']:.3f} ± "
-        f"{found['latency_ms_spread']:.3f} ms ({found['pairs']} pairs, {found['macs'] / 1e6:.1f} MMACs)"
+        f"{found['architecture']}{size}: {found['latency_ms']:.3f} ± {found['latency_ms_spread']:.3f} ms "
+        f"({found['pairs']} pairs{macs})",
+        markup=False,
     )
-    console.print(f"on {found['device']}; the reference network takes {found['reference_ms']:.3f} ms")
+    console.print(f"95 % interval {low:.3f} to {high:.3f} ms; {found['ratio']:.3f} × the reference network")
+    console.print(f"on {found['device']}; the reference network takes {found['reference_ms']:.3f} ms", markup=False)
+    for note in found["notes"]:
+        console.print(f"note: {note}", markup=False)
 
 
 def print_exports(found: Sequence[Exported]) -> None:
@@ -120,12 +129,15 @@ def print_exports(found: Sequence[Exported]) -> None:
         console.print(f"trial {export.trial}  {export.architecture}")
         for path in export.files:
             console.print(f"  {path}")
+        for note in export.notes:
+            console.print(f"  {note}", markup=False)
         if export.load:
             console.print(f"  {export.load}", markup=False)
-    console.print("Each was read back and compared with the trained model.")
+    console.print("Each was read back and checked against the trained model.")
 
 
-def _facts_table() -> Table:
+def facts_table() -> Table:
+    """Two columns without lines: a bold name and what it is."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

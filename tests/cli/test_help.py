@@ -20,6 +20,11 @@ COMMANDS = [
     "space check",
     "latency",
     "latency measure",
+    "latency fit",
+    "latency predict",
+    "latency check",
+    "latency import",
+    "latency backends",
 ]
 
 

@@ -7,9 +7,17 @@ from rich.console import Console
 from starsearch.architecture import ANCHORS, Architecture
 from starsearch.candidate import Candidate
 from starsearch.cli.live import LiveView
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement, Prediction, Progress
 from starsearch.recipe import Recipe
-from starsearch.search.events import StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted
+from starsearch.search.events import (
+    FrontProgressed,
+    MemberMeasured,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialProgressed,
+    TrialStarted,
+)
 from tests.report.frames import ACCURACY, BOTH
 
 
@@ -160,3 +168,27 @@ def test_going_on_shows_the_front_of_the_earlier_trials():
         view(StudyStarted(finished=1, wanted=8, resumed=True, earlier=(earlier,)))
         console.print(view._render())
     assert "90.00" in console.file.getvalue()
+
+
+def test_predicted_values_are_marked_and_the_front_is_measured_before_the_eyes():
+    predicted = Prediction(name="latency_ms", value=2.0, low=1.8, high=2.2, device="a phone")
+    measured = Measurement(name="latency_ms", value=2.5, runs=20, spread=0.02)
+
+    def events(view):
+        view(StudyStarted(finished=0, wanted=1, resumed=False))
+        view(ended(2, 50.0, 2.0, measurements=(Measurement(name="top1_percent", value=50.0), predicted)))
+        view(FrontProgressed(measured=1, wanted=4, number=2, progress=Progress(fraction=0.5, stage="latency")))
+        view(MemberMeasured(number=2, candidate=candidate(2), prediction=predicted, measurement=measured))
+        view(MemberMeasured(number=2, candidate=candidate(2), prediction=predicted, measurement=None, reason="too hot"))
+
+    seen, _ = on_a_terminal(events=events)
+    assert "≈ 2.00" in seen
+    assert "measuring the front" in seen
+    assert "network 2 of 4" in seen
+
+    file = io.StringIO()
+    with LiveView(BOTH, console=Console(file=file, width=200)) as view:
+        events(view)
+    lines = file.getvalue()
+    assert "latency measured 2.50 ± 0.02 ms, predicted ≈ 2.00 (-20.0 %)" in lines
+    assert "latency stays ≈ 2.00 ms: too hot" in lines

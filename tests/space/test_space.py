@@ -15,7 +15,7 @@ from starsearch.recipe import Recipe
 from starsearch.space import SearchSpace, count_canonical, count_raw
 from starsearch.space.dimension import slot_values
 from starsearch.study.space_file import load_space, parse_space
-from starsearch.study.yaml_file import parse_yaml
+from starsearch.yaml_file import parse_yaml
 
 SPACES = Path(__file__).parents[2] / "spaces"
 

@@ -1,0 +1,119 @@
+"""Which latencies of a study are measured on this machine, in its trials or once a network is on the front."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from starsearch.errors import BackendError
+from starsearch.objective import device_label, is_latency
+
+if TYPE_CHECKING:
+    from starsearch.evaluators.latency import LatencyMeter
+    from starsearch.latency.profile import DeviceProfile
+    from starsearch.study.spec import StudySpec
+
+
+def timed_quantities(spec: StudySpec) -> tuple[str, ...]:
+    """The names of the latencies that are measured on this machine in every trial."""
+    return tuple(name for name in spec.quantities if is_latency(name) and name not in spec.profiles)
+
+
+def wants_int8(spec: StudySpec) -> bool:
+    """Whether the study is about the networks made int8."""
+    return any(name.startswith("int8_") for name in spec.quantities)
+
+
+def wants_placement(spec: StudySpec) -> bool:
+    """Whether Core ML is asked where it would run the networks."""
+    return "coreml_cpu_percent" in spec.quantities
+
+
+def check_machine(spec: StudySpec) -> None:
+    """Refuse a study with a quantity that this machine cannot find out, before anything is evaluated.
+
+    Raises:
+        BackendError: the text says which, and what it takes.
+    """
+    if not wants_placement(spec):
+        return
+    from starsearch.latency.coreml import missing_for_placement
+
+    missing = missing_for_placement()
+    if missing is not None:
+        raise BackendError(f"coreml_cpu_percent is Core ML's own estimate, on a Mac. {missing}")
+
+
+def warn_of_other_resolutions(spec: StudySpec) -> None:
+    """Warn of each profile that was fitted to networks at another resolution than the study's are deployed at."""
+    resolution = spec.space.resolution
+    for name, profile in spec.profiles.items():
+        if profile.resolution != resolution:
+            warnings.warn(
+                f"{name} is predicted at {resolution} px from the profile {profile.name!r}, which was fitted to "
+                f"networks at {profile.resolution} px: its 90 % interval is not calibrated there, and errors may be "
+                f"larger. Fit a profile to a space of {resolution} px: starsearch latency fit --space SPACE.yaml.",
+                stacklevel=2,
+            )
+
+
+def front_meters(spec: StudySpec, *, num_classes: int, study: str) -> dict[str, LatencyMeter]:
+    """What measures the front's members on this machine, by name of the quantity, on its profile's scale.
+
+    Warns of each profile that is not this machine's: what was predicted from it stays predicted.
+
+    Args:
+        spec: of the study.
+        num_classes: of the networks.
+        study: as a command names it.
+    """
+    from starsearch.evaluators.latency import LatencyMeter
+
+    meters = {}
+    for name, profile in spec.profiles.items():
+        why = _why_not_here(profile)
+        if why is not None:
+            file = spec.profile_files.get(name, profile.name)
+            warnings.warn(_stays_predicted(study, name, profile, file, why), stacklevel=2)
+            continue
+        assert profile.reference is not None
+        meters[name] = LatencyMeter(
+            name=name,
+            reference=profile.reference,
+            resolution=spec.space.resolution,
+            num_classes=num_classes,
+            seed=spec.seed,
+            backend=profile.backend,
+        )
+    return meters
+
+
+def _why_not_here(profile: DeviceProfile) -> str | None:
+    """Why nothing can be measured on this machine on the scale of `profile`; None where it can."""
+    from starsearch.latency.backends import BACKENDS, reopen_backend
+    from starsearch.latency.device import device_fingerprint
+
+    if profile.backend in BACKENDS:
+        try:
+            here = reopen_backend(profile.backend, profile.device).describe_device()
+        except BackendError as error:
+            return str(error)
+    else:
+        here = device_fingerprint()
+    differences = profile.device.differences(here)
+    if differences:
+        return f"it is of another device than this, the profile's against this one's: {'; '.join(differences)}"
+    if profile.reference is None:
+        return "it was not measured in pairs with the reference network, so it has no scale"
+    return None
+
+
+def _stays_predicted(study: str, name: str, profile: DeviceProfile, file: str, why: str) -> str:
+    label = device_label(name) or profile.name
+    # Without a scale there is nothing to check against.
+    check = f"If it is meant to be this machine, ask `starsearch latency check {file}`; else measure"
+    return (
+        f"{name} is predicted from the profile {profile.name!r} and stays so on the front: {why}. "
+        f"{'Measure' if profile.reference is None else check} the front's networks there and add them with "
+        f"`starsearch latency import {study} FILE.csv --device {label}`." + (f" {profile.note}" if profile.note else "")
+    )

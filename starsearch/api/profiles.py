@@ -1,0 +1,274 @@
+"""Device profiles: calibrate one, adapt one, predict from it, check whether it still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.api.architectures import find_architecture
+from starsearch.api.progress import follow, ignore
+from starsearch.architecture import Architecture
+from starsearch.errors import EvaluationError, SpecError
+
+if TYPE_CHECKING:
+    from starsearch.latency import MeasureSpec
+    from starsearch.latency.calibration import Calibration
+    from starsearch.latency.checking import ProfileCheck
+    from starsearch.latency.device import Device
+    from starsearch.latency.profile import DeviceProfile, Predictions
+    from starsearch.measurement import Progress
+    from starsearch.space import SearchSpace
+
+_SEED = 0
+_MOST_DRAWN = 1_000
+_CHECK_SEED = 1_000_003  # other networks than a fit's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOutcome:
+    """A profile held against fresh measurements on this machine.
+
+    Attributes:
+        profile: that was checked.
+        differences: what this machine has otherwise than the profile's device, in words.
+        reference_ms: the reference network's time here and now; the profile has its own.
+        check: what came out.
+        notes: what a reader should know of how the networks were measured.
+    """
+
+    profile: DeviceProfile
+    differences: tuple[str, ...]
+    reference_ms: float
+    check: ProfileCheck
+    notes: tuple[str, ...]
+
+
+def open_profile(text: str, *, beside: Path | None = None) -> DeviceProfile:
+    """The profile that `text` names: a file, or a shipped profile.
+
+    Raises:
+        SpecError: there is none, or it is damaged.
+    """
+    from starsearch.latency.profile_file import load_profile
+    from starsearch.resources import find_file
+
+    return load_profile(find_file(text, "profiles", beside=beside))
+
+
+def calibrate_device(
+    out: Path,
+    *,
+    budget: int = 50,
+    space: str = "starnet",
+    spec: MeasureSpec | None = None,
+    base: str | None = None,
+    watch: Callable[[Progress], None] = ignore,
+) -> tuple[DeviceProfile, tuple[str, ...]]:
+    """Measure `budget` informative networks of a space on this machine, fit (or adapt `base`), write the profile.
+
+    What was measured is kept as it comes in OUT.measuring.jsonl; the same call, also with another budget, goes on
+    from there. Returned with the profile is what a reader should know of how the networks were measured.
+
+    Args:
+        out: the profile's file; its samples lie beside it as CSV.
+        budget: networks to measure.
+        space: a space file or a shipped space's name.
+        spec: how networks are measured; its resolution is the space's.
+        base: a profile of a similar device to adapt; None fits from nothing.
+        watch: told how far it is.
+
+    Raises:
+        SpecError: no such space or base profile, or the files cannot be written.
+        BackendError: the backend cannot run here.
+        EvaluationError: the budget is too small, or a network cannot be measured.
+    """
+    from starsearch.latency import MeasureSpec
+    from starsearch.latency.adaptation import MIN_SAMPLES as LEAST_TO_ADAPT
+    from starsearch.latency.calibration import (
+        CalibrationLog,
+        adapt_profile,
+        check_budget,
+        choose_networks,
+        fit_profile,
+        measure_networks,
+    )
+    from starsearch.latency.device import vector_width
+    from starsearch.latency.fitting import MIN_SAMPLES as LEAST_TO_FIT
+    from starsearch.latency.profile_file import save_profile
+
+    _check_free(out)
+    base_profile = open_profile(base) if base is not None else None
+    check_budget(budget, least=LEAST_TO_FIT if base_profile is None else LEAST_TO_ADAPT)
+    found = _open_space(space)
+    resolution = found.resolution if base_profile is None else base_profile.resolution
+    spec = replace(spec or MeasureSpec(), resolution=resolution)
+    device = spec.open_backend().describe_device()
+    networks = choose_networks(_draw(found, _SEED), budget, resolution=resolution, vector_width=vector_width())
+    log = CalibrationLog(out.with_suffix(".measuring.jsonl"), resolution=resolution)
+    calibration: Calibration = follow(measure_networks(networks, spec=spec, log=log), watch)
+    about: dict[str, Any] = {
+        "name": out.stem,
+        "device": device,
+        "backend": spec.backend,
+        "reference": calibration.reference,
+    }
+    if base_profile is None:
+        profile = fit_profile(calibration.samples, resolution=resolution, **about)
+    else:
+        profile = adapt_profile(base_profile, calibration.samples, **about)
+    save_profile(profile, out)
+    log.remove()
+    return profile, calibration.notes
+
+
+def profile_of_measurements(
+    measurements: Path, out: Path, *, device: str, resolution: int = 224, base: str | None = None
+) -> DeviceProfile:
+    """A profile from figures measured elsewhere (a phone, by any app), fitted or adapted, written at `out`.
+
+    Args:
+        measurements: CSV with the columns architecture and ms.
+        out: the profile's file.
+        device: what was measured, in the user's words.
+        resolution: it was measured at, in pixels.
+        base: a profile of a similar device to adapt; None fits from nothing.
+
+    Raises:
+        SpecError: the CSV breaks a rule, or no such base profile.
+        EvaluationError: too few figures.
+    """
+    from starsearch.latency.calibration import adapt_profile, fit_profile
+    from starsearch.latency.imported import read_samples
+    from starsearch.latency.profile_file import save_profile
+
+    _check_free(out)
+    samples = read_samples(measurements)
+    about: dict[str, Any] = {
+        "name": out.stem,
+        "device": _imported_device(device),
+        "backend": "imported",
+        "reference": None,
+    }
+    if base is None:
+        profile = fit_profile(samples, resolution=resolution, **about)
+    else:
+        base_profile = open_profile(base)
+        if base_profile.resolution != resolution:
+            raise EvaluationError(
+                f"The profile {base_profile.name!r} was fitted at {base_profile.resolution} px, the figures are of "
+                f"{resolution} px. Measure at {base_profile.resolution} px, or adapt another profile."
+            )
+        profile = adapt_profile(base_profile, samples, **about)
+    save_profile(profile, out)
+    return profile
+
+
+def predict_architectures(
+    profile: str, networks: Sequence[str], *, resolution: int | None = None
+) -> tuple[DeviceProfile, tuple[Architecture, ...], Predictions]:
+    """Predicted latencies of the named networks on the profile's device.
+
+    Raises:
+        SpecError, ArchitectureError, StudyError: no such profile or network.
+        EvaluationError: the profile has no term for one of a network's layers.
+    """
+    from starsearch.latency.predicting import predict_latency
+
+    opened = open_profile(profile)
+    found = tuple(find_architecture(text) for text in networks)
+    return opened, found, predict_latency(opened, found, resolution=resolution or opened.resolution)
+
+
+def check_profile(
+    profile: str,
+    *,
+    networks: int = 10,
+    space: str = "starnet",
+    seed: int = _CHECK_SEED,
+    watch: Callable[[Progress], None] = ignore,
+) -> CheckOutcome:
+    """Measure fresh random networks here, with the profile's backend and threads, and compare with its predictions.
+
+    Args:
+        profile: file or shipped name.
+        networks: to measure; at least 5.
+        space: they are drawn from.
+        seed: of the draw.
+        watch: told how far it is.
+
+    Raises:
+        SpecError: no such profile or space.
+        BackendError: the backend cannot run here.
+        EvaluationError: the profile was not measured on a machine, or a network cannot be measured.
+    """
+    from starsearch.latency.calibration import measure_networks
+    from starsearch.latency.checking import compare_with_profile
+    from starsearch.latency.predicting import predict_latency
+
+    opened = open_profile(profile)
+    if opened.reference is None:
+        raise EvaluationError(
+            f"The profile {opened.name!r} holds figures from elsewhere ({opened.device.text}): this machine cannot "
+            "measure them again. Measure a few networks on the device and compare: starsearch latency predict."
+        )
+    spec = _spec_of(opened)
+    here = spec.open_backend().describe_device()
+    chosen = list(islice(_draw(_open_space(space), seed), networks))
+    predict_latency(opened, chosen, resolution=spec.resolution)  # what it does not cover is said before measuring
+    measured = follow(measure_networks(chosen, spec=spec), watch)
+    return CheckOutcome(
+        profile=opened,
+        differences=opened.device.differences(here),
+        reference_ms=measured.reference.ms,
+        # On the scale of here and now: a machine that became slower as a whole shows, too.
+        check=compare_with_profile(opened, measured.samples, scale=measured.reference.ms / opened.reference.ms),
+        notes=measured.notes,
+    )
+
+
+def _spec_of(profile: DeviceProfile) -> MeasureSpec:
+    from starsearch.latency import MeasureSpec
+
+    return MeasureSpec.like(profile.backend, profile.device, resolution=profile.resolution)
+
+
+def _open_space(text: str) -> SearchSpace:
+    from starsearch.resources import find_file
+    from starsearch.study.space_file import load_space
+
+    return load_space(find_file(text, "spaces"))
+
+
+def _draw(space: SearchSpace, seed: int) -> Iterator[Architecture]:
+    """Networks of a space at random, none twice; a small space's are all there are."""
+    from starsearch.space.counting import count_canonical
+
+    return space.sample_architectures(min(count_canonical(space), _MOST_DRAWN), seed)
+
+
+def _check_free(out: Path) -> None:
+    """Refuse to write over a profile, which studies may name, or over the figures it is made from."""
+    if out.suffix != ".yaml":
+        raise SpecError(f"A profile is a YAML file; got {str(out)!r}. Call it {out.stem or 'profile'}.yaml.")
+    for path in (out, out.with_suffix(".csv")):
+        if path.exists():
+            raise SpecError(
+                f"{path} is there already. Give the profile another name with --out, or move the file away."
+            )
+
+
+def _imported_device(name: str) -> Device:
+    from starsearch.latency.device import Device
+
+    return Device(
+        processor=name,
+        cores=None,
+        threads=None,
+        runtime="imported",
+        optimization="unknown",
+        governor=None,
+        system=None,
+    )

@@ -1,0 +1,205 @@
+"""A study about two devices: one profile is this machine's, so its predictions are measured; the other is a phone's."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from starsearch import api
+from starsearch.api.measured import import_measurements
+from starsearch.errors import BackendError, SpecError, StudyChangedError, StudyError
+from starsearch.latency.profile_file import save_profile
+from starsearch.search import MemberMeasured, StudyEnded
+from tests.api.conftest import TINY_SPACE, starsearch
+from tests.profiles import make_profile, this_machine
+from tests.search import test_front_measuring as predicting
+from tests.search.studies import OBJECTIVES, make_spec
+from tests.search.studies import run as run_fake
+
+STUDY = """\
+space: tiny.yaml
+objectives:
+  top1_percent: maximize
+  latency_ms: {device: here.yaml}
+  latency_ms@phone: minimize
+constraints:
+  latency_ms@phone: {max: 100}
+fidelities: [{resolution: 32, epochs: 1, samples: 300, validation_samples: 200, recipe: digits}]
+search: {trials: 2, sampler: random, seed: 1}
+"""
+STAYS_PREDICTED = r"latency_ms@phone is predicted from the profile 'phone'.*A phone.*Measure .*latency import"
+
+
+def run(folder, watch=lambda event: None, **options):
+    """Run devices.yaml in `folder`; the phone's profile is another device's, which is said."""
+    with pytest.warns(UserWarning, match=STAYS_PREDICTED):
+        return api.run_study_file(
+            str(folder / "devices.yaml"), out=folder / "studies", view=lambda spec, path: nullcontext(watch), **options
+        )
+
+
+def write_files(folder: Path) -> None:
+    (folder / "tiny.yaml").write_text(TINY_SPACE)
+    (folder / "devices.yaml").write_text(STUDY)
+    save_profile(make_profile("here", device=this_machine(), reference_ms=5.0), folder / "here.yaml")
+    save_profile(make_profile("phone", ms=2.0), folder / "phone.yaml")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A folder in which devices.yaml was run to its end, and the events of the run."""
+    folder, events = tmp_path_factory.mktemp("devices"), []
+    write_files(folder)
+    run(folder, events.append)
+    return folder, events
+
+
+@pytest.fixture
+def copied(ran, tmp_path):
+    """A copy of that folder, to be changed."""
+    shutil.copytree(ran[0], tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def front_of(folder):
+    return pd.read_csv(folder / "studies/devices/front.csv")
+
+
+def test_this_machines_predictions_are_measured_on_the_front_and_the_phones_are_not(ran):
+    folder, events = ran
+    front = front_of(folder)
+    assert set(front["latency_ms_kind"]) == {"measured"}
+    assert set(front["latency_ms@phone_kind"]) == {"predicted"}
+    assert (front["latency_ms_runs"] >= 20).all()
+    assert front["latency_ms_error_percent"].to_numpy() == pytest.approx(
+        100 * (front["latency_ms_predicted"] / front["latency_ms"] - 1)
+    )
+    assert (front["latency_ms@phone_low"] < front["latency_ms@phone"]).all()
+    assert (front["latency_ms@phone"] < front["latency_ms@phone_high"]).all()
+    assert {e.number for e in events if isinstance(e, MemberMeasured)} == set(front["number"])
+    assert isinstance(events[-1], StudyEnded)
+
+
+def test_the_report_and_the_front_show_both(ran):
+    folder, _ = ran
+    page = (folder / "studies/devices/report.html").read_text()
+    assert "Predicted against measured" in page
+    assert "latency predicted from" in page
+    shown = starsearch("front", "studies/devices", cwd=folder).stdout
+    assert "Predicted" in shown
+    assert "predictions were off by" in " ".join(shown.split())
+    found = json.loads(starsearch("front", "studies/devices", "--json", cwd=folder).stdout)
+    assert found["summary"]["predictions"]["latency_ms"]["networks"] == len(front_of(folder))
+
+
+def test_a_resumed_study_measures_only_what_is_new(copied):
+    events = []
+    before = front_of(copied)
+    run(copied, events.append, trials=3)
+    again = [event.number for event in events if isinstance(event, MemberMeasured)]
+    assert not set(again) & set(before["number"])
+    assert set(front_of(copied)["latency_ms_kind"]) == {"measured"}
+
+
+def test_a_profile_that_was_changed_meanwhile_is_refused_in_words(copied):
+    save_profile(make_profile("phone", ms=3.0), copied / "phone.yaml")
+    with pytest.raises(StudyChangedError, match=r"profiles.latency_ms@phone: was phone \(.*, now phone \("):
+        api.run_study_file(str(copied / "devices.yaml"), out=copied / "studies")
+
+
+def test_the_phones_own_figures_stand_in_for_its_predictions(copied):
+    study, file = copied / "studies/devices", copied / "phone-app.csv"
+    before = front_of(copied)
+    with file.open("w", newline="") as target:
+        writer = csv.writer(target)
+        writer.writerows([("architecture", "ms"), ("starnet_s4", 99.0)])
+        writer.writerows((text, 0.5 + i) for i, text in enumerate(before["architecture_text"]))
+    found = import_measurements(str(study), file, device="phone")
+    assert (found.name, found.networks) == ("latency_ms@phone", len(before))
+    assert len(found.passed_over) == 1
+    assert set(found.files) == {study / name for name in ("trials.csv", "front.csv", "front.png", "report.html")}
+    after = front_of(copied).set_index("number")
+    shown = [number for number in before["number"] if number in after.index]
+    assert set(after.loc[shown, "latency_ms@phone_kind"]) == {"measured"}
+    assert after.loc[before["number"][0], "latency_ms@phone"] == 0.5
+
+
+def test_figures_that_do_not_fit_the_study_are_refused(copied):
+    file = copied / "app.csv"
+    file.write_text("architecture,ms\nstarnet_s4,9.0\n")
+    with pytest.raises(StudyError, match="None of the 1 architectures"):
+        import_measurements(str(copied / "studies/devices"), file, device="phone")
+    with pytest.raises(SpecError, match="letters, digits"):
+        import_measurements(str(copied / "studies/devices"), file, device="my phone")
+
+
+def test_figures_for_a_constraint_are_named_by_its_profile_and_shown(tmp_path):
+    spec = predicting.spec_of(
+        objectives=predicting.OBJECTIVES[:1], profiles={predicting.NAME: make_profile("iphone")}, trials=2
+    )
+    run_fake(tmp_path, spec, predicting.evaluate)
+    file = tmp_path / "app.csv"
+    file.write_text("architecture,ms\nstarnet_s1,4.5\nstarnet_s2,9.0\n")
+    assert import_measurements(str(tmp_path), file, device="iphone").name == predicting.NAME
+    front = pd.read_csv(tmp_path / "front.csv").set_index("anchor")
+    assert front.loc["starnet_s1", predicting.NAME] == 4.5
+    assert front.loc["starnet_s1", f"{predicting.NAME}_kind"] == "measured"
+    assert not front.loc["starnet_s2", "feasible"]
+    for shown in (
+        starsearch("front", str(tmp_path), cwd=tmp_path).stdout,
+        (tmp_path / "report.html").read_text(),
+    ):
+        assert "Latency @phone" in shown
+        assert "4.50" in shown
+
+
+def test_a_card_tells_what_was_measured_from_what_is_predicted(ran, tmp_path):
+    trial = int(front_of(ran[0])["number"][0])
+    api.export_study(str(ran[0] / "studies/devices"), trial=trial, out=tmp_path / "best", formats=["onnx"], pad=False)
+    card = (tmp_path / "best/README.md").read_text()
+    assert re.search(r"\| latency \| \d+\.\d{3} ± .* paired readings\) \|", card)
+    assert re.search(
+        r"\| latency @phone \| ≈ \d\.\d{3} ms predicted for A phone.*, \d\.\d{3}–\d\.\d{3} \(90 % interval", card
+    )
+
+
+def test_a_layer_without_a_term_is_a_failed_trial_with_the_reason(tmp_path):
+    write_files(tmp_path)
+    save_profile(make_profile("phone", leave_out="star"), tmp_path / "phone.yaml")
+    (tmp_path / "tiny.yaml").write_text(TINY_SPACE.replace("ops: {each: [star, sum]}", "ops: star"))
+    # The anchor and every candidate hold stars: none is trained.
+    with (
+        pytest.warns(UserWarning, match=STAYS_PREDICTED),
+        pytest.raises(StudyError, match=r"candidates in a row.*star"),
+    ):
+        api.run_study_file(str(tmp_path / "devices.yaml"), out=tmp_path / "studies", trials=30)
+
+
+def test_figures_cannot_stand_in_for_what_the_trials_measure(tmp_path):
+    objectives = tuple(replace(one, device="this-machine") if one.device else one for one in OBJECTIVES)
+    run_fake(tmp_path, make_spec(objectives=objectives, trials=1))
+    file = tmp_path / "app.csv"
+    file.write_text("architecture,ms\nstarnet_s1,9.0\n")
+    with pytest.raises(StudyError, match="measured on this machine in every trial"):
+        import_measurements(str(tmp_path), file, device="this-machine")
+    assert import_measurements(str(tmp_path), file, device="watch").name == "latency_ms@watch"
+    assert pd.read_csv(tmp_path / "trials.csv")["latency_ms@watch"].dropna().tolist() == [9.0]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac can tell")
+def test_a_quantity_this_machine_cannot_find_out_is_refused_before_anything_is_evaluated(tmp_path):
+    write_files(tmp_path)
+    text = STUDY.replace("latency_ms@phone: {max: 100}", "coreml_cpu_percent: {max: 0}")
+    (tmp_path / "devices.yaml").write_text(text)
+    with pytest.raises(BackendError, match="coreml_cpu_percent is Core ML's own estimate, on a Mac"):
+        api.run_study_file(str(tmp_path / "devices.yaml"), out=tmp_path / "studies")
+    assert not (tmp_path / "studies").exists()

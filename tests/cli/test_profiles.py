@@ -1,0 +1,152 @@
+import csv
+import json
+import sys
+import warnings
+
+import pytest
+
+from starsearch.cli import main
+from starsearch.latency.imported import read_samples
+from starsearch.latency.profile import Sample
+from starsearch.latency.profile_file import load_profile, save_profile, save_samples
+from tests.latency.devices import draw_networks, make_profile, measure_imagined
+
+TINY_SPACE = """\
+family: starnet
+resolution: 64
+dimensions:
+  embed_dim: {low: 8, high: 16, step: 4}
+  depths: [1, 1, {low: 1, high: 2}, 1]
+  ops: {each: [star, sum]}
+  kernel_size: [3, 5]
+anchors: []
+"""
+
+
+@pytest.fixture
+def starsearch(capsys, monkeypatch, tmp_path):
+    """Runs the command line in this process, in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # `main` sets its own
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+    def _starsearch(*arguments):
+        monkeypatch.setattr(sys, "argv", ["starsearch", "latency", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return _starsearch
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY_SPACE)
+    return path
+
+
+def test_a_machine_is_calibrated_predicted_and_checked(starsearch, tiny, tmp_path):
+    code, out, err = starsearch("fit", "--out", "here.yaml", "--budget", 8, "--space", tiny)
+    assert (code, err) == (0, "")
+    assert "held-out error" in out
+    assert "8 networks at 64 px" in out
+    assert not list(tmp_path.glob("*.jsonl")), "the calibration is complete"
+    profile = load_profile(tmp_path / "here.yaml")
+    assert profile.resolution == 64
+    assert profile.reference.ms > 0
+    assert all(sample.shares for sample in profile.samples)
+
+    known = profile.samples[0]
+    code, out, _ = starsearch("predict", "here.yaml", known.architecture, "--json")
+    assert code == 0
+    (found,) = json.loads(out)
+    assert found["low_ms"] < found["predicted_ms"] < found["high_ms"]
+    assert found["predicted_ms"] == pytest.approx(known.ms, rel=0.5)
+
+    code, out, _ = starsearch("check", "here.yaml", "--networks", 5, "--space", tiny, "--json")
+    verdict = json.loads(out)
+    assert code == (0 if verdict["holds"] else 1)
+    assert len(verdict["networks"]) == 5
+    assert verdict["differences"] == []
+
+
+def test_a_budget_that_is_too_small_is_refused_before_anything_is_measured(starsearch, tmp_path):
+    code, _, err = starsearch("fit", "--out", "p.yaml", "--budget", 4)
+    assert code == 2
+    assert "A budget of 4 networks is too small to fit: at least 8" in err
+    assert not list(tmp_path.iterdir())
+
+
+def write_measurements(path, count, **options):
+    samples = measure_imagined(draw_networks(count, seed=5), with_shares=False, **options)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["architecture", "ms"])
+        writer.writerows([sample.architecture, sample.ms] for sample in samples)
+
+
+def test_figures_of_a_phone_make_a_profile_of_it(starsearch, tmp_path):
+    write_measurements(tmp_path / "figures.csv", 30)
+    arguments = ("fit", "--out", "phone.yaml", "--measurements", "figures.csv", "--device", "Pixel 8")
+    code, out, err = starsearch(*arguments)
+    assert (code, err) == (0, "")
+    assert "Pixel 8, imported" in out
+    assert load_profile(tmp_path / "phone.yaml").backend == "imported"
+    code, _, err = starsearch("check", "phone.yaml")
+    assert code == 2
+    assert "holds figures from elsewhere (Pixel 8, imported)" in err
+
+
+def test_a_profile_or_the_figures_it_is_made_from_are_not_written_over(starsearch, tmp_path):
+    write_measurements(tmp_path / "phone.csv", 30)
+    before = (tmp_path / "phone.csv").read_bytes()
+    arguments = ("fit", "--out", "phone.yaml", "--measurements", "phone.csv", "--device", "Pixel 8")
+    code, _, err = starsearch(*arguments)
+    assert code == 2
+    assert "phone.csv is there already" in err
+    assert (tmp_path / "phone.csv").read_bytes() == before
+
+
+def test_few_figures_adapt_a_profile_of_a_similar_device(starsearch, tmp_path):
+    save_profile(make_profile(60), tmp_path / "base.yaml")
+    write_measurements(tmp_path / "figures.csv", 6, slowdown=2.0)
+    few = ("fit", "--out", "phone.yaml", "--measurements", "figures.csv", "--device", "Pixel 8")
+    code, _, err = starsearch(*few)
+    assert code == 2
+    assert "at least 8 measured networks; there are 6" in err
+    code, out, err = starsearch(*few, "--from", "base.yaml")
+    assert (code, err) == (0, "")
+    assert "Adapted from base (Imagined X1, 1 thread, onnxruntime 1.0) with 6 measured networks." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("predict", "nowhere.yaml", "starnet_s1"), "There is no file 'nowhere.yaml'"),
+        (("predict", "iphone", "starnet_s9"), "starnet_s9"),
+        (("fit", "--out", "p.yaml", "--measurements", "no.csv", "--device", "x"), "no.csv"),
+        (("fit", "--out", "p.yaml", "--measurements", "no.csv"), "Say what was measured"),
+        (("fit", "--out", "p.json"), "A profile is a YAML file"),
+        (("fit", "--out", "p.yaml", "--space", "nowhere"), "nowhere"),
+        (("import", "nowhere", "no.csv", "--device", "phone"), "nowhere"),
+    ],
+)
+def test_a_mistake_is_a_message_and_exit_code_2(starsearch, arguments, complaint):
+    code, _, err = starsearch(*arguments)
+    assert code == 2
+    assert complaint in err
+    assert "Traceback" not in err
+
+
+def test_shipped_profiles_say_that_they_are_extrapolations(starsearch):
+    code, out, _ = starsearch("predict", "iphone", "starnet_s1", "starnet_s4")
+    assert code == 0
+    assert "An extrapolation from 11 published figures" in out
+
+
+def test_samples_of_a_profile_are_a_csv_of_measurements(tmp_path):
+    samples = (Sample(architecture="starnet:embed_dim=24,depths=2-2-8-3", ms=1.5, pairs=40, spread_ms=0.01),)
+    save_samples(samples, tmp_path / "s.csv")
+    assert read_samples(tmp_path / "s.csv") == samples
