@@ -30,7 +30,7 @@ from starsearch.latency.terms import layer_terms
 from starsearch.measurement import Progress
 
 # Wider than a single measurement's: a fit averages over networks.
-LIMITS = PairLimits(min_pairs=10, max_pairs=20, half_width=0.01)
+LIMITS = PairLimits(min_pairs=10, max_pairs=20, half_width=0.02)
 _PROFILED_BACKEND = "onnxruntime-cpu"
 _POOL = 1000  # networks of a space to choose from
 _RANDOM_EVERY = 3  # the rest are chosen: what is drawn as the space is shows how well the space is predicted

@@ -32,7 +32,7 @@ class OnnxRuntimeCpu:
 
     @property
     def copies(self) -> int:
-        """Four: two stretches each at 40 pairs."""
+        """Eight: a stretch each at 40 pairs."""
         return COPIES
 
     def missing(self) -> str | None:
