@@ -205,8 +205,8 @@ def _time_pair(candidate: Timer, reference: Timer, rng: np.random.Generator) -> 
     """Milliseconds of the candidate and of the reference: each twice, one around the other, in random order.
 
     In the order ABBA both see the same drift. Geometric means: what counts is the ratio. A small network is not run
-    several times in a row: at 1 ms warm runs repeat worse than those right after the reference (4 to 7 % against 3 to
-    4 %).
+    several times in a row: at 1 ms warm runs repeat worse than those right after the reference (4 to 7 % against 2 to
+    3 %).
     """
     is_candidate_outside = rng.random() < 0.5
     outer, inner = (candidate, reference) if is_candidate_outside else (reference, candidate)
