@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from starsearch.architecture import architecture_hash, lower
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, ExportError
-from starsearch.evaluators.progress import scaled
-from starsearch.evaluators.steps import without_measuring
+from starsearch.evaluators.steps import scaled, without_measuring
 from starsearch.measurement import Measurement, Progress
 from starsearch.objective import INT8_LATENCY
 from starsearch.recipe import Fidelity

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from starsearch.architecture import Architecture, Layer, architecture_hash, lower, pad_channels
-from starsearch.evaluators.progress import scaled
+from starsearch.evaluators.steps import scaled
 from starsearch.latency.terms import has_unblocked_channels
 from starsearch.measurement import Measurement, Prediction, Progress
 

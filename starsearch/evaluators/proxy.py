@@ -15,8 +15,7 @@ from starsearch.errors import StudyError
 from starsearch.evaluators.evaluator import Evaluation
 from starsearch.evaluators.latency import LatencyMeter, predict_latencies
 from starsearch.evaluators.placement import measure_coreml_placement
-from starsearch.evaluators.progress import scaled
-from starsearch.evaluators.steps import without_measuring
+from starsearch.evaluators.steps import scaled, without_measuring
 from starsearch.measurement import Measurement, Progress, Reading
 from starsearch.objective import LATENCY
 from starsearch.recipe import Fidelity

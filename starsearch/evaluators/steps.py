@@ -1,9 +1,12 @@
-"""Generators of steps that compute, kept apart from what is timed."""
+"""Generators of an evaluation's steps: told as progress of the whole, kept apart from what is timed."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import TypeVar
+
+from starsearch.measurement import Progress
 
 Y = TypeVar("Y")
 T = TypeVar("T")
@@ -22,5 +25,19 @@ def without_measuring(steps: Generator[Y, None, T]) -> Generator[Y, None, T]:
                     value: T = stop.value
                     return value
             yield step
+    finally:
+        steps.close()
+
+
+def scaled(steps: Generator[Progress, None, T], low: float, high: float) -> Generator[Progress, None, T]:
+    """The same generator, its fractions mapped from 0..1 to low..high."""
+    try:
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            yield replace(progress, fraction=low + (high - low) * progress.fraction)
     finally:
         steps.close()

@@ -7,15 +7,7 @@ from starsearch.errors import EvaluationError
 from starsearch.latency.lock import MachineLock
 from starsearch.latency.paired import Copies, PairLimits, measure_paired, take_readings
 
-
-def run(generator):
-    """What a generator yields, and what it returns."""
-    yielded = []
-    while True:
-        try:
-            yielded.append(next(generator))
-        except StopIteration as end:
-            return yielded, end.value
+from .generators import run
 
 
 class Machine:
