@@ -60,7 +60,7 @@ def draw_front(trials: pd.DataFrame, objectives: Sequence[Objective], *, title: 
         figure = Figure(figsize=(6.4, 4.2), dpi=200, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        axes.set_title(title, loc="left", pad=10)
+        axes.set_title(title, loc="left", pad=28)  # above the legend, which may be as wide as the picture
         front = front_table(trials, objectives)
         if not front["on_front"].any():
             _say_there_is_no_front(axes, num_trials=len(trials))
