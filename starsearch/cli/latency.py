@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -42,8 +43,8 @@ def measure(
     threads: Annotated[int, typer.Option(min=1, help="Of the processor that it may use.")] = 1,
     pairs: Annotated[
         int,
-        typer.Option(min=2, max=100_000, help="At most this many; in a pair it and the reference run twice each."),
-    ] = 60,  # of `PairLimits`, as the width
+        typer.Option(min=2, max=100_000, help="At most this many; in a pair it and the reference run six times each."),
+    ] = 20,  # of `PairLimits`, as the width
     width: Annotated[
         float,
         typer.Option(min=0.0, max=100.0, help="Stop when the 95 % interval is ± this many percent; 0: take all pairs."),
@@ -73,21 +74,26 @@ def measure(
 
         starsearch latency measure timm:mobilenetv3_small_100 --threads 2
 
-        starsearch latency measure best/model.onnx --pairs 400 --width 0.3
+        starsearch latency measure best/model.onnx --pairs 200 --width 0.3
 
         starsearch latency measure studies/starnet:7 --backend torch-eager --json
     """
     from starsearch import api
     from starsearch.cli.backend_tables import print_placement
     from starsearch.cli.printing import print_json, print_latency
-    from starsearch.latency import DEFAULT_LIMITS, MeasureSpec, PairLimits
+    from starsearch.latency import DEFAULT_LIMITS, MeasureSpec
 
     spec = MeasureSpec(
         backend=backend,
         threads=threads,
         compute_units=compute_units,
         development_team=development_team,
-        limits=PairLimits(min_pairs=min(DEFAULT_LIMITS.min_pairs, pairs), max_pairs=pairs, half_width=width / 100),
+        limits=replace(
+            DEFAULT_LIMITS,
+            min_pairs=min(DEFAULT_LIMITS.min_pairs, pairs),
+            max_pairs=pairs,
+            half_width=width / 100,
+        ),
     )
     with progress_bar() as watch:
         found = api.measure_architecture(network, resolution=resolution, spec=spec, watch=watch)
