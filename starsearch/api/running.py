@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from starsearch.api.devices import (
 )
 from starsearch.api.reading import write_report_at
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
+from starsearch.api.workplaces import Workplace, open_workplace
 from starsearch.errors import DataError, StudyError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def run_study_file(
         file: a space or study file, or a shipped space's name.
         out: folder in which the study's folder is made.
         data: what `open_data` takes, in place of the file's.
-        runner: a runner file; None for this process.
+        runner: a runner file; None for this process, or Ray where RAY_ADDRESS is set.
         trials: finished searched trials the study shall have, in place of the file's.
         time_budget_s: no trial is started after so many seconds.
         storage: Optuna storage URL; None for study.db in the study's folder.
@@ -81,7 +82,7 @@ def run_study_file(
     from starsearch.study.runner_file import load_runner
     from starsearch.study.study_file import load_study
 
-    load_runner(runner)
+    where = load_runner(runner)
     spec = load_study(file, name=name, data=data, trials=trials, seed=seed)
     check_machine(spec)
     warn_of_other_resolutions(spec)
@@ -91,24 +92,28 @@ def run_study_file(
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name)
     url = storage or database_url(folder)
-    reference = _latency_scale(spec, url)
-    record = _open_record(spec, url, dataset, reference, command=_command(file, dataset))
-    meters = front_meters(spec, num_classes=len(dataset.classes), study=str(folder))
-    if storage:
-        point_to_storage(folder, spec.name, storage)
-    try:
-        with view(spec, folder) if view else nullcontext(_ignore) as watch:
-            ended = run_study(
-                spec,
-                record=record,
-                evaluator=_make_evaluator(spec, dataset, reference),
-                watch=watch,
-                folder=folder,
-                time_budget_s=time_budget_s,
-                meters=meters,
-            )
-    finally:
-        record.close()
+    with closing(open_workplace(where, spec, folder)) as workplace:
+        reference = _latency_scale(spec, url, workplace)
+        record = _open_record(spec, url, dataset, workplace, reference, command=_command(file, dataset))
+        meters = front_meters(spec, num_classes=len(dataset.classes), study=str(folder))
+        if storage:
+            point_to_storage(folder, spec.name, storage)
+        evaluator = _make_evaluator(spec, dataset, reference)
+        try:
+            with view(spec, folder) if view else nullcontext(_ignore) as watch:
+                ended = run_study(
+                    spec,
+                    record=record,
+                    evaluator=evaluator,
+                    make_executor=lambda _: workplace.make_executor(evaluator),
+                    watch=watch,
+                    folder=folder,
+                    time_budget_s=time_budget_s,
+                    meters=meters,
+                    tries=workplace.tries,
+                )
+        finally:
+            record.close()
     files = write_report_at(StudyPlace(name=spec.name, url=url, folder=folder))
     return RunOutcome(folder=folder, ended=ended, files=tuple(files))
 
@@ -119,7 +124,10 @@ def _ignore(event: Event) -> None:
 
 def _check_batch(spec: StudySpec, dataset: DataSet) -> None:
     """A batch that the data can never fill would fail every trial."""
-    images, batch = min(spec.fidelity.samples or dataset.num_train, dataset.num_train), spec.recipe.batch_size
+    rungs = spec.halving.rungs if spec.halving else ()
+    samples = [spec.fidelity.samples, *(rung.samples for rung in rungs)]
+    images, batch = min(number or dataset.num_train for number in samples), spec.recipe.batch_size
+    images = min(images, dataset.num_train)
     if batch > images:
         raise DataError(
             f"A training step takes batch_size {batch} images, but the fidelity {spec.fidelity.name!r} has {images} "
@@ -127,16 +135,16 @@ def _check_batch(spec: StudySpec, dataset: DataSet) -> None:
         )
 
 
-def _latency_scale(spec: StudySpec, url: str) -> Reference | None:
-    """The study's own scale where it has one, else this machine's, measured now; None where nothing is timed."""
+def _latency_scale(spec: StudySpec, url: str, workplace: Workplace) -> Reference | None:
+    """The study's own scale where it has one, else the machine's, measured now; None where nothing is timed."""
     if not timed_quantities(spec) and not wants_int8(spec):
         return None
-    from starsearch.latency import Reference, calibrate_reference
+    from starsearch.latency import Reference
     from starsearch.records import load_attributes
 
     known: dict[str, Any] | None = load_attributes(url, spec.name).get("reference")
     if known is None:
-        return calibrate_reference()
+        return workplace.calibrate()
     return Reference.from_dict(known)
 
 
@@ -146,12 +154,19 @@ def _command(file: str, dataset: DataSet) -> str:
     return f"starsearch run {named}" + ("" if dataset.name == "digits" else f" --data {dataset.name}")
 
 
-def _open_record(spec: StudySpec, url: str, dataset: DataSet, reference: Reference | None, *, command: str) -> Any:
-    from starsearch.latency import device_fingerprint
+def _open_record(
+    spec: StudySpec,
+    url: str,
+    dataset: DataSet,
+    workplace: Workplace,
+    reference: Reference | None,
+    *,
+    command: str,
+) -> Any:
     from starsearch.records import StudyRecord
     from starsearch.study.signature import sign_study
 
-    device = device_fingerprint().text if reference else None
+    device = workplace.device() if reference else None
     signature = sign_study(spec, data=_data_in_words(dataset), device=device)
     attributes = {
         "command": command,

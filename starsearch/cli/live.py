@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -64,7 +63,10 @@ class LiveView:
         self._trial_tasks: dict[int, TaskID] = {}
         self._front_task: TaskID | None = None
         self._readings: dict[int, str] = {}
-        self._seconds: list[float] = []
+        self._judged: set[str] = set()  # candidates, each once, however many trials its training was made of
+        self._clock = clock
+        self._started = clock()
+        self._found = 0
         self._front: list[FrontRow] = []
         self._finished = self._wanted = self._failed = 0
         self._live = Live(
@@ -109,9 +111,10 @@ class LiveView:
                 self._update_overall()
 
     def _study_started(self, event: StudyStarted) -> None:
-        self._finished, self._wanted = event.finished, event.wanted
         for trial in event.earlier:
             self._take_note(trial)
+        self._finished, self._wanted = event.finished, event.wanted
+        self._found, self._started = event.finished, self._clock()
         if self._overall_task is None:
             self._overall_task = self._overall.add_task("trials", total=event.wanted, left="")
         self._update_overall()
@@ -121,7 +124,9 @@ class LiveView:
     def _trial_started(self, event: TrialStarted) -> None:
         candidate = event.candidate
         name = candidate_name(candidate)
-        description = f"trial {event.number}  {name}"
+        description = f"trial {event.number}  {name}" + (
+            "" if event.continues is None else f" (goes on from trial {event.continues})"
+        )
         self._trial_tasks[event.number] = self._trials.add_task(description, total=1.0, doing="")
 
     def _trial_progressed(self, event: TrialProgressed) -> None:
@@ -142,9 +147,7 @@ class LiveView:
         if task is not None:
             self._trials.remove_task(task)
         self._take_note(event)
-        if event.state == "complete":
-            self._finished += 1
-        else:
+        if event.state == "fail":
             self._failed += 1
         self._update_overall()
         if event.state == "fail" or not self._console.is_terminal:
@@ -158,14 +161,16 @@ class LiveView:
         self._trials.update(self._front_task, completed=done, doing=doing)
 
     def _take_note(self, event: TrialEnded) -> None:
-        self._seconds.append(event.seconds)
+        if event.state != "fail" and event.candidate.key not in self._judged:
+            self._judged.add(event.candidate.key)
+            self._finished += 1
         if event.state == "complete" and event.feasible:
             self._front = front_with(self._front, row_of(event, self._objectives))
 
     def _update_overall(self) -> None:
         if self._overall_task is None:
             return
-        left = _time_left(self._seconds, self._wanted - self._finished)
+        left = _time_left(self._clock() - self._started, self._finished - self._found, self._wanted - self._finished)
         failed = f", {self._failed} failed" if self._failed else ""
         self._overall.update(
             self._overall_task, completed=self._finished, total=max(self._wanted, 1), left=f"{left}{failed}"
@@ -179,6 +184,8 @@ class LiveView:
         row = row_of(event, self._objectives)
         values = ", ".join(reading_text(row, i, objective) for i, objective in enumerate(self._objectives))
         note = "" if event.feasible else ", breaks a constraint"
+        if event.state == "pruned":
+            note += f", stopped after {event.epochs} epochs"
         return f"{head} {values}{note}, {event.seconds:.0f} s  {name}"
 
     def _say(self, text: str) -> None:
@@ -236,11 +243,11 @@ def _line_of_measured(event: MemberMeasured) -> str:
     return f"{head} measured {measured} {shown.unit}, predicted {predicted} ({error:+.1f} %)  {name}"
 
 
-def _time_left(seconds: Sequence[float], missing: int) -> str:
-    """Text like "about 12 min left", from the median of the trials that have ended; "" where none has."""
-    if not seconds or missing <= 0:
+def _time_left(seconds: float, done: int, missing: int) -> str:
+    """Text like "about 12 min left", by the pace of this run; "" where nothing has ended in it."""
+    if done <= 0 or missing <= 0:
         return ""
-    left = statistics.median(seconds) * missing
+    left = seconds / done * missing
     if left < 90:
         return f"about {left:.0f} s left"
     return f"about {left / 60:.0f} min left" if left < 5400 else f"about {left / 3600:.1f} h left"

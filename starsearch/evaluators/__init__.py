@@ -1,6 +1,6 @@
 """Candidate and fidelity in, measurements out."""
 
-from starsearch.evaluators.evaluator import Evaluation, Evaluator
+from starsearch.evaluators.evaluator import WHOLE, Evaluation, Evaluator, Stretch
 from starsearch.evaluators.proxy import ProxyEvaluator
 
-__all__ = ["Evaluation", "Evaluator", "ProxyEvaluator"]
+__all__ = ["WHOLE", "Evaluation", "Evaluator", "ProxyEvaluator", "Stretch"]

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.architecture import Architecture, Layer, architecture_hash, lower, pad_channels
+from starsearch.candidate import Candidate
+from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
 from starsearch.evaluators.steps import scaled
 from starsearch.latency.terms import has_unblocked_channels
 from starsearch.measurement import Measurement, Prediction, Progress
@@ -132,6 +135,49 @@ def _build_module(architecture: Architecture, num_classes: int, weights: Mapping
     # Not strict: random weights leave out the batch norms' counters of training steps.
     model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()}, strict=False)
     return model.eval()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyEvaluator:
+    """Judges a candidate by its latency alone: on a cluster, the part of an evaluation that runs on the device.
+
+    Attributes:
+        reference: the scale of the machine this runs on.
+        timed: names of the latencies; one measurement serves them all.
+        resolution: of the deployed network, in pixels.
+        num_classes: of the deployed network.
+    """
+
+    reference: Reference
+    timed: tuple[str, ...]
+    resolution: int
+    num_classes: int
+
+    def __call__(
+        self,
+        candidate: Candidate,
+        *,
+        seed: int,
+        weights: Path | None,  # noqa: ARG002 — latency does not depend on them
+        stretch: Stretch = WHOLE,
+    ) -> Evaluation:
+        """Yield progress; return the latencies.
+
+        Raises:
+            EvaluationError: the network cannot be timed here, or this is not the reference's machine.
+        """
+        known = {one.name: one for one in stretch.known}
+        if known.keys() >= set(self.timed):
+            return tuple(known[name] for name in self.timed)
+        meter = LatencyMeter(
+            name=self.timed[0],
+            reference=self.reference,
+            resolution=self.resolution,
+            num_classes=self.num_classes,
+            seed=seed,
+        )
+        latency = yield from meter(candidate.architecture)
+        return tuple(replace(latency, name=name) for name in self.timed)
 
 
 def predict_latencies(

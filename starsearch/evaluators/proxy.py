@@ -12,8 +12,8 @@ from starsearch.architecture import Architecture, count_macs, count_params
 from starsearch.candidate import Candidate
 from starsearch.data import DataSet
 from starsearch.errors import StudyError
-from starsearch.evaluators.evaluator import Evaluation
-from starsearch.evaluators.latency import LatencyMeter, predict_latencies
+from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
+from starsearch.evaluators.latency import LatencyEvaluator, LatencyMeter, predict_latencies
 from starsearch.evaluators.placement import measure_coreml_placement
 from starsearch.evaluators.steps import scaled, without_measuring
 from starsearch.measurement import Measurement, Progress, Reading
@@ -55,7 +55,9 @@ class ProxyEvaluator:
     int8: bool = False
     coreml_placement: bool = False
 
-    def __call__(self, candidate: Candidate, *, seed: int, weights: Path | None) -> Evaluation:
+    def __call__(
+        self, candidate: Candidate, *, seed: int, weights: Path | None, stretch: Stretch = WHOLE
+    ) -> Evaluation:
         """Yield progress; return top-1, top-5, images per second, latencies, MACs and parameters.
 
         MACs and parameters are those of the published convention (1000 classes), so that they compare with
@@ -64,26 +66,58 @@ class ProxyEvaluator:
         Raises:
             EvaluationError: the training diverged or took too long, or the network cannot be timed, or a profile
                 has no term for one of its layers.
+            StudyError: weights or checkpoint cannot be written.
         """
+        import torch
+
         from starsearch.training import train
 
+        known = {one.name: one for one in stretch.known}
         # First: a network that cannot be predicted need not be trained.
         predicted = self._predict(candidate.architecture)
         fp32_share = 1 - _INT8_SHARE if self.int8 else 1.0
         training = train(
-            candidate.architecture, data=self.data, recipe=candidate.recipe, fidelity=self.fidelity, seed=seed
+            candidate.architecture,
+            data=self.data,
+            recipe=candidate.recipe,
+            fidelity=stretch.of(self.fidelity),
+            seed=seed,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            until=stretch.until,
+            checkpoint=stretch.checkpoint,
         )
         result = yield from scaled(without_measuring(training), 0.0, _TRAINING_SHARE * fp32_share)
         readings: list[Reading] = [*_accuracy(result), *count_cost(candidate.architecture, self.resolution), *predicted]
         if weights is not None:
             save_weights(result.model, weights)
-        if self.reference is not None and self.timed:
+        if known.keys() >= set(self.timed):
+            readings += [known[name] for name in self.timed]
+        elif self.reference is not None:
             steps = self._measure_latency(result.model, seed)
             latency = yield from scaled(steps, _TRAINING_SHARE * fp32_share, fp32_share)
             readings += [replace(latency, name=name) for name in self.timed]
         if self.int8:
             readings += yield from scaled(self._evaluate_int8(result.model, seed), fp32_share, 1.0)
         return tuple(readings)
+
+    def check(self) -> None:
+        """Read an image of either split, for a worker on another machine.
+
+        Raises:
+            OSError: it is not there, or cannot be read.
+        """
+        for split in (self.data.train, self.data.validation):
+            split.read(0)
+
+    def only_timing(self) -> LatencyEvaluator:
+        """What measures the same latencies and does not train."""
+        assert self.reference is not None
+        return LatencyEvaluator(
+            reference=self.reference,
+            timed=self.timed,
+            resolution=self.resolution,
+            num_classes=len(self.data.classes),
+        )
 
     def _predict(self, architecture: Architecture) -> Sequence[Reading]:
         num_classes = len(self.data.classes)

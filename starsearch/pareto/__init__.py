@@ -1,5 +1,13 @@
-"""Dominance and hypervolume. Pure; every objective is minimised (`starsearch.objective.losses` flips the signs)."""
+"""Dominance, hypervolume, promotion. Pure; every objective is minimised (`starsearch.objective.losses` flips signs)."""
 
 from starsearch.pareto.dominance import BoolArray, FloatArray, hypervolume, non_dominated
+from starsearch.pareto.promotion import next_promotion, non_dominated_ranks
 
-__all__ = ["BoolArray", "FloatArray", "hypervolume", "non_dominated"]
+__all__ = [
+    "BoolArray",
+    "FloatArray",
+    "hypervolume",
+    "next_promotion",
+    "non_dominated",
+    "non_dominated_ranks",
+]

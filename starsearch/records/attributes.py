@@ -1,10 +1,12 @@
 """What a trial says of its candidate and measurements: flat user attributes, readable in optuna-dashboard.
 
 Set when it starts: `architecture`, `architecture_text`, `anchor` (of an anchor), `fidelity`, `data`, `seed`, `recipe`
-(JSON of the fields that differ from the study's recipe), `retry_of` (the trial it repeats).
+(JSON of the fields that differ from the study's recipe), `retry_of` (the trial it repeats), `continues` (the stopped
+trial whose training goes on in it).
 Set when it ends: `measurements` (names), and of each NAME, NAME_spread, NAME_runs and NAME_device where there
 are such; of a predicted one NAME, NAME_kind ("predicted"), NAME_low, NAME_high and NAME_device.
-Then `seconds`, `weights`; of a failed trial `reason`, and `interrupted` where the candidate was not at fault.
+Then `seconds`, `weights`; of a stopped trial `rung` (from 0) and `epochs`; of a failed trial `reason`, and
+`interrupted` where the candidate was not at fault.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ READING_SUFFIXES = (*NUMBER_SUFFIXES, *TEXT_SUFFIXES)
 _CONSTRAINT_PREFIX = "constraints:"
 
 
-def candidate_attributes(candidate: Candidate, *, spec: StudySpec, retry_of: int | None) -> dict[str, Any]:
+def candidate_attributes(
+    candidate: Candidate, *, spec: StudySpec, retry_of: int | None, continues: int | None
+) -> dict[str, Any]:
     """The attributes with which a trial of `candidate` starts."""
     attributes: dict[str, Any] = {
         "architecture": architecture_hash(candidate.architecture),
@@ -48,6 +52,8 @@ def candidate_attributes(candidate: Candidate, *, spec: StudySpec, retry_of: int
         attributes["anchor"] = candidate.anchor
     if retry_of is not None:
         attributes["retry_of"] = retry_of
+    if continues is not None:
+        attributes["continues"] = continues
     return attributes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import starsearch
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from starsearch.study.spec import StudySpec
+
+
+class TrialEnd(Enum):
+    """How a trial ends, by Optuna's names."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAIL = "fail"
 
 
 class StudyRecord(OpenStudy):
@@ -78,13 +87,23 @@ class StudyRecord(OpenStudy):
             trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         return sorted(trials, key=lambda trial: trial.number)
 
-    def start(self, candidate: Candidate, *, params: Mapping[str, Value], retry_of: int | None = None) -> int:
+    def start(
+        self,
+        candidate: Candidate,
+        *,
+        params: Mapping[str, Value],
+        retry_of: int | None = None,
+        continues: int | None = None,
+        curve: Mapping[int, float] | None = None,
+    ) -> int:
         """The number of a new running trial of `candidate`.
 
         Args:
             candidate: what is evaluated.
             params: the space's parameters that decode to it; empty for an anchor outside the space.
             retry_of: number of the interrupted trial that this one repeats.
+            continues: number of the stopped trial whose training goes on in this one.
+            curve: what the training had reached before, by epoch.
         """
         from optuna.trial import TrialState, create_trial
 
@@ -94,7 +113,8 @@ class StudyRecord(OpenStudy):
             state=TrialState.RUNNING,
             params=dict(params),
             distributions={name: self._distributions[name] for name in params},
-            user_attrs=candidate_attributes(candidate, spec=self._spec, retry_of=retry_of),
+            user_attrs=candidate_attributes(candidate, spec=self._spec, retry_of=retry_of, continues=continues),
+            intermediate_values=dict(curve or {}),
         )
         template.datetime_start = datetime.now().astimezone()
         with storage_errors(self.url):
@@ -135,7 +155,34 @@ class StudyRecord(OpenStudy):
         if weights is not None:
             attributes["weights"] = weights
         system = {**constraint_attributes(constraints), **(sampler_attributes or {})}
-        self._finish(number, values=values, user=attributes, system=system)
+        self._finish(number, TrialEnd.COMPLETE, values=values, user=attributes, system=system)
+
+    def prune(
+        self,
+        number: int,
+        *,
+        rung: int,
+        epochs: int,
+        measurements: Sequence[Reading],
+        constraints: Mapping[str, float],
+        seconds: float,
+        sampler_attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """End a trial that was stopped at a rung; a later one may go on with its training.
+
+        Args:
+            number: of the trial.
+            rung: that it has reached, from 0.
+            epochs: trained there.
+            measurements: everything that was measured or predicted at the rung.
+            constraints: by how much each is broken there.
+            seconds: that the evaluation took.
+            sampler_attributes: what the sampler noted.
+        """
+        stopped = {"rung": rung, "epochs": epochs, "seconds": seconds}
+        attributes = {**reading_attributes(measurements), **stopped}
+        system = {**constraint_attributes(constraints), **(sampler_attributes or {})}
+        self._finish(number, TrialEnd.PRUNED, values=None, user=attributes, system=system)
 
     def fail(self, number: int, *, reason: str, seconds: float | None = None, interrupted: bool = False) -> None:
         """End a trial that has no result.
@@ -151,7 +198,7 @@ class StudyRecord(OpenStudy):
             attributes["seconds"] = seconds
         if interrupted:
             attributes["interrupted"] = True
-        self._finish(number, values=None, user=attributes, system={})
+        self._finish(number, TrialEnd.FAIL, values=None, user=attributes, system={})
 
     def fail_running(self, reason: str) -> list[int]:
         """The numbers of the trials that were left running; they end as interrupted."""
@@ -164,13 +211,19 @@ class StudyRecord(OpenStudy):
         return [trial.number for trial in left]
 
     def _finish(
-        self, number: int, *, values: Sequence[float] | None, user: Mapping[str, Any], system: Mapping[str, Any]
+        self,
+        number: int,
+        end: TrialEnd,
+        *,
+        values: Sequence[float] | None,
+        user: Mapping[str, Any],
+        system: Mapping[str, Any],
     ) -> None:
         from optuna.trial import TrialState
 
         from starsearch.records import transactions
 
-        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        state = TrialState[end.name]
         with storage_errors(self.url):
             transactions.finish_trial(
                 self._storage, self._trial_ids.pop(number), state, values=values, user_attrs=user, system_attrs=system

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 
 def create_trial(storage: BaseStorage, study_id: int, trial: FrozenTrial) -> tuple[int, int]:
-    """Id and number of a new running trial with the parameters and user attributes of `trial`."""
+    """Id and number of a new running trial with the parameters, user attributes and intermediate values of `trial`."""
     if not isinstance(storage, RDBStorage):
         trial_id = storage.create_new_trial(study_id, trial)
         return trial_id, storage.get_trial_number_from_id(trial_id)
@@ -38,6 +38,7 @@ def create_trial(storage: BaseStorage, study_id: int, trial: FrozenTrial) -> tup
         trial_id = int(row.trial_id)
         _insert(session, models.TrialParamModel, _parameter_rows(trial_id, trial))
         _insert(session, models.TrialUserAttributeModel, _attribute_rows(trial_id, trial.user_attrs))
+        _insert(session, models.TrialIntermediateValueModel, _curve_rows(trial_id, trial.intermediate_values))
         return trial_id, int(number)
 
 
@@ -106,6 +107,17 @@ def _parameter_rows(trial_id: int, trial: FrozenTrial) -> Iterable[dict[str, Any
 def _attribute_rows(trial_id: int, attributes: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     for key, value in attributes.items():
         yield {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
+
+
+def _curve_rows(trial_id: int, values: Mapping[int, float]) -> Iterable[dict[str, Any]]:
+    for step, value in values.items():
+        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+        yield {
+            "trial_id": trial_id,
+            "step": step,
+            "intermediate_value": stored,
+            "intermediate_value_type": kind,
+        }
 
 
 def _value_rows(trial_id: int, values: Sequence[float]) -> Iterable[dict[str, Any]]:

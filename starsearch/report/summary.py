@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # to specify a reference point in hypervolume calculation for fair performance comparison", Evolutionary
 # Computation 26(3), 2018.
 _REFERENCE_MARGIN = 0.1
+# At the end of a reason, another for every trial.
+_LOG = r" \(logs/[^)]*\)$"
 
 
 def summary(trials: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, Any]:
@@ -97,6 +99,7 @@ def failure_reasons(trials: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=["reason", "count", "numbers"])
     failed = trials[trials["state"] == "FAIL"]
     reasons = failed["reason"].fillna("no reason was recorded").astype(str).str.split("\n").str[0]
+    reasons = reasons.str.replace(_LOG, "", regex=True)
     grouped = failed.assign(reason=reasons).groupby("reason", sort=True)["number"]
     found = pd.DataFrame({"count": grouped.size(), "numbers": grouped.agg(list)})
     return found.reset_index().sort_values("count", ascending=False, kind="stable", ignore_index=True)

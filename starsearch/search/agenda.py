@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starsearch.architecture import ANCHORS
@@ -24,11 +24,15 @@ class Planned:
         candidate: what is evaluated.
         params: of the space, that decode to it.
         retry_of: number of the trial that was cut off.
+        continues: number of the stopped trial with whose training that one went on.
+        curve: what that one had reached, by epoch.
     """
 
     candidate: Candidate
     params: Mapping[str, Value]
     retry_of: int | None = None
+    continues: int | None = None
+    curve: Mapping[int, float] = field(default_factory=dict)
 
 
 def plan(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[Planned]:
@@ -41,7 +45,13 @@ def plan(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[Planned]:
         SpecError: the recipe's own value of a searched field is not in its range.
     """
     again = [
-        Planned(candidate=recorded_candidate(trial, spec.recipe), params=trial.params, retry_of=trial.number)
+        Planned(
+            candidate=recorded_candidate(trial, spec.recipe),
+            params=trial.params,
+            retry_of=trial.number,
+            continues=trial.user_attrs.get("continues"),
+            curve=trial.intermediate_values,
+        )
         for trial in unfinished(trials)
     ]
     complete = {recorded_candidate(t, spec.recipe).key for t in trials if t.state.name == "COMPLETE"}

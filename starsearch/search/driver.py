@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from starsearch.candidate import Candidate
 from starsearch.errors import EvaluationError, StudyError
 from starsearch.measurement import Progress, Reading
 from starsearch.records import (
@@ -18,23 +16,23 @@ from starsearch.records import (
     Lease,
     StudyRecord,
     hold_lease,
-    latest_readings,
     measured_afterwards,
-    recorded_candidate,
 )
 from starsearch.search.agenda import Planned, plan
-from starsearch.search.events import Event, StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted
-from starsearch.search.executor import Executor, Job, JobFailed, JobProgressed, LocalExecutor
-from starsearch.search.failures import write_log
+from starsearch.search.checkpoints import CheckpointShelf
+from starsearch.search.events import Event, StudyEnded, StudyStarted, TrialProgressed, TrialStarted
+from starsearch.search.executor import Executor, Job, JobFailed, JobLost, JobProgressed, JobReturned, LocalExecutor
+from starsearch.search.failures import Failures, write_log
 from starsearch.search.front_measuring import Meter, measure_front
+from starsearch.search.ladder import Ladder, Waiting
 from starsearch.search.outcome import Outcome, judge
 from starsearch.search.proposer import Proposal, Proposer
+from starsearch.search.running import Running
+from starsearch.search.tally import Tally, recall
 from starsearch.search.weights import WeightsShelf
 from starsearch.study.spec import StudySpec
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from starsearch.evaluators.evaluator import Evaluator
     from starsearch.search.executor import MakeExecutor
 
@@ -42,8 +40,7 @@ Why = Literal["complete", "interrupted", "time budget", "space exhausted"]
 Watch = Callable[[Event], None]
 
 _NO_METERS: Mapping[str, Meter] = MappingProxyType({})
-# So many failures one after the other are not the candidates' fault.
-_MAX_FAILURES_IN_A_ROW = 20
+_NO_CURVE: Mapping[int, float] = MappingProxyType({})
 
 
 def run_study(
@@ -56,11 +53,13 @@ def run_study(
     folder: Path | None = None,
     time_budget_s: float | None = None,
     meters: Mapping[str, Meter] = _NO_METERS,
+    tries: int = 3,
 ) -> StudyEnded:
     """Go on with the study of `record` until it has the trials that `spec` wants; returns why it ended.
 
-    First run trials that were cut off, then anchors, then what the sampler suggests; no candidate is evaluated
-    twice. A candidate whose evaluation raises is a failed trial. On Ctrl-C the running trials end as
+    First run trials that were cut off, then anchors, then whoever may leave a rung of successive halving, then what
+    the sampler suggests; no candidate is evaluated twice. A candidate whose evaluation raises is a failed trial; one
+    whose worker dies runs again. On Ctrl-C the running trials end as
     interrupted, and run again when the study goes on. At the end what was predicted of the front's members is
     measured, as far as `meters` can.
 
@@ -73,6 +72,7 @@ def run_study(
         folder: the study's, for weights and the logs of failed trials; None writes neither.
         time_budget_s: seconds after which no trial is begun.
         meters: measure predicted quantities, by name.
+        tries: of a candidate whose workers die.
 
     Raises:
         StudyLeasedError: another live driver works on the study.
@@ -83,7 +83,7 @@ def run_study(
     with hold_lease(record) as lease:
         record.fail_running(DRIVER_DIED)
         executor = make_executor(evaluator)
-        driver = _Driver(spec, record, lease, executor, watch, folder=folder, deadline=deadline)
+        driver = _Driver(spec, record, lease, executor, watch, folder=folder, deadline=deadline, tries=tries)
         try:
             why = driver.run()
         except KeyboardInterrupt:
@@ -104,18 +104,6 @@ def run_study(
         return driver.end(why)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Running:
-    """A trial whose evaluation runs."""
-
-    proposal: Proposal
-    started: float
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-
 class _Driver:
     """One run of a study, from the record as it is to the reason why it ends."""
 
@@ -129,9 +117,9 @@ class _Driver:
         *,
         folder: Path | None,
         deadline: float | None,
+        tries: int,
     ) -> None:
         recorded = record.trials()
-        self._measured = measured_afterwards(record.attributes())
         self._record = record
         self._spec = spec
         self._lease = lease
@@ -141,20 +129,25 @@ class _Driver:
         self._deadline = deadline
         self._agenda = plan(spec, recorded)
         self._proposer = Proposer(spec, recorded)
+        self._ladder = Ladder(spec, recorded)
         self._weights = WeightsShelf(folder, spec.keep_weights, spec.objectives)
-        self._running: dict[int, _Running] = {}
-        self._searched = self._anchors = self._failures_in_a_row = 0
+        self._checkpoints = CheckpointShelf(folder)
+        self._running: dict[int, Running] = {}
+        self._tally = Tally(spec)
+        self._failures = Failures(tries=tries)
         self._resumed = bool(recorded)
-        self._earlier: list[TrialEnded] = []
-        for trial in recorded:
-            if trial.state.name == "COMPLETE":
-                self._remember(trial)
+        self._earlier = tuple(recall(recorded, spec, measured_afterwards(record.attributes())))
+        for trial in self._earlier:
+            self._tally.judged(trial.candidate)
+            if trial.state == "complete":
+                outcome = judge(trial.measurements, spec.objectives, spec.constraints)
+                self._weights.add(trial.number, outcome, anchor=trial.candidate.anchor is not None)
 
     def run(self) -> Why:
         """Evaluate candidates until there is a reason to stop."""
         self._weights.clear()
-        earlier = tuple(self._earlier)
-        self._watch(StudyStarted(finished=self._finished, wanted=self._wanted, resumed=self._resumed, earlier=earlier))
+        finished, wanted = self._tally.finished, self._tally.wanted
+        self._watch(StudyStarted(finished=finished, wanted=wanted, resumed=self._resumed, earlier=self._earlier))
         while True:
             why = self._fill()
             if not self._running:
@@ -173,77 +166,105 @@ class _Driver:
         for number in self._record.fail_running(reason):
             if number in self._running:
                 running = self._running.pop(number)
-                self._watch_failure(number, running, reason)
+                self._watch(running.failed(number, reason))
         self._weights.clear()
 
     def end(self, why: Why) -> StudyEnded:
         """Say that and why the study has ended."""
-        ended = StudyEnded(finished=self._finished, wanted=self._wanted, why=why)
+        ended = StudyEnded(finished=self._tally.finished, wanted=self._tally.wanted, why=why)
         self._watch(ended)
         return ended
-
-    def _remember(self, trial: FrozenTrial) -> None:
-        """Take note of a complete trial of an earlier run, by measured values where there are such."""
-        candidate = recorded_candidate(trial, self._spec.recipe)
-        readings = latest_readings(trial.user_attrs, self._measured)
-        outcome = judge(readings, self._spec.objectives, self._spec.constraints)
-        self._weights.add(trial.number, outcome, anchor=candidate.anchor is not None)
-        self._count(candidate)
-        ended = TrialEnded(
-            number=trial.number,
-            candidate=candidate,
-            state="complete",
-            measurements=readings,
-            feasible=outcome.feasible,
-            seconds=trial.user_attrs.get("seconds", 0.0),
-        )
-        self._earlier.append(ended)
 
     def _fill(self) -> Why | None:
         """Begin trials until the executor is full; else the reason to begin no more."""
         while len(self._running) < self._executor.capacity:
-            planned = self._next_planned()
-            if planned is None and self._searched + self._searching >= self._spec.trials:
+            planned, climber = self._next_planned(), self._ladder.next()
+            if planned is None and climber is None and not self._wants_more:
                 return "complete"
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 return "time budget"
             if planned is not None:
-                self._agenda.remove(planned)
-                self._begin(self._proposer.adopt(planned.candidate, planned.params), retry_of=planned.retry_of)
-            elif (proposal := self._proposer.propose()) is not None:
-                self._begin(proposal)
+                self._begin_planned(planned)
+            elif climber is not None:
+                self._ladder.promote(climber)
+                proposal = Proposal(candidate=climber.candidate, params=climber.params)
+                self._begin(proposal, continues=climber, curve=climber.curve)
+            elif (proposal_ := self._proposer.propose()) is not None:
+                self._begin(proposal_)
             else:
                 return "space exhausted"
         return None
 
-    def _next_planned(self) -> Planned | None:
-        """The first on the agenda; where all searched trials are there, the first anchor on it."""
-        enough = self._searched + self._searching >= self._spec.trials
-        return next((p for p in self._agenda if p.candidate.anchor is not None or not enough), None)
+    @property
+    def _wants_more(self) -> bool:
+        """Whether the candidates that are judged and being judged are too few."""
+        return self._tally.searched(running=[running.candidate for running in self._running.values()]) < (
+            self._spec.trials
+        )
 
-    def _begin(self, proposal: Proposal, retry_of: int | None = None) -> None:
+    def _next_planned(self) -> Planned | None:
+        """The first on the agenda; where all searched trials are there, the first that is not one more of them."""
+        return next(
+            (p for p in self._agenda if p.candidate.anchor is not None or p.continues is not None or self._wants_more),
+            None,
+        )
+
+    def _begin_planned(self, planned: Planned) -> None:
+        self._agenda.remove(planned)
+        waiting = None if planned.continues is None else self._ladder.waiting(planned.continues)
+        # What goes on is no news to the sampler: it has been told of the rung below.
+        proposal = (
+            self._proposer.adopt(planned.candidate, planned.params)
+            if waiting is None
+            else Proposal(candidate=planned.candidate, params=planned.params)
+        )
+        self._begin(proposal, continues=waiting, curve=planned.curve, retry_of=planned.retry_of)
+
+    def _begin(
+        self,
+        proposal: Proposal,
+        *,
+        continues: Waiting | None = None,
+        curve: Mapping[int, float] = _NO_CURVE,
+        retry_of: int | None = None,
+    ) -> None:
         self._lease.check()
         candidate = proposal.candidate
-        number = self._record.start(candidate, params=proposal.params, retry_of=retry_of)
-        self._running[number] = _Running(proposal=proposal, started=time.monotonic())
-        self._watch(TrialStarted(number=number, candidate=candidate))
-        weights = self._weights.place(number)
-        self._executor.submit(Job(number=number, candidate=candidate, seed=self._spec.seed, weights=weights))
+        before = None if continues is None else continues.number
+        number = self._record.start(candidate, params=proposal.params, retry_of=retry_of, continues=before, curve=curve)
+        is_anchor = candidate.anchor is not None
+        self._running[number] = Running(
+            proposal=proposal,
+            continues=continues,
+            rung=self._ladder.rung_above(continues, anchor=is_anchor),
+            curve=dict(curve),
+            started=time.monotonic(),
+        )
+        self._watch(TrialStarted(number=number, candidate=candidate, continues=before))
+        stretch = self._ladder.stretch(continues, anchor=is_anchor, checkpoint=self._checkpoints.place(candidate))
+        weights = self._weights.place(number) if stretch.until is None else None
+        self._executor.submit(
+            Job(number=number, candidate=candidate, seed=self._spec.seed, weights=weights, stretch=stretch)
+        )
 
     def _follow(self) -> None:
         """Wait for what happens next, and act on it."""
-        event = self._executor.next_event()
-        if isinstance(event, JobProgressed):
-            self._report(event.number, event.progress)
-        elif isinstance(event, JobFailed):
-            self._fail(event.number, event.reason, event.log)
-        else:
-            try:
-                outcome = judge(event.measurements, self._spec.objectives, self._spec.constraints)
-            except EvaluationError as error:
-                self._fail(event.number, str(error), log="")
-            else:
-                self._complete(event.number, event.measurements, outcome)
+        match self._executor.next_event():
+            case None:
+                return
+            case JobProgressed(number=number, progress=progress):
+                self._report(number, progress)
+            case JobFailed(number=number, reason=reason, log=log):
+                self._fail(number, reason, log)
+            case JobLost(number=number, reason=reason):
+                self._lose(number, reason)
+            case JobReturned(number=number, measurements=measurements):
+                try:
+                    outcome = judge(measurements, self._spec.objectives, self._spec.constraints)
+                except EvaluationError as error:
+                    self._fail(number, str(error), log="")
+                else:
+                    self._judged(number, measurements, outcome)
 
     def _report(self, number: int, progress: Progress) -> None:
         self._watch(TrialProgressed(number=number, progress=progress))
@@ -251,14 +272,24 @@ class _Driver:
         names = [objective.name for objective in self._spec.objectives if objective.name in progress.values]
         if progress.epoch is not None and names:
             self._lease.check()
-            self._record.report(number, epoch=progress.epoch, value=progress.values[names[0]])
+            value = progress.values[names[0]]
+            self._running[number].curve[progress.epoch] = value
+            self._record.report(number, epoch=progress.epoch, value=value)
 
-    def _complete(self, number: int, measurements: Sequence[Reading], outcome: Outcome) -> None:
+    def _judged(self, number: int, measurements: tuple[Reading, ...], outcome: Outcome) -> None:
         self._lease.check()
         running = self._running[number]
-        candidate, seconds = running.proposal.candidate, running.seconds
+        self._failures.reset()
+        if running.rung is None:
+            self._complete(number, running, measurements, outcome)
+        else:
+            self._stop_at(running.rung, number, running, measurements, outcome)
+        self._tally.judged(running.candidate)
+
+    def _complete(self, number: int, running: Running, measurements: Sequence[Reading], outcome: Outcome) -> None:
+        seconds = running.seconds
         # Before the record: an interrupt between the two must not cost a complete trial its weights.
-        self._weights.add(number, outcome, anchor=candidate.anchor is not None)
+        self._weights.add(number, outcome, anchor=running.candidate.anchor is not None)
         self._record.complete(
             number,
             values=outcome.values,
@@ -270,64 +301,68 @@ class _Driver:
         )
         del self._running[number]
         self._weights.clear()
-        self._failures_in_a_row = 0
-        self._count(candidate)
-        self._watch(
-            TrialEnded(
+        self._checkpoints.drop(running.candidate)
+        self._watch(running.ended(number, measurements, outcome))
+
+    def _stop_at(
+        self, rung: int, number: int, running: Running, measurements: tuple[Reading, ...], outcome: Outcome
+    ) -> None:
+        """The trial ends at a rung; its candidate waits there."""
+        epochs = self._ladder.epochs(rung)
+        self._record.prune(
+            number,
+            rung=rung,
+            epochs=epochs,
+            measurements=measurements,
+            constraints=outcome.constraints,
+            seconds=running.seconds,
+            sampler_attributes=self._proposer.tell(running.proposal, outcome, rung=rung),
+        )
+        del self._running[number]
+        self._ladder.reach(
+            Waiting(
                 number=number,
-                candidate=candidate,
-                state="complete",
-                measurements=tuple(measurements),
-                feasible=outcome.feasible,
-                seconds=seconds,
+                rung=rung,
+                candidate=running.candidate,
+                params=running.proposal.params,
+                outcome=outcome,
+                readings=measurements,
+                curve=running.curve,
             )
         )
+        self._watch(running.ended(number, measurements, outcome, epochs=epochs))
+
+    def _lose(self, number: int, reason: str) -> None:
+        """A worker has died: the candidate runs again, unless workers keep dying of it."""
+        running = self._running[number]
+        if not self._failures.may_retry(running.candidate):
+            self._fail(number, f"{reason} That was the last of {self._failures.tries} tries.", log="")
+            return
+        self._lease.check()
+        self._record.fail(number, reason=reason, seconds=running.seconds, interrupted=True)
+        self._proposer.tell_failed(running.proposal)
+        del self._running[number]
+        self._weights.clear()
+        again = Planned(
+            candidate=running.candidate,
+            params=running.proposal.params,
+            retry_of=number,
+            continues=None if running.continues is None else running.continues.number,
+            curve=running.curve,
+        )
+        self._agenda.insert(0, again)
+        self._watch(running.failed(number, reason))
 
     def _fail(self, number: int, reason: str, log: str) -> None:
         self._lease.check()
         running = self._running[number]
+        where = write_log(self._folder, number, log)
+        if where is not None:
+            reason = f"{reason} (logs/{where.name})"
         self._proposer.tell_failed(running.proposal)
         self._record.fail(number, reason=reason, seconds=running.seconds)
         del self._running[number]
         self._weights.clear()
-        where = write_log(self._folder, number, log)
-        self._watch_failure(number, running, reason)
-        self._failures_in_a_row += 1
-        if self._failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
-            raise StudyError(
-                f"{_MAX_FAILURES_IN_A_ROW} candidates in a row have failed, the last, trial {number}, with: {reason}\n"
-                + (f"Its traceback is in {where}. " if where else "")
-                + "Finished trials are kept: find the cause and run the same command again."
-            )
-
-    def _watch_failure(self, number: int, running: _Running, reason: str) -> None:
-        candidate = running.proposal.candidate
-        self._watch(
-            TrialEnded(
-                number=number,
-                candidate=candidate,
-                state="fail",
-                feasible=False,
-                reason=reason,
-                seconds=running.seconds,
-            )
-        )
-
-    def _count(self, candidate: Candidate) -> None:
-        if candidate.anchor is None:
-            self._searched += 1
-        else:
-            self._anchors += 1
-
-    @property
-    def _searching(self) -> int:
-        """How many searched candidates are being evaluated."""
-        return sum(running.proposal.candidate.anchor is None for running in self._running.values())
-
-    @property
-    def _finished(self) -> int:
-        return self._searched + self._anchors
-
-    @property
-    def _wanted(self) -> int:
-        return self._spec.trials + len(self._spec.space.anchors)
+        self._checkpoints.drop(running.candidate)
+        self._watch(running.failed(number, reason))
+        self._failures.add(number, reason, where)

@@ -11,10 +11,11 @@ from starsearch.measurement import Measurement, Prediction, Progress, Reading
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialStarted:
-    """A candidate is being evaluated."""
+    """A candidate is being evaluated; `continues` is the number of the trial with whose training this one goes on."""
 
     number: int
     candidate: Candidate
+    continues: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +28,19 @@ class TrialProgressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialEnded:
-    """A trial is in the record. `reason` says why it failed; `measurements` (and predictions) are empty then."""
+    """A trial is in the record. `reason` says why it failed; `measurements` (and predictions) are empty then.
+
+    "pruned" is stopped at a rung: `measurements` are what it had reached after `epochs`.
+    """
 
     number: int
     candidate: Candidate
-    state: Literal["complete", "fail"]
+    state: Literal["complete", "pruned", "fail"]
     measurements: tuple[Reading, ...] = ()
     feasible: bool = True
     reason: str | None = None
     seconds: float = 0.0
+    epochs: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

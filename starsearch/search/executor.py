@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +14,7 @@ from starsearch.measurement import Progress, Reading
 from starsearch.search.failures import failure_reason
 
 if TYPE_CHECKING:  # evaluators import torch
-    from starsearch.evaluators.evaluator import Evaluation, Evaluator
+    from starsearch.evaluators.evaluator import Evaluation, Evaluator, Stretch
 
     MakeExecutor = Callable[[Evaluator], "Executor"]
 
@@ -27,6 +27,7 @@ class Job:
     candidate: Candidate
     seed: int
     weights: Path | None
+    stretch: Stretch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,15 @@ class JobFailed:
     log: str
 
 
-JobEvent = JobProgressed | JobReturned | JobFailed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLost:
+    """The evaluation of trial `number` has ended with its worker: the candidate need not be at fault."""
+
+    number: int
+    reason: str
+
+
+JobEvent = JobProgressed | JobReturned | JobFailed | JobLost
 
 
 class Executor(Protocol):
@@ -62,15 +71,21 @@ class Executor(Protocol):
 
     @property
     def capacity(self) -> int:
-        """How many jobs it runs at a time."""
+        """How many jobs it runs at a time; may change between two events."""
         ...
 
     def submit(self, job: Job) -> None:
         """Take a job; fewer than `capacity` are running."""
         ...
 
-    def next_event(self) -> JobEvent:
-        """What happens next in any running job; waits for it. At least one job is running."""
+    def next_event(self) -> JobEvent | None:
+        """What happens next in any running job; waits for it. At least one job is running.
+
+        None says that nothing has happened for a while, in which `capacity` may have changed.
+
+        Raises:
+            StudyError, DataError: no candidate's fault: nothing can be evaluated there any more.
+        """
         ...
 
     def cancel(self, number: int) -> None:
@@ -80,6 +95,31 @@ class Executor(Protocol):
     def close(self) -> None:
         """Cancel what still runs and give back everything."""
         ...
+
+
+def begin_evaluation(evaluator: Evaluator, job: Job) -> Evaluation:
+    """The generator of what `job` asks for."""
+    return evaluator(job.candidate, seed=job.seed, weights=job.weights, stretch=job.stretch)
+
+
+def follow_job(evaluator: Evaluator, job: Job) -> Iterator[JobEvent]:
+    """What happens in `job`, to its end; for workers, whose driver is elsewhere.
+
+    Raises:
+        StudyError, DataError: no candidate's fault: the study stops, the trial runs again.
+    """
+    evaluation = begin_evaluation(evaluator, job)
+    try:
+        while True:
+            yield JobProgressed(number=job.number, progress=next(evaluation))
+    except StopIteration as stop:
+        yield JobReturned(number=job.number, measurements=tuple(stop.value or ()))
+    except (StudyError, DataError):
+        raise
+    except Exception as error:
+        yield JobFailed(number=job.number, reason=failure_reason(error), log=traceback.format_exc())
+    finally:
+        evaluation.close()
 
 
 class LocalExecutor:
@@ -103,7 +143,7 @@ class LocalExecutor:
         number = self._job.number
         try:
             if self._evaluation is None:
-                self._evaluation = self._evaluator(self._job.candidate, seed=self._job.seed, weights=self._job.weights)
+                self._evaluation = begin_evaluation(self._evaluator, self._job)
             return JobProgressed(number=number, progress=next(self._evaluation))
         except StopIteration as stop:
             self._forget()

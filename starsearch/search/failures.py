@@ -1,10 +1,52 @@
-"""Why an evaluation failed: one line for the user, the traceback for a file."""
+"""Why an evaluation failed: one line for the user, the traceback for a file; and when there are too many."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
+from starsearch.candidate import Candidate
+from starsearch.errors import StudyError
+
 _MAX_REASON_CHARS = 500
+# So many failures one after the other are not the candidates' fault.
+_MAX_IN_A_ROW = 20
+
+
+class Failures:
+    """Counts failures in a row, and the workers that died of each candidate.
+
+    Args:
+        tries: that a candidate has whose workers die.
+    """
+
+    def __init__(self, *, tries: int) -> None:
+        self.tries = tries
+        self._in_a_row = 0
+        self._deaths: Counter[str] = Counter()
+
+    def reset(self) -> None:
+        """A candidate was evaluated."""
+        self._in_a_row = 0
+
+    def may_retry(self, candidate: Candidate) -> bool:
+        """Note that a worker has died of the candidate; whether it may have another."""
+        self._deaths[candidate.key] += 1
+        return self._deaths[candidate.key] < self.tries
+
+    def add(self, number: int, reason: str, log: Path | None) -> None:
+        """Note that trial `number` has failed.
+
+        Raises:
+            StudyError: it was the twentieth in a row.
+        """
+        self._in_a_row += 1
+        if self._in_a_row >= _MAX_IN_A_ROW:
+            raise StudyError(
+                f"{_MAX_IN_A_ROW} candidates in a row have failed, the last, trial {number}, with: {reason}\n"
+                + (f"Its traceback is in {log}. " if log else "")
+                + "Finished trials are kept: find the cause and run the same command again."
+            )
 
 
 def failure_reason(error: BaseException) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starsearch.candidate import Candidate
 from starsearch.records import parameter_distributions, quiet_optuna, recorded_candidate, sampler_attributes
-from starsearch.search.outcome import Outcome
+from starsearch.search.outcome import Outcome, judge
 from starsearch.search.samplers import find_sampler
 from starsearch.search.unseen import Params, UnseenDraw
 from starsearch.study.spec import StudySpec
@@ -18,14 +18,31 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+# TPE draws its first ten at random.
+_FEWEST_LESSONS = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A candidate to evaluate: with its params, and the mirror's trial that waits for its outcome."""
+    """A candidate to evaluate, with its params.
+
+    Attributes:
+        candidate, params: what is evaluated.
+        asked: the mirror's trial that waits for its outcome; None where a stopped training goes on.
+    """
 
     candidate: Candidate
     params: Params
-    asked: optuna.Trial
+    asked: optuna.Trial | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lesson:
+    """What the sampler can learn from one candidate; `attributes` are what it has noted itself."""
+
+    params: Params
+    outcome: Outcome
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Proposer:
@@ -35,27 +52,31 @@ class Proposer:
     record never shows them, and sampling never reads the storage. Intermediate values are not mirrored:
     TPE crashes on them where there are two objectives. Optuna does not keep a sampler: its seed is
     the study's plus the number of recorded trials, lest a resumed study repeat its suggestions.
+
+    With successive halving the mirror shows the values of one rung only, of everybody who has reached it, so that
+    half-trained values never stand beside others: the highest rung (the end above them all) on which there are
+    enough to learn from, as BOHB does (Falkner et al. 2018, section 3.2).
     """
 
     def __init__(self, spec: StudySpec, recorded: Sequence[FrozenTrial]) -> None:
-        import optuna
-
         kind = find_sampler(spec.sampler)
         seed = spec.seed + len(recorded)
+        self._spec = spec
         self._space = spec.space
         self._recipe = spec.recipe
         self._kind = kind
         self._distributions = parameter_distributions(spec.space.parameters)
         self._draw_unseen = UnseenDraw(spec.space, random.Random(seed))  # noqa: S311 — sampling, not secrets
-        # None: being evaluated, failed, or not allowed; such a candidate has no outcome to tell.
-        self._known: dict[str, Outcome | None] = {}
-        with quiet_optuna():
-            self._mirror = optuna.create_study(
-                directions=[objective.direction for objective in spec.objectives],
-                sampler=kind.make(seed=seed, trials=spec.trials),
-            )
+        self._sampler = kind.make(seed=seed, trials=spec.trials)
+        self._known: set[str] = set()
+        rungs = spec.halving.rungs if spec.halving else ()
+        # One above each other: the rungs, then the end of the training.
+        self._lessons: list[dict[str, _Lesson]] = [{} for _ in range(len(rungs) + 1)]
+        self._open: set[int] = set()  # trials of the present mirror that wait for an outcome
         for trial in recorded:
             self._restore(trial)
+        self._level = self._best_level()
+        self._mirror = self._make_mirror()
 
     def propose(self) -> Proposal | None:
         """A candidate the study does not know; None where the space has no more."""
@@ -64,7 +85,8 @@ class Proposer:
             candidate = self._space.decode(asked.params, self._recipe)
             if not self._is_settled(candidate):
                 return self._begin(candidate, asked)
-            self._answer(asked, self._known.get(candidate.key))
+            lesson = self._lessons[self._level].get(candidate.key)
+            self._answer(asked, lesson.outcome if lesson else None)
         params = self._draw_unseen(lambda params: self._is_settled(self._space.decode(params, self._recipe)))
         return None if params is None else self.adopt(self._space.decode(params, self._recipe), params)
 
@@ -76,47 +98,95 @@ class Proposer:
             _ = asked.relative_params
         return self._begin(candidate, asked)
 
-    def tell(self, proposal: Proposal, outcome: Outcome) -> Mapping[str, Any]:
-        """Answer a proposal; returns what the sampler noted on it and needs again when the study goes on."""
-        self._known[proposal.candidate.key] = outcome
-        return sampler_attributes(self._answer(proposal.asked, outcome))
+    def tell(self, proposal: Proposal, outcome: Outcome, *, rung: int | None = None) -> Mapping[str, Any]:
+        """Answer a proposal; returns what the sampler noted on it and needs again when the study goes on.
+
+        Args:
+            proposal: that was evaluated.
+            outcome: of the evaluation.
+            rung: that it was stopped at; None where it was trained to the end.
+        """
+        level = len(self._lessons) - 1 if rung is None else rung
+        is_shown = level == self._level
+        attributes: Mapping[str, Any] = {}
+        if proposal.asked is not None and self._is_open(proposal.asked):
+            attributes = sampler_attributes(self._answer(proposal.asked, outcome if is_shown else None))
+        elif is_shown:
+            self._mirror.add_trial(self._mirrored(_Lesson(params=proposal.params, outcome=outcome)))
+        lesson = _Lesson(params=proposal.params, outcome=outcome, attributes=attributes)
+        self._lessons[level][proposal.candidate.key] = lesson
+        if self._best_level() > self._level:
+            self._level = self._best_level()
+            self._mirror = self._make_mirror()
+        return attributes
 
     def tell_failed(self, proposal: Proposal) -> None:
         """Answer a proposal whose evaluation failed; it will not be proposed again."""
-        self._answer(proposal.asked, None)
+        if proposal.asked is not None and self._is_open(proposal.asked):
+            self._answer(proposal.asked, None)
 
     def _is_settled(self, candidate: Candidate) -> bool:
         """Whether the candidate is known or its architecture is not allowed."""
         return candidate.key in self._known or self._space.broken_constraint(candidate.architecture) is not None
 
+    def _is_open(self, asked: optuna.Trial) -> bool:
+        """Whether the trial is of the present mirror and waits."""
+        return asked.study is self._mirror and asked.number in self._open
+
     def _begin(self, candidate: Candidate, asked: optuna.Trial) -> Proposal:
-        self._known[candidate.key] = None
+        self._known.add(candidate.key)
+        self._open.add(asked.number)
         return Proposal(candidate=candidate, params=asked.params, asked=asked)
 
     def _answer(self, asked: optuna.Trial, outcome: Outcome | None) -> FrozenTrial:
         from optuna.trial import TrialState
 
+        self._open.discard(asked.number)
         if outcome is None:
             return self._mirror.tell(asked, state=TrialState.FAIL)
         for name, violation in outcome.constraints.items():
             asked.set_constraint(name, violation)
         return self._mirror.tell(asked, outcome.values)
 
-    def _restore(self, trial: FrozenTrial) -> None:
-        """Mirror a trial of the record; samplers look at complete ones only."""
+    def _best_level(self) -> int:
+        """The highest with enough lessons; as many as TPE draws at random, or three more than there are parameters."""
+        fewest = max(_FEWEST_LESSONS, len(self._distributions) + 3)
+        return max((level for level, found in enumerate(self._lessons) if len(found) >= fewest), default=0)
+
+    def _make_mirror(self) -> optuna.Study:
+        import optuna
+
+        self._open.clear()
+        with quiet_optuna():
+            mirror = optuna.create_study(
+                directions=[objective.direction for objective in self._spec.objectives], sampler=self._sampler
+            )
+        mirror.add_trials([self._mirrored(lesson) for lesson in self._lessons[self._level].values()])
+        return mirror
+
+    def _mirrored(self, lesson: _Lesson) -> FrozenTrial:
         from optuna.trial import create_trial
 
-        candidate = recorded_candidate(trial, self._recipe)
-        if trial.state.name != "COMPLETE":
-            self._known.setdefault(candidate.key, None)
-            return
-        self._known[candidate.key] = Outcome(values=tuple(trial.values), constraints=trial.constraints)
-        self._mirror.add_trial(
-            create_trial(
-                values=trial.values,
-                params=trial.params,
-                distributions=self._distributions,
-                system_attrs=sampler_attributes(trial),
-                constraints=trial.constraints,
-            )
+        return create_trial(
+            values=lesson.outcome.values,
+            params=dict(lesson.params),
+            distributions=self._distributions,
+            system_attrs=dict(lesson.attributes),
+            constraints=dict(lesson.outcome.constraints),
         )
+
+    def _restore(self, trial: FrozenTrial) -> None:
+        """Learn from a trial of the record: from what it has reached in the end, or at a rung."""
+        from starsearch.records import recorded_measurements
+
+        candidate = recorded_candidate(trial, self._recipe)
+        self._known.add(candidate.key)
+        attributes = sampler_attributes(trial)
+        if trial.state.name == "COMPLETE":
+            outcome = Outcome(values=tuple(trial.values), constraints=trial.constraints)
+            lesson = _Lesson(params=trial.params, outcome=outcome, attributes=attributes)
+            self._lessons[-1][candidate.key] = lesson
+        elif trial.state.name == "PRUNED" and self._spec.halving:
+            outcome = judge(recorded_measurements(trial), self._spec.objectives, self._spec.constraints)
+            lesson = _Lesson(params=trial.params, outcome=outcome, attributes=attributes)
+            self._lessons[trial.user_attrs["rung"]][candidate.key] = lesson

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from starsearch.recipe import Recipe
-from starsearch.study.spec import StudySpec
+from starsearch.study.spec import Rung, StudySpec
 
 if TYPE_CHECKING:
     from starsearch.latency.profile import DeviceProfile
@@ -37,8 +37,16 @@ def sign_study(spec: StudySpec, *, data: str, device: str | None) -> dict[str, s
         items[f"constraints.{constraint.name}"] = f"{constraint.low} to {constraint.high}"
     for name, profile in spec.profiles.items():
         items[f"profiles.{name}"] = describe_profile(profile)
+    if spec.halving is not None:
+        items["halving.rungs"] = "; ".join(_describe_rung(rung) for rung in spec.halving.rungs)
     items["seed"] = str(spec.seed)
     return items
+
+
+def _describe_rung(rung: Rung) -> str:
+    """A rung in words; η may change while a study runs, what a rung's values mean may not."""
+    less = {"px": rung.resolution, "images": rung.samples}
+    return f"{rung.epochs} epochs" + "".join(f", {number} {unit}" for unit, number in less.items() if number)
 
 
 def describe_profile(profile: DeviceProfile) -> str:

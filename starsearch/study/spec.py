@@ -18,6 +18,34 @@ KeepWeights = Literal["front", "all", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """Where a candidate's training stops until it is known whether it goes on.
+
+    Attributes:
+        epochs: trained when it is reached.
+        resolution: in pixels, of the training towards it; None for the fidelity's.
+        samples: training images, of the training towards it; None for the fidelity's.
+    """
+
+    epochs: int
+    resolution: int | None = None
+    samples: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halving:
+    """Asynchronous successive halving: of the candidates that reach a rung, the best 1/η go on.
+
+    Attributes:
+        eta: η, at least 2.
+        rungs: in the order they are climbed; the end of the training is above the last.
+    """
+
+    eta: int
+    rungs: tuple[Rung, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudySpec:
     """A study, fully said.
 
@@ -33,8 +61,10 @@ class StudySpec:
             this machine.
         profile_files: by the same names, what a command calls the profile: its file, or a shipped profile's name.
         sampler: one of `SAMPLERS`.
-        trials: finished searched trials the study shall have; anchors and failures are not counted.
+        trials: searched candidates that shall be judged, if only at the first rung; anchors and failures are not
+            counted.
         seed: of sampling, training and subsets.
+        halving: which candidates are trained to the end; None for all.
         keep_weights: whose trained weights are kept: the front's and the anchors', all trials', or none's.
     """
 
@@ -50,7 +80,13 @@ class StudySpec:
     sampler: str = "tpe"
     trials: int = 16
     seed: int = 0
+    halving: Halving | None = None
     keep_weights: KeepWeights = "front"
+
+    @property
+    def num_epochs(self) -> int:
+        """Of a candidate's whole training, cool-down included, by the study's recipe."""
+        return (self.fidelity.epochs or self.recipe.epochs) + self.recipe.cooldown_epochs
 
     @property
     def quantities(self) -> tuple[str, ...]:

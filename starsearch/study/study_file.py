@@ -15,6 +15,7 @@ from starsearch.objective import LATENCY, THIS_MACHINE, Objective
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
+from starsearch.study.halving_file import parse_halving
 from starsearch.study.objective_file import parse_objectives, parse_quantity_constraints
 from starsearch.study.recipe_file import load_recipe, parse_recipe_changes
 from starsearch.study.space_file import SPACE_KEYS, load_space, parse_anchors, parse_space
@@ -23,6 +24,7 @@ from starsearch.study.validation import shorten, validate
 from starsearch.yaml_file import Location, YamlFile, read_yaml
 
 STUDY_KEYS = ("space", "data", "objectives", "constraints", "fidelities", "recipe", "search", "anchors")
+SEARCH_KEYS = ("sampler", "trials", "seed", "halving", "keep_weights")
 FIDELITY_KEYS = tuple(Fidelity.__slots__)
 EMBEDDED_DATA = "digits"
 DEFAULT_OBJECTIVES = (
@@ -100,7 +102,7 @@ def _parse_study(file: YamlFile, data: str | None) -> StudySpec:
     constraints, more_profiles = parse_quantity_constraints(file, raw.get("constraints", {}), objectives)
     profiles |= more_profiles
     search = _parse_search(file, raw.get("search", {}))
-    return replace(
+    spec = replace(
         spec,
         space=space,
         fidelity=fidelity,
@@ -111,6 +113,7 @@ def _parse_study(file: YamlFile, data: str | None) -> StudySpec:
         profile_files={name: found.file for name, found in profiles.items()},
         **search,
     )
+    return replace(spec, halving=parse_halving(file, raw.get("search", {}).get("halving"), spec))
 
 
 def _check_head(file: YamlFile) -> Any:
@@ -180,13 +183,13 @@ def _parse_fidelity(file: YamlFile, data: Any) -> Fidelity:
 def _parse_search(file: YamlFile, data: Any) -> dict[str, Any]:
     """The `search:` section as fields of `StudySpec`; what it leaves out is left to the defaults."""
     at: Location = ("search",)
-    found = validate(_make_search(), data, file=file, at=at, known=("sampler", "trials", "seed", "keep_weights"))
+    found = validate(_make_search(), data, file=file, at=at, known=SEARCH_KEYS)
     if "sampler" in data and found.sampler not in SAMPLERS:
         raise file.error(
             (*at, "sampler"),
             f"unknown sampler {found.sampler!r}.{did_you_mean(found.sampler, SAMPLERS)} Known: {', '.join(SAMPLERS)}.",
         )
-    return {name: getattr(found, name) for name in data}
+    return {name: getattr(found, name) for name in data if name != "halving"}
 
 
 def _make_search() -> Any:
@@ -197,6 +200,7 @@ def _make_search() -> Any:
         sampler: str = "tpe"
         trials: Annotated[int, Ge(1), Le(1_000_000)] = 16
         seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+        halving: Any = None
         keep_weights: KeepWeights = "front"
 
     return Search

@@ -5,24 +5,34 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from timm.utils import random_seed
 
-from starsearch.architecture import Architecture
+from starsearch.architecture import Architecture, format_architecture
 from starsearch.data import DataSet
 from starsearch.data.batches import Batches, training_batches, validation_batches
 from starsearch.errors import TimeLimitError, TrainingDivergedError
 from starsearch.measurement import Progress
 from starsearch.models import StarNet, build_model
 from starsearch.recipe import Fidelity, Recipe
+from starsearch.training.checkpoint import (
+    Checkpoint,
+    describe_training,
+    load_checkpoint,
+    random_states,
+    save_checkpoint,
+    set_random_states,
+)
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.validation import Accuracy, validate
 
 T = TypeVar("T")
 _PROGRESS_EVERY_S = 1.0
+_KEPT_EVERY_S = 30.0  # a checkpoint of StarNet-S4 with its optimiser's moments has 90 MB
 _LOSS_CHECKED_EVERY = 10  # steps: reading the loss from a GPU makes the CPU wait for it
 _VALIDATION_BATCH = 256
 
@@ -34,7 +44,7 @@ class TrainingResult:
     Attributes:
         model: in eval mode, on the CPU; its weights are the moving average's where the recipe keeps one.
         top1_percent, top5_percent: of the last epoch, on the validation images; top-5 of n < 5 classes is top-n.
-        epochs: trained, cool-down included.
+        epochs: trained in all, cool-down included.
         images_per_second: trained, validation not counted.
         seconds: of the whole training with its validations, without decoding images.
     """
@@ -55,6 +65,8 @@ def train(
     fidelity: Fidelity,
     seed: int,
     device: str = "cpu",
+    until: int | None = None,
+    checkpoint: Path | None = None,
 ) -> Generator[Progress, None, TrainingResult]:
     """Train a network by a recipe at a fidelity; yields progress about every second and after each epoch.
 
@@ -68,12 +80,17 @@ def train(
         fidelity: resolution, samples, epochs, stem stride and time limit.
         seed: of the weights, the order of images, augmentation and the choice of samples.
         device: of torch.
+        until: epochs after which it stops; None for its end. The schedule is the whole training's.
+        checkpoint: file from which it goes on where it is there, and in which it is kept after an epoch now and then
+            and when it stops before its end; None for neither. Between the same epochs `fidelity` may have another
+            resolution or other samples. Gone on with, it ends as if it had not stopped, to the bit.
 
     Raises:
         DataError: there are fewer images than a batch, or too many are unreadable.
         TrainingDivergedError: the loss became NaN or infinite.
         TimeLimitError: it took longer than `fidelity.time_limit_s`.
         EvaluationError: the recipe cannot be carried out.
+        StudyError: the checkpoint cannot be written.
     """
     recipe = recipe if fidelity.epochs is None else replace(recipe, epochs=fidelity.epochs)
     training, validation = yield from _load(data, recipe, fidelity, seed)
@@ -90,15 +107,24 @@ def train(
     model = model.to(device).to(memory_format=torch.channels_last)
     optimisation = Optimisation(model, recipe, steps_per_epoch=len(training))
     run = _Run(optimisation, training, batch_size=recipe.batch_size, device=device, time_limit_s=fidelity.time_limit_s)
-    for epoch in range(1, optimisation.num_epochs + 1):
+    last = optimisation.num_epochs if until is None else min(until, optimisation.num_epochs)
+    of = describe_training(
+        architecture=format_architecture(architecture), recipe=recipe, seed=seed, data=data.fingerprint
+    )
+    keeper = None if checkpoint is None else _Keeper(checkpoint, of, run, last=last)
+    accuracy = keeper.restore() if keeper is not None else None
+    for epoch in range(run.epoch + 1, last + 1):
         loss = yield from run.train_epoch(epoch)
         accuracy = yield from run.validate(epoch, validation)
+        if keeper is not None:
+            keeper.keep(accuracy)
         yield run.report(epoch, accuracy, loss)
+    assert accuracy is not None, "a training has an epoch"
     return TrainingResult(
         model=optimisation.judged_model.to("cpu").eval(),
         top1_percent=accuracy.top1_percent,
         top5_percent=accuracy.top5_percent,
-        epochs=optimisation.num_epochs,
+        epochs=run.epoch,
         images_per_second=run.images_per_second,
         seconds=run.seconds,
     )
@@ -134,6 +160,35 @@ def _reading(shares: Generator[float, None, T]) -> Generator[Progress, None, T]:
         yield Progress(fraction=0.0, stage="reading images")
 
 
+class _Keeper:
+    """Keeps a training in its checkpoint, and finds it there."""
+
+    def __init__(self, path: Path, of: str, run: _Run, *, last: int) -> None:
+        self._path = path
+        self._of = of
+        self._run = run
+        self._last = last
+        self._kept = time.monotonic()
+
+    def restore(self) -> Accuracy | None:
+        """Let the run go on from the checkpoint; its last accuracy, or None where it begins."""
+        found = load_checkpoint(self._path, of=self._of)
+        if found is None or found.epoch > self._last:
+            return None
+        self._run.restore(found)
+        set_random_states(found.random)
+        return Accuracy(**found.accuracy)
+
+    def keep(self, accuracy: Accuracy) -> None:
+        """Write the checkpoint, if the training stops here before its end or the last is a while ago."""
+        stops = self._run.epoch == self._last < self._run.num_epochs
+        ends = self._run.epoch == self._run.num_epochs
+        if ends or not (stops or time.monotonic() - self._kept >= _KEPT_EVERY_S):
+            return
+        save_checkpoint(self._run.checkpoint(self._of, accuracy), self._path)
+        self._kept = time.monotonic()
+
+
 class _Run:
     """The clock and the counters of one training."""
 
@@ -153,22 +208,49 @@ class _Run:
         self._time_limit_s = time_limit_s
         self._started = self._reported = time.monotonic()
         self._trained_s = 0.0
-        self._steps = 0
+        self._num_images = 0
+        self._steps = 0  # of this run: a training that goes on has had more
+        self._first_epoch = 1
+        self.epoch = 0
+
+    @property
+    def num_epochs(self) -> int:
+        """Of the whole training."""
+        return self._optimisation.num_epochs
+
+    def checkpoint(self, of: str, accuracy: Accuracy) -> Checkpoint:
+        """The training as it is now."""
+        return Checkpoint(
+            of=of,
+            epoch=self.epoch,
+            accuracy=asdict(accuracy),
+            trained_s=self._trained_s,
+            num_images=self._num_images,
+            optimisation=self._optimisation.state(),
+            random=random_states(),
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from there."""
+        self._optimisation.restore(checkpoint.optimisation, epochs=checkpoint.epoch)
+        self._trained_s, self._num_images = checkpoint.trained_s, checkpoint.num_images
+        self.epoch = checkpoint.epoch
+        self._first_epoch = checkpoint.epoch + 1
 
     @property
     def seconds(self) -> float:
-        """Since the training began."""
+        """Since the training began, or went on."""
         return time.monotonic() - self._started
 
     @property
     def images_per_second(self) -> float:
         """Trained so far, validation not counted."""
-        return self._steps * self._batch_size / max(self._trained_s, 1e-9)
+        return self._num_images / max(self._trained_s, 1e-9)
 
     @property
     def _fraction(self) -> float:
         """Of the training steps; the bar stands still while it validates, which is short."""
-        return self._steps / (self._optimisation.num_epochs * len(self._training))
+        return (self._first_epoch - 1 + self._steps / len(self._training)) / self._optimisation.num_epochs
 
     def train_epoch(self, epoch: int) -> Generator[Progress, None, float]:
         """A pass over the training images; returns the mean loss."""
@@ -180,6 +262,7 @@ class _Run:
             total += self._optimisation.step(images, targets)
             count += 1
             self._steps += 1
+            self._num_images += self._batch_size
             if count % _LOSS_CHECKED_EVERY == 0 or count == len(self._training):
                 self._check_loss(total.item(), epoch)
             self._check_time(epoch)
@@ -188,6 +271,7 @@ class _Run:
                 yield Progress(fraction=self._fraction, stage="training")
                 began = time.monotonic()
         self._trained_s += time.monotonic() - began
+        self.epoch = epoch
         return total.item() / count
 
     def validate(self, epoch: int, batches: Batches) -> Generator[Progress, None, Accuracy]:

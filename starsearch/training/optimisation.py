@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -48,6 +48,7 @@ class Optimisation:
         self._loss = make_loss(recipe)
         self._forward = FastForward(model)
         self._clip_grad = recipe.clip_grad
+        self._steps_per_epoch = steps_per_epoch
         self._steps = 0
 
     @property
@@ -60,6 +61,23 @@ class Optimisation:
         """What is validated and kept: the moving average where there is one, else the model."""
         judged: StarNet = self.model if self.ema is None else self.ema.module
         return judged
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimiser and moving average, for a checkpoint; the tensors themselves, not copies."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any], *, epochs: int) -> None:
+        """Go on from `state`, which was taken after so many epochs, of however many steps each."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self._steps = epochs * self._steps_per_epoch
+        self._scheduler.step_update(self._steps)
 
     def step(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Train on a batch, (batch, channels, height, width) and (batch,); return its loss, detached."""

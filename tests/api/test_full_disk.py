@@ -28,7 +28,7 @@ def test_weights_that_cannot_be_written_leave_nothing_and_name_the_cause():
 
 
 def test_a_full_disk_stops_the_study_rather_than_failing_the_candidate(tmp_path):
-    def evaluate(candidate, *, seed, weights):
+    def evaluate(candidate, *, seed, weights, stretch=None):
         yield from ()
         raise StudyError("The trained weights cannot be written.") from OSError(errno.ENOSPC, "No space left")
 

@@ -94,14 +94,19 @@ def test_the_front_so_far_holds_the_feasible_and_undominated_only():
     assert "90.00" not in table  # breaks a constraint
 
 
-def test_the_time_left_is_the_median_times_what_is_missing():
-    def events(view):
-        view(StudyStarted(finished=0, wanted=13, resumed=False))
-        for number, seconds in enumerate([20.0, 60.0, 900.0]):
-            view(ended(number, 50.0 + number, 3.0, seconds=seconds))
-
-    shown, _ = on_a_terminal(events=events)
-    assert "about 10 min left" in shown
+def test_the_time_left_follows_the_pace_of_this_run_however_many_work_and_whatever_was_there_before():
+    now = 1000.0
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with LiveView(BOTH, console=console, clock=lambda: now) as view:
+        now = 2000.0
+        view(StudyStarted(finished=5, wanted=18, resumed=True))
+        now = 2060.0
+        for number in range(3):  # two workers: 3 trials of 40 s in one minute
+            view(ended(number, 50.0 + number, 3.0, seconds=40.0))
+        seen = Console(file=io.StringIO(), width=100, record=True)
+        seen.print(view._render())
+    assert "about 200 s left" not in seen.export_text(clear=False)
+    assert "about 3 min left" in seen.export_text()  # 10 more at 20 s each
 
 
 def test_a_failure_is_written_above_the_bars_as_it_is():

@@ -84,7 +84,7 @@ class FakeEvaluator:
         self.asked = []
         self._misbehave = misbehave
 
-    def __call__(self, candidate, *, seed, weights):
+    def __call__(self, candidate, *, seed, weights, stretch=None):
         self.asked.append(candidate.key)
         yield Progress(fraction=0.5, stage="training", epoch=1, values={"top1_percent": 50.0})
         self._misbehave(candidate)

@@ -103,7 +103,8 @@ def test_a_failed_candidate_is_a_failed_trial_with_its_reason_and_is_not_evaluat
     trials = load_trials(url_of(tmp_path))
     failed = trials[trials["state"] == "FAIL"]
     assert len(failed) > 0
-    assert set(failed["reason"]) == {"RuntimeError: no sums today"}
+    for number, reason in zip(failed["number"], failed["reason"], strict=True):
+        assert reason == f"RuntimeError: no sums today (logs/trial-{number}.txt)"
     assert not failed["feasible"].any()
     assert {e.number for e in events if isinstance(e, TrialEnded) and e.state == "fail"} == set(failed["number"])
     log = (tmp_path / "logs" / f"trial-{failed['number'].iloc[0]}.txt").read_text()
@@ -126,7 +127,7 @@ def test_any_exception_fails_the_trial_alone(tmp_path, error, reason):
             raise error
 
     assert run(tmp_path, make_spec(trials=3), FakeEvaluator(fail_once)).why == "complete"
-    assert load_trials(url_of(tmp_path))["reason"].dropna().tolist() == [reason]
+    assert load_trials(url_of(tmp_path))["reason"].dropna().tolist() == [f"{reason} (logs/trial-1.txt)"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_any_exception_fails_the_trial_alone(tmp_path, error, reason):
     ],
 )
 def test_measurements_that_do_not_serve_the_objectives_fail_the_trial(tmp_path, measurements, reason):
-    def evaluate(candidate, *, seed, weights):
+    def evaluate(candidate, *, seed, weights, stretch=None):
         yield from ()
         return measurements
 
@@ -222,7 +223,7 @@ def test_weights_are_kept_of_the_front_and_the_anchors(tmp_path, keep):
 
 
 def test_half_written_weights_of_a_failed_trial_are_deleted(tmp_path):
-    def evaluate(candidate, *, seed, weights):
+    def evaluate(candidate, *, seed, weights, stretch=None):
         weights.write_text("half")
         raise RuntimeError("power")
         yield

@@ -31,7 +31,7 @@ def predicted_ms(architecture):
     return count_macs(architecture) / 1e8
 
 
-def evaluate(candidate, *, seed, weights):
+def evaluate(candidate, *, seed, weights, stretch=None):
     yield Progress(fraction=0.5, stage="training")
     if weights is not None:
         weights.write_text("weights")
@@ -152,7 +152,7 @@ def test_weights_are_kept_of_all_that_measuring_may_bring_to_the_front(tmp_path)
 
 
 def test_weights_of_exact_values_are_those_of_the_front_alone(tmp_path):
-    def exact(candidate, *, seed, weights):
+    def exact(candidate, *, seed, weights, stretch=None):
         top1, predicted = yield from evaluate(candidate, seed=seed, weights=weights)
         return top1, Measurement(name=NAME, value=predicted.value)
 
@@ -189,7 +189,7 @@ def test_the_live_front_of_a_resumed_study_leaves_out_what_measured_beyond_a_con
 
 
 def test_what_only_a_doubtful_network_dominates_keeps_its_weights(tmp_path):
-    def better_and_doubtful(candidate, *, seed, weights):
+    def better_and_doubtful(candidate, *, seed, weights, stretch=None):
         yield Progress(fraction=0.5, stage="training")
         if weights is not None:
             weights.write_text("weights")

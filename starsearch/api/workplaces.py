@@ -1,0 +1,182 @@
+"""Where a study is evaluated: this process, worker processes, or a Ray cluster, as a runner says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from starsearch.errors import StudyError
+from starsearch.study.runner_file import LocalRunner, RayRunner, Runner, TaskResources
+
+if TYPE_CHECKING:
+    from starsearch.evaluators import ProxyEvaluator
+    from starsearch.latency import Reference
+    from starsearch.search import Executor
+    from starsearch.study.spec import StudySpec
+
+
+class Workplace(Protocol):
+    """Makes a study's executor, and knows the machine that `this-machine` is there."""
+
+    tries: int
+
+    def device(self) -> str:
+        """The machine whose latency is measured, in words."""
+        ...
+
+    def calibrate(self) -> Reference:
+        """The latency scale of that machine, measured now."""
+        ...
+
+    def make_executor(self, evaluator: ProxyEvaluator) -> Executor:
+        """What runs the evaluations.
+
+        Raises:
+            StudyError: they cannot run there; the text says why.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what was taken."""
+        ...
+
+
+def open_workplace(runner: Runner, spec: StudySpec, folder: Path) -> Workplace:
+    """The workplace of a runner.
+
+    Raises:
+        StudyError: a cluster cannot be reached, or has no room for an evaluation.
+    """
+    if isinstance(runner, RayRunner):
+        return _RayPlace(runner, spec, folder)
+    return _LocalPlace(runner)
+
+
+class _LocalPlace:
+    """This machine."""
+
+    def __init__(self, runner: LocalRunner) -> None:
+        self._runner = runner
+        self.tries = runner.tries
+
+    def device(self) -> str:
+        from starsearch.latency import device_fingerprint
+
+        return device_fingerprint().text
+
+    def calibrate(self) -> Reference:
+        from starsearch.latency import calibrate_reference
+
+        return calibrate_reference()
+
+    def make_executor(self, evaluator: ProxyEvaluator) -> Executor:
+        from starsearch.search import LocalExecutor
+
+        runner = self._runner
+        if runner.workers == 1 and runner.time_limit_s is None:
+            return LocalExecutor(evaluator)
+        from starsearch.search.processes import ProcessExecutor
+
+        return ProcessExecutor(
+            evaluator, workers=runner.workers, threads=runner.threads, time_limit_s=runner.time_limit_s
+        )
+
+    def close(self) -> None:
+        """Nothing was taken."""
+
+
+class _RayPlace:
+    """A Ray cluster."""
+
+    def __init__(self, runner: RayRunner, spec: StudySpec, folder: Path) -> None:
+        from starsearch.search.ray_cluster import RayCluster
+
+        self.tries = runner.tries
+        self._runner = runner
+        self._folder = folder
+        self._resources = runner.resources_of(spec.fidelity.name)
+        self._cluster = RayCluster(runner)
+        try:
+            self._cluster.wait_for(self._resources)
+            if runner.device is not None:
+                self._cluster.wait_for(self._on_device)
+        except BaseException:
+            self._cluster.close()
+            raise
+
+    @property
+    def _on_device(self) -> TaskResources:
+        """One measurement at a time: all of the resource that one node has is taken by convention of 1."""
+        assert self._runner.device is not None
+        return TaskResources(cpu=1, custom={self._runner.device: 1.0})
+
+    def device(self) -> str:
+        from starsearch.latency import device_fingerprint
+
+        if self._runner.device is None:
+            return device_fingerprint().text
+        text: str = self._there(lambda: device_fingerprint().text)
+        return text
+
+    def calibrate(self) -> Reference:
+        from starsearch.latency import calibrate_reference
+
+        if self._runner.device is None:
+            return calibrate_reference()
+        reference: Reference = self._there(calibrate_reference)
+        return reference
+
+    def make_executor(self, evaluator: ProxyEvaluator) -> Executor:
+        import ray
+
+        from starsearch.search.ray_executor import Afterwards, RayExecutor
+
+        hosts = self._cluster.look_over(self._resources, evaluator=ray.put(evaluator), folder=self._folder)
+        afterwards = None
+        if evaluator.timed or evaluator.int8:
+            self._refuse_foreign_latency(hosts, int8=evaluator.int8)
+        if evaluator.timed and self._runner.device is not None:
+            afterwards = Afterwards(evaluator=evaluator.only_timing(), resources=self._on_device)
+            evaluator = replace(evaluator, timed=(), reference=None)
+        return RayExecutor(
+            evaluator,
+            cluster=self._cluster,
+            resources=self._resources,
+            workers=self._runner.workers,
+            time_limit_s=self._runner.time_limit_s,
+            afterwards=afterwards,
+        )
+
+    def close(self) -> None:
+        self._cluster.close()
+
+    def _there(self, ask: Any) -> Any:
+        """What `ask` returns on a node that is the device."""
+        import ray
+
+        from starsearch.search.ray_cluster import task_options
+
+        return ray.get(ray.remote(**task_options(self._on_device))(ask).remote())
+
+    def _refuse_foreign_latency(self, hosts: tuple[str, ...], *, int8: bool) -> None:
+        """Latency of `this-machine` is measured on it alone: all workers are here, or a node is said to be the device.
+
+        Raises:
+            StudyError: workers elsewhere would time it.
+        """
+        from starsearch.search.ray_cluster import host_identity
+
+        if all(host == host_identity() for host in hosts):
+            return
+        if int8:
+            raise StudyError(
+                "int8 latency and accuracy are measured with the trained weights, on this machine alone; the cluster "
+                "has nodes on others. Leave them out of the objectives, or run on this machine."
+            )
+        if self._runner.device is None:
+            raise StudyError(
+                "latency_ms is measured on this-machine, but the cluster has nodes on other machines. Say in the "
+                "runner file which custom resource marks the device (device: NAME, and `ray start --resources "
+                "'{\"NAME\": 1}'` there), or predict it from a profile (latency_ms: {device: PROFILE.yaml})."
+            )

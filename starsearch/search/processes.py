@@ -1,0 +1,187 @@
+"""`ProcessExecutor`: evaluations in worker processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
+
+from starsearch.errors import DataError, StudyError
+from starsearch.search.executor import Job, JobEvent, JobFailed, JobLost, JobProgressed, follow_job
+
+if TYPE_CHECKING:
+    from starsearch.evaluators.evaluator import Evaluator
+
+_WAITS_S = 1.0
+_DYING_S = 2.0  # between the end of a connection and that of its process
+# Of the libraries that compute; read when they are loaded.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class ProcessExecutor:
+    """Evaluates in up to `workers` processes, each one candidate at a time.
+
+    A process stays for the next candidate, so data are decoded once in each. One that dies is replaced. They end with
+    the driver, however that ends.
+
+    Args:
+        evaluator: judges candidates; it is pickled, functions and all (cloudpickle).
+        workers: how many.
+        threads: of the processor each may use; None shares this machine's cores.
+        time_limit_s: seconds after which an evaluation is ended as failed.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, *, workers: int, threads: int | None = None, time_limit_s: float | None = None
+    ) -> None:
+        from ray import cloudpickle
+
+        self.capacity = workers
+        dump: Any = cloudpickle.dumps  # carries no types
+        self._evaluator: bytes = dump(evaluator)
+        self._threads = threads or max(1, (os.cpu_count() or 1) // workers)
+        self._time_limit_s = time_limit_s
+        self._idle: list[_Worker] = []
+        self._busy: dict[int, _Worker] = {}
+
+    def submit(self, job: Job) -> None:
+        """Give the job to an idle worker, or to a new one."""
+        worker = self._idle.pop() if self._idle else _Worker(self._evaluator, threads=self._threads)
+        self._busy[job.number] = worker
+        worker.begin(job)
+
+    def next_event(self) -> JobEvent | None:
+        """What a worker says, or that one has died; None after a second."""
+        for number, worker in self._busy.items():
+            if self._time_limit_s is not None and worker.seconds > self._time_limit_s:
+                self.cancel(number)
+                reason = f"TimeLimitError: the evaluation took longer than the runner's {self._time_limit_s:g} s."
+                return JobFailed(number=number, reason=reason, log="")
+        by_connection = {worker.connection: number for number, worker in self._busy.items()}
+        ready = wait(list(by_connection), timeout=_WAITS_S)
+        if not ready:
+            return None
+        number = by_connection[ready[0]]  # type: ignore[index]
+        try:
+            said = self._busy[number].hear()
+        except (EOFError, OSError):
+            return self._bury(number)
+        if isinstance(said, _Fatal):
+            self._idle.append(self._busy.pop(number))
+            raise said.error
+        if not isinstance(said, JobProgressed):
+            self._idle.append(self._busy.pop(number))
+        else:  # the next time another worker is heard first
+            self._busy[number] = self._busy.pop(number)
+        return said
+
+    def cancel(self, number: int) -> None:
+        """Kill the worker of trial `number`."""
+        worker = self._busy.pop(number, None)
+        if worker is not None:
+            worker.kill()
+
+    def close(self) -> None:
+        """Kill the workers that are busy, let the others go."""
+        for worker in (*self._busy.values(), *self._idle):
+            worker.kill()
+        self._busy.clear()
+        self._idle.clear()
+
+    def _bury(self, number: int) -> JobLost:
+        worker = self._busy.pop(number)
+        return JobLost(number=number, reason=f"Its worker process died ({worker.autopsy()}).")
+
+
+class _Fatal:
+    """What no candidate can help, in a form that can be sent."""
+
+    def __init__(self, error: StudyError | DataError) -> None:
+        self._kind = DataError if isinstance(error, DataError) else StudyError
+        self._text = str(error)
+
+    @property
+    def error(self) -> StudyError | DataError:
+        return self._kind(self._text)
+
+
+class _Worker:
+    """One process and the connection to it."""
+
+    def __init__(self, evaluator: bytes, *, threads: int) -> None:
+        context = get_context("spawn")  # a forked torch hangs
+        self.connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, evaluator), daemon=True)
+        with _threads_in_environment(threads):
+            self._process.start()
+        theirs.close()
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the evaluation began."""
+        return time.monotonic() - self._began
+
+    def begin(self, job: Job) -> None:
+        """Hand over a job."""
+        self._began = time.monotonic()
+        with suppress(OSError):  # it has died; that is heard when it is listened to
+            self.connection.send(job)
+
+    def hear(self) -> JobEvent | _Fatal:
+        """The next thing it says.
+
+        Raises:
+            EOFError, OSError: it is dead.
+        """
+        said: JobEvent | _Fatal = self.connection.recv()
+        return said
+
+    def kill(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+    def autopsy(self) -> str:
+        """How it has ended by itself, in words."""
+        self._process.join(timeout=_DYING_S)
+        self.kill()
+        code = self._process.exitcode or 0
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _serve(connection: Connection, evaluator: bytes) -> None:
+    """Evaluate what is asked for until the driver is gone."""
+    from ray import cloudpickle
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal: it is the driver's to act on
+    evaluate: Evaluator | None = None
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            job: Job = connection.recv()
+            try:
+                if evaluate is None:
+                    evaluate = cloudpickle.loads(evaluator)
+                for event in follow_job(evaluate, job):
+                    connection.send(event)
+            except (StudyError, DataError) as error:
+                connection.send(_Fatal(error))
+
+
+@contextmanager
+def _threads_in_environment(threads: int) -> Iterator[None]:
+    """For the process that is started inside; what the user has set stays."""
+    new = {name: str(threads) for name in _THREAD_VARIABLES if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            del os.environ[name]

@@ -1,0 +1,297 @@
+"""The Ray cluster a study runs on: found or started, looked over before anything runs there, and let go."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.errors import StudyError
+
+if TYPE_CHECKING:
+    from starsearch.study.runner_file import RayRunner, TaskResources
+
+_REACHED_WITHIN_S = 5.0
+_LOOKED_OVER_WITHIN_S = 60.0
+_SEEN_FOR_S = 2.0  # how long a list of nodes is believed
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A live node of the cluster.
+
+    Attributes:
+        id: Ray's.
+        name: its address, for messages.
+        resources: all it has, by Ray's names.
+    """
+
+    id: str
+    name: str
+    resources: Mapping[str, float]
+
+    def fits(self, wanted: Mapping[str, float]) -> int:
+        """How often it has what is wanted."""
+        return min(int(self.resources.get(name, 0.0) / amount + _ROUNDING) for name, amount in wanted.items())
+
+
+class RayCluster:
+    """A connection to a Ray cluster, for the time of one run.
+
+    Args:
+        runner: which one, and how its workers are set up.
+
+    Raises:
+        StudyError: there is none at the address, it has another version, or it cannot be started.
+    """
+
+    def __init__(self, runner: RayRunner) -> None:
+        self._runner = runner
+        self._seen: tuple[Node, ...] = ()
+        self._seen_at = -_SEEN_FOR_S
+        self._connect()
+
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes that are alive."""
+        import ray
+
+        if time.monotonic() - self._seen_at >= _SEEN_FOR_S:
+            list_nodes: Any = ray.nodes  # carries no types
+            found = [one for one in list_nodes() if one["Alive"]]
+            self._seen = tuple(
+                Node(id=one["NodeID"], name=one["NodeManagerAddress"], resources=one["Resources"]) for one in found
+            )
+            self._seen_at = time.monotonic()
+        return self._seen
+
+    def capacity(self, wanted: TaskResources) -> int:
+        """How many tasks that take `wanted` fit on the cluster as it is."""
+        return sum(node.fits(as_ray(wanted)) for node in self.nodes())
+
+    def wait_for(self, wanted: TaskResources) -> None:
+        """Return once a node has what one evaluation takes.
+
+        Raises:
+            StudyError: none has, after the runner's `wait_s`: Ray would wait for ever.
+        """
+        deadline = time.monotonic() + self._runner.wait_s
+        while not self.capacity(wanted):
+            if time.monotonic() >= deadline:
+                raise StudyError(
+                    f"No node of the Ray cluster has what one evaluation takes ({_in_words(as_ray(wanted))}), and none "
+                    f"has come within {self._runner.wait_s:g} s. Nodes: {self._nodes_in_words()}. Ask for less in the "
+                    "runner's resources, add a node, or raise wait_s where the cluster scales by demand."
+                )
+            time.sleep(min(1.0, self._runner.wait_s))
+
+    def look_over(self, wanted: TaskResources, *, evaluator: Any, folder: Path | None) -> tuple[str, ...]:
+        """Ask every node that evaluations fit on whether they can run there; the hosts' identities.
+
+        Args:
+            wanted: what an evaluation takes.
+            evaluator: a reference to it in the object store; it must load there and read its data.
+            folder: the study's, which must be seen there too: weights and checkpoints are written to it.
+
+        Raises:
+            StudyError: a node has other versions, or sees no data or no folder; the text says which.
+        """
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        nodes = [node for node in self.nodes() if node.fits(as_ray(wanted))]
+        asked = [
+            ray.remote(_look_around)
+            .options(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=True))
+            .remote(evaluator, None if folder is None else str(folder.resolve()))
+            for node in nodes
+        ]
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=_LOOKED_OVER_WITHIN_S)
+        found = [self._answer(node, ref if ref in done else None) for node, ref in zip(nodes, asked, strict=True)]
+        for node, answer in zip(nodes, found, strict=True):
+            _refuse_stranger(node, answer, self._runner)
+        return tuple(answer["host"] for answer in found)
+
+    def close(self) -> None:
+        """Let go of the cluster; one that was started here ends."""
+        import ray
+
+        with suppress(Exception):  # nothing can be done about a cluster that is gone
+            ray.shutdown()
+
+    def _connect(self) -> None:
+        import ray
+
+        address = self._runner.address or os.environ.get("RAY_ADDRESS") or "local"
+        if address.startswith("ray://"):
+            raise StudyError(
+                f"RAY_ADDRESS is {address}: Ray Client cannot stream what evaluations say. Run starsearch on a node of "
+                "the cluster with RAY_ADDRESS=auto, or submit it there: ray job submit -- starsearch run …"
+            )
+        _refuse_unreachable(address)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what a later Ray will change
+                options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+                ray.init(
+                    address=address,
+                    runtime_env=_runtime_env(self._runner),
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **options,
+                )
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise StudyError(_why_not_connected(address, error)) from error
+
+    def _answer(self, node: Node, ref: Any) -> dict[str, Any]:
+        import ray
+
+        if ref is None:
+            raise StudyError(
+                f"The node {node.name} has not answered within {_LOOKED_OVER_WITHIN_S:g} s: its worker does not start, "
+                "or it is out of memory. See its logs (ray logs), or take it out of the cluster."
+            )
+        try:
+            answer: dict[str, Any] = ray.get(ref)
+        except ray.exceptions.RayError as error:
+            raise StudyError(
+                f"The node {node.name} cannot run evaluations: {first_line(error)}\nInstall the driver's starsearch "
+                "there, or set `ship_code: true` (and `runtime_env: {pip: […]}`) in the runner file."
+            ) from error
+        return answer
+
+    def _nodes_in_words(self) -> str:
+        return "; ".join(f"{node.name} ({_in_words(_shown(node.resources))})" for node in self.nodes()) or "none"
+
+
+def as_ray(wanted: TaskResources) -> dict[str, float]:
+    """By Ray's names, without what is not asked for."""
+    named = {"CPU": wanted.cpu, "GPU": wanted.gpu, "memory": (wanted.memory_gb or 0.0) * 1e9, **wanted.custom}
+    return {name: amount for name, amount in named.items() if amount > 0}
+
+
+def task_options(wanted: TaskResources) -> dict[str, Any]:
+    """The same as options of a Ray task."""
+    options: dict[str, Any] = {"num_cpus": wanted.cpu, "num_gpus": wanted.gpu, "resources": dict(wanted.custom)}
+    return options if wanted.memory_gb is None else options | {"memory": int(wanted.memory_gb * 1e9)}
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of Ray says in short: of a task's, what was raised there."""
+    cause = getattr(error, "cause", None)
+    said = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else str(error)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def host_identity() -> str:
+    """Of the machine this runs on, the same for all its processes until it is started anew."""
+    boot = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{socket.gethostname()} {boot}"
+
+
+def versions() -> dict[str, str]:
+    """Of what driver and workers must agree on."""
+    import platform
+
+    import torch
+
+    import starsearch
+
+    return {
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        "starsearch": starsearch.__version__,
+        "torch": str(torch.__version__),
+    }
+
+
+def _look_around(evaluator: Any, folder: str | None) -> dict[str, Any]:
+    """Runs on a node: what it is, and what it sees."""
+    trouble = None
+    check = getattr(evaluator, "check", None)
+    if check is not None:
+        try:
+            check()
+        except Exception as error:  # whatever the data's library raises
+            trouble = f"{type(error).__name__}: {error}"
+    sees = folder is None or os.path.isdir(folder)  # noqa: PTH112 — a string from another machine
+    return {"host": host_identity(), "versions": versions(), "data": trouble, "folder": sees, "folder_name": folder}
+
+
+def _refuse_stranger(node: Node, answer: Mapping[str, Any], runner: RayRunner) -> None:
+    mine = versions()
+    differing = [f"{name} {answer['versions'][name]} against {mine[name]} here" for name in mine
+                 if answer["versions"][name] != mine[name]]  # fmt: skip
+    if differing:
+        hint = "" if runner.ship_code else " or set `ship_code: true` in the runner file"
+        raise StudyError(
+            f"The node {node.name} has other versions than the driver: {', '.join(differing)}. "
+            f"Install the same there{hint}."
+        )
+    if answer["data"]:
+        raise StudyError(
+            f"The node {node.name} cannot read the data: {answer['data']}\nThe path must be the same on every node: "
+            "put the data on a shared file system, or copy them to each node."
+        )
+    if not answer["folder"]:
+        raise StudyError(
+            f"The node {node.name} does not see the study's folder {answer['folder_name']}, where weights and "
+            "checkpoints are written. Give an --out on a file system that all nodes share."
+        )
+
+
+def _refuse_unreachable(address: str) -> None:
+    """A closed door is found in seconds; Ray would knock for a minute."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACHED_WITHIN_S).close()
+    except OSError as error:
+        raise StudyError(_why_not_connected(address, error)) from error
+
+
+def _why_not_connected(address: str, error: BaseException) -> str:
+    said = first_line(error)
+    if "ersion mismatch" in str(error):
+        told = " ".join(str(error).split())
+        return f"The Ray cluster at {address} has another version than this process: {told}"
+    if address == "local":
+        return f"No Ray cluster can be started on this machine: {said}"
+    return (
+        f"There is no Ray cluster at {address!r}: {said}. Start one (ray start --head), correct the runner's "
+        "address or RAY_ADDRESS, or leave both out to start one for this run."
+    )
+
+
+def _runtime_env(runner: RayRunner) -> dict[str, Any] | None:
+    import starsearch
+
+    shipped = {"py_modules": [os.path.dirname(starsearch.__file__)]} if runner.ship_code else {}  # noqa: PTH120
+    return {**shipped, **runner.runtime_env} or None
+
+
+def _shown(resources: Mapping[str, float]) -> dict[str, float]:
+    """Of a node's resources, what a user asks for."""
+    return {
+        name: amount
+        for name, amount in resources.items()
+        if not name.startswith(("node:", "object_store", "accelerator_type"))
+    }
+
+
+def _in_words(resources: Mapping[str, float]) -> str:
+    def amount(name: str, value: float) -> str:
+        return f"{value / 1e9:.1f} GB memory" if name == "memory" else f"{value:g} {name}"
+
+    parts: Sequence[str] = [amount(name, value) for name, value in resources.items()]
+    return ", ".join(parts) or "nothing"

@@ -1,0 +1,207 @@
+"""`RayExecutor`: evaluations as streaming tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from starsearch.errors import DataError, StudyError
+from starsearch.measurement import Progress, Reading
+from starsearch.search.executor import Job, JobEvent, JobFailed, JobLost, JobProgressed, JobReturned, follow_job
+from starsearch.search.ray_cluster import RayCluster, first_line, task_options
+
+if TYPE_CHECKING:
+    from starsearch.evaluators.evaluator import Evaluator
+    from starsearch.study.runner_file import TaskResources
+
+_WAITS_S = 1.0
+# What a worker may say before the driver has heard it; then it waits.
+_AHEAD = 4
+
+
+@dataclass(slots=True)
+class _Running:
+    """A job, the stream of what its task says, and what was found out before that task.
+
+    `began` is when the task was first heard: before that it waits for its turn, or its worker starts.
+    """
+
+    job: Job
+    stream: Any
+    began: float | None = None
+    found: tuple[Reading, ...] = ()
+    is_measured: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Afterwards:
+    """A second part of every evaluation, where the first must not do it: a latency, on the device it is about.
+
+    Attributes:
+        evaluator: of this part.
+        resources: what it takes; a custom resource of the device's nodes is among them.
+    """
+
+    evaluator: Evaluator
+    resources: TaskResources
+
+
+class RayExecutor:
+    """Evaluates in tasks of a cluster, as many at a time as fit there now.
+
+    Tasks say what happens through a stream; they never see the study. A task whose worker or node dies is lost, and
+    the driver decides what becomes of it: Ray itself retries nothing.
+
+    Args:
+        evaluator: judges candidates; goes to the nodes through the object store, once.
+        cluster: where; closed with the executor.
+        resources: what one evaluation takes.
+        workers: evaluations at a time; None for as many as fit.
+        time_limit_s: seconds after which an evaluation is ended as failed.
+        afterwards: a second part of every evaluation.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        *,
+        cluster: RayCluster,
+        resources: TaskResources,
+        workers: int | None = None,
+        time_limit_s: float | None = None,
+        afterwards: Afterwards | None = None,
+    ) -> None:
+        import ray
+
+        self._cluster = cluster
+        self._resources = resources
+        self._workers = workers
+        self._time_limit_s = time_limit_s
+        self._evaluator = ray.put(evaluator)
+        self._task = _streaming(resources)
+        self._afterwards = None
+        if afterwards is not None:
+            self._afterwards = (ray.put(afterwards.evaluator), _streaming(afterwards.resources))
+        self._running: dict[int, _Running] = {}
+
+    @property
+    def capacity(self) -> int:
+        """As many as the runner says, or as fit on the nodes that are alive."""
+        if self._workers is not None:
+            return self._workers
+        # With no node left for the moment: one waits for the next.
+        return max(1, self._cluster.capacity(self._resources))
+
+    def submit(self, job: Job) -> None:
+        """Hand the job to Ray."""
+        stream = self._task.remote(self._evaluator, job)
+        self._running[job.number] = _Running(job=job, stream=stream)
+
+    def next_event(self) -> JobEvent | None:
+        """What a task says, or that it is lost; None after a second.
+
+        Raises:
+            StudyError, DataError: no candidate's fault, or the cluster is gone.
+        """
+        import ray
+
+        overdue = self._first_overdue()
+        if overdue is not None:
+            self.cancel(overdue)
+            reason = f"TimeLimitError: the evaluation took longer than the runner's {self._time_limit_s:g} s."
+            return JobFailed(number=overdue, reason=reason, log="")
+        streams = {running.stream: number for number, running in self._running.items()}
+        try:
+            ready, _ = ray.wait(list(streams), num_returns=1, timeout=_WAITS_S, fetch_local=False)
+        except (ray.exceptions.RaySystemError, ConnectionError) as error:
+            raise StudyError(
+                f"The Ray cluster is gone: {first_line(error)}. Finished trials are kept; run the same command again "
+                "once it is back."
+            ) from error
+        return self._hear(streams[ready[0]]) if ready else None
+
+    def cancel(self, number: int) -> None:
+        """End the task of trial `number`, with its worker."""
+        import ray
+
+        running = self._running.pop(number, None)
+        if running is not None:
+            ray.cancel(running.stream, force=True, recursive=True)
+
+    def close(self) -> None:
+        """End all tasks, and let go of the cluster."""
+        for number in list(self._running):
+            self.cancel(number)
+        self._cluster.close()
+
+    def _hear(self, number: int) -> JobEvent | None:
+        import ray
+
+        running = self._running[number]
+        try:
+            said: JobEvent = ray.get(next(running.stream))
+        except StopIteration:  # what ended it came before
+            return self._lose(number, "its stream ended without a result")
+        except ray.exceptions.RuntimeEnvSetupError as error:
+            raise StudyError(
+                f"The workers' environment cannot be set up: {first_line(error)}. Correct runtime_env in the runner "
+                "file, or install starsearch on the nodes."
+            ) from error
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, (StudyError, DataError)):
+                raise type(cause)(str(cause)) from error
+            return self._lose(number, first_line(error))
+        except ray.exceptions.RayError as error:
+            return self._lose(number, f"{type(error).__name__}: {first_line(error)}")
+        return self._take(number, running, said)
+
+    def _take(self, number: int, running: _Running, said: JobEvent) -> JobEvent | None:
+        running.began = running.began or time.monotonic()
+        if isinstance(said, JobProgressed):
+            # The next time another is heard first.
+            self._running[number] = self._running.pop(number)
+            return said
+        if isinstance(said, JobReturned) and self._needs_more(running):
+            assert self._afterwards is not None
+            evaluator, task = self._afterwards
+            running.found, running.is_measured = said.measurements, True
+            running.stream = task.remote(evaluator, running.job)
+            return None
+        del self._running[number]
+        if isinstance(said, JobReturned):
+            return replace(said, measurements=(*running.found, *said.measurements))
+        return said
+
+    def _needs_more(self, running: _Running) -> bool:
+        return self._afterwards is not None and not running.is_measured
+
+    def _lose(self, number: int, why: str) -> JobLost:
+        del self._running[number]
+        return JobLost(number=number, reason=f"Its worker was lost: {why}.".replace("..", "."))
+
+    def _first_overdue(self) -> int | None:
+        if self._time_limit_s is None:
+            return None
+        began = time.monotonic() - self._time_limit_s
+        return next((n for n, running in self._running.items() if running.began and running.began < began), None)
+
+
+def _streaming(resources: TaskResources) -> Any:
+    """`_evaluate` as a task that Ray neither retries nor lets run far ahead of the driver."""
+    import ray
+
+    options = task_options(resources) | {
+        "max_retries": 0,
+        "num_returns": "streaming",
+        "_generator_backpressure_num_objects": _AHEAD,
+    }
+    return ray.remote(**options)(_evaluate)
+
+
+def _evaluate(evaluator: Evaluator, job: Job) -> Iterator[JobEvent]:
+    """Runs on a node; Ray sets the number of threads by the task's cores."""
+    yield JobProgressed(number=job.number, progress=Progress(fraction=0.0, stage="starting"))
+    yield from follow_job(evaluator, job)

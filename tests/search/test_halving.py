@@ -1,0 +1,161 @@
+"""Successive halving in the driver: who goes on, what the record says, what a resumed study does."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from starsearch.architecture import count_macs
+from starsearch.measurement import Measurement, Progress
+from starsearch.objective import Constraint
+from starsearch.recipe import Fidelity
+from starsearch.records import StudyRecord, load_trials
+from starsearch.search.proposer import Proposer
+from starsearch.study.spec import Halving, Rung
+from tests.search.studies import WIDE, make_spec, run, url_of
+
+HALVING = Halving(eta=3, rungs=(Rung(epochs=1), Rung(epochs=3, resolution=24)))
+
+
+class Trainer:
+    """Accuracy rises with epochs; keeps the epochs it has trained in the checkpoint, as the real one does."""
+
+    def __init__(self, misbehave=lambda candidate, epoch: None):
+        self.trained = []  # (key, epoch)
+        self.asked = []
+        self._misbehave = misbehave
+
+    def __call__(self, candidate, *, seed, weights, stretch):
+        self.asked.append((candidate.key, stretch))
+        done = int(stretch.checkpoint.read_text()) if stretch.checkpoint.is_file() else 0
+        macs = count_macs(candidate.architecture, resolution=224)
+        top1 = 0.0
+        for epoch in range(done + 1, (stretch.until or 9) + 1):
+            self._misbehave(candidate, epoch)
+            self.trained.append((candidate.key, epoch))
+            top1 = 40 * (macs / 1e9) ** 0.5 + 3 * epoch
+            stretch.checkpoint.parent.mkdir(exist_ok=True)
+            stretch.checkpoint.write_text(str(epoch))
+            yield Progress(fraction=epoch / 9, stage="training", epoch=epoch, values={"top1_percent": top1})
+        known = {one.name: one for one in stretch.known}
+        latency = known.get("latency_ms") or Measurement(name="latency_ms", value=macs / 1e8, runs=20, device="d")
+        return (Measurement(name="top1_percent", value=top1), latency)
+
+
+def halved(**changes):
+    return make_spec(WIDE, halving=HALVING, fidelity=Fidelity(epochs=9), **{"trials": 18, "constraints": (), **changes})
+
+
+def searched(trials):
+    return trials[trials["anchor"].isna()]
+
+
+def test_one_in_three_leaves_each_rung_and_goes_on_as_a_new_trial_from_its_checkpoint(tmp_path):
+    trainer = Trainer()
+    assert run(tmp_path, halved(), trainer).finished == 20
+    trials = load_trials(url_of(tmp_path))
+    states = searched(trials)["state"].value_counts()
+    assert states["PRUNED"] == 18 + 6  # at the first rung all, at the second a third of them
+    assert states["COMPLETE"] == 2
+    assert (trials[trials["anchor"].notna()]["state"] == "COMPLETE").all()
+    assert len(trainer.trained) == len(set(trainer.trained)) == 18 + 6 * 2 + 2 * 6 + 2 * 9, "no epoch twice"
+    resolutions = {stretch.until: stretch.resolution for _, stretch in trainer.asked}
+    assert resolutions == {1: None, 3: 24, None: None}
+
+
+def test_latency_is_measured_once_and_the_curve_goes_on(tmp_path):
+    trainer = Trainer()
+    run(tmp_path, halved(), trainer)
+    assert all(bool(stretch.known) == (stretch.until != 1) for key, stretch in trainer.asked if stretch.until)
+    spec = halved()
+    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
+    by_number = {trial.number: trial for trial in record.trials()}
+    record.close()
+    continued = [trial for trial in by_number.values() if "continues" in trial.user_attrs]
+    assert len(continued) == 8
+    for trial in continued:
+        before = by_number[trial.user_attrs["continues"]]
+        assert before.state.name == "PRUNED"
+        assert before.user_attrs["architecture"] == trial.user_attrs["architecture"]
+        assert list(trial.intermediate_values) == list(range(1, max(trial.intermediate_values) + 1))
+        assert before.intermediate_values.items() <= trial.intermediate_values.items()
+
+
+def test_the_checkpoints_that_stay_are_of_those_who_wait(tmp_path):
+    run(tmp_path, halved(), Trainer())
+    trials = searched(load_trials(url_of(tmp_path)))
+    complete = set(trials[trials["state"] == "COMPLETE"]["architecture"])
+    kept = {path.name.split("-")[0] for path in (tmp_path / "checkpoints").glob("*.pt")}
+    assert kept == set(trials["architecture"]) - complete
+
+
+def test_a_study_that_is_cut_off_goes_on_at_the_same_rung_from_the_same_epoch(tmp_path):
+    def interrupt(candidate, epoch):
+        if epoch == 6:
+            raise KeyboardInterrupt
+
+    first = Trainer(interrupt)
+    spec = halved()
+    spec = replace(spec, space=replace(spec.space, anchors=()))
+    assert run(tmp_path, spec, first).why == "interrupted"
+    second = Trainer()
+    assert run(tmp_path, spec, second).why == "complete"
+    both = first.trained + second.trained
+    assert len(both) == len(set(both)) == 18 + 6 * 2 + 2 * 6
+    trials = load_trials(url_of(tmp_path))
+    assert (trials["state"] == "COMPLETE").sum() == 2
+    cut_off = trials[trials["state"] == "FAIL"]
+    assert cut_off["reason"].tolist() == ["interrupted"]
+
+
+def test_who_breaks_a_latency_budget_does_not_go_on(tmp_path):
+    spec = halved(constraints=(Constraint(name="latency_ms", high=3.0),))
+    run(tmp_path, spec, Trainer())
+    trials = searched(load_trials(url_of(tmp_path)))
+    assert (trials[trials["state"] == "COMPLETE"]["latency_ms"] <= 3.0).all()
+
+
+def test_the_sampler_learns_from_one_rung_at_a_time(tmp_path):
+    spec = halved(trials=60)
+    run(tmp_path, spec, Trainer())
+    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
+    recorded = record.trials()
+    record.close()
+    proposer = Proposer(spec, recorded)
+    shown = {round(trial.values[0] - 40 * (trial.values[1] / 10) ** 0.5, 6) for trial in proposer._mirror.trials}
+    assert shown == {3 * 3.0}, "of the second rung alone, which 20 have reached"
+    assert len(proposer._mirror.trials) == 20
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "qmc"])
+def test_every_sampler_takes_it(tmp_path, sampler):
+    assert run(tmp_path, halved(sampler=sampler), Trainer()).why == "complete"
+
+
+def test_more_trials_later_let_more_go_on(tmp_path):
+    run(tmp_path, halved(trials=9), Trainer())
+    run(tmp_path, halved(trials=27), Trainer())
+    states = searched(load_trials(url_of(tmp_path)))["state"].value_counts()
+    assert states["COMPLETE"] == 3
+    assert states["PRUNED"] == 27 + 9
+
+
+def test_nobody_goes_on_before_who_dominates_them(tmp_path):
+    """Read back from the record alone."""
+    run(tmp_path, halved(trials=30), Trainer())
+    spec = halved(trials=30)
+    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
+    trials = record.trials()
+    record.close()
+    values = {t.number: np.array([-t.user_attrs["top1_percent"], t.user_attrs["latency_ms"]]) for t in trials}
+    for rung in (0, 1):
+        ended = [t for t in trials if t.state.name == "PRUNED" and t.user_attrs["rung"] == rung]
+        gone = {t.user_attrs["continues"]: t.datetime_start for t in trials if "continues" in t.user_attrs}
+        for one in ended:
+            if one.number not in gone:
+                continue
+            there = [t for t in ended if t.datetime_complete <= gone[one.number]]
+            for other in there:
+                a, b = values[other.number], values[one.number]
+                if (a <= b).all() and (a < b).any():
+                    assert gone[other.number] <= gone[one.number]
