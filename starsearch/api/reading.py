@@ -66,7 +66,8 @@ def study_status(study: str) -> dict[str, Any]:
     Raises:
         StudyError: no such study.
     """
-    from starsearch.records import shown, working_driver
+    from starsearch.records import HALVING, load_attributes, shown, working_driver
+    from starsearch.report import halving_lines
 
     place = place_of(study)
     view = view_of(place)
@@ -77,6 +78,7 @@ def study_status(study: str) -> dict[str, Any]:
         "study": place.name,
         "storage": shown(place.url),
         **view.summary,
+        "halving": halving_lines(view.trials, load_attributes(place.url, place.name).get(HALVING)),
         "running": [int(number) for number in running["number"]],
         "failures": [
             {"trial": int(row["number"]), "architecture": row["architecture_text"], "reason": row["reason"]}
@@ -97,14 +99,16 @@ def write_study_report(study: str) -> list[Path]:
 
 def write_report_at(place: StudyPlace) -> list[Path]:
     """As `write_study_report`, for a study whose place is known."""
-    from starsearch.records import load_attributes
-    from starsearch.report import write_report
+    from starsearch.records import HALVING, load_attributes
+    from starsearch.report import halving_lines, write_report
 
     if place.folder is None:
         raise StudyError("A report is written into the study's folder: name the folder, not the storage.")
     view = view_of(place)
     attributes = load_attributes(place.url, place.name)
     facts = _facts(place, attributes)
+    if lines := halving_lines(view.trials, attributes.get(HALVING)):
+        facts["successive halving"] = " ".join(lines).removeprefix("Successive halving ")
     commands = (attributes["command"],) if "command" in attributes else ()
     return list(write_report(place.folder, view.trials, view.objectives, facts, commands=commands))
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starsearch.api.dashboard import DashboardPage
 from starsearch.api.devices import (
     check_machine,
     front_meters,
@@ -106,7 +107,7 @@ def run_study_file(
                     record=record,
                     evaluator=evaluator,
                     make_executor=lambda _: workplace.make_executor(evaluator),
-                    watch=watch,
+                    watch=_both(watch, DashboardPage(spec, record)),
                     folder=folder,
                     time_budget_s=time_budget_s,
                     meters=meters,
@@ -116,6 +117,16 @@ def run_study_file(
             record.close()
     files = write_report_at(StudyPlace(name=spec.name, url=url, folder=folder))
     return RunOutcome(folder=folder, ended=ended, files=tuple(files))
+
+
+def _both(one: Watch, other: Watch) -> Watch:
+    """Whoever watches is told after one another."""
+
+    def watch(event: Event) -> None:
+        one(event)
+        other(event)
+
+    return watch
 
 
 def _ignore(event: Event) -> None:

@@ -60,6 +60,7 @@ def print_status(found: Mapping[str, Any]) -> None:
 
 def _status_facts(found: Mapping[str, Any]) -> dict[str, str]:
     counts = ", ".join(f"{found[name]} {name}" for name in ("complete", "failed", "infeasible"))
+    counts += f", {found['stopped']} stopped at a rung" if found["stopped"] else ""
     facts = {
         "study": found["study"],
         "storage": found["storage"],
@@ -69,6 +70,9 @@ def _status_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "on the front": f"{found['on_front']} trials"
         + (f", knee {found['knee']}" if found["knee"] is not None else ""),
     }
+    for line in found["halving"]:
+        what, _, told = line.partition(": ") if line.startswith("Successive") else ("epochs", "", line)
+        facts[what.lower()] = told
     for name, best in (found["best"] or {}).items():
         facts[f"best {name}"] = f"{best['value']:.4g} (trial {best['number']})"
     volume = found["hypervolume"]

@@ -7,6 +7,7 @@ distributions  the space's parameters as Optuna's
 open_study     `OpenStudy`: a study opened to write its own attributes
 record         `StudyRecord`: one study as its driver writes it
 measured       what was measured after a trial had ended
+dashboard      what optuna-dashboard shows of a study beside its trials
 lease          one live driver a study
 table          the trials as a pandas DataFrame
 """
@@ -21,6 +22,7 @@ from starsearch.records.attributes import (
     sampler_attributes,
     unfinished,
 )
+from starsearch.records.dashboard import attach_to_dashboard
 from starsearch.records.distributions import parameter_distributions
 from starsearch.records.lease import Lease, hold_lease, working_driver
 from starsearch.records.measured import (
@@ -31,16 +33,18 @@ from starsearch.records.measured import (
     merge_violations,
 )
 from starsearch.records.open_study import OpenStudy
-from starsearch.records.record import StudyRecord
+from starsearch.records.record import HALVING, StudyRecord
 from starsearch.records.storage import open_storage, quiet_optuna, shown
 from starsearch.records.table import load_attributes, load_devices, load_objectives, load_trials, study_names
 
 __all__ = [
     "DRIVER_DIED",
+    "HALVING",
     "READING_SUFFIXES",
     "Lease",
     "OpenStudy",
     "StudyRecord",
+    "attach_to_dashboard",
     "hold_lease",
     "keep_measured",
     "latest_readings",

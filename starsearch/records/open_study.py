@@ -42,6 +42,11 @@ class OpenStudy:
             raise StudyError(f"{shown(url)} holds no study {name!r}.") from None
         return cls(storage, study_id, url=url, name=name)
 
+    @property
+    def storage(self) -> BaseStorage:
+        """Optuna's storage, for Optuna's own tools."""
+        return self._storage
+
     def close(self) -> None:
         """Give back the storage's connections."""
         close_storage(self._storage)

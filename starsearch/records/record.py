@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from starsearch.study.spec import StudySpec
 
 
+HALVING = "halving"  # the study's attribute
+
+
 class TrialEnd(Enum):
     """How a trial ends, by Optuna's names."""
 
@@ -259,11 +262,22 @@ def _describe(
         "devices": spec.devices,
         "data": spec.data,
         "fidelity": spec.fidelity.name,
+        HALVING: _describe_halving(spec),
         # Last: a study without it was not described to the end, and is described again.
         "signature": dict(signature),
     }
     for key, value in described.items():
         storage.set_study_user_attr(study_id, key, value)
+
+
+def _describe_halving(spec: StudySpec) -> dict[str, Any] | None:
+    if spec.halving is None:
+        return None
+    return {
+        "eta": spec.halving.eta,
+        "epochs_of_rungs": [rung.epochs for rung in spec.halving.rungs],
+        "epochs": spec.num_epochs,
+    }
 
 
 def _refuse_change(spec: StudySpec, known: Mapping[str, Any], signature: Mapping[str, str]) -> None:

@@ -144,6 +144,14 @@ def _parse(url: str) -> URL:
         ) from error
 
 
+def _with_driver(url: str) -> str:
+    """SQLAlchemy's own choice for PostgreSQL changes with its version; ours is what the extra installs."""
+    parsed = _parse(url)
+    if parsed.drivername not in ("postgresql", "postgres"):
+        return url
+    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
 def _open_journal(url: str) -> BaseStorage:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -157,7 +165,7 @@ def _open_database(url: str, connect: Callable[[], sqlite3.Connection] | None, *
 
     options: dict[str, Any] = {} if connect is None else {"creator": connect}
     try:
-        return RDBStorage(url, engine_kwargs=options, skip_table_creation=exists)
+        return RDBStorage(_with_driver(url), engine_kwargs=options, skip_table_creation=exists)
     except ImportError as error:
         missing = getattr(error.__cause__, "name", None) or "a database driver"
         raise StudyError(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
+# Of successive halving: the rung a trial stopped at, the epochs trained there, the trial whose training it continues.
+_COUNTS = ("rung", "epochs", "continues")
 _TEXTS = ("state", "fidelity", "anchor", "architecture", "architecture_text", "reason", "data", "weights", "recipe")
 
 
@@ -27,6 +29,8 @@ def load_trials(url: str, name: str | None = None, *, folder: Path | None = None
     Columns: number, state, fidelity, anchor, architecture, architecture_text; each measurement by its name, with
     NAME_spread, NAME_runs and NAME_device where any trial has them; feasible, reason, data, seed, started (UTC),
     seconds, weights, params_X of each searched parameter, recipe (JSON of what differs from the study's).
+    Where successive halving has stopped trials also rung (from 0) and epochs of those, and continues: the number of the
+    stopped trial whose training a trial goes on with.
     Of a predicted quantity also NAME_kind, NAME_predicted, NAME_low, NAME_high and NAME_error_percent; what was
     measured after the trial's end then stands in NAME, and feasible follows it (`starsearch.records.measured`).
 
@@ -131,10 +135,12 @@ def _table(trials: list[FrozenTrial], folder: Path | None, measured: Measured) -
         **{name: [one.get(name) for one in readings] for name in quantities},
         "feasible": [_is_feasible(trial, measured) for trial in trials],
         **_outcome_columns(trials, folder),
+        **_halving_columns(trials),
         **{f"params_{name}": [trial.params.get(name) for trial in trials] for name in params},
         "recipe": [trial.user_attrs.get("recipe", "{}") for trial in trials],
     }
     types: dict[str, Any] = {"number": int, "seed": "Int64", "feasible": bool, "seconds": float}
+    types |= {name: "Int64" for name in _COUNTS if name in columns}
     texts = [name for name in quantities if name.endswith(TEXT_SUFFIXES)]
     types |= {name: float for name in quantities if name not in texts}
     # Texts as objects: pandas' own text columns would turn None into NaN.
@@ -180,6 +186,13 @@ def _outcome_columns(trials: list[FrozenTrial], folder: Path | None) -> dict[str
         "seconds": [trial.user_attrs.get("seconds") for trial in trials],
         "weights": [_weights(trial, folder) for trial in trials],
     }
+
+
+def _halving_columns(trials: list[FrozenTrial]) -> dict[str, Any]:
+    """All of them where any trial was stopped."""
+    if not any("rung" in trial.user_attrs for trial in trials):
+        return {}
+    return {name: [trial.user_attrs.get(name) for trial in trials] for name in _COUNTS}
 
 
 def _weights(trial: FrozenTrial, folder: Path | None) -> str | None:

@@ -8,6 +8,7 @@ trials ─ front_table ─ render_front, to_json        terminal, scripts
 
 from starsearch.report.files import write_report
 from starsearch.report.front import front_table, knee
+from starsearch.report.halving import halving_lines
 from starsearch.report.html import render_page
 from starsearch.report.plot import draw_front
 from starsearch.report.predictions import prediction_lines
@@ -18,6 +19,7 @@ __all__ = [
     "draw_front",
     "failure_reasons",
     "front_table",
+    "halving_lines",
     "hypervolume_history",
     "knee",
     "prediction_lines",

@@ -27,7 +27,7 @@ def summary(trials: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, 
     """What a study came to, ready for JSON.
 
     Returns:
-        `trials`, `complete`, `failed`, `infeasible` (complete but beyond a constraint): counts.
+        `trials`, `complete`, `failed`, `stopped` (at a rung), `infeasible` (complete but beyond a constraint): counts.
         `seconds`: spent by all trials together.
         `on_front`: members of the front; `knee`: the knee's trial number, None without a front.
         `best`: for each objective the best feasible `value` and its `number`; left out where none was measured.
@@ -44,6 +44,7 @@ def summary(trials: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, 
         "trials": len(trials),
         "complete": len(complete),
         "failed": num_failed,
+        "stopped": int((trials["state"] == "PRUNED").sum()) if "state" in trials else 0,
         "infeasible": int((~complete["feasible"]).sum()),
         "seconds": float(trials["seconds"].sum()) if "seconds" in trials else 0.0,
         "on_front": int(front["on_front"].sum()),

@@ -17,9 +17,13 @@ from tests.search.workers import Timer, Untimed, Worker
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+# A token is not written into the home folder; beside other tests Ray's polite workers would starve.
+ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+
+
 @pytest.fixture(scope="module")
 def cluster():
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # else a token is written into the home folder
+    os.environ |= ENVIRONMENT
     from ray.cluster_utils import Cluster
 
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -28,7 +32,8 @@ def cluster():
     found.wait_for_nodes()
     yield found
     found.shutdown()
-    del os.environ["RAY_AUTH_MODE"]
+    for name in ENVIRONMENT:
+        del os.environ[name]
 
 
 @contextmanager

@@ -1,0 +1,185 @@
+"""The real driver and a real study with 10 to 1,000 simulated workers: when does the driver keep them waiting?
+
+    python studies/benchmarks/cluster/simulation.py [--workers 10 100 500 1000] [--seconds 60] [--out simulation.csv]
+
+Trials only take simulated time: 60 s each (± 20 %), an epoch told every 20 s. The driver's own time is real, and is
+added to the simulated clock: while it asks, writes or reports, workers that have ended wait. The record is a real
+SQLite file, the space spaces/starnet.yaml, the sampler NSGA-II (as for any study beyond a thousand trials), and each
+study has 20 trials a worker, so that start and end weigh little. Reported: the workers' busy share, the driver's,
+trials a second of simulated time, and how many workers it could keep busy at most (trials a second of its own time ×
+a trial's length).
+
+    python studies/benchmarks/cluster/simulation.py --asks 10000 [--samplers tpe nsga2] [--out asks.csv]
+
+The time of one ask, and of a whole trial, as a study grows to 10,000 trials, with the process's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import heapq
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from starsearch.architecture import count_macs
+from starsearch.measurement import Measurement, Progress
+from starsearch.search.executor import JobProgressed, JobReturned
+
+sys.path.insert(0, str(Path(__file__).parent))
+from small_study import make_spec, run
+
+EPOCHS = 3
+
+
+class Simulated:
+    """Workers whose clock goes on by itself only where the driver waits for them."""
+
+    def __init__(self, workers, seconds):
+        self.capacity = workers
+        self.clock = self.driver_s = self.work_s = 0.0
+        self._seconds = seconds
+        self._rng = random.Random(0)
+        self._queue = []  # (when, order, number, epoch or None, candidate)
+        self._order = 0
+        self._since = time.perf_counter()
+
+    def submit(self, job):
+        self._tick()
+        seconds = self._seconds * self._rng.uniform(0.8, 1.2)
+        self.work_s += seconds
+        for epoch in range(1, EPOCHS + 1) if seconds else ():
+            self._add(self.clock + min(seconds * epoch / EPOCHS, seconds), job, epoch)
+        self._add(self.clock + seconds, job, None)
+
+    def next_event(self):
+        self._tick()
+        when, _, job, epoch = heapq.heappop(self._queue)
+        self.clock = max(self.clock, when)
+        macs = count_macs(job.candidate.architecture, resolution=224)
+        top1 = 40 + 10 * (macs / 1e9) ** 0.5
+        self._since = time.perf_counter()  # what the simulation itself takes is nobody's
+        if epoch is not None:
+            progress = Progress(fraction=epoch / EPOCHS, stage="training", epoch=epoch, values={"top1_percent": top1})
+            return JobProgressed(number=job.number, progress=progress)
+        values = {"top1_percent": top1, "latency_ms": macs / 1e8}
+        readings = tuple(Measurement(name=name, value=value) for name, value in values.items())
+        return JobReturned(number=job.number, measurements=readings)
+
+    def cancel(self, number):
+        pass
+
+    def close(self):
+        pass
+
+    def _tick(self):
+        """The driver's own time passes for the workers, too."""
+        now = time.perf_counter()
+        self.clock += now - self._since
+        self.driver_s += now - self._since
+        self._since = now
+
+    def _add(self, when, job, epoch):
+        self._order += 1
+        heapq.heappush(self._queue, (when, self._order, job, epoch))
+
+
+def simulate(workers, seconds, trials, sampler):
+    """One study; what came of it."""
+    executor = Simulated(workers, seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        spec = make_spec("simulated", trials, sampler=sampler)
+        run(f"sqlite:///{folder}/study.db", spec, None, make_executor=lambda _: executor)
+    return {
+        "workers": workers,
+        "trials": trials,
+        "sampler": sampler,
+        "busy_percent": f"{100 * executor.work_s / (workers * executor.clock):.2f}",
+        "driver_percent": f"{100 * executor.driver_s / executor.clock:.1f}",
+        "trials_per_s": f"{trials / executor.clock:.2f}",
+        "driver_ms_a_trial": f"{1e3 * executor.driver_s / trials:.1f}",
+        "most_workers": int(trials / executor.driver_s * seconds),
+        "memory_mb": int(psutil.Process().memory_info().rss / 1e6),
+    }
+
+
+class AskTimes:
+    """Notes how long the proposer takes, by wrapping it."""
+
+    def __init__(self):
+        from starsearch.search import driver
+
+        self.times = []
+        propose = driver.Proposer.propose
+        times = self.times
+
+        def timed(proposer):
+            begin = time.perf_counter()
+            found = propose(proposer)
+            times.append(time.perf_counter() - begin)
+            return found
+
+        driver.Proposer.propose = timed
+        self._undo = lambda: setattr(driver.Proposer, "propose", propose)
+
+    def close(self):
+        self._undo()
+
+
+def ask(trials, sampler):
+    """How long one ask takes when the study has so many trials: medians of the 50 around."""
+    asks, executor = AskTimes(), Simulated(1, 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        run(
+            f"sqlite:///{folder}/study.db",
+            make_spec("asks", trials, sampler=sampler),
+            None,
+            make_executor=lambda _: executor,
+        )
+    asks.close()
+    for at in (100, 300, 1000, 3000, 10000):
+        if at <= trials:
+            window = sorted(asks.times[max(0, at - 50) : at])
+            memory = int(psutil.Process().memory_info().rss / 1e6) if at == trials else ""
+            yield {
+                "sampler": sampler,
+                "trials": at,
+                "ask_ms": f"{1e3 * window[len(window) // 2]:.2f}",
+                "memory_mb": memory,
+            }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, nargs="*", default=[10, 100, 500, 1000])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--sampler", default="nsga2")
+    parser.add_argument("--trials-a-worker", type=int, default=20)
+    parser.add_argument("--asks", type=int, help="trials; then only asks are timed")
+    parser.add_argument("--samplers", nargs="*", default=["tpe", "nsga2"])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    rows = []
+    if options.asks:
+        for sampler in options.samplers:
+            for row in ask(options.asks, sampler):
+                rows.append(row)
+                print(row, flush=True)
+    else:
+        for workers in options.workers:
+            rows.append(simulate(workers, options.seconds, options.trials_a_worker * workers, options.sampler))
+            print(rows[-1], flush=True)
+    out = options.out or Path(__file__).with_name("asks.csv" if options.asks else "simulation.csv")
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

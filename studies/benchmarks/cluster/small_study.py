@@ -1,0 +1,86 @@
+"""What the benchmarks of this folder search: networks whose evaluation costs as long as they are told to."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from starsearch.architecture import count_macs
+from starsearch.measurement import Measurement, Progress
+from starsearch.records import StudyRecord
+from starsearch.search import run_study
+from starsearch.study.study_file import load_study
+
+EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """An evaluation of three epochs that takes `seconds`, most of them asleep; `folder` gets a note of each."""
+
+    seconds: float
+    folder: str | None = None
+
+    def __call__(self, candidate, *, seed, weights, stretch):
+        if self.folder is not None:
+            Path(self.folder, f"{candidate.key}-{os.getpid()}").touch()
+        macs = count_macs(candidate.architecture, resolution=224)
+        top1 = 40 + 10 * (macs / 1e9) ** 0.5
+        if self.seconds:
+            for epoch in range(1, EPOCHS + 1):
+                time.sleep(self.seconds / EPOCHS)
+                yield Progress(fraction=epoch / EPOCHS, stage="training", epoch=epoch, values={"top1_percent": top1})
+        yield from ()
+        return (
+            Measurement(name="top1_percent", value=top1),
+            Measurement(name="latency_ms", value=macs / 1e8, runs=20, device="none"),
+        )
+
+
+def make_spec(name, trials, **changes):
+    """spaces/starnet.yaml without anchors."""
+    from dataclasses import replace
+
+    spec = load_study("starnet", name=name, trials=trials)
+    return replace(spec, space=replace(spec.space, anchors=()), keep_weights="none", **changes)
+
+
+def run(url, spec, evaluator, **options):
+    """Open the study, run it, close it."""
+    record = StudyRecord.open(url, spec, signature=spec.space.describe())
+    try:
+        return run_study(spec, record=record, evaluator=evaluator, **options)
+    finally:
+        record.close()
+
+
+@contextmanager
+def cluster(nodes=2, cpus=2):
+    """A head that computes nothing, and nodes, all on this machine."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(nodes):
+            found.add_node(num_cpus=cpus)
+        found.wait_for_nodes()
+        yield found
+    finally:
+        found.shutdown()
+
+
+def ray_executor(address, cpu=1.0):
+    """Makes a `RayExecutor` on the cluster at this address."""
+    from starsearch.search.ray_cluster import RayCluster
+    from starsearch.search.ray_executor import RayExecutor
+    from starsearch.study.runner_file import RayRunner, TaskResources
+
+    def make(evaluator):
+        connection = RayCluster(RayRunner(address=address))
+        return RayExecutor(evaluator, cluster=connection, resources=TaskResources(cpu=cpu))
+
+    return make

@@ -1,0 +1,100 @@
+"""The main job elsewhere than in its own process: worker processes, a Ray cluster of this machine."""
+
+from __future__ import annotations
+
+import json
+
+import optuna
+import pandas as pd
+import pytest
+
+from tests.api.conftest import TINY_SPACE, TINY_STUDY, starsearch
+
+HALVED = """\
+space: tiny.yaml
+fidelities: [{resolution: 32, epochs: 3, samples: 300, validation_samples: 200, recipe: digits}]
+search: {trials: 6, sampler: random, seed: 1, halving: {eta: 3, rungs: [{epochs: 1, resolution: 16, samples: 128}]}}
+"""
+LOCAL = "executor: local\nworkers: 2\nthreads: 1\n"
+RAY = "executor: ray\naddress: local\nresources: {cpu: 1}\nworkers: 2\n"
+
+
+def write(folder, study, runner):
+    (folder / "tiny.yaml").write_text(TINY_SPACE)
+    (folder / "few.yaml").write_text(study)
+    (folder / "runner.yaml").write_text(runner)
+
+
+def read(folder):
+    return pd.read_csv(folder / "studies/few/trials.csv")
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("halved")
+    write(folder, HALVED, LOCAL)
+    done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+def test_two_processes_climb_the_rungs_of_a_real_training(halved):
+    trials = read(halved)
+    searched = trials[trials["anchor"].isna()]
+    assert searched["state"].value_counts().to_dict() == {"PRUNED": 6, "COMPLETE": 2}
+    complete = searched[searched["state"] == "COMPLETE"]
+    stopped = searched.set_index("number").loc[complete["continues"].astype(int)]
+    assert complete["architecture"].tolist() == stopped["architecture"].tolist()
+    assert complete["latency_ms"].tolist() == stopped["latency_ms"].tolist(), "measured once"
+    assert (halved / "studies/few/weights").is_dir()
+    assert "Done: 7 of 7 trials" in (halved / "stdout.txt").read_text()
+    assert "stopped after 1 epochs" in (halved / "stdout.txt").read_text()
+
+
+def test_what_halving_saved_is_told(halved):
+    status = json.loads(starsearch("status", "studies/few", "--json", cwd=halved).stdout)
+    assert status["stopped"] == 6
+    assert status["halving"] == [
+        "Successive halving (eta 3): 6 reached 1 epoch, 2 of them went on.",
+        "Trained 10 of the 18 epochs that training all of them to the end takes (56%).",
+    ]
+    assert "6 stopped at a rung" in starsearch("status", "studies/few", cwd=halved).stdout
+
+
+def test_the_dashboard_has_curves_a_note_and_the_front(halved):
+    from optuna_dashboard._note import get_note_from_system_attrs
+
+    study = optuna.load_study(study_name="few", storage=f"sqlite:///{halved}/studies/few/study.db")
+    assert all(trial.intermediate_values for trial in study.trials)
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    note = get_note_from_system_attrs(attributes, None)["body"]
+    assert "3 complete" in note
+    assert "6 pruned" in note
+    assert "Trained 10 of the 18 epochs" in note
+    assert any(key.startswith("dashboard:plot_data:starsearch-front") for key in attributes)
+
+
+def test_a_ray_cluster_of_this_machine_finds_what_this_process_finds(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # beside other tests Ray's polite workers would starve
+    write(tmp_path, TINY_STUDY.replace("tpe", "random"), RAY)
+    done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trials = read(tmp_path)
+    assert list(trials["state"]) == ["COMPLETE"] * 4
+    # The anchor's training is the same to the bit, wherever it runs on one thread.
+    here = pd.read_csv(finished / "studies/few/trials.csv")
+    anchors = [table.dropna(subset="anchor").iloc[0] for table in (here, trials)]
+    assert anchors[1]["top1_percent"] == pytest.approx(anchors[0]["top1_percent"], abs=5.0)
+    assert anchors[1]["macs"] == anchors[0]["macs"]
+    assert (tmp_path / "studies/few").joinpath(anchors[1]["weights"]).is_file()
+
+
+def test_a_cluster_that_is_not_there_is_told_and_nothing_is_written(tmp_path):
+    write(tmp_path, TINY_STUDY, RAY.replace("local", "127.0.0.1:1"))
+    done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "There is no Ray cluster at '127.0.0.1:1'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "studies/few/study.db").exists()

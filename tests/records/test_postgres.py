@@ -1,0 +1,77 @@
+"""The same record in a real PostgreSQL server."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from starsearch.errors import StudyError, StudyLeasedError
+from starsearch.records import OpenStudy, StudyRecord, hold_lease, load_trials, study_names
+from starsearch.search import run_study
+from tests.records import postgres
+from tests.search.studies import FakeEvaluator, make_spec
+
+pytestmark = pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
+pytest.importorskip("psycopg", reason="psycopg is not installed")
+
+
+@pytest.fixture(scope="module")
+def url():
+    # Not pytest's folders: theirs are closed to other users, and the server may have to be one.
+    with tempfile.TemporaryDirectory(prefix="starsearch-pg-") as folder:
+        Path(folder).chmod(0o755)
+        with postgres.server(Path(folder)) as found:
+            yield found
+
+
+def run(url, spec, evaluator, **options):
+    record = StudyRecord.open(url, spec, signature=spec.space.describe())
+    try:
+        return run_study(spec, record=record, evaluator=evaluator, **options)
+    finally:
+        record.close()
+
+
+def test_a_study_runs_is_interrupted_goes_on_and_is_read(url):
+    spec = make_spec(name="whole", trials=11)
+
+    def interrupt(candidate):
+        if len(first.asked) == 5:
+            raise KeyboardInterrupt
+
+    first = FakeEvaluator(interrupt)
+    assert run(url, spec, first).why == "interrupted"
+    second = FakeEvaluator()
+    assert run(url, spec, second).why == "complete"
+    trials = load_trials(url, "whole")
+    assert trials["number"].tolist() == list(range(13))
+    assert trials["state"].tolist().count("COMPLETE") == 12
+    assert trials["reason"].dropna().tolist() == ["interrupted"]
+    complete = trials[trials["state"] == "COMPLETE"]
+    assert complete["architecture"].is_unique
+    assert complete["top1_percent"].notna().all()
+    assert "whole" in study_names(url)
+
+
+def test_two_drivers_are_kept_apart(url):
+    spec = make_spec(name="leased")
+    one, other = (StudyRecord.open(url, spec, signature=spec.space.describe()) for _ in range(2))
+    with hold_lease(one), pytest.raises(StudyLeasedError), hold_lease(other):
+        pass
+    with hold_lease(other):
+        pass
+    one.close()
+    other.close()
+
+
+def test_several_studies_share_a_server_and_trials_keep_their_numbers(url):
+    for name in ("left", "right"):
+        run(url, make_spec(name=name, trials=3), FakeEvaluator())
+    assert load_trials(url, "left")["number"].tolist() == load_trials(url, "right")["number"].tolist() == [0, 1, 2, 3]
+
+
+def test_a_server_that_is_not_there_is_told_without_its_password():
+    with pytest.raises(StudyError) as caught:
+        OpenStudy.find("postgresql://me:secret@127.0.0.1:1/studies", "any")
+    assert "secret" not in str(caught.value)
+    assert "127.0.0.1:1" in str(caught.value)
