@@ -185,7 +185,7 @@ class LiveView:
         values = ", ".join(reading_text(row, i, objective) for i, objective in enumerate(self._objectives))
         note = "" if event.feasible else ", breaks a constraint"
         if event.state == "pruned":
-            note += f", stopped after {event.epochs} epochs"
+            note += f", stopped after {event.epochs} epoch{'s' if event.epochs != 1 else ''}"
         return f"{head} {values}{note}, {event.seconds:.0f} s  {name}"
 
     def _say(self, text: str) -> None:

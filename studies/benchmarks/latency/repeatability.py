@@ -21,7 +21,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ NETWORKS: dict[str, tuple[Architecture, int]] = {
     "starnet_s2": (ANCHORS["starnet_s2"], 224),
     "starnet_s4": (ANCHORS["starnet_s4"], 224),
 }
+QUIET, BUSY = "quiet", "one core busy"
 COLUMNS = ["machine", "network", "protocol", "repeat", "ms"]
 
 
@@ -140,12 +141,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20, help="on either machine")
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), help="some of them")
+    parser.add_argument("--machines", nargs="*", default=[QUIET, BUSY], choices=[QUIET, BUSY], help="one of them")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
     reference = calibrate_reference()
-    rows = list(repeat("quiet", options.repeats, options.pairs, options.networks, reference))
-    with busy_core():
-        rows += repeat("one core busy", options.repeats, options.pairs, options.networks, reference)
+    rows = []
+    for machine in options.machines:
+        with busy_core() if machine == BUSY else nullcontext():
+            rows += repeat(machine, options.repeats, options.pairs, options.networks, reference)
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
