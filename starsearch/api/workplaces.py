@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -135,7 +136,7 @@ class _RayPlace:
         hosts = self._cluster.look_over(self._resources, evaluator=ray.put(evaluator), folder=self._folder)
         afterwards = None
         if evaluator.timed or evaluator.int8:
-            self._refuse_foreign_latency(hosts, int8=evaluator.int8)
+            refuse_foreign_latency(hosts, device=self._runner.device, int8=evaluator.int8)
         if evaluator.timed and self._runner.device is not None:
             afterwards = Afterwards(evaluator=evaluator.only_timing(), resources=self._on_device)
             evaluator = replace(evaluator, timed=(), reference=None)
@@ -159,24 +160,30 @@ class _RayPlace:
 
         return ray.get(ray.remote(**task_options(self._on_device))(ask).remote())
 
-    def _refuse_foreign_latency(self, hosts: tuple[str, ...], *, int8: bool) -> None:
-        """Latency of `this-machine` is measured on it alone: all workers are here, or a node is said to be the device.
 
-        Raises:
-            StudyError: workers elsewhere would time it.
-        """
-        from starsearch.search.ray_cluster import host_identity
+def refuse_foreign_latency(hosts: Sequence[str], *, device: str | None, int8: bool) -> None:
+    """Latency of `this-machine` is measured on it alone: all workers are here, or a node is said to be the device.
 
-        if all(host == host_identity() for host in hosts):
-            return
-        if int8:
-            raise StudyError(
-                "int8 latency and accuracy are measured with the trained weights, on this machine alone; the cluster "
-                "has nodes on others. Leave them out of the objectives, or run on this machine."
-            )
-        if self._runner.device is None:
-            raise StudyError(
-                "latency_ms is measured on this-machine, but the cluster has nodes on other machines. Say in the "
-                "runner file which custom resource marks the device (device: NAME, and `ray start --resources "
-                "'{\"NAME\": 1}'` there), or predict it from a profile (latency_ms: {device: PROFILE.yaml})."
-            )
+    Args:
+        hosts: identities of the machines that evaluate.
+        device: custom resource of the nodes that are the device; None where nothing is said.
+        int8: whether int8 networks are timed as well.
+
+    Raises:
+        StudyError: workers elsewhere would time it.
+    """
+    from starsearch.search.ray_cluster import host_identity
+
+    if all(host == host_identity() for host in hosts):
+        return
+    if int8:
+        raise StudyError(
+            "int8 latency and accuracy are measured with the trained weights, on this machine alone; the cluster has "
+            "nodes on others. Leave them out of the objectives, or run on this machine."
+        )
+    if device is None:
+        raise StudyError(
+            "latency_ms is measured on this-machine, but the cluster has nodes on other machines. Say in the runner "
+            "file which custom resource marks the device (device: NAME, and `ray start --resources "
+            "'{\"NAME\": 1}'` there), or predict it from a profile (latency_ms: {device: PROFILE.yaml})."
+        )

@@ -51,7 +51,13 @@ def run(
             "timm data-set name. Without it: scikit-learn's digits, embedded."
         ),
     ] = None,
-    runner: Annotated[str | None, typer.Option(help="Where trials run: a runner file. Without it: here.")] = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            help="Where trials run: a runner file, or a shipped one's name (local, ray). Without it: the Ray cluster at "
+            "RAY_ADDRESS where that is set, else here."
+        ),
+    ] = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Finished searched trials the study shall have; anchors not counted.")
     ] = None,
@@ -79,6 +85,8 @@ def run(
         starsearch run spaces/starnet.yaml --data imagenet/ --trials 100
 
         starsearch run studies/cifar10/study.yaml --data cifar10/ --time-budget 2h
+
+        starsearch run starnet --runner ray
     """
     from starsearch.cli.running import run_and_watch
 

@@ -2,7 +2,7 @@
 
 Set when it starts: `architecture`, `architecture_text`, `anchor` (of an anchor), `fidelity`, `data`, `seed`, `recipe`
 (JSON of the fields that differ from the study's recipe), `retry_of` (the trial it repeats), `continues` (the stopped
-trial whose training goes on in it).
+trial whose training goes on in it), `elsewhere` (evaluated in another process than the driver's).
 Set when it ends: `measurements` (names), and of each NAME, NAME_spread, NAME_runs and NAME_device where there
 are such; of a predicted one NAME, NAME_kind ("predicted"), NAME_low, NAME_high and NAME_device.
 Then `seconds`, `weights`; of a stopped trial `rung` (from 0) and `epochs`; of a failed trial `reason`, and
@@ -36,7 +36,7 @@ _CONSTRAINT_PREFIX = "constraints:"
 
 
 def candidate_attributes(
-    candidate: Candidate, *, spec: StudySpec, retry_of: int | None, continues: int | None
+    candidate: Candidate, *, spec: StudySpec, retry_of: int | None, continues: int | None, elsewhere: bool
 ) -> dict[str, Any]:
     """The attributes with which a trial of `candidate` starts."""
     attributes: dict[str, Any] = {
@@ -54,6 +54,8 @@ def candidate_attributes(
         attributes["retry_of"] = retry_of
     if continues is not None:
         attributes["continues"] = continues
+    if elsewhere:
+        attributes["elsewhere"] = True
     return attributes
 
 
@@ -156,7 +158,8 @@ def sampler_attributes(trial: FrozenTrial) -> dict[str, Any]:
 def unfinished(trials: Iterable[FrozenTrial]) -> Iterator[FrozenTrial]:
     """The trials that were interrupted or whose driver died, and that no later trial repeats.
 
-    A candidate with which two drivers in a row have died is left out: it may be what kills them.
+    A candidate with which two drivers in a row have died is left out: it may be what kills them. One that was evaluated
+    in another process cannot be.
     """
     by_number = {trial.number: trial for trial in trials}
     repeated = {trial.user_attrs.get("retry_of") for trial in by_number.values()}
@@ -168,4 +171,4 @@ def unfinished(trials: Iterable[FrozenTrial]) -> Iterator[FrozenTrial]:
 
 
 def _has_died(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get("reason") == DRIVER_DIED
+    return trial.user_attrs.get("reason") == DRIVER_DIED and not trial.user_attrs.get("elsewhere")

@@ -98,6 +98,7 @@ class StudyRecord(OpenStudy):
         retry_of: int | None = None,
         continues: int | None = None,
         curve: Mapping[int, float] | None = None,
+        elsewhere: bool = False,
     ) -> int:
         """The number of a new running trial of `candidate`.
 
@@ -107,6 +108,7 @@ class StudyRecord(OpenStudy):
             retry_of: number of the interrupted trial that this one repeats.
             continues: number of the stopped trial whose training goes on in this one.
             curve: what the training had reached before, by epoch.
+            elsewhere: whether it is evaluated in another process than this, which it cannot kill.
         """
         from optuna.trial import TrialState, create_trial
 
@@ -116,7 +118,9 @@ class StudyRecord(OpenStudy):
             state=TrialState.RUNNING,
             params=dict(params),
             distributions={name: self._distributions[name] for name in params},
-            user_attrs=candidate_attributes(candidate, spec=self._spec, retry_of=retry_of, continues=continues),
+            user_attrs=candidate_attributes(
+                candidate, spec=self._spec, retry_of=retry_of, continues=continues, elsewhere=elsewhere
+            ),
             intermediate_values=dict(curve or {}),
         )
         template.datetime_start = datetime.now().astimezone()

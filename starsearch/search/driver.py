@@ -231,7 +231,14 @@ class _Driver:
         self._lease.check()
         candidate = proposal.candidate
         before = None if continues is None else continues.number
-        number = self._record.start(candidate, params=proposal.params, retry_of=retry_of, continues=before, curve=curve)
+        number = self._record.start(
+            candidate,
+            params=proposal.params,
+            retry_of=retry_of,
+            continues=before,
+            curve=curve,
+            elsewhere=self._executor.is_elsewhere,
+        )
         is_anchor = candidate.anchor is not None
         self._running[number] = Running(
             proposal=proposal,

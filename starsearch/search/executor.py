@@ -67,7 +67,13 @@ JobEvent = JobProgressed | JobReturned | JobFailed | JobLost
 
 
 class Executor(Protocol):
-    """Runs up to `capacity` jobs at a time."""
+    """Runs up to `capacity` jobs at a time.
+
+    Attributes:
+        is_elsewhere: whether a job that kills its process spares the driver's.
+    """
+
+    is_elsewhere: bool
 
     @property
     def capacity(self) -> int:
@@ -126,6 +132,7 @@ class LocalExecutor:
     """Evaluates in this process, one candidate at a time, in the thread that asks for the next event."""
 
     capacity = 1
+    is_elsewhere = False
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator

@@ -42,6 +42,7 @@ class ProcessExecutor:
     ) -> None:
         from ray import cloudpickle
 
+        self.is_elsewhere = True
         self.capacity = workers
         dump: Any = cloudpickle.dumps  # carries no types
         self._evaluator: bytes = dump(evaluator)

@@ -75,6 +75,7 @@ class RayExecutor:
     ) -> None:
         import ray
 
+        self.is_elsewhere = True
         self._cluster = cluster
         self._resources = resources
         self._workers = workers

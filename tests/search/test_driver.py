@@ -189,19 +189,22 @@ def test_an_interrupted_candidate_runs_again_once(tmp_path):
     assert study.trials[2].params == study.trials[1].params
 
 
-def test_a_candidate_with_which_two_drivers_died_is_not_tried_a_third_time(tmp_path):
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_candidate_with_which_two_drivers_died_is_not_tried_a_third_time_but_where_it_cannot_kill_them(
+    tmp_path, elsewhere
+):
     spec = make_spec(trials=100)
     deadly = {"embed_dim": 16, "ops": "sum", "kernel_size": 5}
     candidate = spec.space.decode(deadly, spec.recipe)
     record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    first = record.start(candidate, params=deadly)
+    first = record.start(candidate, params=deadly, elsewhere=elsewhere)
     record.fail_running(DRIVER_DIED)
-    record.start(candidate, params=deadly, retry_of=first)
+    record.start(candidate, params=deadly, retry_of=first, elsewhere=elsewhere)
     record.close()
     evaluator = FakeEvaluator()
     assert run(tmp_path, spec, evaluator).why == "space exhausted"
-    assert candidate.key not in evaluator.asked
-    assert len(evaluator.asked) == 11
+    assert (candidate.key in evaluator.asked) == elsewhere
+    assert len(evaluator.asked) == 11 + elsewhere
 
 
 @pytest.mark.parametrize("keep", ["front", "all", "none"])

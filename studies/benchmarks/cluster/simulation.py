@@ -40,6 +40,8 @@ EPOCHS = 3
 class Simulated:
     """Workers whose clock goes on by itself only where the driver waits for them."""
 
+    is_elsewhere = True
+
     def __init__(self, workers, seconds):
         self.capacity = workers
         self.clock = self.driver_s = self.work_s = 0.0
