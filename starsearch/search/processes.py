@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -119,7 +120,7 @@ class _Worker:
         context = get_context("spawn")  # a forked torch hangs
         self.connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=_serve, args=(theirs, evaluator), daemon=True)
-        with _threads_in_environment(threads):
+        with _threads_in_environment(threads), _deaf_to_interrupts():
             self._process.start()
         theirs.close()
         self._began = time.monotonic()
@@ -162,7 +163,6 @@ def _serve(connection: Connection, evaluator: bytes) -> None:
     """Evaluate what is asked for until the driver is gone."""
     from ray import cloudpickle
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all of a terminal: it is the driver's to act on
     evaluate: Evaluator | None = None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
@@ -174,6 +174,19 @@ def _serve(connection: Connection, evaluator: bytes) -> None:
                     connection.send(event)
             except (StudyError, DataError) as error:
                 connection.send(_Fatal(error))
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """For the process that is started inside: Ctrl-C goes to all of a terminal, and is the driver's to act on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a program that is started with it stays so
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

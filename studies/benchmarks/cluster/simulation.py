@@ -5,7 +5,7 @@
 Trials only take simulated time: 60 s each (± 20 %), an epoch told every 20 s. The driver's own time is real, and is
 added to the simulated clock: while it asks, writes or reports, workers that have ended wait. The record is a real
 SQLite file, the space spaces/starnet.yaml, the sampler NSGA-II (as for any study beyond a thousand trials), and each
-study has 20 trials a worker, so that start and end weigh little. Reported: the workers' busy share, the driver's,
+study has 6 trials a worker. Reported: the workers' busy share until the last trial is begun, the driver's share,
 trials a second of simulated time, and how many workers it could keep busy at most (trials a second of its own time ×
 a trial's length).
 
@@ -44,7 +44,8 @@ class Simulated:
 
     def __init__(self, workers, seconds):
         self.capacity = workers
-        self.clock = self.driver_s = self.work_s = 0.0
+        self.clock = self.driver_s = self.last_begin = 0.0
+        self._spans = []
         self._seconds = seconds
         self._rng = random.Random(0)
         self._queue = []  # (when, order, number, epoch or None, candidate)
@@ -54,7 +55,8 @@ class Simulated:
     def submit(self, job):
         self._tick()
         seconds = self._seconds * self._rng.uniform(0.8, 1.2)
-        self.work_s += seconds
+        self._spans.append((self.clock, self.clock + seconds))
+        self.last_begin = self.clock
         for epoch in range(1, EPOCHS + 1) if seconds else ():
             self._add(self.clock + min(seconds * epoch / EPOCHS, seconds), job, epoch)
         self._add(self.clock + seconds, job, None)
@@ -72,6 +74,11 @@ class Simulated:
         values = {"top1_percent": top1, "latency_ms": macs / 1e8}
         readings = tuple(Measurement(name=name, value=value) for name, value in values.items())
         return JobReturned(number=job.number, measurements=readings)
+
+    def busy_share(self):
+        """Of the workers' time, until the last trial is begun: after that there is no work left to give."""
+        work = sum(min(end, self.last_begin) - begin for begin, end in self._spans)
+        return work / (self.capacity * self.last_begin)
 
     def cancel(self, number):
         pass
@@ -101,7 +108,7 @@ def simulate(workers, seconds, trials, sampler):
         "workers": workers,
         "trials": trials,
         "sampler": sampler,
-        "busy_percent": f"{100 * executor.work_s / (workers * executor.clock):.2f}",
+        "busy_percent": f"{100 * executor.busy_share():.2f}",
         "driver_percent": f"{100 * executor.driver_s / executor.clock:.1f}",
         "trials_per_s": f"{trials / executor.clock:.2f}",
         "driver_ms_a_trial": f"{1e3 * executor.driver_s / trials:.1f}",
@@ -161,7 +168,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[10, 100, 500, 1000])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--sampler", default="nsga2")
-    parser.add_argument("--trials-a-worker", type=int, default=20)
+    parser.add_argument("--trials-a-worker", type=int, default=6)
     parser.add_argument("--asks", type=int, help="trials; then only asks are timed")
     parser.add_argument("--samplers", nargs="*", default=["tpe", "nsga2"])
     parser.add_argument("--out", type=Path)
