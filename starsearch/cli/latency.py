@@ -43,8 +43,8 @@ def measure(
     threads: Annotated[int, typer.Option(min=1, help="Of the processor that it may use.")] = 1,
     pairs: Annotated[
         int,
-        typer.Option(min=2, max=100_000, help="At most this many; in a pair it and the reference run six times each."),
-    ] = 20,  # of `PairLimits`, as the width
+        typer.Option(min=2, max=100_000, help="At most this many; in a pair it and the reference run 12 times each."),
+    ] = 12,  # of `PairLimits`, as the width
     width: Annotated[
         float,
         typer.Option(min=0.0, max=100.0, help="Stop when the 95 % interval is ± this many percent; 0: take all pairs."),
@@ -74,7 +74,7 @@ def measure(
 
         starsearch latency measure timm:mobilenetv3_small_100 --threads 2
 
-        starsearch latency measure best/model.onnx --pairs 200 --width 0.3
+        starsearch latency measure best/model.onnx --pairs 100 --width 0.3
 
         starsearch latency measure studies/starnet:7 --backend torch-eager --json
     """

@@ -90,7 +90,7 @@ class PairLimits:
             raise ValueError(f"runs is even, at least 2; got {self.runs}.")
 
 
-DEFAULT_LIMITS = PairLimits(max_pairs=20, runs=6)
+DEFAULT_LIMITS = PairLimits(min_pairs=6, max_pairs=12, runs=12)
 """Of one network that somebody asks about; a calibration of many takes less of each."""
 
 

@@ -9,9 +9,9 @@ study has 6 trials a worker. Reported: the workers' busy share until the last tr
 trials a second of simulated time, and how many workers it could keep busy at most (trials a second of its own time ×
 a trial's length).
 
-    python studies/benchmarks/cluster/simulation.py --asks 10000 [--samplers tpe nsga2] [--out asks.csv]
+    python studies/benchmarks/cluster/simulation.py --asks 100 1000 3000 10000 [--samplers tpe nsga2] [--out asks.csv]
 
-The time of one ask, and of a whole trial, as a study grows to 10,000 trials, with the process's memory.
+The time of one ask in a study of so many trials, of opening it, and the process's memory.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import heapq
+import itertools
 import random
 import sys
 import tempfile
@@ -117,50 +118,39 @@ def simulate(workers, seconds, trials, sampler):
     }
 
 
-class AskTimes:
-    """Notes how long the proposer takes, by wrapping it."""
-
-    def __init__(self):
-        from starsearch.search import driver
-
-        self.times = []
-        propose = driver.Proposer.propose
-        times = self.times
-
-        def timed(proposer):
-            begin = time.perf_counter()
-            found = propose(proposer)
-            times.append(time.perf_counter() - begin)
-            return found
-
-        driver.Proposer.propose = timed
-        self._undo = lambda: setattr(driver.Proposer, "propose", propose)
-
-    def close(self):
-        self._undo()
-
-
 def ask(trials, sampler):
-    """How long one ask takes when the study has so many trials: medians of the 50 around."""
-    asks, executor = AskTimes(), Simulated(1, 0.0)
-    with tempfile.TemporaryDirectory() as folder:
-        run(
-            f"sqlite:///{folder}/study.db",
-            make_spec("asks", trials, sampler=sampler),
-            None,
-            make_executor=lambda _: executor,
-        )
-    asks.close()
-    for at in (100, 300, 1000, 3000, 10000):
-        if at <= trials:
-            window = sorted(asks.times[max(0, at - 50) : at])
-            memory = int(psutil.Process().memory_info().rss / 1e6) if at == trials else ""
-            yield {
-                "sampler": sampler,
-                "trials": at,
-                "ask_ms": f"{1e3 * window[len(window) // 2]:.2f}",
-                "memory_mb": memory,
-            }
+    """The median of a few asks of the driver's proposer, when the study has so many trials."""
+    from optuna.trial import create_trial
+
+    from starsearch.records import parameter_distributions
+    from starsearch.records.attributes import candidate_attributes
+    from starsearch.search.proposer import Proposer
+
+    spec = make_spec("asks", 2 * trials, sampler=sampler)
+    distributions = parameter_distributions(spec.space.parameters)
+    recorded, rng = [], random.Random(0)
+    while len(recorded) < trials:
+        params = spec.space.sample(rng)
+        candidate = spec.space.decode(params, spec.recipe)
+        macs = count_macs(candidate.architecture, resolution=224)
+        attributes = candidate_attributes(candidate, spec=spec, retry_of=None, continues=None, elsewhere=True)
+        values = [40 + 10 * (macs / 1e9) ** 0.5, macs / 1e8]
+        recorded.append(create_trial(values=values, params=params, distributions=distributions, user_attrs=attributes))
+    begin = time.perf_counter()
+    proposer = Proposer(spec, recorded)
+    opened_s = time.perf_counter() - begin
+    times = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        proposer.propose()
+        times.append(time.perf_counter() - begin)
+    return {
+        "sampler": sampler,
+        "trials": trials,
+        "ask_ms": f"{1e3 * sorted(times)[3]:.1f}",
+        "open_s": f"{opened_s:.2f}",
+        "memory_mb": int(psutil.Process().memory_info().rss / 1e6),
+    }
 
 
 def main() -> None:
@@ -169,16 +159,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--sampler", default="nsga2")
     parser.add_argument("--trials-a-worker", type=int, default=6)
-    parser.add_argument("--asks", type=int, help="trials; then only asks are timed")
+    parser.add_argument("--asks", type=int, nargs="*", help="sizes of studies; then only asks are timed")
     parser.add_argument("--samplers", nargs="*", default=["tpe", "nsga2"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows = []
     if options.asks:
-        for sampler in options.samplers:
-            for row in ask(options.asks, sampler):
-                rows.append(row)
-                print(row, flush=True)
+        for sampler, trials in itertools.product(options.samplers, options.asks):
+            rows.append(ask(trials, sampler))
+            print(rows[-1], flush=True)
     else:
         for workers in options.workers:
             rows.append(simulate(workers, options.seconds, options.trials_a_worker * workers, options.sampler))

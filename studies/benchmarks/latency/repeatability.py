@@ -3,8 +3,8 @@
     python studies/benchmarks/latency/repeatability.py [--repeats 20] [--pairs 40] [--out repeatability.csv]
 
 Each repeat is a process of its own and measures every network once, by both ways in turns: pairs with the reference
-network (six runs of each, in the order ABBA), and the mean of as many plain wall-clock runs as 40 pairs have of the
-network (240), after 10 warm-up runs (the way of the paper's script and of timm's benchmark.py). Half of the repeats
+network (12 runs of each, in the order ABBA), and the mean of as many plain wall-clock runs as 40 pairs have of the
+network (480), after 10 warm-up runs (the way of the paper's script and of timm's benchmark.py). Half of the repeats
 run while another process keeps one core busy.
 Reported: the standard deviation over the repeats, in percent of their mean, with its 95 % confidence interval
 (chi-squared).
