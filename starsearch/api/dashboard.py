@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from starsearch.errors import StudyError
+from starsearch.errors import StudyLeasedError
 from starsearch.search.events import Event, StudyEnded, StudyStarted, TrialEnded
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class DashboardPage:
         """Write the page, if it is time.
 
         Raises:
-            StudyError: the storage fails.
+            StudyLeasedError: the study is another driver's now.
         """
         if isinstance(event, StudyStarted):
             self._wanted = event.wanted
@@ -52,7 +52,7 @@ class DashboardPage:
             began = self._clock()
             try:
                 self._write()
-            except (StudyError, KeyboardInterrupt):
+            except StudyLeasedError:
                 raise
             except Exception as error:  # a page less is no reason to end a study
                 _logger.warning("The study's page in the dashboard is not up to date: %s", error)

@@ -93,7 +93,7 @@ def run_study_file(
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name)
     url = storage or database_url(folder)
-    with closing(open_workplace(where, spec, folder)) as workplace:
+    with closing(open_workplace(where, spec, folder.resolve())) as workplace:
         reference = _latency_scale(spec, url, workplace)
         record = _open_record(spec, url, dataset, workplace, reference, command=_command(file, dataset))
         meters = front_meters(spec, num_classes=len(dataset.classes), study=str(folder))
@@ -108,7 +108,7 @@ def run_study_file(
                     evaluator=evaluator,
                     make_executor=lambda _: workplace.make_executor(evaluator),
                     watch=_both(watch, DashboardPage(spec, record)),
-                    folder=folder,
+                    folder=folder.resolve(),  # a worker of a cluster has another working folder
                     time_budget_s=time_budget_s,
                     meters=meters,
                     tries=workplace.tries,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from starsearch.errors import StudyError
 from starsearch.study.runner_file import LocalRunner, RayRunner, Runner, TaskResources
@@ -75,7 +76,7 @@ class _LocalPlace:
         from starsearch.search import LocalExecutor
 
         runner = self._runner
-        if runner.workers == 1 and runner.time_limit_s is None:
+        if runner.workers == 1 and runner.time_limit_s is None and runner.threads is None:
             return LocalExecutor(evaluator)
         from starsearch.search.processes import ProcessExecutor
 
@@ -96,6 +97,7 @@ class _RayPlace:
         self.tries = runner.tries
         self._runner = runner
         self._folder = folder
+        _check_fidelities(runner, spec)
         self._resources = runner.resources_of(spec.fidelity.name)
         self._cluster = RayCluster(runner)
         try:
@@ -117,24 +119,28 @@ class _RayPlace:
 
         if self._runner.device is None:
             return device_fingerprint().text
-        text: str = self._there(lambda: device_fingerprint().text)
-        return text
+        return self._cluster.ask_there(lambda: device_fingerprint().text, self._on_device)
 
     def calibrate(self) -> Reference:
         from starsearch.latency import calibrate_reference
 
         if self._runner.device is None:
             return calibrate_reference()
-        reference: Reference = self._there(calibrate_reference)
-        return reference
+        return self._cluster.ask_there(calibrate_reference, self._on_device)
 
     def make_executor(self, evaluator: ProxyEvaluator) -> Executor:
         import ray
 
-        from starsearch.search.ray_executor import Afterwards, RayExecutor
+        from starsearch.search.ray_executor import Afterwards, Demands, RayExecutor
+        from starsearch.search.ray_nodes import host_identity, versions
 
-        hosts = self._cluster.look_over(self._resources, evaluator=ray.put(evaluator), folder=self._folder)
+        sent = ray.put(evaluator)
+        hosts = self._cluster.look_over(self._resources, evaluator=sent, folder=self._folder)
+        if self._runner.device is not None:
+            self._cluster.look_over(self._on_device, evaluator=sent, folder=self._folder)
         afterwards = None
+        times_here = bool(evaluator.timed or evaluator.int8) and self._runner.device is None
+        demands = Demands(versions=versions(), folder=str(self._folder), host=host_identity() if times_here else None)
         if evaluator.timed or evaluator.int8:
             refuse_foreign_latency(hosts, device=self._runner.device, int8=evaluator.int8)
         if evaluator.timed and self._runner.device is not None:
@@ -147,18 +153,21 @@ class _RayPlace:
             workers=self._runner.workers,
             time_limit_s=self._runner.time_limit_s,
             afterwards=afterwards,
+            demands=demands,
         )
 
     def close(self) -> None:
         self._cluster.close()
 
-    def _there(self, ask: Any) -> Any:
-        """What `ask` returns on a node that is the device."""
-        import ray
 
-        from starsearch.search.ray_cluster import task_options
-
-        return ray.get(ray.remote(**task_options(self._on_device))(ask).remote())
+def _check_fidelities(runner: RayRunner, spec: StudySpec) -> None:
+    unknown = [name for name in runner.fidelities if name != spec.fidelity.name]
+    if unknown and spec.fidelity.name not in runner.fidelities:
+        warnings.warn(
+            f"The runner's fidelities ({', '.join(unknown)}) are none of the study's ({spec.fidelity.name}): its "
+            "`resources` are taken.",
+            stacklevel=2,
+        )
 
 
 def refuse_foreign_latency(hosts: Sequence[str], *, device: str | None, int8: bool) -> None:
@@ -172,14 +181,14 @@ def refuse_foreign_latency(hosts: Sequence[str], *, device: str | None, int8: bo
     Raises:
         StudyError: workers elsewhere would time it.
     """
-    from starsearch.search.ray_cluster import host_identity
+    from starsearch.search.ray_nodes import host_identity
 
-    if all(host == host_identity() for host in hosts):
+    if all(host == host_identity() for host in hosts) and device is None:
         return
     if int8:
         raise StudyError(
-            "int8 latency and accuracy are measured with the trained weights, on this machine alone; the cluster has "
-            "nodes on others. Leave them out of the objectives, or run on this machine."
+            "int8 latency and accuracy are measured with the trained weights, by the workers of this machine; the "
+            "cluster has nodes on others, or the runner file a device. Leave them out of the objectives, or run here."
         )
     if device is None:
         raise StudyError(

@@ -54,8 +54,8 @@ def run(
     runner: Annotated[
         str | None,
         typer.Option(
-            help="Where trials run: a runner file, or a shipped one's name (local, ray). Without it: the Ray cluster at "
-            "RAY_ADDRESS where that is set, else here."
+            help="Where trials run: a runner file, or a shipped one's name (local, ray). Without it: the Ray cluster "
+            "at RAY_ADDRESS where that is set, else here."
         ),
     ] = None,
     trials: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -172,7 +171,7 @@ class _Loaded:
         self.num_images = len(indices)
         self._loader = DataLoader(
             Subset(split.timm_dataset, indices.tolist()),
-            num_workers=min(8, os.cpu_count() or 1),
+            num_workers=min(8, torch.get_num_threads()),  # of several trainings each has its share
             collate_fn=_collate,
             **options,
         )

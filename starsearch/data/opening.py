@@ -33,8 +33,8 @@ def open_data(data: str, *, cache_limit_bytes: int = CACHE_LIMIT_BYTES) -> DataS
     if data == "digits":
         return open_digits(cache_limit_bytes=cache_limit_bytes)
     path = Path(data).expanduser()
-    if path.is_dir():
-        return _open_path(path, cache_limit_bytes)
+    if path.is_dir():  # whole: a worker of a cluster has another working folder
+        return _open_path(path.resolve(), cache_limit_bytes)
     prefix, slash, _ = data.partition("/")
     if slash and prefix.lower() in TIMM_PREFIXES:
         return open_named(data, cache_limit_bytes=cache_limit_bytes)

@@ -23,6 +23,7 @@ class Stretch:
         checkpoint: file from which the training goes on where it is there, and in which it is kept; None for neither.
         resolution: in pixels, of this part; None for the fidelity's.
         samples: training images of this part; None for the fidelity's.
+        of_rungs: the parts the whole training has, in words; a checkpoint of others is not taken.
         known: readings of an earlier part that hold for the whole (a latency), so that they are not taken again.
     """
 
@@ -30,6 +31,7 @@ class Stretch:
     checkpoint: Path | None = None
     resolution: int | None = None
     samples: int | None = None
+    of_rungs: str = ""
     known: tuple[Reading, ...] = ()
 
     def of(self, fidelity: Fidelity) -> Fidelity:

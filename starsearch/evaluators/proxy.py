@@ -85,6 +85,7 @@ class ProxyEvaluator:
             device="cuda" if torch.cuda.is_available() else "cpu",
             until=stretch.until,
             checkpoint=stretch.checkpoint,
+            lineage=f"{self.fidelity} {stretch.of_rungs}",
         )
         result = yield from scaled(without_measuring(training), 0.0, _TRAINING_SHARE * fp32_share)
         readings: list[Reading] = [*_accuracy(result), *count_cost(candidate.architecture, self.resolution), *predicted]

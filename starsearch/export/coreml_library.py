@@ -10,7 +10,7 @@ from typing import Any
 
 from starsearch.errors import ExportError
 
-INSTALL_HINT = 'Core ML needs coremltools: pip install "starsearch[coreml]".'
+INSTALL_HINT = "Core ML needs coremltools: pip install coremltools."
 
 
 def load_coremltools() -> Any:

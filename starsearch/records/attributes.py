@@ -98,7 +98,7 @@ def measurement_attributes(one: Measurement) -> dict[str, Any]:
 
 
 def recorded_measurements(trial: FrozenTrial) -> tuple[Reading, ...]:
-    """What `reading_attributes` wrote on a complete trial."""
+    """What `reading_attributes` wrote on a complete or stopped trial."""
     return tuple(recorded_reading(trial.user_attrs, name) for name in trial.user_attrs.get("measurements", ()))
 
 

@@ -76,6 +76,8 @@ class StudyRecord(OpenStudy):
             known = storage.get_study_user_attrs(study_id)
             if "signature" in known:
                 _refuse_change(spec, known, signature)
+                if known.get(HALVING) != (halving := _describe_halving(spec)):  # η may change
+                    storage.set_study_user_attr(study_id, HALVING, halving)
             elif storage.get_n_trials(study_id):
                 raise StudyError(
                     f"{shown(url)} holds a study {spec.name!r} that starsearch has not made. Give another --name."

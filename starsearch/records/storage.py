@@ -170,7 +170,7 @@ def _open_database(url: str, connect: Callable[[], sqlite3.Connection] | None, *
         missing = getattr(error.__cause__, "name", None) or "a database driver"
         raise StudyError(
             f"The storage {shown(url)} needs {missing}, which is not installed. "
-            "PostgreSQL: pip install 'starsearch[postgres]'; other databases: SQLAlchemy's documentation names it."
+            "PostgreSQL: pip install 'psycopg[binary]'; other databases: SQLAlchemy's documentation names it."
         ) from error
     except NoSuchModuleError as error:
         raise StudyError(

@@ -30,7 +30,7 @@ def halving_lines(trials: pd.DataFrame, halving: Mapping[str, Any] | None) -> li
     trained, whole = _trained_epochs(searched, halving)
     return [
         f"Successive halving (eta {halving['eta']}): {'; '.join(climbs)}.",
-        f"Trained {trained} of the {whole} epochs that training all of them to the end takes ({trained / whole:.0%}).",
+        f"Trained {trained} of the {whole} epochs ({trained / whole:.0%}) that training all of them to the end takes.",
     ]
 
 

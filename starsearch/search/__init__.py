@@ -7,7 +7,15 @@ samplers        samplers by name
 agenda          what runs before the sampler is asked: unfinished trials and anchors
 outcome         what measurements mean for the objectives and constraints
 front_measuring what was predicted of the front is measured at the end
-executor        where evaluations run
+executor        where evaluations run: the interface, and this process
+processes       worker processes of this machine
+ray_executor    tasks of a Ray cluster
+ray_cluster     the connection to it
+ray_nodes       what its nodes must be like
+ladder          successive halving: who waits at which rung
+running         a trial under way
+checkpoints     where trainings are kept between two trials
+tally           how many candidates have been judged
 failures        why an evaluation failed: a line and a log
 weights         whose trained weights are kept
 events          what the driver tells whoever watches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +32,16 @@ class CheckpointShelf:
         path = self.place(candidate)
         if path is None:
             return
-        for file in (path, path.with_name(f"{path.name}.partial")):
+        self._delete(path.parent.glob(f"{path.name}*"))
+
+    def clear(self, *, keep: Iterable[str]) -> None:
+        """Delete what a killed driver has left, but for the trainings of these candidates' keys."""
+        if self._folder is not None:
+            kept = {f"{key}.pt" for key in keep}
+            self._delete(path for path in (self._folder / _FOLDER).glob("*.pt*") if path.name not in kept)
+
+    @staticmethod
+    def _delete(files: Iterable[Path]) -> None:
+        for file in files:
             with suppress(OSError):  # a file too many is no reason to end a study
                 file.unlink(missing_ok=True)

@@ -135,6 +135,7 @@ class _Driver:
         self._running: dict[int, Running] = {}
         self._tally = Tally(spec)
         self._failures = Failures(tries=tries)
+        self._exhausted = False
         self._resumed = bool(recorded)
         self._earlier = tuple(recall(recorded, spec, measured_afterwards(record.attributes())))
         for trial in self._earlier:
@@ -146,6 +147,7 @@ class _Driver:
     def run(self) -> Why:
         """Evaluate candidates until there is a reason to stop."""
         self._weights.clear()
+        self._checkpoints.clear(keep=[*self._ladder.waiting_keys(), *(one.candidate.key for one in self._agenda)])
         finished, wanted = self._tally.finished, self._tally.wanted
         self._watch(StudyStarted(finished=finished, wanted=wanted, resumed=self._resumed, earlier=self._earlier))
         while True:
@@ -189,9 +191,10 @@ class _Driver:
                 self._ladder.promote(climber)
                 proposal = Proposal(candidate=climber.candidate, params=climber.params)
                 self._begin(proposal, continues=climber, curve=climber.curve)
-            elif (proposal_ := self._proposer.propose()) is not None:
+            elif not self._exhausted and (proposal_ := self._proposer.propose()) is not None:
                 self._begin(proposal_)
             else:
+                self._exhausted = True  # what is known is never unknown again
                 return "space exhausted"
         return None
 
@@ -263,8 +266,8 @@ class _Driver:
                 self._report(number, progress)
             case JobFailed(number=number, reason=reason, log=log):
                 self._fail(number, reason, log)
-            case JobLost(number=number, reason=reason):
-                self._lose(number, reason)
+            case JobLost(number=number, reason=reason, log=log):
+                self._lose(number, reason, log)
             case JobReturned(number=number, measurements=measurements):
                 try:
                     outcome = judge(measurements, self._spec.objectives, self._spec.constraints)
@@ -275,12 +278,15 @@ class _Driver:
 
     def _report(self, number: int, progress: Progress) -> None:
         self._watch(TrialProgressed(number=number, progress=progress))
+        running = self._running[number]
+        if progress.epoch is not None and progress.epoch > max(running.curve, default=0):
+            self._failures.forgive(running.candidate)
         # Optuna keeps one intermediate value a step: the first objective that can be read so early.
         names = [objective.name for objective in self._spec.objectives if objective.name in progress.values]
         if progress.epoch is not None and names:
             self._lease.check()
             value = progress.values[names[0]]
-            self._running[number].curve[progress.epoch] = value
+            running.curve[progress.epoch] = value
             self._record.report(number, epoch=progress.epoch, value=value)
 
     def _judged(self, number: int, measurements: tuple[Reading, ...], outcome: Outcome) -> None:
@@ -307,7 +313,7 @@ class _Driver:
             sampler_attributes=self._proposer.tell(running.proposal, outcome),
         )
         del self._running[number]
-        self._weights.clear()
+        self._weights.clear(running=self._running)
         self._checkpoints.drop(running.candidate)
         self._watch(running.ended(number, measurements, outcome))
 
@@ -339,17 +345,19 @@ class _Driver:
         )
         self._watch(running.ended(number, measurements, outcome, epochs=epochs))
 
-    def _lose(self, number: int, reason: str) -> None:
+    def _lose(self, number: int, reason: str, log: str) -> None:
         """A worker has died: the candidate runs again, unless workers keep dying of it."""
         running = self._running[number]
         if not self._failures.may_retry(running.candidate):
-            self._fail(number, f"{reason} That was the last of {self._failures.tries} tries.", log="")
+            self._fail(number, f"{reason} That was the last of {self._failures.tries} tries.", log)
             return
+        if (where := write_log(self._folder, number, log)) is not None:
+            reason = f"{reason} (logs/{where.name})"
         self._lease.check()
         self._record.fail(number, reason=reason, seconds=running.seconds, interrupted=True)
         self._proposer.tell_failed(running.proposal)
         del self._running[number]
-        self._weights.clear()
+        self._weights.clear(running=self._running)
         again = Planned(
             candidate=running.candidate,
             params=running.proposal.params,
@@ -369,7 +377,7 @@ class _Driver:
         self._proposer.tell_failed(running.proposal)
         self._record.fail(number, reason=reason, seconds=running.seconds)
         del self._running[number]
-        self._weights.clear()
+        self._weights.clear(running=self._running)
         self._checkpoints.drop(running.candidate)
         self._watch(running.failed(number, reason))
         self._failures.add(number, reason, where)

@@ -61,6 +61,7 @@ class JobLost:
 
     number: int
     reason: str
+    log: str = ""
 
 
 JobEvent = JobProgressed | JobReturned | JobFailed | JobLost
@@ -126,6 +127,12 @@ def follow_job(evaluator: Evaluator, job: Job) -> Iterator[JobEvent]:
         yield JobFailed(number=job.number, reason=failure_reason(error), log=traceback.format_exc())
     finally:
         evaluation.close()
+
+
+def overdue(number: int, limit_s: float) -> JobFailed:
+    """That trial `number` was ended for its runner's time limit."""
+    reason = f"TimeLimitError: the evaluation took longer than the runner's {limit_s:g} s."
+    return JobFailed(number=number, reason=reason, log="")
 
 
 class LocalExecutor:

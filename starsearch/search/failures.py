@@ -34,6 +34,10 @@ class Failures:
         self._deaths[candidate.key] += 1
         return self._deaths[candidate.key] < self.tries
 
+    def forgive(self, candidate: Candidate) -> None:
+        """The candidate has come further: it is not what its workers die of."""
+        self._deaths.pop(candidate.key, None)
+
     def add(self, number: int, reason: str, log: Path | None) -> None:
         """Note that trial `number` has failed.
 

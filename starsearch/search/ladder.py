@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +77,10 @@ class Ladder:
         """Who reached a rung in trial `number`."""
         return self._by_number[number]
 
+    def waiting_keys(self) -> Iterator[str]:
+        """Of the candidates that wait at a rung, or have left it; a training that has ended keeps no checkpoint."""
+        return (one.candidate.key for one in self._by_number.values())
+
     def reach(self, waiting: Waiting, *, is_promoted: bool = False) -> None:
         """Somebody has reached a rung."""
         level = self._levels[waiting.rung]
@@ -117,10 +121,15 @@ class Ladder:
         rung = self.rung_above(waiting, anchor=anchor)
         known = () if waiting is None else tuple(one for one in waiting.readings if _holds_for_the_whole(one))
         if rung is None:
-            return Stretch(checkpoint=checkpoint, known=known)
+            return Stretch(checkpoint=checkpoint, known=known, of_rungs=repr(self._rungs))
         to = self._rungs[rung]
         return Stretch(
-            until=to.epochs, checkpoint=checkpoint, resolution=to.resolution, samples=to.samples, known=known
+            until=to.epochs,
+            checkpoint=checkpoint,
+            resolution=to.resolution,
+            samples=to.samples,
+            known=known,
+            of_rungs=repr(self._rungs),
         )
 
     def epochs(self, rung: int) -> int:

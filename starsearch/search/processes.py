@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starsearch.errors import DataError, StudyError
-from starsearch.search.executor import Job, JobEvent, JobFailed, JobLost, JobProgressed, follow_job
+from starsearch.search.executor import Job, JobEvent, JobLost, JobProgressed, follow_job, overdue
+from starsearch.search.failures import failure_reason
 
 if TYPE_CHECKING:
     from starsearch.evaluators.evaluator import Evaluator
@@ -48,23 +49,27 @@ class ProcessExecutor:
         dump: Any = cloudpickle.dumps  # carries no types
         self._evaluator: bytes = dump(evaluator)
         self._threads = threads or max(1, (os.cpu_count() or 1) // workers)
+        self._must_have_threads = threads is not None
         self._time_limit_s = time_limit_s
         self._idle: list[_Worker] = []
         self._busy: dict[int, _Worker] = {}
 
     def submit(self, job: Job) -> None:
         """Give the job to an idle worker, or to a new one."""
-        worker = self._idle.pop() if self._idle else _Worker(self._evaluator, threads=self._threads)
+        worker = self._idle.pop() if self._idle else self._start_worker()
         self._busy[job.number] = worker
         worker.begin(job)
+
+    def _start_worker(self) -> _Worker:
+        with _threads_in_environment(self._threads, overrides=self._must_have_threads), _deaf_to_interrupts():
+            return _Worker(self._evaluator)
 
     def next_event(self) -> JobEvent | None:
         """What a worker says, or that one has died; None after a second."""
         for number, worker in self._busy.items():
             if self._time_limit_s is not None and worker.seconds > self._time_limit_s:
                 self.cancel(number)
-                reason = f"TimeLimitError: the evaluation took longer than the runner's {self._time_limit_s:g} s."
-                return JobFailed(number=number, reason=reason, log="")
+                return overdue(number, self._time_limit_s)
         by_connection = {worker.connection: number for number, worker in self._busy.items()}
         ready = wait(list(by_connection), timeout=_WAITS_S)
         if not ready:
@@ -116,12 +121,12 @@ class _Fatal:
 class _Worker:
     """One process and the connection to it."""
 
-    def __init__(self, evaluator: bytes, *, threads: int) -> None:
+    def __init__(self, evaluator: bytes) -> None:
         context = get_context("spawn")  # a forked torch hangs
         self.connection, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, evaluator), daemon=True)
-        with _threads_in_environment(threads), _deaf_to_interrupts():
-            self._process.start()
+        # No daemon, which may have no children: a data loader has. It ends with the connection.
+        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, evaluator))
+        self._process.start()
         theirs.close()
         self._began = time.monotonic()
 
@@ -161,19 +166,26 @@ class _Worker:
 
 def _serve(connection: Connection, evaluator: bytes) -> None:
     """Evaluate what is asked for until the driver is gone."""
-    from ray import cloudpickle
-
     evaluate: Evaluator | None = None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             job: Job = connection.recv()
             try:
                 if evaluate is None:
-                    evaluate = cloudpickle.loads(evaluator)
+                    evaluate = _load(evaluator)
                 for event in follow_job(evaluate, job):
                     connection.send(event)
             except (StudyError, DataError) as error:
                 connection.send(_Fatal(error))
+
+
+def _load(evaluator: bytes) -> Evaluator:
+    from ray import cloudpickle
+
+    try:
+        return cast("Evaluator", cloudpickle.loads(evaluator))
+    except Exception as error:
+        raise StudyError(f"A worker process cannot load what it shall evaluate: {failure_reason(error)}") from error
 
 
 @contextmanager
@@ -190,12 +202,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _threads_in_environment(threads: int) -> Iterator[None]:
-    """For the process that is started inside; what the user has set stays."""
-    new = {name: str(threads) for name in _THREAD_VARIABLES if name not in os.environ}
-    os.environ.update(new)
+def _threads_in_environment(threads: int, *, overrides: bool) -> Iterator[None]:
+    """For the process that is started inside; what the user has set there stays, unless the runner says otherwise."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ |= {name: str(threads) for name, value in before.items() if value is None or overrides}
     try:
         yield
     finally:
-        for name in new:
-            del os.environ[name]
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

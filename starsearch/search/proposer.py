@@ -108,13 +108,15 @@ class Proposer:
         """
         level = len(self._lessons) - 1 if rung is None else rung
         is_shown = level == self._level
-        attributes: Mapping[str, Any] = {}
+        key = proposal.candidate.key
+        # Who goes on keeps what was noted when it was new: a generation, without which NSGA-II begins anew.
+        attributes = next((found[key].attributes for found in self._lessons[:level] if key in found), {})
         if proposal.asked is not None and self._is_open(proposal.asked):
             attributes = sampler_attributes(self._answer(proposal.asked, outcome if is_shown else None))
         elif is_shown:
-            self._mirror.add_trial(self._mirrored(_Lesson(params=proposal.params, outcome=outcome)))
-        lesson = _Lesson(params=proposal.params, outcome=outcome, attributes=attributes)
-        self._lessons[level][proposal.candidate.key] = lesson
+            lesson = _Lesson(params=proposal.params, outcome=outcome, attributes=attributes)
+            self._mirror.add_trial(self._mirrored(lesson))
+        self._lessons[level][key] = _Lesson(params=proposal.params, outcome=outcome, attributes=attributes)
         if self._best_level() > self._level:
             self._level = self._best_level()
             self._mirror = self._make_mirror()
@@ -150,6 +152,8 @@ class Proposer:
 
     def _best_level(self) -> int:
         """The highest with enough lessons; as many as TPE draws at random, or three more than there are parameters."""
+        if not self._kind.learns:
+            return 0  # another mirror would only let a sequence begin anew
         fewest = max(_FEWEST_LESSONS, len(self._distributions) + 3)
         return max((level for level, found in enumerate(self._lessons) if len(found) >= fewest), default=0)
 

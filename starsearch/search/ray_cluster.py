@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starsearch.errors import StudyError
+from starsearch.search.ray_nodes import look_around, refuse_stranger, versions
 
 if TYPE_CHECKING:
     from starsearch.study.runner_file import RayRunner, TaskResources
 
+T = TypeVar("T")
+
 _REACHED_WITHIN_S = 5.0
 _LOOKED_OVER_WITHIN_S = 60.0
+_INSTALLED_WITHIN_S = 900.0
+_MEASURED_WITHIN_S = 300.0  # the calibration of a device
 _SEEN_FOR_S = 2.0  # how long a list of nodes is believed
 _ROUNDING = 1e-9
 
@@ -57,6 +64,7 @@ class RayCluster:
         self._runner = runner
         self._seen: tuple[Node, ...] = ()
         self._seen_at = -_SEEN_FOR_S
+        self._had_room_at = time.monotonic()
         self._connect()
 
     def nodes(self) -> tuple[Node, ...]:
@@ -83,6 +91,8 @@ class RayCluster:
             StudyError: none has, after the runner's `wait_s`: Ray would wait for ever.
         """
         deadline = time.monotonic() + self._runner.wait_s
+        if not self.capacity(wanted):
+            self._ask_for(wanted)
         while not self.capacity(wanted):
             if time.monotonic() >= deadline:
                 raise StudyError(
@@ -108,16 +118,51 @@ class RayCluster:
 
         nodes = [node for node in self.nodes() if node.fits(as_ray(wanted))]
         asked = [
-            ray.remote(_look_around)
+            ray.remote(look_around)
             .options(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=True))
             .remote(evaluator, None if folder is None else str(folder.resolve()))
             for node in nodes
         ]
-        done, _ = ray.wait(asked, num_returns=len(asked), timeout=_LOOKED_OVER_WITHIN_S)
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=self._patience_s) if asked else ([], [])
         found = [self._answer(node, ref if ref in done else None) for node, ref in zip(nodes, asked, strict=True)]
         for node, answer in zip(nodes, found, strict=True):
-            _refuse_stranger(node, answer, self._runner)
+            refuse_stranger(node.name, answer, versions())
         return tuple(answer["host"] for answer in found)
+
+    def ask_there(self, ask: Callable[[], T], wanted: TaskResources) -> T:
+        """What `ask` returns on a node that has what is wanted.
+
+        Raises:
+            StudyError: it fails there, or no worker answers in time.
+        """
+        import ray
+
+        ref = ray.remote(**task_options(wanted))(ask).remote()
+        done, _ = ray.wait([ref], timeout=max(_MEASURED_WITHIN_S, self._patience_s))
+        found: T = self._answer(Node(id="", name=_in_words(as_ray(wanted)), resources={}), ref if done else None)
+        return found
+
+    def check_is_alive(self, wanted: TaskResources) -> None:
+        """Return if an evaluation fits on some node, or one may still come.
+
+        Raises:
+            StudyError: the cluster is gone, or has had no room for longer than a minute and the runner's `wait_s`.
+        """
+        try:
+            has_room = self.capacity(wanted) > 0
+        except Exception as error:  # Ray has several for a head that is gone
+            raise StudyError(
+                f"The Ray cluster is gone: {first_line(error)}. Finished trials are kept; run the same command again "
+                "once it is back."
+            ) from error
+        if has_room:
+            self._had_room_at = time.monotonic()
+        elif time.monotonic() - self._had_room_at > max(_LOOKED_OVER_WITHIN_S, self._runner.wait_s):
+            raise StudyError(
+                "The Ray cluster has lost every node that has what one evaluation takes "
+                f"({_in_words(as_ray(wanted))}). Nodes: {self._nodes_in_words()}. Finished trials are kept; "
+                "add a node and run the same command again."
+            )
 
     def close(self) -> None:
         """Let go of the cluster; one that was started here ends."""
@@ -125,6 +170,19 @@ class RayCluster:
 
         with suppress(Exception):  # nothing can be done about a cluster that is gone
             ray.shutdown()
+
+    @property
+    def _patience_s(self) -> float:
+        """For a worker's first answer; packages are installed and code is sent before it."""
+        is_sent = self._runner.ship_code or self._runner.runtime_env
+        return max(_INSTALLED_WITHIN_S if is_sent else _LOOKED_OVER_WITHIN_S, self._runner.wait_s)
+
+    def _ask_for(self, wanted: TaskResources) -> None:
+        """Let a cluster that scales by demand know of it."""
+        from ray.autoscaler.sdk import request_resources
+
+        with suppress(Exception):  # a cluster that does not scale has nobody to ask
+            request_resources(bundles=[as_ray(wanted)])
 
     def _connect(self) -> None:
         import ray
@@ -136,6 +194,7 @@ class RayCluster:
                 "the cluster with RAY_ADDRESS=auto, or submit it there: ray job submit -- starsearch run …"
             )
         _refuse_unreachable(address)
+        terminated = signal.getsignal(signal.SIGTERM)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what a later Ray will change
@@ -147,25 +206,30 @@ class RayCluster:
                     logging_level=logging.ERROR,
                     **options,
                 )
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (ValueError, TypeError) as error:
+            raise StudyError(f"Ray does not take the runner file's runtime_env: {first_line(error)}") from error
+        except (ConnectionError, RuntimeError, TimeoutError) as error:
             raise StudyError(_why_not_connected(address, error)) from error
+        finally:  # Ray takes a scheduler's signal for itself, and exits without a word
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, terminated)
 
-    def _answer(self, node: Node, ref: Any) -> dict[str, Any]:
+    def _answer(self, node: Node, ref: Any) -> Any:
         import ray
 
         if ref is None:
             raise StudyError(
-                f"The node {node.name} has not answered within {_LOOKED_OVER_WITHIN_S:g} s: its worker does not start, "
-                "or it is out of memory. See its logs (ray logs), or take it out of the cluster."
+                f"The node {node.name} has not answered within {self._patience_s:g} s: its worker does not start, it "
+                "is busy with other work or out of memory, or its environment (runtime_env) takes longer to install. "
+                "See its logs (ray logs), take it out of the cluster, or raise wait_s."
             )
         try:
-            answer: dict[str, Any] = ray.get(ref)
+            return ray.get(ref)
         except ray.exceptions.RayError as error:
             raise StudyError(
                 f"The node {node.name} cannot run evaluations: {first_line(error)}\nInstall the driver's starsearch "
                 "there, or set `ship_code: true` (and `runtime_env: {pip: […]}`) in the runner file."
             ) from error
-        return answer
 
     def _nodes_in_words(self) -> str:
         return "; ".join(f"{node.name} ({_in_words(_shown(node.resources))})" for node in self.nodes()) or "none"
@@ -189,64 +253,6 @@ def first_line(error: BaseException) -> str:
     said = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else str(error)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-def host_identity() -> str:
-    """Of the machine this runs on, the same for all its processes until it is started anew."""
-    boot = ""
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{socket.gethostname()} {boot}"
-
-
-def versions() -> dict[str, str]:
-    """Of what driver and workers must agree on."""
-    import platform
-
-    import torch
-
-    import starsearch
-
-    return {
-        "Python": ".".join(platform.python_version_tuple()[:2]),
-        "starsearch": starsearch.__version__,
-        "torch": str(torch.__version__),
-    }
-
-
-def _look_around(evaluator: Any, folder: str | None) -> dict[str, Any]:
-    """Runs on a node: what it is, and what it sees."""
-    trouble = None
-    check = getattr(evaluator, "check", None)
-    if check is not None:
-        try:
-            check()
-        except Exception as error:  # whatever the data's library raises
-            trouble = f"{type(error).__name__}: {error}"
-    sees = folder is None or os.path.isdir(folder)  # noqa: PTH112 — a string from another machine
-    return {"host": host_identity(), "versions": versions(), "data": trouble, "folder": sees, "folder_name": folder}
-
-
-def _refuse_stranger(node: Node, answer: Mapping[str, Any], runner: RayRunner) -> None:
-    mine = versions()
-    differing = [f"{name} {answer['versions'][name]} against {mine[name]} here" for name in mine
-                 if answer["versions"][name] != mine[name]]  # fmt: skip
-    if differing:
-        hint = "" if runner.ship_code else " or set `ship_code: true` in the runner file"
-        raise StudyError(
-            f"The node {node.name} has other versions than the driver: {', '.join(differing)}. "
-            f"Install the same there{hint}."
-        )
-    if answer["data"]:
-        raise StudyError(
-            f"The node {node.name} cannot read the data: {answer['data']}\nThe path must be the same on every node: "
-            "put the data on a shared file system, or copy them to each node."
-        )
-    if not answer["folder"]:
-        raise StudyError(
-            f"The node {node.name} does not see the study's folder {answer['folder_name']}, where weights and "
-            "checkpoints are written. Give an --out on a file system that all nodes share."
-        )
 
 
 def _refuse_unreachable(address: str) -> None:

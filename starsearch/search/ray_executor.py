@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from starsearch.errors import DataError, StudyError
 from starsearch.measurement import Progress, Reading
-from starsearch.search.executor import Job, JobEvent, JobFailed, JobLost, JobProgressed, JobReturned, follow_job
+from starsearch.search.executor import Job, JobEvent, JobLost, JobProgressed, JobReturned, follow_job, overdue
 from starsearch.search.ray_cluster import RayCluster, first_line, task_options
+from starsearch.search.ray_nodes import look_around, refuse_stranger
 
 if TYPE_CHECKING:
     from starsearch.evaluators.evaluator import Evaluator
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _WAITS_S = 1.0
 # What a worker may say before the driver has heard it; then it waits.
 _AHEAD = 4
+_MET: list[Demands] = []  # in this worker process, which need not look around again
 
 
 @dataclass(slots=True)
@@ -48,6 +51,21 @@ class Afterwards:
     resources: TaskResources
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demands:
+    """What a worker must be like, wherever and whenever it starts.
+
+    Attributes:
+        versions: the driver's.
+        folder: the study's, which it must see.
+        host: identity of the machine it must run on, where it times latencies; None for any.
+    """
+
+    versions: Mapping[str, str]
+    folder: str
+    host: str | None
+
+
 class RayExecutor:
     """Evaluates in tasks of a cluster, as many at a time as fit there now.
 
@@ -61,6 +79,7 @@ class RayExecutor:
         workers: evaluations at a time; None for as many as fit.
         time_limit_s: seconds after which an evaluation is ended as failed.
         afterwards: a second part of every evaluation.
+        demands: what every worker must be like; None looks at none.
     """
 
     def __init__(
@@ -72,6 +91,7 @@ class RayExecutor:
         workers: int | None = None,
         time_limit_s: float | None = None,
         afterwards: Afterwards | None = None,
+        demands: Demands | None = None,
     ) -> None:
         import ray
 
@@ -82,6 +102,7 @@ class RayExecutor:
         self._time_limit_s = time_limit_s
         self._evaluator = ray.put(evaluator)
         self._task = _streaming(resources)
+        self._demands = ray.put(demands)
         self._afterwards = None
         if afterwards is not None:
             self._afterwards = (ray.put(afterwards.evaluator), _streaming(afterwards.resources))
@@ -97,7 +118,7 @@ class RayExecutor:
 
     def submit(self, job: Job) -> None:
         """Hand the job to Ray."""
-        stream = self._task.remote(self._evaluator, job)
+        stream = self._task.remote(self._evaluator, job, self._demands)
         self._running[job.number] = _Running(job=job, stream=stream)
 
     def next_event(self) -> JobEvent | None:
@@ -108,11 +129,11 @@ class RayExecutor:
         """
         import ray
 
-        overdue = self._first_overdue()
-        if overdue is not None:
-            self.cancel(overdue)
-            reason = f"TimeLimitError: the evaluation took longer than the runner's {self._time_limit_s:g} s."
-            return JobFailed(number=overdue, reason=reason, log="")
+        late = self._first_overdue()
+        if late is not None:
+            self.cancel(late)
+            assert self._time_limit_s is not None
+            return overdue(late, self._time_limit_s)
         streams = {running.stream: number for number, running in self._running.items()}
         try:
             ready, _ = ray.wait(list(streams), num_returns=1, timeout=_WAITS_S, fetch_local=False)
@@ -121,7 +142,10 @@ class RayExecutor:
                 f"The Ray cluster is gone: {first_line(error)}. Finished trials are kept; run the same command again "
                 "once it is back."
             ) from error
-        return self._hear(streams[ready[0]]) if ready else None
+        if not ready:
+            self._cluster.check_is_alive(self._resources)
+            return None
+        return self._hear(streams[ready[0]])
 
     def cancel(self, number: int) -> None:
         """End the task of trial `number`, with its worker."""
@@ -153,10 +177,12 @@ class RayExecutor:
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, (StudyError, DataError)):
-                raise type(cause)(str(cause)) from error
-            return self._lose(number, first_line(error))
+                # Ray's own class stands between; its text is the whole traceback.
+                kind = DataError if isinstance(cause, DataError) else StudyError
+                raise kind(first_line(error).partition(": ")[2]) from error
+            return self._lose(number, first_line(error), log=str(error))
         except ray.exceptions.RayError as error:
-            return self._lose(number, f"{type(error).__name__}: {first_line(error)}")
+            return self._lose(number, f"{type(error).__name__}: {first_line(error)}", log=str(error))
         return self._take(number, running, said)
 
     def _take(self, number: int, running: _Running, said: JobEvent) -> JobEvent | None:
@@ -168,8 +194,8 @@ class RayExecutor:
         if isinstance(said, JobReturned) and self._needs_more(running):
             assert self._afterwards is not None
             evaluator, task = self._afterwards
-            running.found, running.is_measured = said.measurements, True
-            running.stream = task.remote(evaluator, running.job)
+            running.found, running.is_measured, running.began = said.measurements, True, None
+            running.stream = task.remote(evaluator, running.job, None)
             return None
         del self._running[number]
         if isinstance(said, JobReturned):
@@ -179,9 +205,9 @@ class RayExecutor:
     def _needs_more(self, running: _Running) -> bool:
         return self._afterwards is not None and not running.is_measured
 
-    def _lose(self, number: int, why: str) -> JobLost:
+    def _lose(self, number: int, why: str, log: str = "") -> JobLost:
         del self._running[number]
-        return JobLost(number=number, reason=f"Its worker was lost: {why}.".replace("..", "."))
+        return JobLost(number=number, reason=f"Its worker was lost: {why.rstrip('.')}.", log=log)
 
     def _first_overdue(self) -> int | None:
         if self._time_limit_s is None:
@@ -202,7 +228,28 @@ def _streaming(resources: TaskResources) -> Any:
     return ray.remote(**options)(_evaluate)
 
 
-def _evaluate(evaluator: Evaluator, job: Job) -> Iterator[JobEvent]:
-    """Runs on a node; Ray sets the number of threads by the task's cores."""
+def _evaluate(evaluator: Evaluator, job: Job, demands: Demands | None) -> Iterator[JobEvent]:
+    """Runs on a node, which may have joined after the others were looked over; Ray sets the number of threads."""
+    if demands is not None:
+        _meet(demands, evaluator)
     yield JobProgressed(number=job.number, progress=Progress(fraction=0.0, stage="starting"))
     yield from follow_job(evaluator, job)
+
+
+def _meet(demands: Demands, evaluator: Evaluator) -> None:
+    """Look around once in a worker process.
+
+    Raises:
+        StudyError: it cannot evaluate here, or must not.
+    """
+    if demands in _MET:
+        return
+    name = socket.gethostname()
+    answer = look_around(evaluator, demands.folder)
+    refuse_stranger(name, answer, demands.versions)
+    if demands.host is not None and answer["host"] != demands.host:
+        raise StudyError(
+            f"The node {name} has joined the cluster, but latency_ms is measured on the driver's machine and the "
+            "runner file names no device. Say which nodes are the device (device: NAME), or predict it from a profile."
+        )
+    _MET.append(demands)

@@ -25,12 +25,14 @@ class SamplerKind:
         factory: makes it from a seed and the number of trials planned.
         max_asks: how often it is asked for a candidate that is new before one is drawn at random; what
             asking costs decides.
+        learns: whether what has come out matters to it.
         generational: it must be asked even for a trial that others chose, or that trial joins no generation.
     """
 
     factory: Callable[[int, int], BaseSampler]
     max_asks: int
     generational: bool = False
+    learns: bool = True
 
     def make(self, *, seed: int, trials: int) -> BaseSampler:
         """A sampler for a study of some `trials` trials."""
@@ -100,6 +102,6 @@ SAMPLERS: dict[str, SamplerKind] = {
     "nsga2": SamplerKind(factory=_make_nsga2, max_asks=256, generational=True),
     "nsga3": SamplerKind(factory=_make_nsga3, max_asks=256, generational=True),
     "gp": SamplerKind(factory=_make_gp, max_asks=3),
-    "random": SamplerKind(factory=_make_random, max_asks=256),
-    "qmc": SamplerKind(factory=_make_qmc, max_asks=256),
+    "random": SamplerKind(factory=_make_random, max_asks=256, learns=False),
+    "qmc": SamplerKind(factory=_make_qmc, max_asks=256, learns=False),
 }

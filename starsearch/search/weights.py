@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +66,16 @@ class WeightsShelf:
         if anchor:
             self._anchors.add(number)
 
-    def clear(self) -> None:
-        """Delete the weights of trials that are not kept: failed, cut off, or no longer on the front."""
+    def clear(self, *, running: Iterable[int] = ()) -> None:
+        """Delete the weights of trials that are not kept: failed, cut off, or no longer on the front.
+
+        Args:
+            running: trials whose evaluations may be writing theirs; they are left alone.
+        """
         if self._folder is None:
             return
         kept = set(self._outcomes) if self._keep == "all" else self._front() | self._anchors
+        kept |= set(running)
         for path in (self._folder / _FOLDER).glob("trial-*.safetensors*"):
             number = path.name.removeprefix("trial-").split(".")[0]
             if not number.isdigit() or int(number) not in kept:

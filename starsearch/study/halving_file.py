@@ -30,7 +30,7 @@ def parse_halving(file: YamlFile, data: Any, spec: StudySpec) -> Halving | None:
     if data is None:
         return None
     found = validate(_make_model(), data, file=file, at=_AT, known=("eta", "rungs"))
-    if any(parameter.name.endswith("epochs") for parameter in spec.space.recipe_parameters):
+    if any(parameter.name in ("epochs", "recipe.epochs") for parameter in spec.space.recipe_parameters):
         raise file.error(_AT, "rungs are epochs of one training: the recipe's epochs cannot be searched beside it.")
     if data.get("rungs") is None:
         rungs = _rungs_of(found.eta, spec.num_epochs)

@@ -15,6 +15,7 @@ from starsearch.study.validation import shorten, validate
 from starsearch.yaml_file import YamlFile, read_yaml
 
 EXECUTORS = ("local", "ray")
+_RAYS_OWN = {"CPU": "cpu", "GPU": "gpu", "memory": "memory_gb", "object_store_memory": "nothing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,24 @@ def load_runner(text: str | None) -> Runner:
     raise file.error(("executor",), f"unknown executor {shorten(name)}.{known}")
 
 
+def _check_resources(file: YamlFile, runner: RayRunner) -> None:
+    """Ray's own rules, which it tells of when a task is submitted."""
+    for at, wanted in (
+        (("resources",), runner.resources),
+        *((("fidelities", n), r) for n, r in runner.fidelities.items()),
+    ):
+        if wanted.gpu > 1 and wanted.gpu != int(wanted.gpu):
+            raise file.error((*at, "gpu"), f"a share of one GPU, or whole GPUs; got {wanted.gpu:g}.")
+        for name in wanted.custom:
+            if name in _RAYS_OWN:
+                raise file.error((*at, "custom", name), f"{name} is Ray's own; say it as {_RAYS_OWN[name]}.")
+    if runner.device in _RAYS_OWN:
+        raise file.error(("device",), f"{runner.device} is Ray's own; name a custom resource of the device's nodes.")
+    for name, value in dict(runner.runtime_env.get("env_vars") or {}).items():
+        if not isinstance(value, str):
+            raise file.error(("runtime_env", "env_vars", name), f"a text is needed, in quotes; got {value!r}.")
+
+
 def _parse_ray(file: YamlFile) -> RayRunner:
     keys, names = tuple(RayRunner.__slots__), tuple(TaskResources.__slots__)
     for key in ("resources", "fidelities"):  # for the nearest known name of a key inside
@@ -129,6 +148,7 @@ def _parse_ray(file: YamlFile) -> RayRunner:
             for name, resources in inner.items():
                 validate(TaskResources, resources, file=file, at=(key, name), known=names)
     runner: RayRunner = validate(RayRunner, file.data, file=file, known=keys)
+    _check_resources(file, runner)
     if runner.address is not None and runner.address.startswith("ray://"):
         raise file.error(
             ("address",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -48,7 +49,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         StudyError: the file cannot be written.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    # Its own name: a worker that was given up may still write where its successor does.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     fields = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

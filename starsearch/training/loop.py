@@ -67,6 +67,7 @@ def train(
     device: str = "cpu",
     until: int | None = None,
     checkpoint: Path | None = None,
+    lineage: str = "",
 ) -> Generator[Progress, None, TrainingResult]:
     """Train a network by a recipe at a fidelity; yields progress about every second and after each epoch.
 
@@ -83,7 +84,8 @@ def train(
         until: epochs after which it stops; None for its end. The schedule is the whole training's.
         checkpoint: file from which it goes on where it is there, and in which it is kept after an epoch now and then
             and when it stops before its end; None for neither. Between the same epochs `fidelity` may have another
-            resolution or other samples. Gone on with, it ends as if it had not stopped, to the bit.
+            resolution or other samples, as `lineage` says. Gone on with, it ends as if it had not stopped, to the bit.
+        lineage: further conditions of the whole training, in words; a checkpoint of others is not taken.
 
     Raises:
         DataError: there are fewer images than a batch, or too many are unreadable.
@@ -109,7 +111,11 @@ def train(
     run = _Run(optimisation, training, batch_size=recipe.batch_size, device=device, time_limit_s=fidelity.time_limit_s)
     last = optimisation.num_epochs if until is None else min(until, optimisation.num_epochs)
     of = describe_training(
-        architecture=format_architecture(architecture), recipe=recipe, seed=seed, data=data.fingerprint
+        architecture=format_architecture(architecture),
+        recipe=recipe,
+        seed=seed,
+        data=data.fingerprint,
+        lineage=lineage,
     )
     keeper = None if checkpoint is None else _Keeper(checkpoint, of, run, last=last)
     accuracy = keeper.restore() if keeper is not None else None

@@ -57,7 +57,7 @@ def test_what_halving_saved_is_told(halved):
     assert status["stopped"] == 6
     assert status["halving"] == [
         "Successive halving (eta 3): 6 reached 1 epoch, 2 of them went on.",
-        "Trained 10 of the 18 epochs that training all of them to the end takes (56%).",
+        "Trained 10 of the 18 epochs (56%) that training all of them to the end takes.",
     ]
     assert "6 stopped at a rung" in " ".join(starsearch("status", "studies/few", cwd=halved).stdout.split())
 

@@ -4,7 +4,7 @@ from starsearch.api.workplaces import open_workplace, refuse_foreign_latency
 from starsearch.errors import StudyError
 from starsearch.search import LocalExecutor
 from starsearch.search.processes import ProcessExecutor
-from starsearch.search.ray_cluster import host_identity
+from starsearch.search.ray_nodes import host_identity
 from starsearch.study.runner_file import LocalRunner
 from tests.search.studies import make_spec
 

@@ -7,9 +7,10 @@ from starsearch.errors import StudyError, StudyLeasedError
 from starsearch.measurement import Measurement
 from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, load_trials
 from starsearch.search import SAMPLERS, StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted, run_study
+from starsearch.search.executor import JobReturned
 from starsearch.search.proposer import Proposer
 from starsearch.study.spec import SAMPLERS as SPEC_SAMPLERS
-from tests.search.studies import NARROW, OBJECTIVES, WIDE, FakeEvaluator, make_spec, run, url_of
+from tests.search.studies import NARROW, OBJECTIVES, WIDE, FakeEvaluator, make_spec, measure, run, url_of
 
 
 def raising(error):
@@ -205,6 +206,30 @@ def test_a_candidate_with_which_two_drivers_died_is_not_tried_a_third_time_but_w
     assert run(tmp_path, spec, evaluator).why == "space exhausted"
     assert (candidate.key in evaluator.asked) == elsewhere
     assert len(evaluator.asked) == 11 + elsewhere
+
+
+def test_the_end_of_a_trial_leaves_the_weights_alone_that_others_are_writing(tmp_path):
+    class Two:
+        """Both have written their weights before the first ends."""
+
+        capacity, is_elsewhere = 2, True
+
+        def __init__(self, evaluator):
+            self.jobs = []
+
+        def submit(self, job):
+            job.weights.write_text(str(job.number))
+            self.jobs.append(job)
+
+        def next_event(self):
+            job = self.jobs.pop(0)
+            return JobReturned(number=job.number, measurements=measure(job.candidate))
+
+        def close(self):
+            pass
+
+    run(tmp_path, make_spec(trials=6, keep_weights="all"), make_executor=Two)
+    assert load_trials(url_of(tmp_path))["weights"].notna().all()
 
 
 @pytest.mark.parametrize("keep", ["front", "all", "none"])

@@ -8,8 +8,9 @@ import pytest
 
 from starsearch.errors import StudyError
 from starsearch.records import load_trials
-from starsearch.search.ray_cluster import Node, RayCluster, _refuse_stranger, versions
-from starsearch.search.ray_executor import Afterwards, RayExecutor
+from starsearch.search.ray_cluster import Node, RayCluster
+from starsearch.search.ray_executor import Afterwards, Demands, RayExecutor
+from starsearch.search.ray_nodes import host_identity, refuse_stranger, versions
 from starsearch.study.runner_file import RayRunner, TaskResources
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 from tests.search.workers import Timer, Untimed, Worker
@@ -206,7 +207,6 @@ def test_a_ray_client_address_in_the_environment_is_refused(monkeypatch):
         RayCluster(RayRunner())
 
 
-NODE = Node(id="a", name="10.0.0.7", resources={})
 GOOD = {"versions": versions(), "data": None, "folder": True, "folder_name": "/shared/studies/small"}
 
 
@@ -220,9 +220,22 @@ GOOD = {"versions": versions(), "data": None, "folder": True, "folder_name": "/s
 )
 def test_a_node_that_cannot_evaluate_is_told_of_by_name(answer, words):
     with pytest.raises(StudyError) as caught:
-        _refuse_stranger(NODE, GOOD | answer, RayRunner())
+        refuse_stranger("10.0.0.7", GOOD | answer, versions())
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"host": "another machine"}, "has joined the cluster"), ({"folder": "/no/such"}, "does not see"), ({}, None)],
+)
+def test_a_worker_looks_around_itself_since_its_node_may_have_joined_late(cluster, tmp_path, change, words):
+    demands = Demands(**{"versions": versions(), "folder": str(tmp_path), "host": host_identity()} | change)
+    if words is None:
+        assert run_there(cluster, tmp_path, FakeEvaluator(), demands=demands).why == "complete"
+        return
+    with pytest.raises(StudyError, match=words):
+        run_there(cluster, tmp_path, FakeEvaluator(), demands=demands)
 
 
 def test_every_node_is_asked_before_anything_runs(cluster, tmp_path):

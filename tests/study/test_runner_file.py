@@ -67,6 +67,11 @@ def test_a_whole_file(tmp_path):
         ("executor: [ray]", ["unknown executor"]),
         ("executor: ray\nresources: 4", ["resources"]),
         ("executor: ray\ntries: 0", ["tries"]),
+        ("executor: ray\nresources: {gpu: 1.5}", ["resources.gpu", "whole GPUs; got 1.5"]),
+        ("executor: ray\nresources: {custom: {GPU: 1}}", ["resources.custom.GPU", "say it as gpu"]),
+        ("executor: ray\nfidelities: {full: {custom: {memory: 1}}}", ["fidelities.full.custom.memory", "memory_gb"]),
+        ("executor: ray\ndevice: CPU", ["device", "Ray's own"]),
+        ("executor: ray\nruntime_env: {env_vars: {A: 8}}", ["runtime_env.env_vars.A", "in quotes; got 8"]),
     ],
 )
 def test_a_mistake_is_told_with_file_line_and_rule(tmp_path, text, words):
@@ -88,19 +93,12 @@ def test_the_kuberay_manifest_has_the_parts_its_operator_reads():
     job = yaml.safe_load((CLUSTERS / "kuberay.yaml").read_text())
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     assert job["spec"]["entrypoint"].startswith("starsearch run ")
-    assert yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"] == {"RAY_ADDRESS": "auto"}
     cluster = job["spec"]["rayClusterSpec"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         pod = group["template"]["spec"]
         (container,) = pod["containers"]
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
-        assert container["image"].startswith(f"rayproject/ray:{cluster['rayVersion']}-py311")
-
-
-@pytest.mark.parametrize("script", ["slurm.sh", "run-on-head.sh"])
-def test_scripts_are_bash_and_may_be_run(script):
-    assert os.access(CLUSTERS / script, os.X_OK)
-    subprocess.run(["bash", "-n", CLUSTERS / script], check=True)
+        assert container["image"] == "IMAGE"
 
 
 def test_the_slurm_script_starts_a_head_its_nodes_and_the_driver(tmp_path):
@@ -125,7 +123,10 @@ def test_the_slurm_script_starts_a_head_its_nodes_and_the_driver(tmp_path):
     }
     subprocess.run(["bash", CLUSTERS / "slurm.sh"], env=environment, check=True)
     calls = (tmp_path / "calls").read_text()
-    assert "--nodelist=n1 ray start --head --port=20007 --num-cpus=8 --num-gpus=0 --block" in calls
+    assert (
+        "--nodelist=n1 ray start --head --node-ip-address=10.0.0.5 --port=20007 --num-cpus=8 --num-gpus=0 --block"
+        in calls
+    )
     for node in ("n2", "n3"):
         assert f"--nodelist={node} ray start --address=10.0.0.5:20007 --num-cpus=8" in calls
     assert "starsearch RAY_ADDRESS=10.0.0.5:20007 run starnet --data /data/some images --out studies" in calls
