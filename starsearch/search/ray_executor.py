@@ -182,7 +182,8 @@ class RayExecutor:
                 raise kind(first_line(error).partition(": ")[2]) from error
             return self._lose(number, first_line(error), log=str(error))
         except ray.exceptions.RayError as error:
-            return self._lose(number, f"{type(error).__name__}: {first_line(error)}", log=str(error))
+            # One sentence; the others are Ray's advice, and in the log.
+            return self._lose(number, f"{type(error).__name__}: {first_line(error).split('. ')[0]}", log=str(error))
         return self._take(number, running, said)
 
     def _take(self, number: int, running: _Running, said: JobEvent) -> JobEvent | None:

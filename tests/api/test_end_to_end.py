@@ -14,7 +14,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from tests.api.conftest import TINY_SPACE, starsearch, write_tiny_files
+from tests.api.conftest import TINY_SPACE, UNTIMED, starsearch, write_tiny_files
 
 
 def test_a_run_leaves_every_artefact(finished):
@@ -116,7 +116,7 @@ def test_exporting_a_trial_that_is_not_there_says_which_are(finished, tmp_path):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how):
-    write_tiny_files(tmp_path)
+    write_tiny_files(tmp_path, UNTIMED)
     command = [sys.executable, "-u", "-c", "from starsearch.cli import main; main()", "run", "few.yaml"]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert running.stdout is not None

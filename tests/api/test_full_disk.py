@@ -10,6 +10,7 @@ import pytest
 from starsearch.architecture import Architecture
 from starsearch.candidate import Candidate
 from starsearch.errors import StudyError
+from starsearch.evaluators.evaluator import WHOLE
 from starsearch.evaluators.proxy import load_weights, save_weights
 from starsearch.models import build_model
 from starsearch.recipe import Recipe
@@ -33,7 +34,8 @@ def test_a_full_disk_stops_the_study_rather_than_failing_the_candidate(tmp_path)
         raise StudyError("The trained weights cannot be written.") from OSError(errno.ENOSPC, "No space left")
 
     executor = LocalExecutor(evaluate)
-    executor.submit(Job(number=0, candidate=Candidate(architecture=SMALL, recipe=Recipe()), seed=0, weights=None))
+    candidate = Candidate(architecture=SMALL, recipe=Recipe())
+    executor.submit(Job(number=0, candidate=candidate, seed=0, weights=None, stretch=WHOLE))
     with pytest.raises(StudyError, match="weights"):
         executor.next_event()
 

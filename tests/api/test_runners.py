@@ -75,6 +75,7 @@ def test_the_dashboard_has_curves_a_note_and_the_front(halved):
     assert any(key.startswith("dashboard:plot_data:starsearch-front") for key in attributes)
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_of_this_machine_finds_what_this_process_finds(finished, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # beside other tests Ray's polite workers would starve

@@ -47,6 +47,7 @@ def tiny(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_machine_is_calibrated_predicted_and_checked(starsearch, tiny, tmp_path):
     code, out, err = starsearch("fit", "--out", "here.yaml", "--budget", 8, "--space", tiny)
     assert (code, err) == (0, "")

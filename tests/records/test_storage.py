@@ -39,7 +39,7 @@ def test_a_storage_that_cannot_be_is_refused_in_words(url, words):
 
 def test_a_missing_driver_is_named_with_how_to_install_it():
     # Of the drivers SQLAlchemy knows, one that is certainly not installed here.
-    with pytest.raises(StudyError, match=r"needs pg8000, which is not installed.*starsearch\[postgres\]") as raised:
+    with pytest.raises(StudyError, match=r"needs pg8000, which is not installed.*psycopg\[binary\]") as raised:
         open_storage("postgresql+pg8000://me:secret@localhost/db")
     assert "secret" not in str(raised.value)
 

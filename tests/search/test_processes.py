@@ -50,6 +50,7 @@ def test_a_worker_that_dies_is_replaced_and_its_candidate_runs_again(tmp_path):
     assert set(lost["architecture"]) <= set(complete["architecture"])
 
 
+@pytest.mark.slow
 def test_a_candidate_that_kills_every_worker_fails_at_last(tmp_path):
     run_there(tmp_path, does={16: "die"}, trials=11)
     trials = load_trials(url_of(tmp_path))

@@ -32,7 +32,12 @@ def finished(folder):
     if not (copy / "study.db").is_file():
         return None
     trials = load_trials(f"sqlite:///{copy}/study.db")
-    return trials[trials["state"] == "COMPLETE"].set_index("number")
+    return values_of(trials)
+
+
+def values_of(trials):
+    """All that the record says of the finished trials; weights come and go with the front."""
+    return trials[trials["state"] == "COMPLETE"].set_index("number").drop(columns="weights")
 
 
 def main() -> None:
@@ -56,7 +61,7 @@ def main() -> None:
         print(f"a node removed after {time.monotonic() - begin:.0f} s, with {len(before)} trials finished", flush=True)
         assert driver.wait() == 0
         trials = load_trials(f"sqlite:///{folder}/study.db")
-        after = trials[trials["state"] == "COMPLETE"].set_index("number")
+        after = values_of(trials)
         same = after.loc[before.index][before.columns].equals(before)
         print(f"after {time.monotonic() - begin:.0f} s: states {trials['state'].value_counts().to_dict()}")
         print(trials.loc[trials["state"] == "FAIL", ["number", "architecture_text", "reason"]].to_string())

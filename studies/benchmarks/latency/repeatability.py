@@ -96,7 +96,7 @@ def mean_of_runs(architecture: Architecture, resolution: int, *, seed: int, runs
 
 
 def measure_once(
-    machine: str, number: int, pairs: int, names: Sequence[str], reference: Reference
+    machine: str, number: int, pairs: int, names: Sequence[str], reference: Reference, with_mean: bool
 ) -> list[dict[str, object]]:
     """All networks once, by both protocols; run in a process of its own."""
     limits = replace(DEFAULT_LIMITS, min_pairs=pairs, max_pairs=pairs, half_width=0.0)
@@ -107,19 +107,20 @@ def measure_once(
         spec = MeasureSpec(limits=limits, seed=number, resolution=resolution, reference=reference)
         readings = {
             f"{pairs} pairs": follow(measure(architecture, spec)).ms,
-            f"mean of {runs} runs": mean_of_runs(architecture, resolution, seed=number, runs=runs),
         }
+        if with_mean:
+            readings[f"mean of {runs} runs"] = mean_of_runs(architecture, resolution, seed=number, runs=runs)
         head = {"machine": machine, "network": name, "repeat": number}
         rows += [{**head, "protocol": protocol, "ms": f"{ms:.5f}"} for protocol, ms in readings.items()]
     return rows
 
 
 def repeat(
-    machine: str, repeats: int, pairs: int, names: Sequence[str], reference: Reference
+    machine: str, repeats: int, pairs: int, names: Sequence[str], reference: Reference, with_mean: bool
 ) -> Iterator[dict[str, object]]:
     for number in range(repeats):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            yield from process.submit(measure_once, machine, number, pairs, names, reference).result()
+            yield from process.submit(measure_once, machine, number, pairs, names, reference, with_mean).result()
         print(f"\r{machine}: repeat {number + 1}/{repeats} ", end="", flush=True)
 
 
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20, help="on either machine")
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), help="some of them")
+    parser.add_argument("--pairs-only", action="store_true", help="no plain means beside")
     parser.add_argument("--machines", nargs="*", default=[QUIET, BUSY], choices=[QUIET, BUSY], help="one of them")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
@@ -148,7 +150,7 @@ def main() -> None:
     rows = []
     for machine in options.machines:
         with busy_core() if machine == BUSY else nullcontext():
-            rows += repeat(machine, options.repeats, options.pairs, options.networks, reference)
+            rows += repeat(machine, options.repeats, options.pairs, options.networks, reference, not options.pairs_only)
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
