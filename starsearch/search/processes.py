@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, cast
 
 from starsearch.errors import DataError, StudyError
+from starsearch.measurement import Progress
 from starsearch.search.executor import Job, JobEvent, JobLost, JobProgressed, follow_job, overdue
 from starsearch.search.failures import failure_reason
 
@@ -128,16 +129,16 @@ class _Worker:
         self._process: BaseProcess = context.Process(target=_serve, args=(theirs, evaluator))
         self._process.start()
         theirs.close()
-        self._began = time.monotonic()
+        self._began: float | None = None
 
     @property
     def seconds(self) -> float:
-        """Since the evaluation began."""
-        return time.monotonic() - self._began
+        """Since the evaluation began, which is when it is first heard: before that the process starts."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
 
     def begin(self, job: Job) -> None:
         """Hand over a job."""
-        self._began = time.monotonic()
+        self._began = None
         with suppress(OSError):  # it has died; that is heard when it is listened to
             self.connection.send(job)
 
@@ -148,6 +149,7 @@ class _Worker:
             EOFError, OSError: it is dead.
         """
         said: JobEvent | _Fatal = self.connection.recv()
+        self._began = self._began or time.monotonic()
         return said
 
     def kill(self) -> None:
@@ -173,6 +175,7 @@ def _serve(connection: Connection, evaluator: bytes) -> None:
             try:
                 if evaluate is None:
                     evaluate = _load(evaluator)
+                connection.send(JobProgressed(number=job.number, progress=Progress(fraction=0.0, stage="starting")))
                 for event in follow_job(evaluate, job):
                     connection.send(event)
             except (StudyError, DataError) as error:
