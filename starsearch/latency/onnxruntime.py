@@ -33,11 +33,15 @@ class OnnxRuntimeTimer:
         rng: of the input's values.
         threads: that the network may use.
 
+    Attributes:
+        computes_in_caller: whether a run computes in the calling thread and in no other.
+
     Raises:
         EvaluationError: ONNX Runtime refuses the model or cannot run it, or an input is not fixed.
     """
 
     def __init__(self, model: bytes, *, rng: np.random.Generator, threads: int = 1) -> None:
+        self.computes_in_caller = threads == 1
         with computing():
             session = build_session(model, threads=threads)
         self._run = session.run

@@ -16,6 +16,7 @@ import numpy as np
 
 from starsearch.errors import EvaluationError
 from starsearch.latency.lock import measuring
+from starsearch.latency.pinning import staying_on_its_core
 from starsearch.latency.statistics import Interval, summarize
 from starsearch.measurement import Progress
 
@@ -48,12 +49,22 @@ class Copies:
         """Milliseconds of one run of the copy whose turn it is."""
         return self._made[max(self._turn, 0) % self._number]()
 
+    @property
+    def computes_in_caller(self) -> bool:
+        """Whether a run computes in the calling thread and in no other."""
+        return computes_in_caller(self._made[0])
+
     def move_on(self) -> bool:
         """Make it the next copy's turn; whether that is its first."""
         self._turn += 1
         if self._turn == len(self._made) < self._number:
             self._made.append(self._make())
         return self._turn < self._number
+
+
+def computes_in_caller(timer: Timer) -> bool:
+    """Whether a run computes in the calling thread and in no other; a timer of which it is not known says no."""
+    return bool(getattr(timer, "computes_in_caller", False))
 
 
 Alone = Callable[[], AbstractContextManager[None]]
@@ -141,9 +152,10 @@ def measure_paired(
     ratios: list[float] = []
     reference_ms: list[float] = []
     fraction = 0.0
+    one_thread = computes_in_caller(candidate) and computes_in_caller(reference)
     while not _is_enough(ratios, limits):
         new = [_move_on(timer, is_first=not ratios) for timer in (candidate, reference)]
-        with alone():
+        with alone(), staying_on_its_core(only=one_thread):
             _warm_up(candidate, is_new=new[0])
             _warm_up(reference, is_new=new[1])
             for _ in range(min(max(1, _RUNS_A_STRETCH // limits.runs), limits.max_pairs - len(ratios))):
@@ -174,7 +186,7 @@ def take_readings(timer: Timer, *, runs: int, alone: Alone = measuring) -> list[
     readings: list[float] = []
     while len(readings) < runs:
         is_new = _move_on(timer, is_first=not readings)
-        with alone():
+        with alone(), staying_on_its_core(only=computes_in_caller(timer)):
             _warm_up(timer, is_new=is_new)
             readings += [_read(timer) for _ in range(min(_RUNS_A_STRETCH, runs - len(readings)))]
     return readings
