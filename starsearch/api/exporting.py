@@ -79,6 +79,7 @@ def export_study(
     if place.folder is None:
         raise StudyError("Trained weights lie in the study's folder: name the folder, not the storage.")
     view = view_of(place)
+    place = view.place  # of the highest fidelity
     numbers = _chosen(view, trial=trial, top=top)
     attributes = load_attributes(place.url, place.name)
     # Before anything is written: the user may have to say where it is.

@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.study_folder import StudyPlace, place_of
+from starsearch.api.study_folder import StudyPlace, fidelity_places, place_of
 from starsearch.errors import StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from starsearch.objective import Objective
+    from starsearch.report import Agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontView:
-    """A study's front, ready to be printed.
+    """A study's front at its highest fidelity that has a result, ready to be printed.
 
     Attributes:
+        place: of the study at that fidelity.
         trials: every trial, a row each.
         front: the non-dominated trials and all anchors.
         objectives: what was optimised.
         summary: counts, time, hypervolumes.
         knee: number of the trial at the front's knee; None where there is no front.
+        lower: the fronts at the fidelities below it, the nearest first.
     """
 
+    place: StudyPlace
     trials: pd.DataFrame
     front: pd.DataFrame
     objectives: tuple[Objective, ...]
     summary: dict[str, Any]
     knee: int | None
+    lower: tuple[FrontView, ...] = ()
 
 
 def study_front(study: str) -> FrontView:
@@ -45,6 +51,14 @@ def study_front(study: str) -> FrontView:
 
 def view_of(place: StudyPlace) -> FrontView:
     """The front of the study at `place`."""
+    views = [_view_at(one) for one in fidelity_places(place)]
+    while len(views) > 1 and not (views[-1].trials["state"] == "COMPLETE").any():
+        views.pop()
+    return replace(views[-1], lower=tuple(reversed(views[:-1])))
+
+
+def _view_at(place: StudyPlace) -> FrontView:
+    """The front of the study at `place` at its one fidelity."""
     from starsearch.records import load_objectives, load_trials
     from starsearch.report import front_table, knee, summary
 
@@ -52,6 +66,7 @@ def view_of(place: StudyPlace) -> FrontView:
     objectives = load_objectives(place.url, place.name)
     front = front_table(trials, objectives)
     return FrontView(
+        place=place,
         trials=trials,
         front=front,
         objectives=objectives,
@@ -60,25 +75,62 @@ def view_of(place: StudyPlace) -> FrontView:
     )
 
 
+def agreements(view: FrontView) -> list[Agreement]:
+    """How far each fidelity of a study can be trusted for the one above it, from the highest pair down."""
+    from starsearch.report import compare_fidelities
+
+    views = (view, *view.lower)
+    found = (
+        compare_fidelities(lower.trials, upper.trials, upper.objectives) for upper, lower in itertools.pairwise(views)
+    )
+    return [one for one in found if one is not None]
+
+
+def ladder_lines(place: StudyPlace, *, upper: str) -> list[str]:
+    """What was seen of the fidelity below the study `upper`, in sentences; none where too few were judged at both."""
+    from starsearch.report import agreement_lines, compare_fidelities
+
+    places = fidelity_places(place)
+    at = [one.name for one in places].index(upper)
+    if at == 0:
+        return []
+    lower, higher = (_view_at(places[index]) for index in (at - 1, at))
+    found = compare_fidelities(lower.trials, higher.trials, higher.objectives)
+    return [] if found is None else agreement_lines(found)
+
+
 def study_status(study: str) -> dict[str, Any]:
     """Counts, failures, best values, time, and who works on the study, as plain values.
 
     Raises:
         StudyError: no such study.
     """
+    from starsearch.report import agreement_lines
+
+    whole = view_of(place_of(study))
+    found = _status_of(whole)
+    if whole.lower:
+        found["fidelities"] = [_status_of(view) for view in reversed(whole.lower)]
+        found["agreement"] = [line for one in agreements(whole) for line in agreement_lines(one)]
+    return found
+
+
+def _status_of(view: FrontView) -> dict[str, Any]:
+    """A study at one fidelity in plain values."""
     from starsearch.records import HALVING, load_attributes, shown, working_driver
     from starsearch.report import halving_lines
 
-    place = place_of(study)
-    view = view_of(place)
+    place = view.place
+    attributes = load_attributes(place.url, place.name)
     driver = working_driver(place.url, place.name)
     failed = view.trials[view.trials["state"] == "FAIL"]
     running = view.trials[view.trials["state"] == "RUNNING"]
     return {
         "study": place.name,
+        "fidelity": attributes.get("fidelity"),
         "storage": shown(place.url),
         **view.summary,
-        "halving": halving_lines(view.trials, load_attributes(place.url, place.name).get(HALVING)),
+        "halving": halving_lines(view.trials, attributes.get(HALVING)),
         "running": [int(number) for number in running["number"]],
         "failures": [
             {"trial": int(row["number"]), "architecture": row["architecture_text"], "reason": row["reason"]}
@@ -100,17 +152,27 @@ def write_study_report(study: str) -> list[Path]:
 def write_report_at(place: StudyPlace) -> list[Path]:
     """As `write_study_report`, for a study whose place is known."""
     from starsearch.records import HALVING, load_attributes
-    from starsearch.report import halving_lines, write_report
+    from starsearch.report import Rung, halving_lines, write_report
 
     if place.folder is None:
         raise StudyError("A report is written into the study's folder: name the folder, not the storage.")
     view = view_of(place)
-    attributes = load_attributes(place.url, place.name)
-    facts = _facts(place, attributes)
+    attributes = load_attributes(view.place.url, view.place.name)
+    facts = _facts(view.place, attributes)
     if lines := halving_lines(view.trials, attributes.get(HALVING)):
         facts["successive halving"] = " ".join(lines).removeprefix("Successive halving ")
     commands = (attributes["command"],) if "command" in attributes else ()
-    return list(write_report(place.folder, view.trials, view.objectives, facts, commands=commands))
+    lower = [Rung(study=one.place.name, trials=one.trials, front=one.front) for one in view.lower]
+    files = write_report(
+        place.folder,
+        view.trials,
+        view.objectives,
+        facts,
+        commands=commands,
+        lower=lower,
+        agreements=agreements(view),
+    )
+    return list(files)
 
 
 def serve_dashboard(study: str, *, port: int = 8080) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starsearch.errors import StudyError
+
+if TYPE_CHECKING:
+    from starsearch.study.spec import StudySpec
 
 DATABASE = "study.db"
 # In the folder of a study that is kept elsewhere: NAME@STORAGE-URL, without a password.
@@ -20,15 +24,17 @@ class StudyPlace:
         name: in the storage.
         url: of the storage.
         folder: of its pictures, tables and weights; None for a study named by storage alone.
+        is_whole: whether the study's later fidelities are meant as well.
     """
 
     name: str
     url: str
     folder: Path | None
+    is_whole: bool = True
 
 
 def place_of(study: str) -> StudyPlace:
-    """The place that the text STUDY names: a folder with study.db, or NAME@STORAGE-URL.
+    """The place that the text STUDY names: a folder with study.db, FOLDER.FIDELITY in it, or NAME@STORAGE-URL.
 
     Raises:
         StudyError: there is no such folder, or no database in it.
@@ -36,7 +42,45 @@ def place_of(study: str) -> StudyPlace:
     name, at, url = study.partition("@")
     if at and "://" in url:
         return StudyPlace(name=name, url=url, folder=None)
-    return place_of_folder(Path(study))
+    return _place_of_fidelity(Path(study)) or place_of_folder(Path(study))
+
+
+def _place_of_fidelity(path: Path) -> StudyPlace | None:
+    """The place of studies/NAME.FIDELITY, which lies in studies/NAME; None where that is not what `path` is."""
+    from starsearch.records import LADDER, load_attributes
+
+    base, dot, fidelity = path.name.rpartition(".")
+    folder = path.with_name(base) if dot and base else path
+    if path.exists() or not dot or not folder.is_dir():
+        return None
+    whole = place_of_folder(folder)
+    attributes = load_attributes(whole.url, whole.name)
+    if fidelity == attributes.get("fidelity"):
+        return replace(whole, is_whole=False)
+    name = f"{whole.name}.{fidelity}"
+    if name not in attributes.get(LADDER, ()):
+        return None
+    return StudyPlace(name=name, url=whole.url, folder=folder / fidelity, is_whole=False)
+
+
+def fidelity_places(place: StudyPlace) -> tuple[StudyPlace, ...]:
+    """Of a whole study the places of its fidelities that have begun, the cheapest first; else `place` alone."""
+    from starsearch.records import LADDER, load_attributes, study_names
+
+    names = load_attributes(place.url, place.name).get(LADDER, ()) if place.is_whole else ()
+    there = set(study_names(place.url)) if names else set()
+    later = [name for name in names if name in there and name != place.name]
+    found = [replace(place, is_whole=False)]
+    for name in later:
+        fidelity = name.removeprefix(f"{place.name}.")
+        folder = None if place.folder is None else place.folder / fidelity
+        found.append(StudyPlace(name=name, url=place.url, folder=folder, is_whole=False))
+    return tuple(found)
+
+
+def fidelity_folder(folder: Path, spec: StudySpec, *, first: StudySpec) -> Path:
+    """Where weights, checkpoints and logs of a fidelity lie: in the study's folder, of later ones in one below it."""
+    return folder if spec.name == first.name else folder / spec.fidelity.name
 
 
 def place_of_folder(folder: Path) -> StudyPlace:
@@ -60,6 +104,7 @@ def place_of_folder(folder: Path) -> StudyPlace:
         raise StudyError(f"{folder} holds no study: neither {DATABASE} nor {POINTER}.")
     url = database_url(folder)
     names = study_names(url)
+    names = tuple(name for name in names if not any(name.startswith(f"{other}.") for other in names))
     return StudyPlace(name=names[0] if len(names) == 1 else folder.resolve().name, url=url, folder=folder)
 
 

@@ -72,6 +72,14 @@ def run(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder in which study folders are made.")] = Path("studies"),
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of sampling, training and subsets.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a value of the file: search.trials=4, fidelities.proxy.epochs=1. May be given again.",
+        ),
+    ] = None,
 ) -> None:
     """Search a space: train proxies, measure latency, keep the Pareto front.
 
@@ -100,6 +108,7 @@ def run(
         name=name,
         out=out,
         seed=seed,
+        settings=settings or (),
     )
 
 

@@ -20,9 +20,16 @@ def print_json(value: Any) -> None:
 
 def print_front(view: FrontView) -> None:
     """The front as a table; failures below it."""
-    from starsearch.report import prediction_lines, render_failures, render_front
+    from starsearch.api.reading import agreements
+    from starsearch.report import agreement_lines, prediction_lines, render_failures, render_front
 
     console = Console()
+    for lower in reversed(view.lower):
+        console.print(
+            f"At {_fidelity(lower)}: {lower.summary['complete']} trials, {lower.summary['on_front']} on its front."
+        )
+    if view.lower:
+        console.print(f"At {_fidelity(view)}, the highest fidelity:")
     if view.front.empty:
         console.print("No trial is complete yet, so there is no front.")
     else:
@@ -33,9 +40,15 @@ def print_front(view: FrontView) -> None:
                 console.print(line, highlight=False, markup=False)
         else:
             console.print("No trial satisfies the study's constraints: loosen them, or search on.")
+    for line in (line for one in agreements(view) for line in agreement_lines(one)):
+        console.print(line, highlight=False, markup=False)
     failures = view.trials[view.trials["state"] == "FAIL"]
     if not failures.empty:
         console.print(render_failures(failures))
+
+
+def _fidelity(view: FrontView) -> str:
+    return str(view.trials["fidelity"].iloc[0])
 
 
 def print_front_json(view: FrontView) -> None:
@@ -52,6 +65,8 @@ def print_status(found: Mapping[str, Any]) -> None:
         table.add_row(name, words)
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
+    for line in found.get("agreement", ()):
+        console.print(line, markup=False)
     for failure in found["failures"]:
         console.print(
             f"trial {failure['trial']} failed: {failure['reason']}  ({failure['architecture']})", markup=False
@@ -59,13 +74,11 @@ def print_status(found: Mapping[str, Any]) -> None:
 
 
 def _status_facts(found: Mapping[str, Any]) -> dict[str, str]:
-    counts = ", ".join(f"{found[name]} {name}" for name in ("complete", "failed", "infeasible"))
-    counts += f", {found['stopped']} stopped at a rung" if found["stopped"] else ""
     facts = {
         "study": found["study"],
+        **({f"at {one['fidelity']}": _counts(one) for one in found.get("fidelities", ())}),
         "storage": found["storage"],
-        "trials": f"{found['trials']}: {counts}"
-        + (f", {len(found['running'])} unfinished" if found["running"] else ""),
+        f"at {found['fidelity']}" if found.get("fidelities") else "trials": _counts(found),
         "evaluated for": f"{found['seconds'] / 60:.0f} min",
         "on the front": f"{found['on_front']} trials"
         + (f", knee {found['knee']}" if found["knee"] is not None else ""),
@@ -80,6 +93,13 @@ def _status_facts(found: Mapping[str, Any]) -> dict[str, str]:
         gain = 100 * (volume["front"] / volume["anchors"] - 1)
         facts["hypervolume"] = f"{volume['front']:.4g}, {gain:+.0f} % over the published networks alone"
     return facts | {"driver": found["driver"] or "none at work"}
+
+
+def _counts(found: Mapping[str, Any]) -> str:
+    """Trials by how they ended."""
+    counts = ", ".join(f"{found[name]} {name}" for name in ("complete", "failed", "infeasible"))
+    counts += f", {found['stopped']} stopped at a rung" if found["stopped"] else ""
+    return f"{found['trials']}: {counts}" + (f", {len(found['running'])} unfinished" if found["running"] else "")
 
 
 def print_space(found: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def run_and_watch(
     name: str | None,
     out: Path,
     seed: int | None,
+    settings: Sequence[str] = (),
 ) -> None:
     """Run the study under a live view, then print its front and how to go on."""
     from starsearch.cli.live import LiveView
@@ -40,6 +42,8 @@ def run_and_watch(
         storage=storage,
         name=name,
         seed=seed,
+        settings=settings,
+        say=_say,
         view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.name} in {folder}"),
     )
     view = api.study_front(str(outcome.folder))
@@ -47,6 +51,12 @@ def run_and_watch(
     _print_end(outcome, exportable=view.knee is not None)
     if outcome.ended.finished == 0 and outcome.ended.why != "interrupted":
         raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
+
+
+def _say(line: str) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
 
 def _stop_on_signals() -> None:

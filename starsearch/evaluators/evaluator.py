@@ -25,6 +25,7 @@ class Stretch:
         samples: training images of this part; None for the fidelity's.
         of_rungs: the parts the whole training has, in words; a checkpoint of others is not taken.
         known: readings of an earlier part that hold for the whole (a latency), so that they are not taken again.
+        start: file of trained weights with which the training begins; None where it begins from scratch.
     """
 
     until: int | None = None
@@ -33,6 +34,7 @@ class Stretch:
     samples: int | None = None
     of_rungs: str = ""
     known: tuple[Reading, ...] = ()
+    start: Path | None = None
 
     def of(self, fidelity: Fidelity) -> Fidelity:
         """`fidelity` as this part has it."""

@@ -45,6 +45,21 @@ def next_promotion(losses: FloatArray, *, promoted: BoolArray, allowed: BoolArra
     return int(members[contributions.argmax()])
 
 
+def promotion_order(losses: FloatArray) -> IntArray:
+    """(n,): the rows in the order in which they go on: by non-dominated rank, then by the hypervolume each would cost.
+
+    Args:
+        losses: (n, m), every objective minimised; no NaN.
+    """
+    ranks = non_dominated_ranks(losses)
+    contributions = np.zeros(len(losses))
+    scaled = _scale(losses)
+    for rank in np.unique(ranks):
+        members = np.flatnonzero(ranks == rank)
+        contributions[members] = _contributions(scaled[members])
+    return np.lexsort((-contributions, ranks)).astype(np.int64)
+
+
 def non_dominated_ranks(losses: FloatArray) -> IntArray:
     """(n,): 0 for the rows no other dominates, 1 for those only rows of rank 0 dominate, and so on.
 

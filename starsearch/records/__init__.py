@@ -33,13 +33,14 @@ from starsearch.records.measured import (
     merge_violations,
 )
 from starsearch.records.open_study import OpenStudy
-from starsearch.records.record import HALVING, StudyRecord
+from starsearch.records.record import HALVING, LADDER, StudyRecord
 from starsearch.records.storage import open_storage, quiet_optuna, shown
 from starsearch.records.table import load_attributes, load_devices, load_objectives, load_trials, study_names
 
 __all__ = [
     "DRIVER_DIED",
     "HALVING",
+    "LADDER",
     "READING_SUFFIXES",
     "Lease",
     "OpenStudy",

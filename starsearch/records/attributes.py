@@ -2,7 +2,8 @@
 
 Set when it starts: `architecture`, `architecture_text`, `anchor` (of an anchor), `fidelity`, `data`, `seed`, `recipe`
 (JSON of the fields that differ from the study's recipe), `retry_of` (the trial it repeats), `continues` (the stopped
-trial whose training goes on in it), `elsewhere` (evaluated in another process than the driver's).
+trial whose training goes on in it), `promoted_from` (the candidate's trial at the fidelity below), `elsewhere`
+(evaluated in another process than the driver's).
 Set when it ends: `measurements` (names), and of each NAME, NAME_spread, NAME_runs and NAME_device where there
 are such; of a predicted one NAME, NAME_kind ("predicted"), NAME_low, NAME_high and NAME_device.
 Then `seconds`, `weights`; of a stopped trial `rung` (from 0) and `epochs`; of a failed trial `reason`, and
@@ -36,7 +37,13 @@ _CONSTRAINT_PREFIX = "constraints:"
 
 
 def candidate_attributes(
-    candidate: Candidate, *, spec: StudySpec, retry_of: int | None, continues: int | None, elsewhere: bool
+    candidate: Candidate,
+    *,
+    spec: StudySpec,
+    retry_of: int | None = None,
+    continues: int | None = None,
+    promoted_from: int | None = None,
+    elsewhere: bool = False,
 ) -> dict[str, Any]:
     """The attributes with which a trial of `candidate` starts."""
     attributes: dict[str, Any] = {
@@ -54,6 +61,8 @@ def candidate_attributes(
         attributes["retry_of"] = retry_of
     if continues is not None:
         attributes["continues"] = continues
+    if promoted_from is not None:
+        attributes["promoted_from"] = promoted_from
     if elsewhere:
         attributes["elsewhere"] = True
     return attributes

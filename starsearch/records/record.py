@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 HALVING = "halving"  # the study's attribute
+LADDER = "ladder"  # the first fidelity's attribute: the names of the studies of all fidelities
 
 
 class TrialEnd(Enum):
@@ -100,6 +101,7 @@ class StudyRecord(OpenStudy):
         retry_of: int | None = None,
         continues: int | None = None,
         curve: Mapping[int, float] | None = None,
+        promoted_from: int | None = None,
         elsewhere: bool = False,
     ) -> int:
         """The number of a new running trial of `candidate`.
@@ -110,6 +112,7 @@ class StudyRecord(OpenStudy):
             retry_of: number of the interrupted trial that this one repeats.
             continues: number of the stopped trial whose training goes on in this one.
             curve: what the training had reached before, by epoch.
+            promoted_from: number of the candidate's trial in the study of the fidelity below.
             elsewhere: whether it is evaluated in another process than this, which it cannot kill.
         """
         from optuna.trial import TrialState, create_trial
@@ -121,7 +124,12 @@ class StudyRecord(OpenStudy):
             params=dict(params),
             distributions={name: self._distributions[name] for name in params},
             user_attrs=candidate_attributes(
-                candidate, spec=self._spec, retry_of=retry_of, continues=continues, elsewhere=elsewhere
+                candidate,
+                spec=self._spec,
+                retry_of=retry_of,
+                continues=continues,
+                promoted_from=promoted_from,
+                elsewhere=elsewhere,
             ),
             intermediate_values=dict(curve or {}),
         )

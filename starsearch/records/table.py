@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-# Of successive halving: the rung a trial stopped at, the epochs trained there, the trial whose training it continues.
-_COUNTS = ("rung", "epochs", "continues")
+# Of successive halving: the rung a trial stopped at, the epochs trained there, the trial whose training it continues;
+# of a later fidelity: the candidate's trial at the one below.
+_HALVING = ("rung", "epochs", "continues")
+_COUNTS = (*_HALVING, "promoted_from")
 _TEXTS = ("state", "fidelity", "anchor", "architecture", "architecture_text", "reason", "data", "weights", "recipe")
 
 
@@ -30,7 +32,8 @@ def load_trials(url: str, name: str | None = None, *, folder: Path | None = None
     NAME_spread, NAME_runs and NAME_device where any trial has them; feasible, reason, data, seed, started (UTC),
     seconds, weights, params_X of each searched parameter, recipe (JSON of what differs from the study's).
     Where successive halving has stopped trials also rung (from 0) and epochs of those, and continues: the number of the
-    stopped trial whose training a trial goes on with.
+    stopped trial whose training a trial goes on with. At a later fidelity promoted_from: the number of the candidate's
+    trial at the one below.
     Of a predicted quantity also NAME_kind, NAME_predicted, NAME_low, NAME_high and NAME_error_percent; what was
     measured after the trial's end then stands in NAME, and feasible follows it (`starsearch.records.measured`).
 
@@ -135,7 +138,7 @@ def _table(trials: list[FrozenTrial], folder: Path | None, measured: Measured) -
         **{name: [one.get(name) for one in readings] for name in quantities},
         "feasible": [_is_feasible(trial, measured) for trial in trials],
         **_outcome_columns(trials, folder),
-        **_halving_columns(trials),
+        **_origin_columns(trials),
         **{f"params_{name}": [trial.params.get(name) for trial in trials] for name in params},
         "recipe": [trial.user_attrs.get("recipe", "{}") for trial in trials],
     }
@@ -188,11 +191,11 @@ def _outcome_columns(trials: list[FrozenTrial], folder: Path | None) -> dict[str
     }
 
 
-def _halving_columns(trials: list[FrozenTrial]) -> dict[str, Any]:
-    """All of them where any trial was stopped."""
-    if not any("rung" in trial.user_attrs for trial in trials):
-        return {}
-    return {name: [trial.user_attrs.get(name) for trial in trials] for name in _COUNTS}
+def _origin_columns(trials: list[FrozenTrial]) -> dict[str, Any]:
+    """Those of successive halving where any trial was stopped, that of promotion where any candidate was promoted."""
+    wanted: tuple[str, ...] = _HALVING if any("rung" in trial.user_attrs for trial in trials) else ()
+    wanted += ("promoted_from",) if any("promoted_from" in trial.user_attrs for trial in trials) else ()
+    return {name: [trial.user_attrs.get(name) for trial in trials] for name in wanted}
 
 
 def _weights(trial: FrozenTrial, folder: Path | None) -> str | None:

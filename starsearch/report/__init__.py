@@ -6,6 +6,8 @@ trials ─ front_table ─ render_front, to_json        terminal, scripts
        └ write_report                               all files of a study's folder
 """
 
+from starsearch.report.agreement import Agreement, agreement_lines, compare_fidelities
+from starsearch.report.fidelities import Rung
 from starsearch.report.files import write_report
 from starsearch.report.front import front_table, knee
 from starsearch.report.halving import halving_lines
@@ -16,6 +18,10 @@ from starsearch.report.summary import failure_reasons, hypervolume_history, summ
 from starsearch.report.table import render_failures, render_front, to_json
 
 __all__ = [
+    "Agreement",
+    "Rung",
+    "agreement_lines",
+    "compare_fidelities",
     "draw_front",
     "failure_reasons",
     "front_table",

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from starsearch.errors import StudyError
 from starsearch.objective import Objective
+from starsearch.report.fidelities import Rung, all_trials, whole_front
 from starsearch.report.front import front_table
 from starsearch.report.html import render_page
 from starsearch.report.plot import draw_front
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from starsearch.report.agreement import Agreement
 
 
 def write_report(
@@ -26,15 +29,19 @@ def write_report(
     facts: Mapping[str, str],
     *,
     commands: Sequence[str] = (),
+    lower: Sequence[Rung] = (),
+    agreements: Sequence[Agreement] = (),
 ) -> list[Path]:
     """Write trials.csv, front.csv, front.png and report.html into `folder`, replacing what is there.
 
     Args:
         folder: made if need be.
-        trials: the study's, one row each, of one fidelity.
+        trials: the study's, one row each, of one fidelity: the highest that has a result.
         objectives: the study's; at least one.
         facts: shown on the page in this order; "study" names the study, else the folder does.
         commands: that repeat the study; from the facts where none are given.
+        lower: the study at its lower fidelities, the nearest first.
+        agreements: how far they can be trusted.
 
     Returns:
         The files, in the order above.
@@ -43,20 +50,28 @@ def write_report(
         StudyError: the trials are of several fidelities, or the folder cannot be written to.
     """
     title = _title(facts.get("study", folder.name), trials)
+    front = front_table(trials, objectives)
+    page = render_page(
+        trials,
+        objectives,
+        facts,
+        title=title,
+        commands=commands or _commands(facts, folder),
+        lower=lower,
+        agreements=agreements,
+    )
     contents = {
-        "trials.csv": trials.to_csv(index=False).encode(),
-        "front.csv": front_table(trials, objectives).to_csv(index=False).encode(),
-        "front.png": _png(trials, objectives, title),
-        "report.html": render_page(
-            trials, objectives, facts, title=title, commands=commands or _commands(facts, folder)
-        ).encode(),
+        "trials.csv": all_trials(trials, lower).to_csv(index=False).encode(),
+        "front.csv": whole_front(front, trials, lower).to_csv(index=False).encode(),
+        "front.png": _png(trials, objectives, title, lower),
+        "report.html": page.encode(),
     }
     return [_write_whole(folder / name, content) for name, content in contents.items()]
 
 
-def _png(trials: pd.DataFrame, objectives: Sequence[Objective], title: str) -> bytes:
+def _png(trials: pd.DataFrame, objectives: Sequence[Objective], title: str, lower: Sequence[Rung]) -> bytes:
     target = io.BytesIO()
-    draw_front(trials, objectives, title=title).savefig(target, format="png")
+    draw_front(trials, objectives, title=title, lower=lower).savefig(target, format="png")
     return target.getvalue()
 
 

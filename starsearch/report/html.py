@@ -10,7 +10,9 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from starsearch.objective import Objective
+from starsearch.report.agreement import Agreement, agreement_lines
 from starsearch.report.dimensions import dimension_figure
+from starsearch.report.fidelities import Rung, stayed
 from starsearch.report.figures import front_figure, learning_figure
 from starsearch.report.front import front_table
 from starsearch.report.labels import QUANTITIES, Quantity, anchor_label, quantity
@@ -37,6 +39,8 @@ def render_page(
     *,
     title: str,
     commands: Sequence[str] = (),
+    lower: Sequence[Rung] = (),
+    agreements: Sequence[Agreement] = (),
 ) -> str:
     """The report as one HTML document that loads nothing from anywhere; all text of the study is escaped.
 
@@ -46,6 +50,8 @@ def render_page(
         facts: what else there is to know (data, recipe, seed, device …), shown in this order.
         title: of the page.
         commands: that repeat the study.
+        lower: lower fidelities, the nearest first.
+        agreements: how far they can be trusted.
     """
     from plotly.offline import get_plotlyjs
 
@@ -56,7 +62,8 @@ def render_page(
         script=_page_file("page.js"),
         # Embedded once; without a front there is nothing to draw and no need of five megabytes.
         plotly=get_plotlyjs() if has_front else "",
-        figures_of_front=_front_sections(trials, objectives) if has_front else _NO_FRONT,
+        figures_of_front=(_front_sections(trials, objectives) if has_front else _NO_FRONT)
+        + _lower_sections(trials, objectives, lower, agreements),
         summary=_summary_tiles(summary(trials, objectives), objectives),
         failures=_failures(failure_reasons(trials)),
         facts="".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items()),
@@ -88,6 +95,26 @@ def _front_sections(trials: pd.DataFrame, objectives: Sequence[Objective]) -> st
             "objective. A search does not sample evenly, so these are hints and not effects.</p>"
         )
         sections.append(("What the dimensions do", note + _figure(dimensions, "dimensions")))
+    return "".join(f"<section><h2>{heading}</h2>{body}</section>" for heading, body in sections)
+
+
+def _lower_sections(
+    trials: pd.DataFrame, objectives: Sequence[Objective], lower: Sequence[Rung], agreements: Sequence[Agreement]
+) -> str:
+    """How far the lower fidelities can be trusted, and who has no higher result."""
+    sections = []
+    if agreements:
+        lines = [line for one in agreements for line in agreement_lines(one)]
+        body = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+        sections.append(("How far the cheaper fidelities can be trusted", body))
+    above = trials
+    for rung in lower:
+        rows = stayed(rung, above)
+        above = rung.trials
+        note = '<p class="note">Values of another training: not to be compared with those above.</p>'
+        if not rows.empty:
+            heading = f"At {rung.fidelity} only"
+            sections.append((html.escape(heading), note + _front_table(rows, objectives)))
     return "".join(f"<section><h2>{heading}</h2>{body}</section>" for heading, body in sections)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from starsearch.objective import Objective
+from starsearch.report.fidelities import Rung, stayed
 from starsearch.report.front import complete_trials, front_table, knee, loss_matrix
 from starsearch.report.labels import anchor_label, quantity
 from starsearch.report.placement import place_labels, sample_polyline
@@ -39,7 +40,9 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def draw_front(trials: pd.DataFrame, objectives: Sequence[Objective], *, title: str) -> Figure:
+def draw_front(
+    trials: pd.DataFrame, objectives: Sequence[Objective], *, title: str, lower: Sequence[Rung] = ()
+) -> Figure:
     """The study's trials, front, anchors and knee as a matplotlib figure of 6.4 × 4.2 inches.
 
     The first two of the objectives span the picture (the minimised one lies across); a third is seen by
@@ -50,6 +53,8 @@ def draw_front(trials: pd.DataFrame, objectives: Sequence[Objective], *, title: 
         trials: of one fidelity.
         objectives: the study's; at least one.
         title: above the picture; study, data set and fidelity.
+        lower: lower fidelities, the nearest first: each with a line of its own, of candidates that have no higher
+            result; only where there are two objectives.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -67,8 +72,19 @@ def draw_front(trials: pd.DataFrame, objectives: Sequence[Objective], *, title: 
         elif len(objectives) == 1:
             _draw_ranking(axes, trials, objectives[0])
         else:
-            _draw_plane(axes, complete_trials(trials, objectives), front, objectives)
+            _draw_plane(axes, complete_trials(trials, objectives), front, objectives, _who_stayed(trials, lower))
     return figure
+
+
+def _who_stayed(trials: pd.DataFrame, lower: Sequence[Rung]) -> list[tuple[str, pd.DataFrame]]:
+    """Of each lower fidelity its name and its front's members that have no higher result."""
+    found = []
+    above = trials
+    for rung in lower:
+        rows = stayed(rung, above)
+        found.append((rung.fidelity, rows[rows["on_front"]]))
+        above = rung.trials
+    return found
 
 
 def plane_of(objectives: Sequence[Objective]) -> tuple[Objective, Objective]:
@@ -124,14 +140,24 @@ def _draw_ranking(axes: Axes, trials: pd.DataFrame, objective: Objective) -> Non
     place_labels(axes, list(zip(anchors["number"], values[anchors.index], texts, strict=True)), color=VERMILION)
 
 
-def _draw_plane(axes: Axes, complete: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Objective]) -> None:
+def _draw_plane(
+    axes: Axes,
+    complete: pd.DataFrame,
+    front: pd.DataFrame,
+    objectives: Sequence[Objective],
+    lower: Sequence[tuple[str, pd.DataFrame]],
+) -> None:
+    import pandas as pd
+
     across, up = plane_of(objectives)
     x_scale, y_scale = quantity(across.name).scale, quantity(up.name).scale
     points = complete.assign(x=complete[across.name] * x_scale, y=complete[up.name] * y_scale)
     rows = front.assign(x=front[across.name] * x_scale, y=front[up.name] * y_scale)
+    below = [(name, one.assign(x=one[across.name] * x_scale, y=one[up.name] * y_scale)) for name, one in lower]
     members, anchors = rows[rows["on_front"]], rows[rows["anchor"].notna()]
 
-    _set_limits(axes, points, rows, (across, up))
+    _set_limits(axes, points, pd.concat([rows, *(one for _, one in below)]) if below else rows, (across, up))
+    _draw_lower(axes, below, across)
     feasible = points["feasible"]
     axes.scatter(points["x"][feasible], points["y"][feasible], s=15, color=GREY, alpha=0.4, lw=0, label="trial")
     _draw_infeasible(axes, points["x"][~feasible], points["y"][~feasible])
@@ -157,6 +183,19 @@ def _draw_plane(axes: Axes, complete: pd.DataFrame, front: pd.DataFrame, objecti
         color=VERMILION,
         around=[*points_of_front, *border],
     )
+
+
+_LOWER_STYLES = ((":", "s"), ((0, (1, 1.5, 3, 1.5)), "^"), ((0, (1, 4)), "v"))
+
+
+def _draw_lower(axes: Axes, lower: Sequence[tuple[str, pd.DataFrame]], across: Objective) -> None:
+    """Each lower fidelity's front, as far as it has no higher result: values of other trainings, so in grey."""
+    for (name, rows), (line, marker) in zip(lower, _LOWER_STYLES, strict=False):
+        ordered = rows.sort_values("x", ascending=across.direction == "minimize")
+        if len(ordered):
+            axes.plot(
+                ordered["x"], ordered["y"], color=GREY, ls=line, marker=marker, ms=4, lw=1, zorder=1.5, label=name
+            )
 
 
 def _draw_infeasible(axes: Axes, x: pd.Series[float], y: pd.Series[float]) -> None:

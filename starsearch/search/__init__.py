@@ -12,6 +12,7 @@ processes       worker processes of this machine
 ray_executor    tasks of a Ray cluster
 ray_cluster     the connection to it
 ray_nodes       what its nodes must be like
+promoting       who comes from the fidelity below
 ladder          successive halving: who waits at which rung
 running         a trial under way
 checkpoints     where trainings are kept between two trials
@@ -34,10 +35,12 @@ from starsearch.search.events import (
 )
 from starsearch.search.executor import Executor, LocalExecutor
 from starsearch.search.front_measuring import Meter
+from starsearch.search.promoting import Below, look_below
 from starsearch.search.samplers import SAMPLERS, find_sampler
 
 __all__ = [
     "SAMPLERS",
+    "Below",
     "Event",
     "Executor",
     "FrontProgressed",
@@ -50,5 +53,6 @@ __all__ = [
     "TrialProgressed",
     "TrialStarted",
     "find_sampler",
+    "look_below",
     "run_study",
 ]

@@ -1,4 +1,4 @@
-"""What a driver runs before it asks the sampler: trials that were cut off, then anchors."""
+"""What a driver runs without asking the sampler: trials that were cut off, anchors, and the promoted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from starsearch.architecture import ANCHORS
 from starsearch.candidate import Candidate
 from starsearch.records import recorded_candidate, unfinished
+from starsearch.search.promoting import Below, Promoted, still_to_come
 from starsearch.space.parameters import Value
 from starsearch.study.spec import StudySpec
 
@@ -26,6 +27,7 @@ class Planned:
         retry_of: number of the trial that was cut off.
         continues: number of the stopped trial with whose training that one went on.
         curve: what that one had reached, by epoch.
+        promoted: where it comes from the fidelity below, what is known of it there.
     """
 
     candidate: Candidate
@@ -33,10 +35,11 @@ class Planned:
     retry_of: int | None = None
     continues: int | None = None
     curve: Mapping[int, float] = field(default_factory=dict)
+    promoted: Promoted | None = None
 
 
-def plan(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[Planned]:
-    """The cut-off trials' candidates in the order of their numbers, then the anchors that have no result.
+def plan(spec: StudySpec, trials: Sequence[FrozenTrial], below: Below | None = None) -> list[Planned]:
+    """The cut-off trials' candidates in the order of their numbers, the anchors that have no result, the promoted.
 
     An anchor that failed runs again when the study is resumed, since a front without it says nothing; other
     failed candidates do not.
@@ -51,6 +54,7 @@ def plan(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[Planned]:
             retry_of=trial.number,
             continues=trial.user_attrs.get("continues"),
             curve=trial.intermediate_values,
+            promoted=_from_below(recorded_candidate(trial, spec.recipe), below),
         )
         for trial in unfinished(trials)
     ]
@@ -58,6 +62,14 @@ def plan(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[Planned]:
     again = [planned for planned in again if planned.candidate.key not in complete]
     settled = complete | {planned.candidate.key for planned in again}
     anchors = [Candidate(architecture=ANCHORS[name], recipe=spec.recipe, anchor=name) for name in spec.space.anchors]
-    return again + [
-        Planned(candidate=anchor, params=spec.space.encode(anchor)) for anchor in anchors if anchor.key not in settled
+    again += [
+        Planned(candidate=anchor, params=spec.space.encode(anchor), promoted=_from_below(anchor, below))
+        for anchor in anchors
+        if anchor.key not in settled
     ]
+    promoted = [] if below is None else still_to_come(spec, below, trials)
+    return again + [Planned(candidate=one.candidate, params=one.params, promoted=one) for one in promoted]
+
+
+def _from_below(candidate: Candidate, below: Below | None) -> Promoted | None:
+    return None if below is None else below.by_key.get(candidate.key)

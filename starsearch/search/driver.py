@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +27,7 @@ from starsearch.search.failures import Failures, write_log
 from starsearch.search.front_measuring import Meter, measure_front
 from starsearch.search.ladder import Ladder, Waiting
 from starsearch.search.outcome import Outcome, judge
+from starsearch.search.promoting import Below, Promoted, size_for
 from starsearch.search.proposer import Proposal, Proposer
 from starsearch.search.running import Running
 from starsearch.search.tally import Tally, recall
@@ -54,6 +56,7 @@ def run_study(
     time_budget_s: float | None = None,
     meters: Mapping[str, Meter] = _NO_METERS,
     tries: int = 3,
+    below: Below | None = None,
 ) -> StudyEnded:
     """Go on with the study of `record` until it has the trials that `spec` wants; returns why it ended.
 
@@ -73,6 +76,7 @@ def run_study(
         time_budget_s: seconds after which no trial is begun.
         meters: measure predicted quantities, by name.
         tries: of a candidate whose workers die.
+        below: at a later fidelity, what the one below has come to: no sampler is asked, who is promoted runs.
 
     Raises:
         StudyLeasedError: another live driver works on the study.
@@ -82,8 +86,12 @@ def run_study(
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
     with hold_lease(record) as lease:
         record.fail_running(DRIVER_DIED)
+        if below is not None:
+            spec = size_for(spec, below, record.trials())
         executor = make_executor(evaluator)
-        driver = _Driver(spec, record, lease, executor, watch, folder=folder, deadline=deadline, tries=tries)
+        driver = _Driver(
+            spec, record, lease, executor, watch, folder=folder, deadline=deadline, tries=tries, below=below
+        )
         try:
             why = driver.run()
         except KeyboardInterrupt:
@@ -118,6 +126,7 @@ class _Driver:
         folder: Path | None,
         deadline: float | None,
         tries: int,
+        below: Below | None,
     ) -> None:
         recorded = record.trials()
         self._record = record
@@ -127,7 +136,7 @@ class _Driver:
         self._watch = watch
         self._folder = folder
         self._deadline = deadline
-        self._agenda = plan(spec, recorded)
+        self._agenda = plan(spec, recorded, below)
         self._proposer = Proposer(spec, recorded)
         self._ladder = Ladder(spec, recorded)
         self._weights = WeightsShelf(folder, spec.keep_weights, spec.objectives)
@@ -191,6 +200,8 @@ class _Driver:
                 self._ladder.promote(climber)
                 proposal = Proposal(candidate=climber.candidate, params=climber.params)
                 self._begin(proposal, continues=climber, curve=climber.curve)
+            elif self._spec.promotion is not None:
+                return "complete"  # fewer than wanted could be promoted, or have not failed
             elif not self._exhausted and (proposal_ := self._proposer.propose()) is not None:
                 self._begin(proposal_)
             else:
@@ -221,7 +232,9 @@ class _Driver:
             if waiting is None
             else Proposal(candidate=planned.candidate, params=planned.params)
         )
-        self._begin(proposal, continues=waiting, curve=planned.curve, retry_of=planned.retry_of)
+        self._begin(
+            proposal, continues=waiting, curve=planned.curve, retry_of=planned.retry_of, promoted=planned.promoted
+        )
 
     def _begin(
         self,
@@ -230,6 +243,7 @@ class _Driver:
         continues: Waiting | None = None,
         curve: Mapping[int, float] = _NO_CURVE,
         retry_of: int | None = None,
+        promoted: Promoted | None = None,
     ) -> None:
         self._lease.check()
         candidate = proposal.candidate
@@ -240,6 +254,7 @@ class _Driver:
             retry_of=retry_of,
             continues=before,
             curve=curve,
+            promoted_from=None if promoted is None else promoted.number,
             elsewhere=self._executor.is_elsewhere,
         )
         is_anchor = candidate.anchor is not None
@@ -248,10 +263,13 @@ class _Driver:
             continues=continues,
             rung=self._ladder.rung_above(continues, anchor=is_anchor),
             curve=dict(curve),
+            promoted=promoted,
             started=time.monotonic(),
         )
         self._watch(TrialStarted(number=number, candidate=candidate, continues=before))
         stretch = self._ladder.stretch(continues, anchor=is_anchor, checkpoint=self._checkpoints.place(candidate))
+        if promoted is not None:
+            stretch = replace(stretch, known=(*stretch.known, *promoted.known), start=promoted.weights)
         weights = self._weights.place(number) if stretch.until is None else None
         self._executor.submit(
             Job(number=number, candidate=candidate, seed=self._spec.seed, weights=weights, stretch=stretch)
@@ -364,6 +382,7 @@ class _Driver:
             retry_of=number,
             continues=None if running.continues is None else running.continues.number,
             curve=running.curve,
+            promoted=running.promoted,
         )
         self._agenda.insert(0, again)
         self._watch(running.failed(number, reason))

@@ -11,6 +11,7 @@ from starsearch.measurement import Reading
 from starsearch.search.events import TrialEnded
 from starsearch.search.ladder import Waiting
 from starsearch.search.outcome import Outcome
+from starsearch.search.promoting import Promoted
 from starsearch.search.proposer import Proposal
 
 
@@ -23,6 +24,7 @@ class Running:
         continues: the stopped training it goes on with.
         rung: at which it will stop; None for the end of its training.
         curve: what the training has reached, by epoch.
+        promoted: what is known of it from the fidelity below.
         started: by the monotonic clock.
     """
 
@@ -30,6 +32,7 @@ class Running:
     continues: Waiting | None
     rung: int | None
     curve: dict[int, float]
+    promoted: Promoted | None
     started: float
 
     @property

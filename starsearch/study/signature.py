@@ -39,6 +39,8 @@ def sign_study(spec: StudySpec, *, data: str, device: str | None) -> dict[str, s
         items[f"profiles.{name}"] = describe_profile(profile)
     if spec.halving is not None:
         items["halving.rungs"] = "; ".join(_describe_rung(rung) for rung in spec.halving.rungs)
+    if spec.promotion is not None and spec.promotion.start != "scratch":
+        items["promotion.start"] = spec.promotion.start
     items["seed"] = str(spec.seed)
     return items
 

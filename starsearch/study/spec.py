@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random", "qmc")
 KeepWeights = Literal["front", "all", "none"]
+Start = Literal["scratch", "weights"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,27 @@ class Halving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudySpec:
-    """A study, fully said.
+class Promotion:
+    """Who comes from the fidelity before, and how.
 
     Attributes:
-        name: of the study, and of its folder.
+        best: candidates, by non-dominated rank and then by the hypervolume that would be lost without them.
+        random: further ones, drawn from the rest: among the best alone it cannot be seen how well the fidelity before
+            ranks.
+        start: "scratch", or "weights": the training begins with the weights that the fidelity before has trained.
+    """
+
+    best: int
+    random: int = 0
+    start: Start = "scratch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySpec:
+    """A study at one fidelity, fully said; a file with several fidelities is as many of them.
+
+    Attributes:
+        name: of the study, and of its folder; at later fidelities with the fidelity's name behind a dot.
         space: the architectures, and the recipe's searched fields.
         data: what `starsearch.data.open_data` takes: "digits", a folder, or a timm data-set name.
         recipe: what candidates are trained by, where the space does not search it.
@@ -65,6 +82,7 @@ class StudySpec:
             counted.
         seed: of sampling, training and subsets.
         halving: which candidates are trained to the end; None for all.
+        promotion: who comes from the fidelity before; None at the first, where the sampler chooses.
         keep_weights: whose trained weights are kept: the front's and the anchors', all trials', or none's.
     """
 
@@ -81,6 +99,7 @@ class StudySpec:
     trials: int = 16
     seed: int = 0
     halving: Halving | None = None
+    promotion: Promotion | None = None
     keep_weights: KeepWeights = "front"
 
     @property

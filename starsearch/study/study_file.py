@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +16,11 @@ from starsearch.objective import LATENCY, THIS_MACHINE, Objective
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
+from starsearch.study.fidelity_file import Step, check_steps, climb, parse_fidelities
 from starsearch.study.halving_file import parse_halving
 from starsearch.study.objective_file import parse_objectives, parse_quantity_constraints
 from starsearch.study.recipe_file import load_recipe, parse_recipe_changes
+from starsearch.study.settings import apply_settings
 from starsearch.study.space_file import SPACE_KEYS, load_space, parse_anchors, parse_space
 from starsearch.study.spec import SAMPLERS, KeepWeights, StudySpec
 from starsearch.study.validation import shorten, validate
@@ -25,7 +28,6 @@ from starsearch.yaml_file import Location, YamlFile, read_yaml
 
 STUDY_KEYS = ("space", "data", "objectives", "constraints", "fidelities", "recipe", "search", "anchors")
 SEARCH_KEYS = ("sampler", "trials", "seed", "halving", "keep_weights")
-FIDELITY_KEYS = tuple(Fidelity.__slots__)
 EMBEDDED_DATA = "digits"
 DEFAULT_OBJECTIVES = (
     Objective(name="top1_percent", direction="maximize"),
@@ -43,16 +45,63 @@ def load_study(
     data: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
+    settings: Sequence[str] = (),
 ) -> StudySpec:
-    """The study that a file (or a shipped space's name) describes, with the command line's changes.
+    """The study that a file (or a shipped space's name) describes, at its first fidelity; as `load_ladder`.
 
     Raises:
         SpecError: a rule is broken; the text says file, line, rule and what came.
     """
-    file = read_yaml(find_file(text, "spaces"))
-    spec = _parse_study(file, data) if _is_study(file) else _study_of_space(parse_space(file), data)
-    changes: dict[str, Any] = {"name": name or _default_name(file.path), "trials": trials, "seed": seed}
-    return replace(spec, **{key: value for key, value in changes.items() if value is not None})
+    return load_ladder(text, name=name, data=data, trials=trials, seed=seed, settings=settings)[0]
+
+
+def load_ladder(
+    text: str,
+    *,
+    name: str | None = None,
+    data: str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    settings: Sequence[str] = (),
+) -> tuple[StudySpec, ...]:
+    """The study that a file (or a shipped space's name) describes, with the command line's changes.
+
+    Args:
+        text: a file, or a shipped space's name.
+        name: of the study, in place of the file's stem.
+        data: in place of the file's.
+        trials: at the first fidelity, in place of the file's.
+        seed: in place of the file's.
+        settings: "KEY=VALUE", changes of single values in the file.
+
+    Returns:
+        A study a fidelity, the cheapest first.
+
+    Raises:
+        SpecError: a rule is broken; the text says file, line, rule and what came.
+    """
+    file = apply_settings(read_yaml(find_file(text, "spaces")), settings)
+    given: dict[str, Any] = {"name": name or _default_name(file.path), "trials": trials, "seed": seed}
+    changes = {key: value for key, value in given.items() if value is not None}
+    if not _is_study(file):
+        return (replace(_study_of_space(parse_space(file), data), **changes),)
+    steps = parse_fidelities(file, file.data["fidelities"]) if "fidelities" in file.data else ()
+    first = replace(_parse_study(file, data, steps[0].fidelity if steps else None), **changes)
+    specs = (_with_weights_for(steps[1:], first), *(_climb(file, first, step) for step in steps[1:]))
+    check_steps(file, specs)
+    return specs
+
+
+def _with_weights_for(later: Sequence[Step], first: StudySpec) -> StudySpec:
+    """Keep everybody's weights where a training may begin with them."""
+    if later and later[0].promotion is not None and later[0].promotion.start == "weights":
+        return replace(first, keep_weights="all")
+    return first
+
+
+def _climb(file: YamlFile, first: StudySpec, step: Step) -> StudySpec:
+    recipe, space = _parse_recipe(file, step.fidelity, first.space)
+    return climb(first, step, recipe=recipe, space=space)
 
 
 def _is_study(file: YamlFile) -> bool:
@@ -82,22 +131,15 @@ def _study_of_space(space: SearchSpace, data: str | None) -> StudySpec:
     )
 
 
-def _parse_study(file: YamlFile, data: str | None) -> StudySpec:
+def _parse_study(file: YamlFile, data: str | None, fidelity: Fidelity | None) -> StudySpec:
     raw: dict[str, Any] = file.data
     head = _check_head(file)
     space = _load_named_space(file, raw["space"])
     spec = _study_of_space(space, data or _beside(file, head.data))
-    fidelity = _parse_fidelity(file, raw["fidelities"]) if "fidelities" in raw else spec.fidelity
-    recipe = _load_named_recipe(file, fidelity.recipe)
-    if fidelity.epochs is not None and "epochs" in (raw.get("recipe") or {}):
-        raise file.error(
-            ("recipe", "epochs"), f"the fidelity {fidelity.name!r} sets the epochs ({fidelity.epochs}); say them there."
-        )
-    recipe, searched = parse_recipe_changes(file, ("recipe",), raw.get("recipe", {}), recipe)
-    space = replace(space, recipe_parameters=searched)
+    fidelity = fidelity or spec.fidelity
     if "anchors" in raw:
         space = replace(space, anchors=parse_anchors(file, ("anchors",), raw["anchors"], space))
-    _check_anchors_train(file, space, recipe)
+    recipe, space = _parse_recipe(file, fidelity, space)
     objectives, profiles = parse_objectives(file, raw["objectives"]) if "objectives" in raw else (spec.objectives, {})
     constraints, more_profiles = parse_quantity_constraints(file, raw.get("constraints", {}), objectives)
     profiles |= more_profiles
@@ -114,6 +156,20 @@ def _parse_study(file: YamlFile, data: str | None) -> StudySpec:
         **search,
     )
     return replace(spec, halving=parse_halving(file, raw.get("search", {}).get("halving"), spec))
+
+
+def _parse_recipe(file: YamlFile, fidelity: Fidelity, space: SearchSpace) -> tuple[Recipe, SearchSpace]:
+    """The recipe at a fidelity, with the study's changes; and the space with what is searched of it."""
+    changes = file.data.get("recipe", {})
+    recipe = _load_named_recipe(file, fidelity.recipe)
+    if fidelity.epochs is not None and "epochs" in (changes or {}):
+        raise file.error(
+            ("recipe", "epochs"), f"the fidelity {fidelity.name!r} sets the epochs ({fidelity.epochs}); say them there."
+        )
+    recipe, searched = parse_recipe_changes(file, ("recipe",), changes, recipe)
+    space = replace(space, recipe_parameters=searched)
+    _check_anchors_train(file, space, recipe)
+    return recipe, space
 
 
 def _check_head(file: YamlFile) -> Any:
@@ -169,15 +225,6 @@ def _load_named_recipe(file: YamlFile, text: str) -> Recipe:
     except SpecError as error:
         raise file.error(("fidelities", 0, "recipe"), str(error)) from None
     return load_recipe(text, beside=file.path.parent)
-
-
-def _parse_fidelity(file: YamlFile, data: Any) -> Fidelity:
-    at: Location = ("fidelities",)
-    if not isinstance(data, list) or not data:
-        raise file.error(at, f"a list of at least one fidelity is needed; got {shorten(data)}.")
-    if len(data) > 1:
-        raise file.error((*at, 1), "this version judges at one fidelity; leave the others out.")
-    return validate(Fidelity, data[0], file=file, at=(*at, 0), known=FIDELITY_KEYS)
 
 
 def _parse_search(file: YamlFile, data: Any) -> dict[str, Any]:
