@@ -5,6 +5,7 @@ from __future__ import annotations
 from starsearch.api.exporting import Exported, export_study
 from starsearch.api.latency import measure_architecture
 from starsearch.api.measured import Imported, import_measurements
+from starsearch.api.planning import Plan, plan_study
 from starsearch.api.profiles import (
     calibrate_device,
     check_profile,
@@ -20,6 +21,7 @@ __all__ = [
     "Exported",
     "FrontView",
     "Imported",
+    "Plan",
     "RunOutcome",
     "calibrate_device",
     "check_file",
@@ -29,6 +31,7 @@ __all__ = [
     "import_measurements",
     "measure_architecture",
     "open_profile",
+    "plan_study",
     "predict_architectures",
     "profile_of_measurements",
     "run_study_file",

@@ -18,8 +18,8 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, default=str))
 
 
-def print_front(view: FrontView) -> None:
-    """The front as a table; failures below it."""
+def print_front(view: FrontView, *, with_agreement: bool = True) -> None:
+    """The front as a table; below it how far lower fidelities can be trusted (unless that was told), and failures."""
     from starsearch.api.reading import agreements
     from starsearch.report import agreement_lines, prediction_lines, render_failures, render_front
 
@@ -40,7 +40,7 @@ def print_front(view: FrontView) -> None:
                 console.print(line, highlight=False, markup=False)
         else:
             console.print("No trial satisfies the study's constraints: loosen them, or search on.")
-    for line in (line for one in agreements(view) for line in agreement_lines(one)):
+    for line in (line for one in (agreements(view) if with_agreement else ()) for line in agreement_lines(one)):
         console.print(line, highlight=False, markup=False)
     failures = view.trials[view.trials["state"] == "FAIL"]
     if not failures.empty:

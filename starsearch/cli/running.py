@@ -31,7 +31,7 @@ def run_and_watch(
     from starsearch.cli.live import LiveView
     from starsearch.cli.printing import print_front
 
-    _stop_on_signals()
+    stop_on_signals()
     outcome = api.run_study_file(
         file,
         out=out,
@@ -47,7 +47,7 @@ def run_and_watch(
         view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.name} in {folder}"),
     )
     view = api.study_front(str(outcome.folder))
-    print_front(view)
+    print_front(view, with_agreement=False)  # it was said as each fidelity ended
     _print_end(outcome, exportable=view.knee is not None)
     if outcome.ended.finished == 0 and outcome.ended.why != "interrupted":
         raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
@@ -59,7 +59,7 @@ def _say(line: str) -> None:
     Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
     """Ctrl-C and a scheduler's SIGTERM end the run cleanly, also in the background, where shells switch SIGINT off."""
     import signal
 

@@ -33,7 +33,7 @@ BAND = 1.15
 """Two candidates are of equal latency where the slower takes at most so many times as long."""
 
 _LEAST = 3  # candidates that a coefficient is made of
-_RESAMPLES = 2000
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,7 @@ class Agreement:
         overall: among all of them.
         in_bands: among pairs of equal latency (`BAND`): where a front is decided.
         best_tenth: among the best tenth at the upper fidelity (three candidates at least).
+        best_count: how many these are.
         num_params: what counting parameters would have come to in place of the lower fidelity, overall.
         better_than_params: share of the resamples in which the lower fidelity ranks better than counting parameters.
         anchors: at each fidelity, how the anchors rank against their published ImageNet accuracy.
@@ -81,6 +82,7 @@ class Agreement:
     overall: Tau
     in_bands: Tau
     best_tenth: Tau
+    best_count: int
     num_params: Tau
     better_than_params: float
     anchors: Mapping[str, Tau]
@@ -124,6 +126,7 @@ def compare_fidelities(
         overall=kendall(below, above, rng=rng),
         in_bands=kendall(below, above, rng=rng, pairs=_of_equal_latency(both, objectives)),
         best_tenth=kendall(below[best], above[best], rng=rng),
+        best_count=len(best),
         num_params=kendall(params, above, rng=rng),
         better_than_params=_share_better(below, params, above, rng),
         anchors={name: _anchors_tau(trials, ranked, rng) for name, trials in fidelities.items()},
@@ -218,7 +221,7 @@ def agreement_lines(found: Agreement) -> list[str]:
     name = f"{found.lower} → {found.upper}"
     taus = (
         f"Kendall τ {_words(found.overall)} overall, {_words(found.in_bands)} among pairs of equal latency, "
-        f"{_words(found.best_tenth)} among the best tenth"
+        f"{_words(found.best_tenth)} among the best {found.best_count}"
     )
     counting = f"counting parameters would rank with τ {_words(found.num_params)}"
     if not math.isnan(found.better_than_params):
@@ -226,8 +229,8 @@ def agreement_lines(found: Agreement) -> list[str]:
     lines = [f"{name}: {found.candidates} candidates judged at both. {taus}.", f"{name}: {counting}."]
     if found.overall.is_known and found.overall.low < 0.3:
         lines.append(
-            f"Warning: the order at {found.lower} says little of that at {found.upper} (τ may be as low as "
-            f"{found.overall.low:.2f}). Promote more candidates, or choose a dearer {found.lower}: `starsearch plan`."
+            f"Warning: the order at {found.lower} says little of that at {found.upper}: τ may be as low as "
+            f"{_number(found.overall.low)}. Promote more candidates, or look for a better proxy by `starsearch plan`."
         )
     for fidelity, pairs in found.inverted.items():
         if pairs:
@@ -242,5 +245,9 @@ def agreement_lines(found: Agreement) -> list[str]:
 
 def _words(tau: Tau) -> str:
     if not tau.is_known:
-        return f"unknown ({tau.pairs} pairs)"
-    return f"{tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f})".replace("-", "−")
+        return f"unknown ({tau.pairs} pair{'s' if tau.pairs != 1 else ''})"
+    return f"{_number(tau.value)} ({_number(tau.low)} to {_number(tau.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")

@@ -32,14 +32,14 @@ class Promoted:
     """A candidate that was judged at the fidelity below.
 
     Attributes:
-        number: of its trial there.
+        number: of its trial there; None where it was chosen otherwise.
         candidate: as it is trained here: searched fields of its recipe are kept, the others are this fidelity's.
         params: of the space, that decode to it.
         weights: trained there, with which its training begins here; None where it begins from scratch.
         known: latencies measured there: they are of the network, not of its weights.
     """
 
-    number: int
+    number: int | None
     candidate: Candidate
     params: Mapping[str, Value]
     weights: Path | None
@@ -53,10 +53,12 @@ class Below:
     Attributes:
         ordered: the feasible searched candidates: those that are promoted, then who takes the place of one that fails.
         by_key: by the candidate's key, anchors included.
+        count: how many are promoted.
     """
 
     ordered: tuple[Promoted, ...]
     by_key: Mapping[str, Promoted]
+    count: int
 
 
 def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder: Path | None) -> Below:
@@ -79,7 +81,8 @@ def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder
             judged.append((_promoted(trial, readings, spec, folder), outcome))
     searched = [(one, outcome) for one, outcome in judged if one.candidate.anchor is None and outcome.feasible]
     ordered = tuple(_in_order(searched, spec)) if searched else ()
-    return Below(ordered=ordered, by_key={one.candidate.key: one for one, _ in judged})
+    by_key = {one.candidate.key: one for one, _ in judged}
+    return Below(ordered=ordered, by_key=by_key, count=spec.promotion.best + spec.promotion.random)
 
 
 def size_for(spec: StudySpec, below: Below, recorded: Sequence[FrozenTrial]) -> StudySpec:
@@ -88,7 +91,7 @@ def size_for(spec: StudySpec, below: Below, recorded: Sequence[FrozenTrial]) -> 
     Who was promoted stays when the fidelity below goes on and ranks anew; who is among the best then comes as well.
     """
     complete = {_key(trial, spec) for trial in recorded if trial.state.name == "COMPLETE" and not _is_anchor(trial)}
-    wanted = {one.candidate.key for one in _not_failed(below, recorded, spec)[: _count(spec)]}
+    wanted = {one.candidate.key for one in _not_failed(below, recorded, spec)[: below.count]}
     return replace(spec, trials=len(complete | wanted))
 
 
@@ -104,11 +107,6 @@ def _not_failed(below: Below, recorded: Sequence[FrozenTrial], spec: StudySpec) 
     failed = {_key(t, spec) for t in recorded if t.state.name == "FAIL" and t.number not in again} - complete
     failed -= {_key(trial, spec) for trial in recorded if trial.number in again}
     return [one for one in below.ordered if one.candidate.key not in failed]
-
-
-def _count(spec: StudySpec) -> int:
-    assert spec.promotion is not None
-    return spec.promotion.best + spec.promotion.random
 
 
 def _in_order(searched: Sequence[tuple[Promoted, Outcome]], spec: StudySpec) -> Iterator[Promoted]:

@@ -47,8 +47,10 @@ def parse_fidelities(file: YamlFile, data: Any) -> tuple[Step, ...]:
 
 def _parse_step(file: YamlFile, data: Any, index: int) -> Step:
     at = (*_AT, index)
-    raw = dict(data) if isinstance(data, dict) else data
-    promoting = {key: raw.pop(key) for key in PROMOTION_KEYS if key in raw} if isinstance(raw, dict) else {}
+    if not isinstance(data, dict):
+        raise file.error(at, f"a fidelity is a mapping of keys; got {shorten(data)}.")
+    raw = dict(data)
+    promoting = {key: raw.pop(key) for key in PROMOTION_KEYS if key in raw}
     if index == 0:
         for key in promoting:
             raise file.error((*at, key), f"{key} says who comes from the fidelity before; this is the first.")

@@ -38,6 +38,9 @@ class Attached:
     def capacity(self, wanted):
         return self._capacity
 
+    def check_is_alive(self):
+        """It is."""
+
     def close(self):
         """It stays."""
 

@@ -1,0 +1,354 @@
+"""`plan_study`: from a pilot of a few candidates, the cheapest proxy to be trusted, and what the study will cost."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starsearch.api.climbing import LadderRun, ignore
+from starsearch.api.study_folder import StudyPlace, database_url, make_folder
+from starsearch.errors import DataError, SpecError, StudyError
+from starsearch.objective import Objective
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from starsearch.api.climbing import View
+    from starsearch.data import DataSet
+    from starsearch.recipe import Fidelity
+    from starsearch.report.planning import ProxyOption, StepCost
+    from starsearch.search import Below
+    from starsearch.study.spec import StudySpec
+
+_FEWEST = 5  # candidates that a rank correlation is worth anything of
+# Nothing is timed in a pilot: how much a network costs is known without, and all its time goes into accuracy.
+_OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Proxies to try: every combination; None keeps what the study's first fidelity has and its half."""
+
+    resolutions: tuple[int, ...] | None = None
+    epochs: tuple[int, ...] | None = None
+    samples: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a pilot has come to.
+
+    Attributes:
+        folder: with the pilot's record and plan.csv; the same call goes on in it.
+        top: name of the fidelity that counts as the truth.
+        pilot: candidates, anchors included.
+        options: the proxies that were tried, the cheapest first.
+        chosen: the cheapest that agrees well enough; None where none does.
+        tau: that was asked for.
+        costs: of the study with the chosen proxy, by fidelity; with its own where none was chosen.
+        workers: evaluations at a time.
+        gpus: of one evaluation; 0 on processors.
+        is_complete: whether the pilot came to its end.
+    """
+
+    folder: Path
+    top: str
+    pilot: int
+    options: tuple[ProxyOption, ...]
+    chosen: ProxyOption | None
+    tau: float
+    costs: tuple[StepCost, ...]
+    workers: int
+    gpus: float
+    is_complete: bool
+
+    @property
+    def hours(self) -> float:
+        """Of one worker, the whole study."""
+        return sum(cost.hours for cost in self.costs)
+
+    @property
+    def days(self) -> float:
+        """By the clock, with all workers; a fidelity with fewer candidates than workers leaves some idle."""
+        rounds = [-(-cost.candidates // self.workers) * cost.seconds for cost in self.costs]
+        return sum(rounds) / 86_400
+
+
+def plan_study(
+    file: str,
+    *,
+    data: str | None = None,
+    pilot: int = 12,
+    tau: float = 0.7,
+    top: str | None = None,
+    grid: Grid | None = None,
+    runner: str | None = None,
+    workers: int | None = None,
+    out: Path = Path("studies"),
+    name: str | None = None,
+    seed: int | None = None,
+    time_budget_s: float | None = None,
+    settings: Sequence[str] = (),
+    view: View | None = None,
+) -> Plan:
+    """Train a pilot at the top fidelity and at cheaper ones, and say which of these ranks as it does; or go on with it.
+
+    Args:
+        file: a study file (or a space).
+        data: in place of the file's.
+        pilot: candidates drawn from the space at random, beside the anchors.
+        tau: Kendall's τ that a proxy shall have with the top fidelity.
+        top: name of the study's fidelity that counts as the truth; None for its last.
+        grid: proxies to try.
+        runner: where evaluations run, as in `run_study_file`.
+        workers: evaluations at a time that the cost is reckoned for; None for the runner's.
+        out: folder in which the pilot's folder NAME-plan is made.
+        name: of the study.
+        seed: in place of the file's.
+        time_budget_s: no training is begun after so many seconds.
+        settings: "KEY=VALUE", changes of single values in the file.
+        view: makes what watches.
+
+    Raises:
+        SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
+    """
+    from starsearch.data import open_data
+    from starsearch.study.runner_file import RayRunner, load_runner
+    from starsearch.study.study_file import load_ladder
+
+    where = load_runner(runner)
+    specs = load_ladder(file, name=name, data=data, seed=seed, settings=settings)
+    dataset = open_data(specs[0].data)
+    steps = _pilot_steps(specs, _find_top(specs, top), grid or Grid(), dataset)
+    folder = make_folder(out, f"{specs[0].name}-plan")
+    place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)
+    run = LadderRun(
+        specs=steps,
+        place=place,
+        dataset=dataset,
+        runner=where,
+        command=f"starsearch plan {Path(file).name}",
+        deadline=None if time_budget_s is None else time.monotonic() + time_budget_s,
+        view=view or (lambda _spec, _folder: nullcontext(ignore)),
+        is_stored_elsewhere=False,
+    )
+    is_complete = True
+    for step in steps:
+        ended, _ = run.run_at(step, below=_draw_pilot(step, pilot))
+        is_complete &= ended.why == "complete"
+        if ended.why == "interrupted":
+            break
+    planned_workers = workers or where.workers or 1
+    gpus = where.resources_of(specs[-1].fidelity.name).gpu if isinstance(where, RayRunner) else 0.0
+    return _conclude(specs, steps, place, dataset, tau=tau, workers=planned_workers, gpus=gpus, complete=is_complete)
+
+
+def _find_top(specs: Sequence[StudySpec], name: str | None) -> StudySpec:
+    if name is None:
+        return specs[-1]
+    found = next((spec for spec in specs if spec.fidelity.name == name), None)
+    if found is None:
+        names = ", ".join(spec.fidelity.name for spec in specs)
+        raise SpecError(f"The study has no fidelity {name!r}; it has {names}. Name one with --top.")
+    return found
+
+
+def _pilot_steps(specs: Sequence[StudySpec], top: StudySpec, grid: Grid, dataset: DataSet) -> tuple[StudySpec, ...]:
+    """The pilot's studies: the top fidelity, then the proxies from cheap to dear."""
+    from starsearch.study.spec import Promotion
+
+    first = specs[0]
+    base = replace(
+        first,
+        data=dataset.name,
+        objectives=_OBJECTIVES,
+        constraints=(),
+        profiles={},
+        profile_files={},
+        halving=None,
+        keep_weights="none",
+        promotion=Promotion(best=0),
+    )
+    proxies = [
+        replace(base, fidelity=fidelity, name=f"{first.name}-plan.{fidelity.name}")
+        for fidelity in _proxies(first, grid, dataset)
+        if _work(fidelity, first, dataset) < _work(top.fidelity, top, dataset)
+    ]
+    if not proxies:
+        raise SpecError(
+            f"No proxy of the grid is cheaper than {top.fidelity.name!r}: give smaller --resolutions, --epochs or "
+            "--samples, or the study a dearer fidelity."
+        )
+    batch = first.recipe.batch_size
+    for proxy in proxies:
+        if (images := proxy.fidelity.samples or dataset.num_train) < batch:
+            raise DataError(f"A training step takes batch_size {batch} images; {images} samples are too few.")
+    proxies.sort(key=lambda spec: _work(spec.fidelity, spec, dataset))
+    truth = replace(base, name=f"{first.name}-plan", fidelity=top.fidelity, recipe=top.recipe, space=top.space)
+    return truth, *proxies
+
+
+def _proxies(first: StudySpec, grid: Grid, dataset: DataSet) -> list[Fidelity]:
+    given = first.fidelity
+    epochs, samples = given.epochs or first.recipe.epochs, min(given.samples or dataset.num_train, dataset.num_train)
+    options = itertools.product(
+        grid.resolutions or (given.resolution,),
+        grid.epochs or _with_half(epochs),
+        grid.samples or _with_half(samples),
+    )
+    return [
+        replace(given, name=f"{resolution}px-{number}e-{images}", resolution=resolution, epochs=number, samples=images)
+        for resolution, number, images in dict.fromkeys(options)
+    ]
+
+
+def _with_half(number: int) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((max(1, number // 2), number)))
+
+
+def _draw_pilot(step: StudySpec, count: int) -> Below:
+    """The same random candidates for every fidelity."""
+    from starsearch.architecture import ANCHORS
+    from starsearch.search import Below
+    from starsearch.search.promoting import Promoted
+
+    if count + len(step.space.anchors) < _FEWEST:
+        raise StudyError(f"A pilot has at least {_FEWEST} candidates, anchors included; raise --pilot.")
+    rng = random.Random(f"pilot {step.seed}")  # noqa: S311 — sampling, not secrets
+    anchors = {ANCHORS[name] for name in step.space.anchors}
+    found: dict[str, Promoted] = {}
+    for _ in range(50 * count):
+        params = step.space.sample(rng)
+        candidate = step.space.decode(params, step.recipe)
+        if len(found) < count and candidate.architecture not in anchors:
+            promoted = Promoted(number=None, candidate=candidate, params=params, weights=None, known=())
+            found.setdefault(candidate.key, promoted)
+    return Below(ordered=tuple(found.values()), by_key=found, count=len(found))
+
+
+def _work(fidelity: Fidelity, spec: StudySpec, dataset: DataSet) -> float:
+    from starsearch.report.planning import count_work
+
+    images = min(fidelity.samples or dataset.num_train, dataset.num_train)
+    epochs = (fidelity.epochs or spec.recipe.epochs) + spec.recipe.cooldown_epochs
+    return count_work(epochs=epochs, images=images, resolution=fidelity.resolution)
+
+
+def _conclude(
+    specs: Sequence[StudySpec],
+    steps: Sequence[StudySpec],
+    place: StudyPlace,
+    dataset: DataSet,
+    *,
+    tau: float,
+    workers: int,
+    gpus: float,
+    complete: bool,
+) -> Plan:
+    from starsearch.report.planning import choose_proxy
+
+    assert place.folder is not None
+    trials = {step.name: _complete(place, step.name) for step in steps}
+    truth = trials[steps[0].name]
+    options = [one for step in steps[1:] if (one := _option(step, trials[step.name], truth)) is not None]
+    options.sort(key=lambda one: one.seconds)
+    chosen = choose_proxy(options, tau)
+    plan = Plan(
+        folder=place.folder,
+        top=steps[0].fidelity.name,
+        pilot=len(truth),
+        options=tuple(options),
+        chosen=chosen,
+        tau=tau,
+        costs=_costs(specs, steps, trials, dataset, chosen),
+        workers=workers,
+        gpus=gpus,
+        is_complete=complete,
+    )
+    _write(plan)
+    return plan
+
+
+def _complete(place: StudyPlace, name: str) -> pd.DataFrame:
+    from starsearch.records import load_trials, study_names
+
+    if name not in study_names(place.url):
+        import pandas as pd
+
+        return pd.DataFrame(columns=["number", "state", "architecture", "recipe", "seconds"])
+    trials = load_trials(place.url, name, folder=place.folder)
+    return trials[trials["state"] == "COMPLETE"]
+
+
+def _option(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame) -> ProxyOption | None:
+    from starsearch.report import compare_fidelities
+    from starsearch.report.planning import ProxyOption
+
+    if trials.empty or truth.empty:
+        return None
+    numbers = trials.drop_duplicates("architecture").set_index("architecture")["number"]
+    found = compare_fidelities(trials, truth.assign(promoted_from=truth["architecture"].map(numbers)), _OBJECTIVES)
+    if found is None:
+        return None
+    return ProxyOption(fidelity=step.fidelity, seconds=float(trials["seconds"].mean()), agreement=found)
+
+
+def _costs(
+    specs: Sequence[StudySpec],
+    steps: Sequence[StudySpec],
+    trials: dict[str, pd.DataFrame],
+    dataset: DataSet,
+    chosen: ProxyOption | None,
+) -> tuple[StepCost, ...]:
+    """Of each fidelity of the study, measured where the pilot had it."""
+    from starsearch.report.planning import StepCost, predict_seconds
+
+    seconds = {step.fidelity: float(trials[step.name]["seconds"].mean()) for step in steps if len(trials[step.name])}
+    if not seconds:
+        return ()
+    work = [_work(step.fidelity, step, dataset) for step in steps if step.fidelity in seconds]
+    costs = []
+    for spec in specs:
+        fidelity = chosen.fidelity if chosen is not None and spec is specs[0] else spec.fidelity
+        is_measured = fidelity in seconds
+        taken = (
+            seconds[fidelity]
+            if is_measured
+            else predict_seconds(work, list(seconds.values()), _work(fidelity, spec, dataset))
+        )
+        candidates = spec.trials + len(spec.space.anchors)
+        costs.append(StepCost(name=spec.fidelity.name, candidates=candidates, seconds=taken, is_measured=is_measured))
+    return tuple(costs)
+
+
+def _write(plan: Plan) -> None:
+    import pandas as pd
+
+    rows = []
+    for one in plan.options:
+        found = one.agreement
+        rows.append(
+            {
+                "resolution": one.fidelity.resolution,
+                "epochs": one.fidelity.epochs,
+                "samples": one.fidelity.samples,
+                "seconds": round(one.seconds, 2),
+                "candidates": found.candidates,
+                **{f"tau_{name}": round(getattr(found, name).value, 4) for name in _TAUS},
+                "tau_overall_low": round(found.overall.low, 4),
+                "tau_overall_high": round(found.overall.high, 4),
+                "better_than_params": round(found.better_than_params, 3),
+                "chosen": one is plan.chosen,
+            }
+        )
+    if rows:
+        pd.DataFrame(rows).to_csv(plan.folder / "plan.csv", index=False)
+
+
+_TAUS = ("overall", "in_bands", "best_tenth", "num_params")

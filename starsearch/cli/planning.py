@@ -1,0 +1,153 @@
+"""`starsearch plan`: which proxy can be trusted, and what the study will cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from starsearch.api.planning import Plan
+    from starsearch.report.agreement import Tau
+
+
+def plan(
+    file: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="A study file; its last fidelity is the truth.")],
+    data: Annotated[str | None, typer.Option(help="As of `run`, in place of the file's.")] = None,
+    pilot: Annotated[int, typer.Option(min=0, help="Random candidates that are trained, beside the anchors.")] = 12,
+    tau: Annotated[float, typer.Option(min=-1, max=1, help="Kendall's τ a proxy shall have with the truth.")] = 0.7,
+    top: Annotated[str | None, typer.Option(help="The fidelity that counts as the truth; without it the last.")] = None,
+    resolutions: Annotated[str | None, typer.Option(help="Proxies to try, in pixels: 32,64.")] = None,
+    epochs: Annotated[str | None, typer.Option(help="Proxies to try: 1,2,4.")] = None,
+    samples: Annotated[str | None, typer.Option(help="Proxies to try, training images: 2000,8000.")] = None,
+    runner: Annotated[str | None, typer.Option(help="Where trainings run, as of `run`.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at a time of the cluster that the cost is reckoned for.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the study; the pilot's folder is NAME-plan.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder in which the pilot's folder is made.")] = Path("studies"),
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the pilot and its trainings.")] = None,
+    time_budget: Annotated[str | None, typer.Option(help="Begin no training after this long: 90s, 2h.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of `run`.")] = None,
+) -> None:
+    """Find the cheapest proxy that ranks networks as the full training does, and what the study will cost.
+
+    A pilot of a few candidates is trained in full and by each proxy of a grid: resolution × epochs × samples.
+    The same command goes on with a pilot that was interrupted.
+
+    Examples:
+
+        starsearch plan studies/cifar10/study.yaml --data cifar10/ --epochs 1,3 --samples 2000,10000
+
+        starsearch plan studies/imagenet/study.yaml --data imagenet/ --top short --workers 8
+    """
+    from starsearch import api
+    from starsearch.api.planning import Grid
+    from starsearch.api.running import parse_duration
+    from starsearch.cli.live import LiveView
+    from starsearch.cli.running import stop_on_signals
+
+    grid = Grid(
+        resolutions=_numbers("--resolutions", resolutions),
+        epochs=_numbers("--epochs", epochs),
+        samples=_numbers("--samples", samples),
+    )
+    stop_on_signals()
+    found = api.plan_study(
+        file,
+        data=data,
+        pilot=pilot,
+        tau=tau,
+        top=top,
+        grid=grid,
+        runner=runner,
+        workers=workers,
+        out=out,
+        name=name,
+        seed=seed,
+        time_budget_s=None if time_budget is None else parse_duration(time_budget),
+        settings=settings or (),
+        view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.fidelity.name}, pilot in {folder}"),
+    )
+    _print(found)
+
+
+def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    from starsearch.errors import SpecError
+
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise SpecError(f"{option} takes whole numbers from 1, separated by commas: 1,2,4; got {text!r}.")
+    return tuple(int(part) for part in parts)
+
+
+def _print(found: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(title=f"Proxies against {found.top}, {found.pilot} candidates", title_justify="left", box=None)
+    for heading in (
+        "Resolution",
+        "Epochs",
+        "Images",
+        "Seconds",
+        "τ overall",
+        "Equal cost",
+        "Best few",
+        "Parameters alone",
+    ):
+        table.add_column(heading, justify="right")
+    for one in found.options:
+        fidelity, taus = one.fidelity, one.agreement
+        table.add_row(
+            f"{fidelity.resolution}",
+            f"{fidelity.epochs}",
+            f"{fidelity.samples:,}",
+            f"{one.seconds:.1f}",
+            _with_interval(taus.overall),
+            _value(taus.in_bands),
+            _value(taus.best_tenth),
+            _value(taus.num_params),
+            style="bold" if one is found.chosen else "",
+        )
+    console.print(table)
+    for line in _advice(found):
+        console.print(line, soft_wrap=True)
+
+
+def _advice(found: Plan) -> list[str]:
+    """What to do, what it costs, where the pilot lies."""
+    lines = []
+    if not found.is_complete:
+        lines.append("The pilot is not complete: the same command goes on with it, and the figures may change.")
+    if found.chosen is not None:
+        one, low = found.chosen.fidelity, found.chosen.agreement.overall.low
+        fields = f"resolution: {one.resolution}, epochs: {one.epochs}, samples: {one.samples}, recipe: {one.recipe}"
+        lines.append(f"Cheapest proxy with τ ≥ {found.tau:g}; in the study file, as the first of its fidelities:")
+        lines.append(f"    - {{name: proxy, {fields}}}")
+        if low < found.tau:
+            lines.append(f"Its τ may be as low as {low:.2f} (95 %): a larger --pilot would tell more surely.")
+    elif found.options:
+        lines.append(f"No proxy of the grid reaches τ {found.tau:g}: give dearer ones, or accept a lower --tau.")
+    if found.costs:
+        unit = "GPU-hours" if found.gpus else "worker-hours"
+        hours = found.hours * (found.gpus or 1)
+        parts = ", ".join(
+            f"{cost.name} {cost.candidates} × {cost.seconds:,.0f} s{'' if cost.is_measured else ' (predicted)'}"
+            for cost in found.costs
+        )
+        lines.append(f"The study: {parts}.")
+        lines.append(f"Together {hours:,.1f} {unit}; {found.days:,.2f} days with {found.workers} at a time.")
+    return [*lines, f"Pilot: {found.folder} (plan.csv)"]
+
+
+def _value(tau: Tau) -> str:
+    return f"{tau.value:.2f}" if tau.is_known else "–"
+
+
+def _with_interval(tau: Tau) -> str:
+    return f"{tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f})" if tau.is_known else "–"

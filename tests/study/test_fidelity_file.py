@@ -1,0 +1,75 @@
+import pytest
+
+from starsearch.errors import SpecError
+from starsearch.study.spec import Promotion
+from starsearch.study.study_file import load_ladder
+
+PROXY = "{name: proxy, epochs: 1, recipe: proxy}"
+FULL = "{name: full, epochs: 300, resolution: 224, recipe: starnet-imagenet, promote: 5"
+
+
+def load(folder, fidelities, more="", **options):
+    (folder / "s.yaml").write_text(f"space: starnet\nfidelities: [{fidelities}]\n{more}")
+    return load_ladder(str(folder / "s.yaml"), **options)
+
+
+def test_each_fidelity_is_a_study_of_its_own_recipe(tmp_path):
+    first, full = load(tmp_path, f"{PROXY}, {FULL}, promote_random: 2, start: weights}}", "search: {trials: 20}")
+    assert (first.name, full.name) == ("s", "s.full")
+    assert (first.promotion, full.promotion) == (None, Promotion(best=5, random=2, start="weights"))
+    assert (first.trials, full.trials) == (20, 7)
+    assert first.recipe.batch_size < full.recipe.batch_size == 2048
+    assert first.keep_weights == full.keep_weights == "all", "trainings begin with them"
+
+
+def test_what_the_study_changes_in_the_recipe_holds_at_every_fidelity(tmp_path):
+    specs = load(tmp_path, f"{PROXY}, {FULL}}}", "recipe: {smoothing: 0.2, drop_path: {low: 0.0, high: 0.2}}")
+    assert [spec.recipe.smoothing for spec in specs] == [0.2, 0.2]
+    assert [p.name for p in specs[1].space.recipe_parameters] == ["recipe.drop_path"]
+
+
+@pytest.mark.parametrize(
+    ("fidelities", "words"),
+    [
+        (f"{PROXY}, {{name: full, epochs: 3}}", "Say promote: 5"),
+        (f"{PROXY}, {{name: proxy, promote: 2}}", "two fidelities are called 'proxy'"),
+        (f"{PROXY}, {{epochs: 3, promote: 2}}", "have a name of their own"),
+        ("{name: proxy, promote: 2}", "this is the first"),
+        (f"{PROXY}, {{name: 'fu/ll', promote: 2}}", "letters, digits"),
+        (f"{PROXY}, {{name: full, promote: 17}}", "17 are promoted, but 'proxy' has 16 candidates"),
+        (f"{PROXY}, {{name: full, promote: -1}}", "promote"),
+        (f"{PROXY}, {{name: full, promote: 2, start: weight}}", "start"),
+        (f"{PROXY}, {{name: full, promot: 2}}", "Say promote: 5"),
+        (f"{PROXY}, {{name: full, promote: 2, epoch: 3}}", "unknown key 'epoch'. Did you mean 'epochs'?"),
+        (f"{PROXY}, 3", "mapping"),
+    ],
+)
+def test_a_ladder_that_cannot_be_climbed_is_refused(tmp_path, fidelities, words):
+    with pytest.raises(SpecError, match=r"s\.yaml, line 2") as caught:
+        load(tmp_path, fidelities)
+    assert words in str(caught.value)
+
+
+def test_settings_change_single_values_by_name_or_number(tmp_path):
+    settings = ["fidelities.full.epochs=2", "fidelities.0.samples=64", "search.trials=6", "recipe.batch_size=32"]
+    first, full = load(tmp_path, f"{PROXY}, {FULL}}}", settings=settings)
+    assert (full.fidelity.epochs, first.fidelity.samples, first.trials) == (2, 64, 6)
+    assert full.recipe.batch_size == first.recipe.batch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("search.trials", "takes KEY=VALUE"),
+        ("fidelities.ful.epochs=2", "fidelities has no 'ful'; it has proxy, full"),
+        ("fidelities.7.epochs=2", "has no '7'"),
+        ("space.name=3", "is a single value"),
+        ("search.trails=6", "unknown key 'trails'. Did you mean 'trials'?"),
+        ("search.trials=many", "got 'many'"),
+        ("search.trials=[", "not YAML"),
+    ],
+)
+def test_a_setting_that_cannot_be_made_is_refused(tmp_path, setting, words):
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path, f"{PROXY}, {FULL}}}", settings=[setting])
+    assert words in str(caught.value)
