@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # The anchor of a recipe search: the base recipe, which is always tried and stands in every table.
 BASE_RECIPE = "base recipe"
 INTERRUPTED = "interrupted"
+PARTED = "parted"  # the study's attribute: of a trial that goes on with another's training, whose and after which epoch
 _MEASURED = ("top1_percent", "top5_percent", "images_per_second")
 
 
@@ -87,6 +88,7 @@ class TuningLog:
         self._watch = watch
         self._segments: dict[str, list[_Segment]] = {}
         self._running: set[str] = set()
+        self._parted: dict[str, Any] = record.attribute(PARTED) or {}
         self.last_reason = ""
 
     def begin(self, trial: str, params: Mapping[str, Any]) -> None:
@@ -163,6 +165,9 @@ class TuningLog:
         self._segments.setdefault(trial, []).append(segment)
         self._running.add(trial)
         continues = None if donor is None else donor.number
+        if donor is not None and origin is not None:
+            self._parted[str(number)] = {"from": donor.number, "epoch": origin["epoch"]}
+            self._record.set_attribute(PARTED, self._parted)
         self._watch(TrialStarted(number=number, candidate=candidate, continues=continues))
         return segment
 
