@@ -29,8 +29,12 @@ _STUDY = "recipes"
 
 
 def rungs_of(epochs: int) -> tuple[int, ...]:
-    """The epochs at which ASHA looks at a training of so many: 1, η, η² … below its end."""
-    rungs = [1]
+    """The epochs at which ASHA looks at a training of so many: about a sixth, then each η times the one before.
+
+    Not sooner: in the warm-up, and with a moving average that has not caught up, every recipe looks bad that is good
+    at the end.
+    """
+    rungs = [max(1, round(epochs / 6))]
     while rungs[-1] * ETA < epochs:
         rungs.append(rungs[-1] * ETA)
     return tuple(rung for rung in rungs if rung < epochs)
@@ -106,7 +110,7 @@ def make_asha(trials: Sequence[FrozenTrial], *, spared: Mapping[str, Any], epoch
         metric=METRIC,
         mode="max",
         max_t=epochs,
-        grace_period=1,
+        grace_period=min([*rungs_of(epochs), epochs]),
         reduction_factor=ETA,
     )
     for trial in trials:

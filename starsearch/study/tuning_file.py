@@ -159,4 +159,4 @@ def describe_changes(recipe: Recipe, base: Recipe) -> str:
 def _short(value: Any) -> str:
     if value is None:
         return "none"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
