@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback, Stopper
@@ -67,7 +68,7 @@ class Listener(Callback):
         """A turn of Tune's loop is over."""
         failed, self._failed = self._failed, []
         for trial in failed:
-            self._tell_failure(trial.trial_id, trial.get_pickled_error())
+            self._tell_failure(trial.trial_id, _error_of(trial))
 
     def on_experiment_end(self, *_: Any, **__: Any) -> None:
         """Tune's loop is over."""
@@ -110,6 +111,17 @@ class StopAll(Stopper):
     def stop_all(self) -> bool:
         """Whether the search is over."""
         return self._stop.is_set()
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What a trial has failed by; Tune's own reader looks where the file comes only later."""
+    from ray import cloudpickle
+
+    file = trial.pickled_error_file
+    if file is None or not Path(file).is_file():
+        return None
+    found = cloudpickle.loads(Path(file).read_bytes())
+    return found if isinstance(found, BaseException) else None
 
 
 @contextmanager

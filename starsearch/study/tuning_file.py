@@ -55,7 +55,7 @@ def load_recipe_space(text: str, base: Recipe, *, changing: bool = False) -> tup
     Raises:
         SpecError: a rule is broken; the text says file, line, rule and what came.
     """
-    file = read_yaml(find_file(text, "spaces"))
+    file = read_yaml(find_file(text, "recipe spaces"))
     if not isinstance(file.data, dict) or set(file.data) != {"recipe"}:
         came = ", ".join(str(key) for key in file.data) if isinstance(file.data, dict) else shorten(file.data)
         raise file.error((), f"a recipe space has the one key 'recipe', a mapping of recipe fields; got {came}.")

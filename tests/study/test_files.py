@@ -135,7 +135,7 @@ def test_numbers_are_read_as_yaml_1_2_reads_them():
     assert read == [1e-3, 1.2e9, 500.0, 0.5, 7, -3, 90, "2026-01-02", "none", "1e3"]
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_names("spaces") if not name.startswith("recipe")])
+@pytest.mark.parametrize("name", shipped_names("spaces"))
 def test_every_shipped_space_loads_by_name(name):
     assert load_space(shipped_folder("spaces") / f"{name}.yaml").anchors[:1] == ("starnet_s1",)
     assert load_study(name).data == "digits"
