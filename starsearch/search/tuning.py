@@ -201,7 +201,7 @@ def _strategy(
     if scheduler == "pbt":
         every = population_interval(epochs)
         return make_population(spec.space, first=first, every_epochs=every, seed=spec.seed + len(trials))
-    searcher = make_searcher(spec.space, trials, first=first, epochs=epochs, seed=spec.seed)
+    searcher = make_searcher(spec.space, trials, first=first, epochs=epochs, wanted=spec.trials, seed=spec.seed)
     stopping = make_asha(trials, spared=base, epochs=epochs) if scheduler == "asha" else None
     return {}, searcher, stopping
 

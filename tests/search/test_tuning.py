@@ -132,7 +132,8 @@ def test_the_same_command_with_more_trials_goes_on(searched, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_driver_loses_nothing_finished_and_its_recipes_run_again(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_driver_loses_nothing_finished_and_its_recipes_run_again(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.search.tuning_process", str(tmp_path), "3"],
         stdout=subprocess.PIPE,
@@ -144,9 +145,11 @@ def test_a_killed_driver_loses_nothing_finished_and_its_recipes_run_again(tmp_pa
         for line in process.stdout:
             if line.startswith("TrialProgressed"):
                 break
-        process.send_signal(signal.SIGKILL)
-    running = [trial for trial in recorded(tmp_path) if trial.state.name == "RUNNING"]
-    assert running
+        process.send_signal(number)
+        assert ("ended\n" in process.stdout) == (number != signal.SIGKILL)
+    left = "RUNNING" if number == signal.SIGKILL else "FAIL"  # a driver that is asked to stop ends its trials itself
+    running = [trial for trial in recorded(tmp_path) if trial.state.name not in ("COMPLETE", "PRUNED")]
+    assert {trial.state.name for trial in running} == {left}
     assert tune(tmp_path, trials=3).ended.finished == 3
     trials = recorded(tmp_path)
     assert {trials[one.number].state.name for one in running} == {"FAIL"}
