@@ -15,12 +15,15 @@ from starsearch.api.profiles import (
 from starsearch.api.reading import FrontView, serve_dashboard, study_front, study_status, write_study_report
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
+from starsearch.api.tuning import TunedRecipe, TuneOutcome, tune_recipe
 
 __all__ = [
     "Exported",
     "FrontView",
     "Imported",
     "RunOutcome",
+    "TuneOutcome",
+    "TunedRecipe",
     "calibrate_device",
     "check_file",
     "check_profile",
@@ -36,5 +39,6 @@ __all__ = [
     "serve_dashboard",
     "study_front",
     "study_status",
+    "tune_recipe",
     "write_study_report",
 ]
