@@ -7,7 +7,9 @@ from typing import Literal
 
 from starsearch.errors import SpecError, did_you_mean
 
-Kind = Literal["spaces", "runners", "recipes", "profiles"]
+Kind = Literal["spaces", "recipe spaces", "runners", "recipes", "profiles"]
+# What `starsearch tune` searches lies beside what `starsearch run` searches; the names tell them apart.
+_RECIPE_SPACE = "recipe"
 _PACKAGE = Path(__file__).parent
 
 
@@ -15,13 +17,17 @@ def shipped_folder(kind: Kind) -> Path:
     """Where the shipped files of this kind lie: in the wheel, or in the checkout beside the package."""
     if kind in ("recipes", "profiles"):
         return _PACKAGE / kind
-    in_wheel = _PACKAGE / "shipped" / kind
-    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / kind
+    folder = "spaces" if kind == "recipe spaces" else kind
+    in_wheel = _PACKAGE / "shipped" / folder
+    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / folder
 
 
 def shipped_names(kind: Kind) -> tuple[str, ...]:
     """Names under which shipped files of this kind are found."""
-    return tuple(sorted(path.stem for path in shipped_folder(kind).glob("*.yaml")))
+    names = sorted(path.stem for path in shipped_folder(kind).glob("*.yaml"))
+    if kind in ("spaces", "recipe spaces"):
+        names = [name for name in names if name.startswith(_RECIPE_SPACE) == (kind == "recipe spaces")]
+    return tuple(names)
 
 
 def find_file(text: str, kind: Kind, *, beside: Path | None = None) -> Path:

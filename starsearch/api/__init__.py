@@ -16,6 +16,7 @@ from starsearch.api.profiles import (
 from starsearch.api.reading import FrontView, serve_dashboard, study_front, study_status, write_study_report
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
+from starsearch.api.tuning import TunedRecipe, TuneOutcome, tune_recipe
 
 __all__ = [
     "Exported",
@@ -23,6 +24,8 @@ __all__ = [
     "Imported",
     "Plan",
     "RunOutcome",
+    "TuneOutcome",
+    "TunedRecipe",
     "calibrate_device",
     "check_file",
     "check_profile",
@@ -39,5 +42,6 @@ __all__ = [
     "serve_dashboard",
     "study_front",
     "study_status",
+    "tune_recipe",
     "write_study_report",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli import latency, planning, profiles, space
+from starsearch.cli import latency, planning, profiles, space, tuning
 
 app = typer.Typer(
     name="starsearch",
@@ -22,6 +22,7 @@ for command in (profiles.fit, profiles.predict, profiles.check):
     latency.app.command()(command)
 latency.app.command("import")(profiles.import_)
 app.add_typer(latency.app, name="latency")
+app.command()(tuning.tune)
 
 app.command()(planning.plan)
 

@@ -99,6 +99,7 @@ def on_grid(parameter: Parameter, value: Value) -> Value:
     """`value` as the grid spells it: a sampler may say 0.30000000000000004 for 0.3."""
     if not isinstance(parameter, FloatParameter) or parameter.step is None:
         return value
+    assert value is not None, "only a choice may be none"
     return float_grid(parameter)[round((float(value) - parameter.low) / parameter.step)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-Value = int | float | str
+Value = int | float | str | None  # None: a choice of "none", as of no moving average
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

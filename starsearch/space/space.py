@@ -159,7 +159,7 @@ class SearchSpace:
         corner: dict[str, Value] = {}
         for parameter in self.parameters:
             if isinstance(parameter, ChoiceParameter):
-                numbers = [choice for choice in parameter.choices if not isinstance(choice, str)]
+                numbers = [choice for choice in parameter.choices if isinstance(choice, int | float)]
                 corner[parameter.name] = pick(numbers) if numbers else parameter.choices[0]
             else:
                 corner[parameter.name] = parameter.high if largest else parameter.low

@@ -58,8 +58,8 @@ def _parse_searched(file: YamlFile, at: Location, name: str, data: Any) -> Param
         if not data:
             raise file.error(at, "a list of choices has at least one; got none.")
         for index, value in enumerate(data):
-            if isinstance(value, list | dict) or value is None:
-                raise file.error((*at, index), f"a choice is a number or a text; got {shorten(value)}.")
+            if isinstance(value, list | dict):
+                raise file.error((*at, index), f"a choice is a number, a text or null; got {shorten(value)}.")
             if value in data[:index]:
                 raise file.error((*at, index), f"{value!r} stands twice; keep one.")
         # As the field holds them: 0 and 0.0 are one choice, and one candidate.

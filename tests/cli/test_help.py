@@ -14,6 +14,7 @@ COMMANDS = [
     "report",
     "dashboard",
     "export",
+    "tune",
     "space",
     "space show",
     "space sample",
