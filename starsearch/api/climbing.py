@@ -106,7 +106,7 @@ class LadderRun:
         from starsearch.study.signature import sign_study
 
         device = workplace.device() if reference else None
-        signature = sign_study(spec, data=_data_in_words(self.dataset), device=device)
+        signature = sign_study(spec, data=data_in_words(self.dataset), device=device)
         attributes = {
             "command": self.command,
             "sampler": spec.sampler,
@@ -153,7 +153,7 @@ def _latency_scale(spec: StudySpec, place: StudyPlace, workplace: Workplace) -> 
     return Reference.from_dict(known)
 
 
-def _data_in_words(dataset: DataSet) -> str:
+def data_in_words(dataset: DataSet) -> str:
     return (
         f"{dataset.name}: {len(dataset.classes)} classes, {dataset.num_train:,} training and "
         f"{dataset.num_validation:,} validation images ({dataset.fingerprint})"

@@ -273,12 +273,12 @@ def _default_name(architecture: str) -> str:
 def _open_record(
     spec: StudySpec, url: str, dataset: DataSet, network: Architecture, scheduler: Scheduler, *, command: str
 ) -> StudyRecord:
-    from starsearch.api.running import _data_in_words
+    from starsearch.api.climbing import data_in_words
     from starsearch.architecture import format_architecture
     from starsearch.records import StudyRecord
     from starsearch.study.signature import sign_study
 
-    signature = sign_study(spec, data=_data_in_words(dataset), device=None)
+    signature = sign_study(spec, data=data_in_words(dataset), device=None)
     signature |= {"architecture": format_architecture(network), "scheduler": scheduler}
     attributes = {
         "command": command,
