@@ -17,6 +17,7 @@ from starsearch.records.distributions import parameter_distributions
 from starsearch.records.open_study import OpenStudy
 from starsearch.records.storage import open_storage, quiet_optuna, shown, storage_errors
 from starsearch.space.parameters import Value
+from starsearch.study.signature import unsaid
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -308,6 +309,8 @@ def _refuse_change(spec: StudySpec, known: Mapping[str, Any], signature: Mapping
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """One line for each name whose text differs."""
+    # A study of an earlier version does not say fields that came later: they were at their defaults.
+    old = {**{name: value for name, value in unsaid().items() if name in new}, **old}
     names = sorted({*old, *new}, key=lambda name: (name not in new, name))
     return [
         f"{name}: was {old.get(name, 'not there')}, now {new.get(name, 'not there')}"

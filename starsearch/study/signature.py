@@ -7,7 +7,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from starsearch.recipe import Recipe
+from starsearch.recipe import Fidelity, Recipe
 from starsearch.study.spec import Rung, StudySpec
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ def sign_study(spec: StudySpec, *, data: str, device: str | None) -> dict[str, s
         items["promotion.start"] = spec.promotion.start
     items["seed"] = str(spec.seed)
     return items
+
+
+def unsaid() -> dict[str, str]:
+    """What an item meant in studies that were begun before it was there: the field's default."""
+    recipe, fidelity = Recipe(), Fidelity()
+    items = {f"recipe.{f.name}": str(getattr(recipe, f.name)) for f in fields(Recipe)}
+    return items | {f"fidelity.{name}": str(getattr(fidelity, name)) for name in Fidelity.__slots__}
 
 
 def _describe_rung(rung: Rung) -> str:
