@@ -154,6 +154,7 @@ def _latency_scale(spec: StudySpec, place: StudyPlace, workplace: Workplace) -> 
 
 
 def data_in_words(dataset: DataSet) -> str:
+    """Name, counts and fingerprint of a data set, as a study's conditions have them."""
     return (
         f"{dataset.name}: {len(dataset.classes)} classes, {dataset.num_train:,} training and "
         f"{dataset.num_validation:,} validation images ({dataset.fingerprint})"

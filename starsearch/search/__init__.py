@@ -1,6 +1,7 @@
 """The search: ask a sampler, evaluate the candidate, tell the record.
 
-driver          `run_study`: the loop
+session         `run_study`: lease, driver, front
+driver          the loop
 proposer        the sampler's in-memory mirror of the record, in which it is asked
 unseen          a candidate the study does not know, where the sampler has no new one
 samplers        samplers by name
@@ -22,7 +23,6 @@ weights         whose trained weights are kept
 events          what the driver tells whoever watches
 """
 
-from starsearch.search.driver import run_study
 from starsearch.search.events import (
     Event,
     FrontProgressed,
@@ -37,6 +37,7 @@ from starsearch.search.executor import Executor, LocalExecutor
 from starsearch.search.front_measuring import Meter
 from starsearch.search.promoting import Below, look_below
 from starsearch.search.samplers import SAMPLERS, find_sampler
+from starsearch.search.session import run_study
 
 __all__ = [
     "SAMPLERS",

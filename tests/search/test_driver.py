@@ -343,7 +343,7 @@ def test_a_driver_that_loses_its_lease_stops_before_it_writes(tmp_path):
 
     leases = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("starsearch.search.driver.hold_lease", lambda held: keep(hold_lease(held), leases))
+        patch.setattr("starsearch.search.session.hold_lease", lambda held: keep(hold_lease(held), leases))
         with pytest.raises(StudyLeasedError, match="has lost the study"):
             run_study(spec, record=record, evaluator=FakeEvaluator(lose_lease))
     record.close()
