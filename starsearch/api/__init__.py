@@ -15,12 +15,14 @@ from starsearch.api.profiles import (
 from starsearch.api.reading import FrontView, serve_dashboard, study_front, study_status, write_study_report
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
+from starsearch.api.validation import Validation, validate_network
 
 __all__ = [
     "Exported",
     "FrontView",
     "Imported",
     "RunOutcome",
+    "Validation",
     "calibrate_device",
     "check_file",
     "check_profile",
@@ -36,5 +38,6 @@ __all__ = [
     "serve_dashboard",
     "study_front",
     "study_status",
+    "validate_network",
     "write_study_report",
 ]

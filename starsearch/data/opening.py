@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from starsearch.data.dataset import CACHE_LIMIT_BYTES, DataSet, Split
+from starsearch.data.dataset import CACHE_LIMIT_BYTES, DataSet, ValidationSet
 from starsearch.data.digits import open_digits
 from starsearch.data.files import find_folders, find_tars, list_folder
 from starsearch.data.imagenet_tars import DEVKIT, TRAIN, VALIDATION, find_imagenet_tars
@@ -59,8 +59,8 @@ def open_data(data: str, *, cache_limit_bytes: int = CACHE_LIMIT_BYTES) -> DataS
     return open_source(source, cache_limit_bytes=cache_limit_bytes)
 
 
-def open_validation(data: str) -> tuple[str, tuple[str, ...], Split]:
-    """Name, classes and validation images of a data set; training images are not looked for, nor need be there.
+def open_validation(data: str) -> ValidationSet:
+    """The validation images of a data set; training images are not looked for, nor need be there.
 
     Args:
         data: as `open_data` takes it, or a folder of class folders that are the validation images.
@@ -76,8 +76,10 @@ def open_validation(data: str) -> tuple[str, tuple[str, ...], Split]:
         listing = list_folder(folder.name, folder)
     else:
         whole = open_data(data)  # a name; or a folder that is neither, which it refuses
-        return whole.name, whole.classes, whole.validation
-    return folder.name, listing.classes, split_of("validation", listing)
+        return ValidationSet(
+            name=whole.name, classes=whole.classes, split=whole.validation, mean=whole.mean, std=whole.std
+        )
+    return ValidationSet(name=folder.name, classes=listing.classes, split=split_of("validation", listing))
 
 
 def _is_of_class_folders(folder: Path) -> bool:

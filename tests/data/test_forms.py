@@ -135,13 +135,13 @@ def test_a_missing_original_file_is_named(tmp_path, missing):
 def test_validation_needs_no_training_images(tmp_path):
     root = write_original_tars(tmp_path / "imagenet")
     (root / TRAIN).unlink()
-    name, classes, split = open_validation(str(root))
-    assert (name, classes, len(split)) == ("imagenet", SYNSETS, 12)
+    found = open_validation(str(root))
+    assert (found.name, found.classes, len(found.split)) == ("imagenet", SYNSETS, 12)
     folders = write_folders(tmp_path / "folders")
     shutil.rmtree(folders / "train")
     for place in (folders, folders / "val"):
-        assert open_validation(str(place))[1] == SYNSETS
-        assert len(open_validation(str(place))[2]) == 12
+        assert open_validation(str(place)).classes == SYNSETS
+        assert len(open_validation(str(place)).split) == 12
 
 
 def test_validation_refuses_a_folder_of_nothing_with_the_forms(tmp_path):
@@ -253,8 +253,7 @@ def test_shards_may_lie_in_folders_of_the_splits(tmp_path):
 
 def test_classes_without_names_are_numbers(tmp_path):
     root = write_shards(tmp_path / "imagenet")
-    name, classes, _ = open_validation(str(root))  # the validation images' keys tell no synset
-    assert (name, classes) == ("imagenet", ("0", "1", "2"))
+    assert open_validation(str(root)).classes == ("0", "1", "2")  # the validation images' keys tell no synset
     data = open_data(str(write_parquet(tmp_path / "parquet", names=None, paths=False)))
     assert data.classes == ("0", "1", "2")
 
