@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starsearch.api.data_checking import DataCheck, check_data
 from starsearch.api.exporting import Exported, export_study
 from starsearch.api.latency import measure_architecture
 from starsearch.api.measured import Imported, import_measurements
@@ -18,12 +19,14 @@ from starsearch.api.spaces import check_file, describe_space, sample_space
 from starsearch.api.validation import Validation, validate_network
 
 __all__ = [
+    "DataCheck",
     "Exported",
     "FrontView",
     "Imported",
     "RunOutcome",
     "Validation",
     "calibrate_device",
+    "check_data",
     "check_file",
     "check_profile",
     "describe_space",

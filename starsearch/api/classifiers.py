@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,6 +129,9 @@ def _fetched(name: str) -> Any:
     """timm's model with its published weights, from the cache or the hub."""
     import timm
 
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # of its dozen warnings the error below says it all
     try:
         return timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client, httpx and timm share no base class
@@ -135,6 +139,8 @@ def _fetched(name: str) -> Any:
         raise EvaluationError(
             f"The published weights of {name} cannot be fetched: {words} {_where_to_fetch(name)}"
         ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def _where_to_fetch(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from starsearch.cli import data as data_commands
 from starsearch.cli import latency, profiles, space, validation
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ for command in (profiles.fit, profiles.predict, profiles.check):
     latency.app.command()(command)
 latency.app.command("import")(profiles.import_)
 app.add_typer(latency.app, name="latency")
+app.add_typer(data_commands.app, name="data")
 app.command()(validation.validate)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder (studies/starnet) or NAME@STORAGE-URL.")]

@@ -1,4 +1,8 @@
-"""ImageNet as its original tars, read in place: 150 GB need not be unpacked into 1.3 million files."""
+"""ImageNet as its original tars, read in place: 150 GB need not be unpacked into 1.3 million files.
+
+timm reads the training tar too, but keeps it open, so that forked workers share its position; of the validation tar,
+which has no classes, it knows nothing.
+"""
 
 from __future__ import annotations
 
