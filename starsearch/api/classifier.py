@@ -19,8 +19,8 @@ class Classifier:
         logits: (batch, channels, height, width) float32 on its device to (batch, outputs).
         num_outputs: of the head.
         class_names: of the outputs, where the file says them; else ().
-        config: how timm would prepare an image for it, of the keys `input_size`, `mean`, `std`, `crop_pct` and
-            `interpolation` those that are known.
+        config: how timm would prepare an image for it, as a model's `pretrained_cfg`; what it does not say is the
+            default's or the data's.
         fixed_resolution: the only one that it takes, in pixels; None for any.
         runs_on_cpu: whether images shall stay on the processor, whatever the device.
     """

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starsearch.api.classifier import Classifier
 from starsearch.api.output_classes import Comparison, compare_classes
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from starsearch.data import ValidationSet
     from starsearch.data.validation_images import Preparation, ValidationImages
 
-_CROP_PCT, _RESOLUTION = 0.875, 224  # of StarNet's published figures, and of timm where a model says nothing
 _BATCH_SIZE = 128
 _MOST_WORKERS = 8
 _MOST_UNREADABLE = 0.01  # of the images; above, the figures are of another data set
@@ -38,7 +37,7 @@ class Validation:
         num_classes: that the images are of, and between which the network chose.
         images_per_second: decoded and answered.
         unreadable: images that could not be read, by name and with the reason.
-        resolution, crop_pct, mean, std, interpolation: how images were prepared.
+        resolution, crop_pct, crop_mode, mean, std, interpolation: how images were prepared.
         device: of torch; of an ONNX file, what ONNX Runtime ran on.
         notes: what a reader shall know of how classes were compared, a sentence each.
     """
@@ -53,6 +52,7 @@ class Validation:
     unreadable: tuple[str, ...]
     resolution: int
     crop_pct: float
+    crop_mode: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
@@ -140,7 +140,12 @@ def _num_workers(data: ValidationSet) -> int:
 def _preparation(
     classifier: Classifier, data: ValidationSet, resolution: int | None, crop_pct: float | None
 ) -> Preparation:
-    """What was asked for; else what timm has for the network; else StarNet's, with the data's mean and deviation."""
+    """What was asked for; else what timm has for the network; else timm's defaults, and the data's mean and deviation.
+
+    Those defaults, 224 pixels of which 0.875 of the side is kept, bicubic, are StarNet's as well.
+    """
+    from timm.data import resolve_data_config
+
     from starsearch.data.validation_images import Preparation
 
     config, fixed = classifier.config, classifier.fixed_resolution
@@ -149,15 +154,20 @@ def _preparation(
             f"{classifier.text} takes images of {fixed} pixels, as is written in it; leave out the resolution of "
             f"{resolution}, or export it with that."
         )
-    channels, *sizes = config.get("input_size", (3, _RESOLUTION, _RESOLUTION))
+    known = {"mean": data.mean, "std": data.std, **{key: value for key, value in config.items() if value is not None}}
+    # As timm's validate.py: at the size a model is tested at, where that is another than it was trained at.
+    resolve: Any = resolve_data_config  # timm has no types
+    resolved = resolve(pretrained_cfg=known, use_test_size=True)
+    channels, _, size = resolved["input_size"]
     if channels != 3:
         raise EvaluationError(f"{classifier.text} takes images of {channels} channels; data sets have 3.")
     return Preparation(
-        resolution=resolution or int(sizes[-1]),
-        crop_pct=crop_pct or float(config.get("crop_pct") or _CROP_PCT),
-        mean=tuple(config.get("mean") or data.mean),
-        std=tuple(config.get("std") or data.std),
-        interpolation=str(config.get("interpolation") or "bicubic"),
+        resolution=resolution or int(size),
+        crop_pct=crop_pct or float(resolved["crop_pct"]),
+        crop_mode=str(resolved["crop_mode"]),
+        mean=tuple(resolved["mean"]),
+        std=tuple(resolved["std"]),
+        interpolation=str(resolved["interpolation"]),
     )
 
 

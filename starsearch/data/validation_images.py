@@ -23,6 +23,7 @@ class Preparation:
     Attributes:
         resolution: height and width that the network sees, in pixels.
         crop_pct: share of the resized image's side that the centre crop keeps.
+        crop_mode: timm's name of what becomes of an image that is not square: "center", "squash" or "border".
         mean, std: of the channels, of values in 0..1.
         interpolation: by which it is resized.
     """
@@ -32,6 +33,7 @@ class Preparation:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bicubic"
+    crop_mode: str = "center"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -86,6 +88,7 @@ def _transform(preparation: Preparation) -> Any:
         (3, preparation.resolution, preparation.resolution),
         interpolation=preparation.interpolation,
         crop_pct=preparation.crop_pct,
+        crop_mode=preparation.crop_mode,
         use_prefetcher=True,  # bytes, to be normalised where the network is
     )
 

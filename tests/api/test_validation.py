@@ -376,3 +376,30 @@ def test_progress_is_told_to_its_end(folder, saved):
     )
     assert [progress.fraction for progress in told] == [0.25, 0.5, 0.75, 1.0]
     assert len(images("validation", (12, 12, 12))) == 36
+
+
+@pytest.mark.parametrize("name", ["resnet50.a1_in1k", "vit_base_patch16_clip_224.laion2b_ft_in12k_in1k", "starnet_s3"])
+def test_images_are_prepared_as_timms_validation_prepares_them(folder, name, monkeypatch):
+    model = timm.create_model(name, num_classes=3)
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: model)  # as if its weights had been fetched
+    expected = timm.data.resolve_data_config({}, model=model, use_test_size=True)
+    monkeypatch.setattr(model, "forward", lambda images: torch.zeros(len(images), 3))
+    found = validate_network(f"timm:{name}", str(folder), **HERE)
+    assert (3, found.resolution, found.resolution) == expected["input_size"]
+    for key in ("mean", "std", "interpolation", "crop_pct", "crop_mode"):
+        assert getattr(found, key) == expected[key]
+
+
+def test_a_batch_that_does_not_fit_the_memory_says_which_may(folder, saved, monkeypatch):
+    from starsearch.models import StarNet
+
+    def refuse(self, images):
+        if len(images) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.zeros(len(images), 3)
+
+    monkeypatch.setattr(StarNet, "forward", refuse)  # there need not be a GPU
+    network = str(saved / "own.safetensors")
+    with pytest.raises(EvaluationError, match=r"A batch of 8 images of 32 pixels does not fit .*--batch-size 4\."):
+        validate_network(network, str(folder), resolution=32, batch_size=8, **HERE)
+    assert validate_network(network, str(folder), resolution=32, batch_size=4, **HERE).num_images == 36
