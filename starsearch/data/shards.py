@@ -22,6 +22,7 @@ from starsearch.data.listing import Listing, Source, SplitName, found_splits
 from starsearch.data.split_files import find_split_files
 from starsearch.errors import DataError
 
+_MOST_CLASSES = 1_000_000
 _SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|$)")
 
 
@@ -101,22 +102,32 @@ def _take(samples: defaultdict[str, _Sample], opened: tarfile.TarFile, member: t
     key = f"{folder}{slash}{stem}"
     if is_image(file):
         samples[key].image = (f"{key}.{extension}", member.offset_data, member.size)
-    elif extension in ("cls", "json"):
-        content = opened.extractfile(member)
-        assert content is not None  # a regular file
-        target = _target(content.read(), extension, f"{member.name} in {name}")
-        if target is not None:
-            samples[key].target = target
+    elif extension == "cls":
+        samples[key].target = _class_of_text(_content(opened, member), f"{member.name} in {name}")
+    elif extension == "json" and samples[key].target is None:  # what .cls says stands above it
+        samples[key].target = _class_of_json(_content(opened, member))
 
 
-def _target(content: bytes, extension: str, name: str) -> int | None:
-    """The class that the file says; None for a JSON file without one."""
+def _content(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = opened.extractfile(member)
+    assert content is not None  # a regular file
+    return content.read()
+
+
+def _class_of_text(content: bytes, name: str) -> int:
     try:
-        said = int(content) if extension == "cls" else json.loads(content).get("label")
-    except (ValueError, AttributeError):
+        said = int(content)
+    except ValueError:
         said = -1
-    if said is None:
-        return None
-    if not isinstance(said, int) or not 0 <= said < 1_000_000:
+    if not 0 <= said < _MOST_CLASSES:
         raise DataError(f"{name} shall say a class as a number from 0; it says {content[:40]!r}.")
     return said
+
+
+def _class_of_json(content: bytes) -> int | None:
+    """The number called "label"; None where there is none: such files say all sorts of things."""
+    try:
+        said = json.loads(content).get("label")
+    except (ValueError, AttributeError):
+        return None
+    return said if isinstance(said, int) and 0 <= said < _MOST_CLASSES else None

@@ -54,12 +54,3 @@ class StoredImages:
         with self.files[self.file_numbers[index]].open("rb") as file:
             file.seek(int(self.starts[index]))
             return decode_rgb(file.read(int(self.sizes[index])))
-
-    def __getitem__(self, chosen: Integers) -> Self:
-        """The images at these indices, in their order."""
-        return type(self)(
-            files=self.files,
-            file_numbers=self.file_numbers[chosen],
-            starts=self.starts[chosen],
-            sizes=self.sizes[chosen],
-        )
