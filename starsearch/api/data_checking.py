@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
+from statistics import median
 from typing import TYPE_CHECKING
 
 from starsearch.api.progress import follow, ignore
@@ -20,6 +21,7 @@ _SAMPLES = 300  # of each split: with 1 % of damaged images, 95 % likely to show
 _PER_WORKER = 48  # images that each process decodes at least, to be timed
 _MOST_WORKERS = 8
 _FEW = 0.1  # of the median number of images a class
+_LARGE_SIDE = 320  # pixels; most of the time of a larger image goes into pixels that are then thrown away
 _RESERVE = 1.1  # by which loading shall be faster than training: both vary
 
 
@@ -172,15 +174,15 @@ def _check_split(split: Split, classes: Sequence[str], seen: Probe) -> SplitChec
     import numpy as np
 
     counts = np.bincount(split.targets, minlength=len(classes))
-    median = float(np.median(counts))
+    usual = float(np.median(counts))
     sides = seen.shorter_sides
     return SplitCheck(
         num_images=len(split),
-        images_a_class=(int(counts.min()), median, int(counts.max())),
-        small_classes=tuple(f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < _FEW * median).tolist()),
+        images_a_class=(int(counts.min()), usual, int(counts.max())),
+        small_classes=tuple(f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < _FEW * usual).tolist()),
         sampled=seen.num_images,
         unreadable=seen.unreadable,
-        shorter_side_px=(sides[0], float(np.median(sides)), sides[-1]) if sides else None,
+        shorter_side_px=(sides[0], float(median(sides)), sides[-1]) if sides else None,
     )
 
 
@@ -238,10 +240,9 @@ def _warn_of_loading(wanted: float | None, needed: int | None, workers: int, fou
     cores = os.cpu_count() or 1
     advice = f"{needed:,} workers would do"
     if needed > cores:
-        advice += (
-            f", more than the {cores} cores here: make the images smaller on disk (a shorter side of 256 pixels or "
-            "so), or take a machine of more cores"
-        )
+        advice += f", more than the {cores} cores here: take a machine of more cores"
+        if found.train.shorter_sides and median(found.train.shorter_sides) > _LARGE_SIDE:
+            advice += ", or make the images smaller on disk (a shorter side of 256 pixels or so)"
     gained = found.together / found.train.images_per_second
     if workers > 1 and gained < workers / 2:
         advice += f". {workers} decode {gained:.1f} times what one does: cores or storage are at their limit already"
