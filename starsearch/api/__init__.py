@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starsearch.api.data_checking import DataCheck, check_data
 from starsearch.api.exporting import Exported, export_study
 from starsearch.api.latency import measure_architecture
 from starsearch.api.measured import Imported, import_measurements
@@ -17,8 +18,10 @@ from starsearch.api.reading import FrontView, serve_dashboard, study_front, stud
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
 from starsearch.api.tuning import TunedRecipe, TuneOutcome, tune_recipe
+from starsearch.api.validation import Validation, validate_network
 
 __all__ = [
+    "DataCheck",
     "Exported",
     "FrontView",
     "Imported",
@@ -26,7 +29,9 @@ __all__ = [
     "RunOutcome",
     "TuneOutcome",
     "TunedRecipe",
+    "Validation",
     "calibrate_device",
+    "check_data",
     "check_file",
     "check_profile",
     "describe_space",
@@ -43,5 +48,6 @@ __all__ = [
     "study_front",
     "study_status",
     "tune_recipe",
+    "validate_network",
     "write_study_report",
 ]

@@ -18,6 +18,7 @@ from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet
+    from starsearch.export import Preprocessing
     from starsearch.models import StarNet
 
 
@@ -133,11 +134,11 @@ def _export_trial(
 ) -> Exported:
     found = view.trials[view.trials["number"] == number].to_dict("records")[0]
     row = {str(column): value for column, value in found.items()}
-    model = _load_trained(place, number, row)
+    model = load_trained(place, number, row)
     trained = TrainedNetwork(
         model=model,
         facts=_card_facts(place, number, row, attributes, model),
-        preprocessing=_preprocessing(attributes),
+        preprocessing=preprocessing_of(attributes),
         class_names=tuple(attributes.get("classes", ())),
         metadata={"architecture": row["architecture_text"]},
         fidelity=_fidelity(attributes),
@@ -194,7 +195,17 @@ def _open_data(data: str | None, attributes: dict[str, Any]) -> DataSet:
     return found
 
 
-def _load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> StarNet:
+def load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> StarNet:
+    """The network of a trial with the weights that its study kept.
+
+    Args:
+        place: of the study, with its folder.
+        number: of the trial.
+        row: its line of the study's table.
+
+    Raises:
+        StudyError: its weights were not kept, or cannot be read.
+    """
     from starsearch.evaluators.proxy import load_weights
 
     assert place.folder is not None
@@ -216,7 +227,8 @@ def _signed(attributes: dict[str, Any], prefix: str) -> dict[str, str]:
     return {key.removeprefix(prefix): value for key, value in signature.items() if key.startswith(prefix)}
 
 
-def _preprocessing(attributes: dict[str, Any]) -> Any:
+def preprocessing_of(attributes: dict[str, Any]) -> Preprocessing:
+    """What images went through before a study's networks saw them, from the study's attributes."""
     from starsearch.export import Preprocessing
 
     known = attributes["preprocessing"]

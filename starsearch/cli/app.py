@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli import latency, planning, profiles, space, tuning
+from starsearch.cli import data as data_commands
+from starsearch.cli import latency, planning, profiles, space, tuning, validation
 
 app = typer.Typer(
     name="starsearch",
@@ -25,6 +26,8 @@ app.add_typer(latency.app, name="latency")
 app.command()(tuning.tune)
 
 app.command()(planning.plan)
+app.add_typer(data_commands.app, name="data")
+app.command()(validation.validate)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder (studies/starnet) or NAME@STORAGE-URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

@@ -86,6 +86,24 @@ class DataSet:
         return (*self.train.unreadable, *self.validation.unreadable)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationSet:
+    """Validation images alone, for a network that is trained already; as of a `DataSet`.
+
+    Attributes:
+        name: by which the user knows it.
+        classes: their names, in the order of the targets.
+        split: the images.
+        mean, std: of the channels, by which images are normalised (of values in 0..1).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    split: Split
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
 def choose_balanced(targets: Sequence[int] | NDArray[np.int64], samples: int, *, seed: int) -> NDArray[np.int64]:
     """Indices of `samples` images in ascending order, equally many of every class.
 

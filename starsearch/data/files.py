@@ -1,69 +1,60 @@
-"""Data sets of files: folders of class folders, and tars of them, read by timm and checked."""
+"""Data sets of class folders, on disk or in two tars, listed by timm and checked."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from starsearch.data.dataset import DataSet, Split
+from starsearch.data.listing import Listing, Source, SplitName, found_splits, sampled_sizes, some
+from starsearch.data.reading import ReadByTimm
+from starsearch.data.stored import StoredImages
 from starsearch.errors import DataError
 
-_MOST_SIZES = 10_000  # files whose size enters the fingerprint: asking for ImageNet's 1.3 million takes a minute
+
+def find_folders(path: Path) -> Source | None:
+    """The data set of train/ and validation/ (or val/), each of class folders; None where neither is there."""
+    return _source(path, "", _holds_class_folders, list_folder)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Listing:
-    """What a split holds, not decoded. `images` are names below the split and sizes in bytes, as timm orders them."""
-
-    dataset: Any
-    classes: tuple[str, ...]
-    targets: NDArray[np.int64]
-    images: Sequence[tuple[str, int]]
-    read: Callable[[int], Any]
+def find_tars(path: Path) -> Source | None:
+    """The data set of train.tar and validation.tar (or val.tar), one folder a class in each; None without either."""
+    return _source(path, ".tar", Path.is_file, _list_tar)
 
 
-def open_folder(name: str, train: Path, validation: Path, *, cache_limit_bytes: int) -> DataSet:
-    """The data set of two folders of class folders.
+def _holds_class_folders(folder: Path) -> bool:
+    """Whether this is a split of class folders, be they empty, and not a folder of shards or Parquet files."""
+    if not folder.is_dir():
+        return False
+    entries = list(folder.iterdir())
+    holds_others = any(entry.suffix in (".tar", ".parquet") for entry in entries)
+    return not holds_others or any(entry.is_dir() for entry in entries)
+
+
+def _source(
+    path: Path, suffix: str, exists: Callable[[Path], bool], list_images: Callable[[str, Path], Listing]
+) -> Source | None:
+    wanted: dict[SplitName, tuple[str, ...]] = {"train": ("train",), "validation": ("validation", "val")}
+    found: dict[SplitName, Path] = {}
+    for split, names in wanted.items():
+        for name in reversed(names):
+            if exists(path / f"{name}{suffix}"):
+                found[split] = path / f"{name}{suffix}"
+    return found_splits(path, found, lambda entry: list_images(f"{path.name}/{entry.name}", entry))
+
+
+def list_folder(name: str, folder: Path) -> Listing:
+    """The images of class folders, in timm's order.
+
+    Args:
+        name: of the folder, for messages.
+        folder: that holds the class folders.
 
     Raises:
-        DataError: a class folder is empty, images lie outside of class folders, the classes differ, or there are none.
+        DataError: a class folder is empty, images lie outside of class folders, or there are none.
     """
-    return _open(name, train, validation, _list_folder, cache_limit_bytes)
-
-
-def open_tars(name: str, train: Path, validation: Path, *, cache_limit_bytes: int) -> DataSet:
-    """The data set of two tars, one folder a class in each.
-
-    Raises:
-        DataError: a tar is damaged or holds no images, or the classes differ.
-    """
-    return _open(name, train, validation, _list_tar, cache_limit_bytes)
-
-
-def _open(
-    name: str, train: Path, validation: Path, list_images: Callable[[str, Path], _Listing], cache_limit_bytes: int
-) -> DataSet:
-    training, validating = (list_images(f"{name}/{path.name}", path) for path in (train, validation))
-    check_same_classes(name, training.classes, validating.classes)
-    return DataSet(
-        name=name,
-        classes=training.classes,
-        train=_split("train", training),
-        validation=_split("validation", validating),
-        fingerprint=_fingerprint(training, validating),
-        cache_limit_bytes=cache_limit_bytes,
-    )
-
-
-def _list_folder(name: str, folder: Path) -> _Listing:
     from timm.data import create_dataset
 
     try:
@@ -76,14 +67,13 @@ def _list_folder(name: str, folder: Path) -> _Listing:
     files = [Path(file) for file, _ in reader.samples]
     names = [file.relative_to(folder).as_posix() for file in files]
     _check_class_folders(name, folder, names)
-    every = -(-len(files) // _MOST_SIZES)
-    sizes = [0 if index % every else file.stat().st_size for index, file in enumerate(files)]
-    return _Listing(
-        dataset=dataset,
+    return Listing(
         classes=tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.get)),
         targets=np.array([target for _, target in reader.samples], dtype=np.int64),
-        images=list(zip(names, sizes, strict=True)),
-        read=read_past_timm(reader),
+        names=names,
+        sizes=sampled_sizes(len(files), lambda index: files[index].stat().st_size),
+        read=ReadByTimm(reader),
+        dataset=dataset,
     )
 
 
@@ -93,13 +83,13 @@ def _check_class_folders(name: str, folder: Path, images: Iterable[str]) -> None
     folders = {entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
     if outside := filled - folders:
         raise DataError(
-            f"Images lie outside of class folders in {name}/: {_some(outside)}; move them into their class's."
+            f"Images lie outside of class folders in {name}/: {some(outside)}; move them into their class's."
         )
     if empty := folders - filled:
-        raise DataError(f"Class folders without images in {name}/: {_some(empty)}. Fill or remove them.")
+        raise DataError(f"Class folders without images in {name}/: {some(empty)}. Fill or remove them.")
 
 
-def _list_tar(name: str, tar: Path) -> _Listing:
+def _list_tar(name: str, tar: Path) -> Listing:
     from timm.data import create_dataset
 
     try:
@@ -111,75 +101,18 @@ def _list_tar(name: str, tar: Path) -> _Listing:
     reader = dataset.reader
     if outside := [member.path for member, *_ in reader.samples if "/" not in member.path.removeprefix("./")]:
         raise DataError(
-            f"Images lie outside of class folders in {name}: {_some(outside)}; move them into their class's."
+            f"Images lie outside of class folders in {name}: {some(outside)}; move them into their class's."
         )
-    return _Listing(
-        dataset=dataset,
+    starts = [
+        member.offset_data + (inner_tar.offset_data if inner_tar else 0) for member, _, inner_tar in reader.samples
+    ]
+    sizes = [member.size for member, *_ in reader.samples]
+    return Listing(
         classes=tuple(sorted(reader.class_name_to_idx, key=reader.class_name_to_idx.get)),
         targets=np.asarray(reader.targets, dtype=np.int64),
-        images=[(member.path, member.size) for member, *_ in reader.samples],
-        read=_read_member(tar, reader.samples),
+        names=[member.path for member, *_ in reader.samples],
+        sizes=sizes,
+        # Not by timm's reader: it keeps the tar open, and forked workers would share its position.
+        read=StoredImages.of_one_file(tar, starts, sizes),
+        dataset=dataset,
     )
-
-
-def _read_member(tar: Path, samples: Any) -> Callable[[int], Any]:
-    """Decodes an image of a tar. timm's reader keeps the tar open, and forked workers would share its position."""
-    from PIL import Image
-
-    def read(index: int) -> Image.Image:
-        member, _, inner_tar = samples[index]
-        with tar.open("rb") as file:
-            file.seek(member.offset_data + (inner_tar.offset_data if inner_tar else 0))
-            return Image.open(io.BytesIO(file.read(member.size))).convert("RGB")
-
-    return read
-
-
-def check_same_classes(name: str, train: Iterable[str], validation: Iterable[str]) -> None:
-    """Refuse a data set whose splits have other classes, or fewer than two.
-
-    Raises:
-        DataError: naming the classes that one split lacks.
-    """
-    training, validating = set(train), set(validation)
-    lacking = {"validation": training - validating, "training": validating - training}
-    found = [f"{split} lacks {_some(classes)}" for split, classes in lacking.items() if classes]
-    if found:
-        raise DataError(f"Training and validation of {name!r} have other classes: {'; '.join(found)}.")
-    if len(training) < 2:
-        raise DataError(f"A data set has two classes or more; {name!r} has only {_some(training)}.")
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    ordered = sorted(names)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(repr(name) for name in ordered[:most]) + more
-
-
-def _split(name: Literal["train", "validation"], listing: _Listing) -> Split:
-    return Split(
-        name=name,
-        targets=listing.targets,
-        read=listing.read,
-        image_name=lambda index: listing.images[index][0],
-        timm_dataset=listing.dataset,
-    )
-
-
-def read_past_timm(reader: Any) -> Callable[[int], Any]:
-    """Decodes the image of an index by a timm reader; timm's own data set would hide a broken one behind the next."""
-    from PIL import Image
-
-    def read(index: int) -> Image.Image:
-        with reader[index][0] as file:
-            return Image.open(file).convert("RGB")
-
-    return read
-
-
-def _fingerprint(*listings: _Listing) -> str:
-    digest = hashlib.sha256()
-    for listing in listings:
-        lines = [*listing.classes, "", *(f"{name} {size}" for name, size in listing.images), ""]
-        digest.update("\n".join(lines).encode())
-    return digest.hexdigest()[:12]

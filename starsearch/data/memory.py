@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Generator
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from starsearch.data.dataset import DataSet, Split
+from starsearch.data.reading import UNREADABLE, reason_of
 from starsearch.errors import DataError
 
 MOST_UNREADABLE = 0.01  # of a split; more is no accident of single files
@@ -88,10 +88,8 @@ def _decode(data: DataSet, split: Split, indices: NDArray[np.int64], resolution:
         try:
             pixels[len(readable)] = transform(split.read(index)).permute(1, 2, 0)
             readable.append(index)
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
-            # Pillow names the stream it was given, which says nothing to a reader.
-            said = re.sub(r"\s*<[^>]*>", "", str(error)) or type(error).__name__
-            unreadable.append(f"{split.image_name(index)} ({said})")
+        except UNREADABLE as error:
+            unreadable.append(f"{split.image_name(index)} ({reason_of(error)})")
         if done % _PROGRESS_EVERY == _PROGRESS_EVERY - 1:
             yield (done + 1) / len(indices)
     _judge_unreadable(data, split, unreadable, len(indices))

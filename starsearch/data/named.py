@@ -10,8 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.data.dataset import DataSet, Split
-from starsearch.data.files import check_same_classes, read_past_timm
+from starsearch.data.listing import check_same_classes
+from starsearch.data.reading import ReadByTimm
 from starsearch.errors import DataError
+
+TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
+# The library behind a prefix that does not come with timm, and what installs it.
+_LIBRARIES = {
+    "hfds": ("datasets", "pip install 'starsearch[huggingface]'"),
+    "hfids": ("datasets", "pip install 'starsearch[huggingface]'"),
+    "tfds": ("tensorflow_datasets", "pip install tensorflow tensorflow-datasets"),
+    "wds": ("webdataset", "pip install webdataset"),
+}
 
 
 def open_named(data: str, *, cache_limit_bytes: int) -> DataSet:
@@ -22,9 +32,11 @@ def open_named(data: str, *, cache_limit_bytes: int) -> DataSet:
         cache_limit_bytes: of the data set.
 
     Raises:
-        DataError: the library behind the name does not know it or cannot read it, in its own words.
+        DataError: the library behind the name is not installed, or does not know the data set or cannot read it, in
+            its own words.
     """
     name, _, root = data.partition("@")
+    _check_library(name)
     datasets = [_create(name, root, split) for split in ("train", "validation")]
     train, validation = (
         _split(split, dataset, name, cache_limit_bytes)
@@ -48,15 +60,30 @@ def open_named(data: str, *, cache_limit_bytes: int) -> DataSet:
     )
 
 
+def _check_library(name: str) -> None:
+    """Refuse a name whose library is not installed; timm itself would print that and go on to a traceback."""
+    from importlib.util import find_spec
+
+    library, install = _LIBRARIES.get(name.partition("/")[0].lower(), ("", ""))
+    if library and find_spec(library) is None:
+        raise DataError(f"The data set {name!r} is read by the package {library!r}, which is not installed: {install}")
+
+
 def _create(name: str, root: str, split: str) -> Any:
+    import torch
     from timm.data import create_dataset
 
+    # Where torch.hub keeps its files; the others know their own place.
+    torch_root = f"{torch.hub.get_dir()}/../datasets" if name.lower().startswith("torch/") else None
+    place = root or torch_root
     try:
-        import torch
-
-        # Where torch.hub keeps its files; the others know their own place.
-        torch_root = f"{torch.hub.get_dir()}/../datasets" if name.lower().startswith("torch/") else None
-        return create_dataset(name, root=root or torch_root, split=split, download=True)
+        try:
+            return create_dataset(name, root=place, split=split, download=True)
+        except ValueError as error:
+            # Many sets of the hub, CIFAR-10 among them, have test images and no validation images.
+            if split != "validation" or "Unknown split" not in str(error):
+                raise
+            return create_dataset(name, root=place, split="test", download=True)
     except Exception as error:
         # Each library behind timm has its own errors, down to AssertionError; what they say is all there is to say.
         words = str(error).strip().splitlines()
@@ -109,7 +136,7 @@ def _reader(dataset: Any) -> Callable[[int], Any]:
     """Decodes the image of an index."""
     if not hasattr(dataset, "reader"):
         return lambda index: dataset[index][0].convert("RGB")
-    return read_past_timm(dataset.reader)
+    return ReadByTimm(dataset.reader)
 
 
 def _drain(dataset: Any, name: str, cache_limit_bytes: int) -> tuple[list[Any], NDArray[np.int64]]:

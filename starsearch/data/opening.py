@@ -1,19 +1,34 @@
-"""`open_data`: from what the user wrote to a checked `DataSet`. All but the digits is read by timm."""
+"""`open_data`: from what the user wrote to a checked `DataSet`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from starsearch.data.dataset import CACHE_LIMIT_BYTES, DataSet
+from starsearch.data.dataset import CACHE_LIMIT_BYTES, DataSet, ValidationSet
 from starsearch.data.digits import open_digits
-from starsearch.data.files import open_folder, open_tars
-from starsearch.data.named import open_named
+from starsearch.data.files import find_folders, find_tars, list_folder
+from starsearch.data.imagenet_tars import DEVKIT, TRAIN, VALIDATION, find_imagenet_tars
+from starsearch.data.listing import Source, open_source, split_of
+from starsearch.data.named import TIMM_PREFIXES, open_named
+from starsearch.data.parquet import find_parquet
+from starsearch.data.shards import find_shards
 from starsearch.errors import DataError, did_you_mean
 
-TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 _FORMS = (
-    "data is 'digits', a folder with train/ and validation/ (or val/) of class folders, a folder with train.tar and "
-    f"validation.tar, or a timm data-set name ({', '.join(f'{prefix}/…' for prefix in TIMM_PREFIXES)})"
+    "data is 'digits'; a folder with train/ and validation/ (or val/) of class folders; a folder with train.tar and "
+    f"validation.tar; ImageNet's original {TRAIN}, {VALIDATION} and {DEVKIT} in a folder; a folder of WebDataset "
+    "shards (NAME-train-0000.tar …, NAME-validation-0000.tar …); a folder of the Hugging Face hub's Parquet files "
+    "(data/train-00000-of-00001.parquet …, data/validation-…); or a timm data-set name "
+    f"({', '.join(f'{prefix}/…' for prefix in TIMM_PREFIXES)})"
+)
+# Class folders come first: other files may lie beside them. The shards' names are the least particular.
+_FINDERS: tuple[Callable[[Path], Source | None], ...] = (
+    find_folders,
+    find_tars,
+    find_imagenet_tars,
+    find_parquet,
+    find_shards,
 )
 
 
@@ -22,45 +37,77 @@ def open_data(data: str, *, cache_limit_bytes: int = CACHE_LIMIT_BYTES) -> DataS
 
     Args:
         data: "digits"; a folder with train/ and validation/ (or val/) of class folders; a folder with train.tar and
-            validation.tar; or a timm data-set name as "torch/cifar10" or "hfds/uoft-cs/cifar10", after which
-            "@FOLDER" may say where it lies or shall lie.
+            validation.tar; with ImageNet's original tars; of WebDataset shards; of the Hugging Face hub's Parquet
+            files; or a timm data-set name as "torch/cifar10" or "hfds/uoft-cs/cifar10", after which "@FOLDER" may
+            say where it lies or shall lie.
         cache_limit_bytes: up to which a split, decoded at the resolution it is used at, is kept in memory.
 
     Raises:
         DataError: there is no such data set, or it breaks a rule: a class folder is empty, training and validation
             have other classes, there are no images.
     """
+    folder = _folder(data)
+    if folder is None:
+        return _open_name(data, cache_limit_bytes)
+    source = _find_source(folder, {"train", "validation"})
+    if source is None:
+        there = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
+        raise DataError(
+            f"The data folder {folder.name!r} has neither train/ and validation/ (or val/) nor train.tar and "
+            f"validation.tar (or val.tar) nor other files of both splits; it holds {there}. {_capitalized(_FORMS)}."
+        )
+    return open_source(source, cache_limit_bytes=cache_limit_bytes)
+
+
+def open_validation(data: str) -> ValidationSet:
+    """The validation images of a data set; training images are not looked for, nor need be there.
+
+    Args:
+        data: as `open_data` takes it, or a folder of class folders that are the validation images.
+
+    Raises:
+        DataError: there are no such images.
+    """
+    folder = _folder(data)
+    source = None if folder is None else _find_source(folder, {"validation"})
+    if folder is not None and source is not None:
+        listing = source.list_split("validation")
+    elif folder is not None and _is_of_class_folders(folder):
+        listing = list_folder(folder.name, folder)
+    else:
+        whole = open_data(data)  # a name; or a folder that is neither, which it refuses
+        return ValidationSet(
+            name=whole.name, classes=whole.classes, split=whole.validation, mean=whole.mean, std=whole.std
+        )
+    return ValidationSet(name=folder.name, classes=listing.classes, split=split_of("validation", listing))
+
+
+def _is_of_class_folders(folder: Path) -> bool:
+    inside = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    return bool(inside) and not inside & {"train", "data"}
+
+
+def _folder(data: str) -> Path | None:
+    """The folder that `data` is, as a whole path: a worker of a cluster has another working folder."""
+    path = Path(data).expanduser()
+    return path.resolve() if path.is_dir() else None
+
+
+def _find_source(folder: Path, splits: set[str]) -> Source | None:
+    sources = (find(folder) for find in _FINDERS)
+    return next((source for source in sources if source is not None and source.splits >= splits), None)
+
+
+def _open_name(data: str, cache_limit_bytes: int) -> DataSet:
     if data == "digits":
         return open_digits(cache_limit_bytes=cache_limit_bytes)
-    path = Path(data).expanduser()
-    if path.is_dir():  # whole: a worker of a cluster has another working folder
-        return _open_path(path.resolve(), cache_limit_bytes)
     prefix, slash, _ = data.partition("/")
     if slash and prefix.lower() in TIMM_PREFIXES:
         return open_named(data, cache_limit_bytes=cache_limit_bytes)
-    if path.exists():
+    if Path(data).expanduser().exists():
         raise DataError(f"{data} is a file; {_FORMS}.")
-    raise DataError(f"There is no data set {data!r}.{did_you_mean(data, ['digits'])} {_FORMS[0].upper()}{_FORMS[1:]}.")
+    raise DataError(f"There is no data set {data!r}.{did_you_mean(data, ['digits'])} {_capitalized(_FORMS)}.")
 
 
-def _open_path(path: Path, cache_limit_bytes: int) -> DataSet:
-    """A folder of class folders or of tars, as its content says."""
-    name = path.resolve().name
-    for opener, suffix in ((open_folder, ""), (open_tars, ".tar")):
-        train, validation = (
-            _find(path, "train", suffix),
-            _find(path, "validation", suffix) or _find(path, "val", suffix),
-        )
-        if train is not None and validation is not None:
-            return opener(name, train, validation, cache_limit_bytes=cache_limit_bytes)
-    there = ", ".join(sorted(entry.name for entry in path.iterdir())[:6]) or "nothing"
-    raise DataError(
-        f"The data folder {name!r} has neither train/ and validation/ (or val/) nor train.tar and validation.tar "
-        f"(or val.tar); it holds {there}."
-    )
-
-
-def _find(path: Path, name: str, suffix: str) -> Path | None:
-    entry = path / f"{name}{suffix}"
-    found = entry.is_file() if suffix else entry.is_dir()
-    return entry if found else None
+def _capitalized(words: str) -> str:
+    return words[0].upper() + words[1:]

@@ -1,0 +1,250 @@
+"""A look at a data set before hours of training are spent on it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from statistics import median
+from typing import TYPE_CHECKING
+
+from starsearch.api.progress import follow, ignore
+from starsearch.measurement import Progress
+
+if TYPE_CHECKING:
+    from starsearch.data import DataSet, Split
+    from starsearch.data.decode_speed import Probe, Transform
+
+_SAMPLES = 300  # of each split: with 1 % of damaged images, 95 % likely to show one
+_PER_WORKER = 48  # images that each process decodes at least, to be timed
+_MOST_WORKERS = 8
+_FEW = 0.1  # of the median number of images a class
+_LARGE_SIDE = 320  # pixels; most of the time of a larger image goes into pixels that are then thrown away
+_RESERVE = 1.1  # by which loading shall be faster than training: both vary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitCheck:
+    """What was found of a split.
+
+    Attributes:
+        num_images: in all.
+        images_a_class: least, median and most.
+        small_classes: those with less than a tenth of the median, as "name (count)".
+        sampled: images that were read.
+        unreadable: those of them that cannot be read, by name and with the reason.
+        shorter_side_px: least, median and most, of the sample; None where none could be read.
+    """
+
+    num_images: int
+    images_a_class: tuple[int, float, int]
+    small_classes: tuple[str, ...]
+    sampled: int
+    unreadable: tuple[str, ...]
+    shorter_side_px: tuple[int, float, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataCheck:
+    """What was found of a data set.
+
+    Attributes:
+        name: of the data set.
+        num_classes: that it has.
+        classes: what they are, in a sentence.
+        train, validation: the splits.
+        resolution: at which images were prepared, in pixels.
+        one_worker_images_per_second: read and augmented by one process.
+        workers: processes that were timed together.
+        workers_images_per_second: what these read and augment.
+        training_images_per_second: what the training takes; None where that is not known.
+        workers_needed: that would keep up with it; None likewise.
+        warnings: what should be looked at first, a sentence each.
+    """
+
+    name: str
+    num_classes: int
+    classes: str
+    train: SplitCheck
+    validation: SplitCheck
+    resolution: int
+    one_worker_images_per_second: float
+    workers: int
+    workers_images_per_second: float
+    training_images_per_second: float | None
+    workers_needed: int | None
+    warnings: tuple[str, ...]
+
+
+def check_data(
+    data: str | DataSet,
+    *,
+    resolution: int = 224,
+    workers: int | None = None,
+    images_per_second: float | Callable[[], float] | None = None,
+    transform: Transform | None = None,
+    samples: int = _SAMPLES,
+    seed: int = 0,
+    watch: Callable[[Progress], None] = ignore,
+) -> DataCheck:
+    """Classes, images a class, unreadable images of a sample, and whether decoding keeps up with a training.
+
+    Args:
+        data: a data set, or what `open_data` takes.
+        resolution: of the training, in pixels.
+        workers: processes that decode; None for one a core, at most 8.
+        images_per_second: of the training, or what measures it (on a batch that is there already); None where it is
+            not known.
+        transform: of a training image; None for that of the paper's recipe.
+        samples: images of each split that are read.
+        seed: of the sample.
+        watch: is told how far it is.
+
+    Raises:
+        DataError: the data set cannot be opened.
+    """
+    from starsearch.data import open_data
+    from starsearch.data.decode_speed import paper_transform
+
+    dataset = open_data(data) if isinstance(data, str) else data
+    transform = transform or paper_transform(dataset, resolution=resolution)
+    workers = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
+    found = follow(_look(dataset, transform, workers=workers, samples=samples, seed=seed), watch)
+    wanted = images_per_second() if callable(images_per_second) else images_per_second
+    per_worker = found.together / workers
+    needed = None if wanted is None else math.ceil(_RESERVE * wanted / per_worker)
+    checks = [
+        _check_split(split, dataset.classes, seen)
+        for split, seen in ((dataset.train, found.train), (dataset.validation, found.validation))
+    ]
+    return DataCheck(
+        name=dataset.name,
+        num_classes=len(dataset.classes),
+        classes=describe_classes(dataset.classes),
+        train=checks[0],
+        validation=checks[1],
+        resolution=resolution,
+        one_worker_images_per_second=found.train.images_per_second,
+        workers=workers,
+        workers_images_per_second=found.together,
+        training_images_per_second=wanted,
+        workers_needed=needed,
+        warnings=(*_warn_of_images(checks, resolution), *_warn_of_loading(wanted, needed, workers, found)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """The samples of both splits, and images a second that several processes read together."""
+
+    train: Probe
+    validation: Probe
+    together: float
+
+
+def _look(
+    data: DataSet, transform: Transform, *, workers: int, samples: int, seed: int
+) -> Generator[Progress, None, _Found]:
+    from starsearch.data.decode_speed import measure_workers, probe
+
+    yield Progress(fraction=0.0, stage="reading training images")
+    train = probe(data.train, _sample(data.train, samples, seed), transform)
+    yield Progress(fraction=0.4, stage="reading validation images")
+    validation = probe(data.validation, _sample(data.validation, samples, seed), transform)
+    yield Progress(fraction=0.8, stage=f"timing {workers} workers")
+    # Others than were read above: those are in the file system's cache by now.
+    enough = max(samples, _PER_WORKER * workers)
+    others = list(islice(cycle(_sample(data.train, enough, seed + 1)), enough))
+    together = measure_workers(data.train, others, transform, workers=workers)
+    yield Progress(fraction=1.0, stage="timed")
+    return _Found(train=train, validation=validation, together=together)
+
+
+def _sample(split: Split, samples: int, seed: int) -> list[int]:
+    """So many indices at random, none twice; all of them where there are no more."""
+    import numpy as np
+
+    order = np.random.default_rng([seed, 0xC4EC]).permutation(len(split))
+    return [int(index) for index in order[:samples]]
+
+
+def _check_split(split: Split, classes: Sequence[str], seen: Probe) -> SplitCheck:
+    import numpy as np
+
+    counts = np.bincount(split.targets, minlength=len(classes))
+    usual = float(np.median(counts))
+    sides = seen.shorter_sides
+    return SplitCheck(
+        num_images=len(split),
+        images_a_class=(int(counts.min()), usual, int(counts.max())),
+        small_classes=tuple(f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < _FEW * usual).tolist()),
+        sampled=seen.num_images,
+        unreadable=seen.unreadable,
+        shorter_side_px=(sides[0], float(median(sides)), sides[-1]) if sides else None,
+    )
+
+
+def describe_classes(classes: Sequence[str]) -> str:
+    """What these classes are: ImageNet's, some of them, or others; a sentence."""
+    from starsearch.data.synsets import NUM_IMAGENET_CLASSES, imagenet_indices, imagenet_synsets
+
+    places, synsets = imagenet_indices(classes), imagenet_synsets()
+    if places == tuple(range(NUM_IMAGENET_CLASSES)):
+        return "These are ImageNet's 1,000 classes in timm's order."
+    if places is not None and len(places) == NUM_IMAGENET_CLASSES:
+        return "These are ImageNet's 1,000 classes, but not in timm's order: timm's weights would see others."
+    if places is not None:
+        lacking = [synset for synset in synsets if synset not in set(classes)]
+        return f"These are {len(places):,} of ImageNet's 1,000 classes; {_some(lacking)} are not there."
+    if len(classes) == NUM_IMAGENET_CLASSES and tuple(classes) == tuple(map(str, range(NUM_IMAGENET_CLASSES))):
+        return "There are 1,000 classes without names; they are ImageNet's if the files number them as timm does."
+    if known := set(classes) & set(synsets):
+        foreign = [name for name in classes if name not in known]
+        return f"{len(known):,} of the {len(classes):,} classes are ImageNet's; {_some(foreign)} are not."
+    return f"There are {len(classes):,} classes, not ImageNet's."
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _warn_of_images(checks: Sequence[SplitCheck], resolution: int) -> list[str]:
+    found = []
+    for name, check in zip(("training", "validation"), checks, strict=True):
+        if check.unreadable:
+            share = len(check.unreadable) / check.sampled
+            found.append(
+                f"{len(check.unreadable)} of {check.sampled} {name} images that were tried ({share:.1%}) cannot be "
+                "read; a training leaves such images out, up to one in a hundred."
+            )
+        if check.small_classes:
+            found.append(
+                f"{len(check.small_classes):,} classes have less than a tenth of the usual number of {name} images: "
+                f"{_some(check.small_classes)}."
+            )
+    side = checks[0].shorter_side_px
+    if side is not None and side[1] < resolution:
+        found.append(
+            f"Half of the training images are smaller than {resolution} pixels ({side[1]:g} in the median): they will "
+            "be enlarged."
+        )
+    return found
+
+
+def _warn_of_loading(wanted: float | None, needed: int | None, workers: int, found: _Found) -> list[str]:
+    if wanted is None or needed is None or found.together >= wanted:
+        return []
+    cores = os.cpu_count() or 1
+    advice = f"{needed:,} workers would do"
+    if needed > cores:
+        advice += f", more than the {cores} cores here: take a machine of more cores"
+        if found.train.shorter_sides and median(found.train.shorter_sides) > _LARGE_SIDE:
+            advice += ", or make the images smaller on disk (a shorter side of 256 pixels or so)"
+    gained = found.together / found.train.images_per_second
+    if workers > 1 and gained < workers / 2:
+        advice += f". {workers} decode {gained:.1f} times what one does: cores or storage are at their limit already"
+    speeds = f"{workers} workers decode {found.together:,.0f} images/s and the training takes {wanted:,.0f}"
+    return [f"Loading is the bottleneck: {speeds}; {advice}."]

@@ -1,0 +1,242 @@
+"""Validating a trained network by timm's protocol: top-1 and top-5 on the validation images of a data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.api.classifier import Classifier
+from starsearch.api.output_classes import Comparison, compare_classes
+from starsearch.api.progress import follow, ignore
+from starsearch.errors import BackendError, DataError, EvaluationError
+from starsearch.measurement import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from starsearch.data import ValidationSet
+    from starsearch.data.validation_images import Preparation, ValidationImages
+
+_BATCH_SIZE = 128
+_MOST_WORKERS = 8
+_MOST_UNREADABLE = 0.01  # of the images; above, the figures are of another data set
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """How good a network is on a data set's validation images.
+
+    Attributes:
+        network: what was validated.
+        data: name of the data set.
+        top1_percent, top5_percent: of the images that could be read; top-5 of n < 5 classes is top-n.
+        num_images: that could be read.
+        num_classes: that the images are of, and between which the network chose.
+        images_per_second: decoded and answered.
+        unreadable: images that could not be read, by name and with the reason.
+        resolution, crop_pct, crop_mode, mean, std, interpolation: how images were prepared.
+        device: of torch; of an ONNX file, what ONNX Runtime ran on.
+        notes: what a reader shall know of how classes were compared, a sentence each.
+    """
+
+    network: str
+    data: str
+    top1_percent: float
+    top5_percent: float
+    num_images: int
+    num_classes: int
+    images_per_second: float
+    unreadable: tuple[str, ...]
+    resolution: int
+    crop_pct: float
+    crop_mode: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    device: str
+    notes: tuple[str, ...] = ()
+
+
+def validate_network(
+    network: str,
+    data: str,
+    *,
+    weights: Path | None = None,
+    resolution: int | None = None,
+    crop_pct: float | None = None,
+    batch_size: int = _BATCH_SIZE,
+    device: str | None = None,
+    workers: int | None = None,
+    watch: Callable[[Progress], None] = ignore,
+) -> Validation:
+    """Top-1 and top-5 of a trained network, prepared as timm's `validate.py` does.
+
+    Images are resized to `resolution / crop_pct`, cropped to the middle and normalised. Where the data's classes are
+    some of ImageNet's 1,000 (by synset), and the network knows all of them, only the logits of those are compared.
+
+    Args:
+        network: as `starsearch.api.classifiers.find_classifier` takes it.
+        data: as `starsearch.data.open_validation` takes it.
+        weights: a file of weights for an architecture or timm model.
+        resolution: in pixels; None for the model's own, or 224.
+        crop_pct: share of the resized image's side that is kept; None for the model's own, or 0.875.
+        batch_size: images at once, where the network does not fix it.
+        device: of torch; None for a GPU where there is one.
+        workers: processes that decode; None for one a thread of torch, at most 8.
+        watch: is told how far it is.
+
+    Raises:
+        DataError: the data set cannot be opened, or too many images cannot be read.
+        EvaluationError: there are no weights, or the network's classes are not the data's, or memory does not suffice.
+        BackendError: this machine has no such device.
+        ArchitectureError, SpecError, StudyError: `network` names none.
+    """
+    import torch
+
+    from starsearch.api.classifiers import find_classifier
+    from starsearch.data import open_validation
+    from starsearch.data.validation_images import ValidationImages
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(device)
+    images = open_validation(data)
+    classifier = find_classifier(network, weights=weights, device=device)
+    on_device = "cpu" if classifier.runs_on_cpu else device
+    comparison = compare_classes(classifier, images)
+    passes = ValidationImages(
+        split=images.split,
+        preparation=_preparation(classifier, images, resolution, crop_pct),
+        batch_size=batch_size,
+        workers=_num_workers(images) if workers is None else workers,
+        device=on_device,
+    )
+    counts = follow(_count_hits(classifier, comparison, passes), watch)
+    return _judge(classifier, images, comparison, passes, counts)
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that torch does not know or this machine does not have."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        words = str(error).strip().splitlines()[0]
+        raise BackendError(
+            f"torch cannot compute on {device!r} here: {words}. Leave out --device, or say cpu."
+        ) from error
+
+
+def _num_workers(data: ValidationSet) -> int:
+    """One a thread of torch; none where the images are in memory, so that there is nothing to decode."""
+    import torch
+
+    return 0 if data.split.timm_dataset is None else min(_MOST_WORKERS, torch.get_num_threads())
+
+
+def _preparation(
+    classifier: Classifier, data: ValidationSet, resolution: int | None, crop_pct: float | None
+) -> Preparation:
+    """What was asked for; else what timm has for the network; else timm's defaults, and the data's mean and deviation.
+
+    Those defaults, 224 pixels of which 0.875 of the side is kept, bicubic, are StarNet's as well.
+    """
+    from timm.data import resolve_data_config
+
+    from starsearch.data.validation_images import Preparation
+
+    config, fixed = classifier.config, classifier.fixed_resolution
+    if fixed is not None and resolution not in (None, fixed):
+        raise EvaluationError(
+            f"{classifier.text} takes images of {fixed} pixels, as is written in it; leave out the resolution of "
+            f"{resolution}, or export it with that."
+        )
+    known = {"mean": data.mean, "std": data.std, **{key: value for key, value in config.items() if value is not None}}
+    # As timm's validate.py: at the size a model is tested at, where that is another than it was trained at.
+    resolve: Any = resolve_data_config  # timm has no types
+    resolved = resolve(pretrained_cfg=known, use_test_size=True)
+    channels, _, size = resolved["input_size"]
+    if channels != 3:
+        raise EvaluationError(f"{classifier.text} takes images of {channels} channels; data sets have 3.")
+    return Preparation(
+        resolution=resolution or int(size),
+        crop_pct=crop_pct or float(resolved["crop_pct"]),
+        crop_mode=str(resolved["crop_mode"]),
+        mean=tuple(resolved["mean"]),
+        std=tuple(resolved["std"]),
+        interpolation=str(resolved["interpolation"]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    """Images that were answered, those of them whose class came first or among the first five, and the seconds."""
+
+    images: int = 0
+    top1: int = 0
+    top5: int = 0
+    seconds: float = 0.0
+
+
+def _count_hits(
+    classifier: Classifier, comparison: Comparison, images: ValidationImages
+) -> Generator[Progress, None, _Counts]:
+    import torch
+
+    outputs = None if comparison.outputs is None else torch.tensor(comparison.outputs, device=images.device)
+    counts, began = _Counts(), time.perf_counter()
+    for done, (pixels, targets) in enumerate(images, start=1):
+        ranked = _rank(classifier, pixels, outputs)
+        hits = ranked == targets.unsqueeze(1)
+        counts = _Counts(
+            images=counts.images + len(targets),
+            top1=counts.top1 + int(hits[:, 0].sum()),
+            top5=counts.top5 + int(hits.sum()),
+            seconds=time.perf_counter() - began,
+        )
+        yield Progress(fraction=done / len(images), stage=f"validation, {counts.images:,} images")
+    return counts
+
+
+def _rank(classifier: Classifier, pixels: torch.Tensor, outputs: torch.Tensor | None) -> torch.Tensor:
+    """The five likeliest classes of each image, (batch, 5), or all of fewer classes."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            logits = classifier.logits(pixels)
+    except torch.OutOfMemoryError as error:
+        raise EvaluationError(
+            f"A batch of {len(pixels)} images of {pixels.shape[-1]} pixels does not fit the memory of {pixels.device}; "
+            f"try --batch-size {max(1, len(pixels) // 2)}."
+        ) from error
+    chosen = logits if outputs is None else logits[:, outputs]
+    return chosen.topk(min(5, chosen.shape[1])).indices
+
+
+def _judge(
+    classifier: Classifier, data: ValidationSet, comparison: Comparison, images: ValidationImages, counts: _Counts
+) -> Validation:
+    unreadable = tuple(images.unreadable)
+    if len(unreadable) > max(1, _MOST_UNREADABLE * len(data.split)) or not counts.images:
+        raise DataError(
+            f"{len(unreadable):,} of {len(data.split):,} validation images of {data.name!r} cannot be read: "
+            f"{'; '.join(unreadable[:3])}{' …' if len(unreadable) > 3 else ''}. At most {_MOST_UNREADABLE:.0%} may be "
+            "left out; repair or remove them."
+        )
+    return Validation(
+        network=classifier.text,
+        data=data.name,
+        top1_percent=100 * counts.top1 / counts.images,
+        top5_percent=100 * counts.top5 / counts.images,
+        num_images=counts.images,
+        num_classes=len(data.classes),
+        images_per_second=counts.images / counts.seconds,
+        unreadable=unreadable,
+        **{name: getattr(images.preparation, name) for name in images.preparation.__slots__},
+        device="ONNX Runtime, cpu" if classifier.runs_on_cpu else images.device,
+        notes=comparison.notes,
+    )

@@ -1,0 +1,113 @@
+"""`starsearch validate`: top-1 and top-5 of a trained network by timm's protocol."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from starsearch.api import Validation
+
+_MOST_NAMED = 10  # unreadable images; JSON has all
+
+
+def validate(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="starnet_s1 … starnet_s4 (published weights), timm:NAME, an architecture with --weights, STUDY:TRIAL, "
+            "a folder that `starsearch export` wrote, a file of weights (.safetensors, .pth, .pth.tar), or FILE.onnx.",
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A data set as for `starsearch run`, of which the validation images suffice, or a folder of "
+            "class folders."
+        ),
+    ],
+    weights: Annotated[Path | None, typer.Option(help="A file of weights for an architecture or timm:NAME.")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=8, max=4096, help="In pixels. Without it: the model's own, of StarNet 224.")
+    ] = None,
+    crop_pct: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1.0, help="Share of the side that is kept. Without it: the model's own, or 0.875."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=65_536, help="Images at once.")] = 128,
+    device: Annotated[str | None, typer.Option(help="Of torch. Without it: a GPU where there is one.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=256, help="Processes that decode. Without it: one a core, at most 8.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Validate a trained network by timm's protocol: resize, crop the middle, normalise; top-1 and top-5.
+
+    A network of ImageNet's 1,000 classes is also validated on a folder of
+    some of them, called by synset: it chooses among those. Images that
+    cannot be read are left out and named.
+
+    Examples:
+
+        starsearch validate starnet_s1 --data imagenet/
+
+        starsearch validate starnet_s1 --weights starnet_s1.pth.tar --data imagenet/val
+
+        starsearch validate timm:mobilenetv3_small_100 --data imagenet/ --batch-size 256
+
+        starsearch validate best/model.onnx --data cifar10/ --json
+    """
+    from starsearch import api
+    from starsearch.cli.latency import progress_bar
+    from starsearch.cli.printing import print_json
+
+    with progress_bar() as watch:
+        found = api.validate_network(
+            network,
+            data,
+            weights=weights,
+            resolution=resolution,
+            crop_pct=crop_pct,
+            batch_size=batch_size,
+            device=device,
+            workers=workers,
+            watch=watch,
+        )
+    print_json(asdict(found)) if json else _print(found)
+
+
+def _print(found: Validation) -> None:
+    from rich.console import Console
+
+    from starsearch.cli.printing import facts_table
+
+    console = Console(soft_wrap=True, highlight=False)
+    table = facts_table()
+    few = min(5, found.num_classes)
+    for name, words in {
+        "network": found.network,
+        "data": f"{found.data}, {found.num_images:,} images of {found.num_classes:,} classes",
+        "top-1": f"{found.top1_percent:.3f} %",
+        f"top-{few}": f"{found.top5_percent:.3f} %",
+        "prepared": f"{found.resolution} px, {found.crop_pct:g} of the side, {found.interpolation}, "
+        f"mean {_channels(found.mean)}, std {_channels(found.std)}",
+        "speed": f"{found.images_per_second:,.0f} images/s, decoding included ({found.device})",
+    }.items():
+        table.add_row(name, words)
+    console.print(table)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False)
+    if found.unreadable:
+        console.print(f"Left out, since they cannot be read: {len(found.unreadable):,} images", style="yellow")
+        for name in found.unreadable[:_MOST_NAMED]:
+            console.print(f"  {name}", markup=False)
+        if len(found.unreadable) > _MOST_NAMED:
+            console.print("  … (--json names all)")
+
+
+def _channels(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)

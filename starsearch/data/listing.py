@@ -1,0 +1,138 @@
+"""`Listing`: what a split on disk holds, before anything is decoded; two of them make a `DataSet`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starsearch.data.dataset import DataSet, Split
+from starsearch.errors import DataError
+
+SplitName = Literal["train", "validation"]
+T = TypeVar("T")
+_MOST_SIZES = 10_000  # files whose size enters the fingerprint: asking for ImageNet's 1.3 million takes a minute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a split holds, not decoded.
+
+    Attributes:
+        classes: their names, in the order of the targets.
+        targets: (n,), the class of each image.
+        names: of the images, below the split.
+        sizes: of the images in bytes, 0 where that was not asked for.
+        read: decodes the image of an index; picklable, and safe in a forked process.
+        dataset: the same images as timm's or torch's data set.
+        numbered: whether `classes` are but the numbers that the files say.
+    """
+
+    classes: tuple[str, ...]
+    targets: NDArray[np.int64]
+    names: Sequence[str]
+    sizes: Sequence[int]
+    read: Callable[[int], Any]
+    dataset: Any
+    numbered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A data set that was found on disk.
+
+    Attributes:
+        name: by which the user knows it.
+        splits: that are there.
+        list_split: lists the images of one of them.
+    """
+
+    name: str
+    splits: frozenset[SplitName]
+    list_split: Callable[[SplitName], Listing]
+
+
+def found_splits(path: Path, found: Mapping[SplitName, T], list_images: Callable[[T], Listing]) -> Source | None:
+    """The data set in the folder `path` of the splits that were `found` there; None where none was."""
+    if not found:
+        return None
+    return Source(name=path.name, splits=frozenset(found), list_split=lambda split: list_images(found[split]))
+
+
+def open_source(source: Source, *, cache_limit_bytes: int) -> DataSet:
+    """The data set, both splits listed and compared.
+
+    Raises:
+        DataError: a split cannot be listed, or the two have other classes.
+    """
+    training, validating = source.list_split("train"), source.list_split("validation")
+    both_named = _name_alike(training, validating)
+    check_same_classes(source.name, *both_named)
+    return DataSet(
+        name=source.name,
+        classes=both_named[0],
+        train=split_of("train", training),
+        validation=split_of("validation", validating),
+        fingerprint=_fingerprint(training, validating),
+        cache_limit_bytes=cache_limit_bytes,
+    )
+
+
+def _name_alike(training: Listing, validating: Listing) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes of either; where one knows only their numbers, by the other's names."""
+    if training.numbered != validating.numbered and len(training.classes) == len(validating.classes):
+        named = validating.classes if training.numbered else training.classes
+        return named, named
+    return training.classes, validating.classes
+
+
+def split_of(name: SplitName, listing: Listing) -> Split:
+    """The listing as a `Split`."""
+    return Split(
+        name=name,
+        targets=listing.targets,
+        read=listing.read,
+        image_name=listing.names.__getitem__,
+        timm_dataset=listing.dataset,
+    )
+
+
+def sampled_sizes(num_images: int, size_of: Callable[[int], int]) -> list[int]:
+    """Sizes in bytes for the fingerprint: of all images, or of about every n-th where there are many; else 0."""
+    every = max(1, -(-num_images // _MOST_SIZES))
+    return [0 if index % every else size_of(index) for index in range(num_images)]
+
+
+def check_same_classes(name: str, train: Iterable[str], validation: Iterable[str]) -> None:
+    """Refuse a data set whose splits have other classes, or fewer than two.
+
+    Raises:
+        DataError: naming the classes that one split lacks.
+    """
+    training, validating = set(train), set(validation)
+    lacking = {"validation": training - validating, "training": validating - training}
+    found = [f"{split} lacks {some(classes)}" for split, classes in lacking.items() if classes]
+    if found:
+        raise DataError(f"Training and validation of {name!r} have other classes: {'; '.join(found)}.")
+    if len(training) < 2:
+        raise DataError(f"A data set has two classes or more; {name!r} has only {some(training)}.")
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """The first few names in quotes, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - most:,} more" if len(ordered) > most else ""
+    return ", ".join(repr(name) for name in ordered[:most]) + more
+
+
+def _fingerprint(*listings: Listing) -> str:
+    digest = hashlib.sha256()
+    for listing in listings:
+        images = (f"{name} {size}" for name, size in zip(listing.names, listing.sizes, strict=True))
+        digest.update("\n".join([*listing.classes, "", *images, ""]).encode())
+    return digest.hexdigest()[:12]

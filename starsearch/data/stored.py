@@ -1,0 +1,56 @@
+"""Images that lie one behind the other in large files (tars): found once, then read by their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from starsearch.data.reading import decode_rgb
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImages:
+    """Decodes the image of an index. The file is opened for each: nothing is shared by processes that were forked.
+
+    Attributes:
+        files: that hold the images.
+        file_numbers: (n,), which of them holds an image.
+        starts: (n,), where it begins there, in bytes.
+        sizes: (n,), how long it is, in bytes.
+    """
+
+    files: tuple[Path, ...]
+    file_numbers: Integers
+    starts: Integers
+    sizes: Integers
+
+    @classmethod
+    def of_one_file(cls, file: Path, starts: Sequence[int], sizes: Sequence[int]) -> Self:
+        """Images that all lie in one file."""
+        numbers = np.zeros(len(starts), dtype=np.int64)
+        return cls(
+            files=(file,),
+            file_numbers=numbers,
+            starts=np.array(starts, dtype=np.int64),
+            sizes=np.array(sizes, dtype=np.int64),
+        )
+
+    def __call__(self, index: int) -> Image.Image:
+        """The image, with three channels.
+
+        Raises:
+            OSError, or another of `starsearch.data.reading.UNREADABLE`: it cannot be read.
+        """
+        with self.files[self.file_numbers[index]].open("rb") as file:
+            file.seek(int(self.starts[index]))
+            return decode_rgb(file.read(int(self.sizes[index])))

@@ -1,0 +1,108 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from starsearch.api import check_data
+from starsearch.api.data_checking import describe_classes
+from starsearch.data import open_data
+from starsearch.data.decode_speed import measure_workers, probe
+from starsearch.data.synsets import imagenet_descriptions, imagenet_synsets
+from starsearch.errors import DataError
+from tests.data.imagenet_like import SYNSETS, write_folders, write_original_tars, write_parquet, write_shards
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _check(root, **options):
+    return check_data(str(root), **{"resolution": 16, "workers": 1, **options})
+
+
+def test_counts_sizes_and_classes_are_told(tmp_path):
+    found = _check(write_folders(tmp_path / "imagenet", train=(30, 20, 10), validation=(4, 4, 4)))
+    assert found.classes.startswith("These are 3 of ImageNet's 1,000 classes; n01443537, n01484850, n01491361 and 994")
+    assert found.train.num_images == 60
+    assert found.train.images_a_class == (10, 20.0, 30)
+    assert (found.train.sampled, found.validation.sampled) == (60, 12)
+    data = open_data(str(tmp_path / "imagenet"))
+    sides = sorted(min(data.train.read(index).size) for index in range(60))
+    assert found.train.shorter_side_px == (sides[0], float(np.median(sides)), sides[-1])
+    assert found.warnings == ()
+    assert found.workers_needed is None
+
+
+def test_unreadable_images_and_small_classes_are_named(tmp_path):
+    root = write_folders(tmp_path / "imagenet", train=(30, 30, 2))
+    broken = root / "train" / SYNSETS[0] / "n01440764_7.JPEG"
+    broken.write_bytes(broken.read_bytes()[:50])
+    found = _check(root)
+    (said,) = found.train.unreadable
+    assert said.startswith(f"{SYNSETS[0]}/n01440764_7.JPEG (")
+    assert found.train.small_classes == (f"{SYNSETS[2]} (2)",)
+    assert "1 of 62 training images that were tried (1.6%) cannot be read" in found.warnings[0]
+    assert (
+        f"1 classes have less than a tenth of the usual number of training images: {SYNSETS[2]} (2)"
+        in found.warnings[1]
+    )
+
+
+def test_images_smaller_than_the_resolution_are_told(tmp_path):
+    found = _check(write_folders(tmp_path / "imagenet"), resolution=96)
+    assert "smaller than 96 pixels" in found.warnings[0]
+
+
+def test_loading_slower_than_training_says_how_many_workers_would_do(tmp_path):
+    root = write_folders(tmp_path / "imagenet")
+    fast = _check(root, images_per_second=0.5)
+    assert fast.warnings == ()
+    assert fast.workers_needed == 1
+    slow = _check(root, images_per_second=lambda: 1e7)
+    assert slow.training_images_per_second == 1e7
+    assert slow.workers_needed >= 1.1 * 1e7 / slow.workers_images_per_second - 1
+    assert f"{slow.workers_needed:,} workers would do, more than the" in slow.warnings[0]
+
+
+@pytest.mark.parametrize("write", [write_original_tars, write_shards, write_parquet])
+def test_every_form_of_data_can_be_checked(tmp_path, write):
+    found = _check(write(tmp_path / "imagenet"))
+    assert (found.num_classes, found.train.num_images, found.train.unreadable) == (3, 18, ())
+
+
+def test_several_workers_are_timed_while_all_are_at_work():
+    # An image takes 20 ms in which nothing is computed, as one from a far disk: one process reads at most 50 a second,
+    # four at most 200, whatever the cores.
+    split = open_data("digits").train
+
+    def transform(image):
+        time.sleep(0.02)
+
+    assert probe(split, range(10), transform).images_per_second <= 50
+    assert 50 < measure_workers(split, range(120), transform, workers=4) <= 200
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (imagenet_synsets(), "These are ImageNet's 1,000 classes in timm's order."),
+        (imagenet_descriptions(), "These are ImageNet's 1,000 classes in timm's order."),
+        (imagenet_synsets()[::-1], "not in timm's order"),
+        (imagenet_synsets()[:-1], "999 of ImageNet's 1,000 classes; n15075141 are not there"),
+        (tuple(map(str, range(1000))), "1,000 classes without names"),
+        ((*SYNSETS, "cat"), "3 of the 4 classes are ImageNet's; cat are not"),
+        (("cat", "dog"), "There are 2 classes, not ImageNet's."),
+    ],
+)
+def test_classes_are_told_in_a_sentence(classes, words):
+    assert words in describe_classes(classes)
+
+
+def test_what_is_no_data_set_is_refused():
+    with pytest.raises(DataError, match="no data set 'nowhere'"):
+        check_data("nowhere")

@@ -1,0 +1,96 @@
+"""`starsearch validate` and `starsearch data check` as a user calls them."""
+
+import json
+import sys
+import warnings
+
+import pytest
+import torch
+
+from starsearch.cli import main
+from tests.data.imagenet_like import SYNSETS, write_folders
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the data set imagenet/, of which one image is broken, and weights of StarNet-S050."""
+    import timm
+
+    root = tmp_path_factory.mktemp("place")
+    data = write_folders(root / "imagenet", train=(3, 3, 3), validation=(3, 3, 3))
+    (data / "val" / SYNSETS[0] / "ILSVRC2012_val_00000002.JPEG").write_bytes(b"broken")
+    torch.manual_seed(0)
+    torch.save({"state_dict": timm.create_model("starnet_s050").state_dict()}, root / "s050.pth.tar")
+    return root
+
+
+@pytest.fixture
+def starsearch(place, monkeypatch, capsys):
+    """The command line in this process, in `place`, without a network: exit code, stdout, stderr."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command line puts its own there
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["starsearch", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+def test_validate_prints_a_table_and_names_unreadable_images(starsearch):
+    code, out, _ = starsearch(
+        *("validate", "starnet_s050", "--weights", "s050.pth.tar", "--data", "imagenet", "--workers", "0")
+    )
+    assert code == 0
+    for words in ("top-1", "top-3", "8 images of 3 classes", "224 px, 0.875 of the side, bicubic", "images/s"):
+        assert words in out
+    assert "3 of the network's 1,000 classes" in out
+    assert f"  {SYNSETS[0]}/ILSVRC2012_val_00000002.JPEG (cannot identify image file)" in out
+
+
+def test_validate_prints_json(starsearch):
+    options = ("--resolution", "64", "--workers", "0", "--json")
+    code, out, _ = starsearch("validate", "s050.pth.tar", "--data", "imagenet/val", *options)
+    found = json.loads(out)
+    assert (code, found["num_images"], found["resolution"], len(found["unreadable"])) == (0, 8, 64, 1)
+    assert found["top1_percent"] % 12.5 == pytest.approx(0.0)
+
+
+def test_data_check_prints_what_was_found(starsearch):
+    arguments = ("data", "check", "imagenet", "--workers", "1", "--images-per-second", "1e6", "--resolution", "16")
+    code, out, _ = starsearch(*arguments)
+    assert code == 0
+    for words in ("9 images, 3 to 3 a class", "cannot be read: ", "Loading is the bottleneck", "workers would do"):
+        assert words in out
+    found = json.loads(starsearch(*arguments, "--json")[1])
+    assert found["train"]["images_a_class"] == [3, 3.0, 3]
+    assert found["workers_needed"] > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("validate", "starnet_s1", "--data", "nowhere"), ("no data set 'nowhere'", "Parquet")),
+        (("validate", "starnet_s1", "--data", "imagenet"), ("cannot be fetched", "--weights")),
+        (("validate", "starnet_s9", "--data", "imagenet"), ("starnet_s9",)),
+        (("validate", "starnet_s1", "--data", "imagenet", "--weights", "s050.pth.tar"), ("of another network",)),
+        (("validate", "starnet_s1", "--data", "imagenet", "--crop-pct", "2"), ("--crop-pct",)),
+        (("data", "check", "nowhere"), ("no data set 'nowhere'",)),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(starsearch, arguments, words):
+    code, _, err = starsearch(*arguments)
+    assert code == 2
+    for word in words:
+        assert word in err
