@@ -53,7 +53,7 @@ def run(
     data: Annotated[
         str | None,
         typer.Option(
-            help="A folder (train/, validation/ or val/), a folder with train.tar and validation.tar, or a "
+            help="A folder (train/, validation/ or val/), one of tars, of WebDataset shards or of Parquet files, or a "
             "timm data-set name. Without it: scikit-learn's digits, embedded."
         ),
     ] = None,
