@@ -194,7 +194,7 @@ def _open_data(data: str | None, attributes: dict[str, Any]) -> DataSet:
 
 
 def _load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> StarNet:
-    from starsearch.evaluators.proxy import load_weights
+    from starsearch.training.weight_file import load_weights
 
     assert place.folder is not None
     kept = row.get("weights")
