@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli import latency, profiles, space
+from starsearch.cli import latency, profiles, space, training
 
 app = typer.Typer(
     name="starsearch",
@@ -22,6 +22,7 @@ for command in (profiles.fit, profiles.predict, profiles.check):
     latency.app.command()(command)
 latency.app.command("import")(profiles.import_)
 app.add_typer(latency.app, name="latency")
+app.command()(training.train)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder (studies/starnet) or NAME@STORAGE-URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

@@ -31,6 +31,7 @@ class Checkpoint:
         steps_per_epoch: batches an epoch has; a `step` counts among so many.
         loss: sum of the losses of these batches, on the first rank.
         accuracy: validated after `epoch`, `Accuracy` by field; None before the first ends.
+        report: what was told after `epoch`, by name; None before the first ends.
         best_top1_percent: of all epochs so far; -1 before the first ends.
         trained_s: seconds of training so far.
         num_images: trained on so far.
@@ -44,6 +45,7 @@ class Checkpoint:
     steps_per_epoch: int
     loss: torch.Tensor
     accuracy: Mapping[str, Any] | None
+    report: Mapping[str, float] | None
     best_top1_percent: float
     trained_s: float
     num_images: int

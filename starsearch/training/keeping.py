@@ -55,6 +55,7 @@ class Position:
     epoch: int = 0
     step: int = 0
     accuracy: Accuracy | None = None
+    report: Mapping[str, float] | None = None
     best_top1_percent: float = -1.0
     trained_s: float = 0.0
     num_images: int = 0
@@ -97,6 +98,11 @@ class Keeper:
             return ""
         return f" The last good checkpoint is kept: {self._keeping.last}."
 
+    @property
+    def tells_again(self) -> bool:
+        """Whether what was told after the last epoch is told again: who logs it may have been cut off before."""
+        return self._keeping.lasting and self._position.report is not None
+
     def restore(self, *, seed: int) -> None:
         """Go on from the checkpoint, where there is one that is not further than this part of the training."""
         found = load_checkpoint(self._keeping.last, of=self._of, strict=self._keeping.lasting)
@@ -107,6 +113,7 @@ class Keeper:
         position.epoch, position.step = found.epoch, found.step
         position.loss = found.loss.to(position.loss.device)
         position.accuracy = None if found.accuracy is None else Accuracy(**found.accuracy)
+        position.report = found.report
         position.best_top1_percent = found.best_top1_percent
         position.trained_s, position.num_images = found.trained_s, found.num_images
         if len(found.random) == self._ranks.count:
@@ -173,6 +180,7 @@ class Keeper:
             steps_per_epoch=self._optimisation.steps_per_epoch,
             loss=position.loss,
             accuracy=None if position.accuracy is None else asdict(position.accuracy),
+            report=None if position.report is None else dict(position.report),
             best_top1_percent=position.best_top1_percent,
             trained_s=position.trained_s,
             num_images=position.num_images,

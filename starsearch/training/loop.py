@@ -130,6 +130,8 @@ def train(
         ranks=ranks,
         time_limit_s=fidelity.time_limit_s,
     )
+    if keeper is not None and keeper.tells_again:
+        yield run.report()
     while position.epoch < last:
         yield from run.run_epoch(validation)
     assert position.accuracy is not None, "a training has an epoch"

@@ -87,9 +87,23 @@ class Run:
         position = self._position
         position.epoch, position.step, position.accuracy = position.epoch + 1, 0, accuracy
         position.loss = torch.zeros_like(position.loss)
+        position.report = {
+            "top1_percent": accuracy.top1_percent,
+            "top5_percent": accuracy.top5_percent,
+            "train_loss": loss,
+            "learning_rate": self._optimisation.learning_rate,
+            "images_per_second": self.images_per_second,
+        }
         if self._keeper is not None:
             self._keeper.after_epoch()
-        yield self._report(accuracy, loss)
+        yield self.report()
+
+    def report(self) -> Progress:
+        """What is known after the last epoch."""
+        self._reported = time.monotonic()
+        position = self._position
+        assert position.report is not None
+        return Progress(fraction=self._fraction, stage="validation", epoch=position.epoch, values=position.report)
 
     def _train(self) -> Generator[Progress, None, float]:
         """A pass over the training images; returns the mean loss."""
@@ -148,18 +162,6 @@ class Run:
     def _progress(self, stage: str) -> Progress:
         values = {"in_epoch": float(self._epoch), "images_per_second": self.images_per_second}
         return Progress(fraction=self._fraction, stage=stage, values=values)
-
-    def _report(self, accuracy: Accuracy, loss: float) -> Progress:
-        """What is known after an epoch."""
-        self._reported = time.monotonic()
-        values = {
-            "top1_percent": accuracy.top1_percent,
-            "top5_percent": accuracy.top5_percent,
-            "train_loss": loss,
-            "learning_rate": self._optimisation.learning_rate,
-            "images_per_second": self.images_per_second,
-        }
-        return Progress(fraction=self._fraction, stage="validation", epoch=self._position.epoch, values=values)
 
     def _is_progress_due(self) -> bool:
         now = time.monotonic()

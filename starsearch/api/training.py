@@ -1,0 +1,368 @@
+"""Full trainings: from what the user wrote to a folder with trained weights."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.api.architectures import find_architecture
+from starsearch.api.progress import ignore
+from starsearch.api.training_folder import TrainingFolder
+from starsearch.architecture import (
+    ANCHORS,
+    Architecture,
+    architecture_hash,
+    count_macs,
+    count_params,
+    format_architecture,
+)
+from starsearch.errors import ArchitectureError, EvaluationError, StudyError
+from starsearch.measurement import Progress
+from starsearch.recipe import Fidelity, Recipe, with_batch_size
+
+if TYPE_CHECKING:
+    import torch
+
+    from starsearch.data import DataSet
+    from starsearch.training import Hardware, TrainingResult
+
+_SMALL = 128  # pixels; images of ImageNet are cropped for validation as timm does, small ones are not
+_TIMM_CROP_PCT = 0.875
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """A training, decided in full; it travels to the workers of a cluster.
+
+    Attributes:
+        architecture: of the network.
+        data: what `open_data` takes, with a whole path.
+        recipe: how it is trained, all changes included.
+        fidelity: resolution, stem and validation crop.
+        seed: of everything random.
+        folder: of its files, with a whole path.
+        weights: file of the weights it begins with; None draws new ones.
+        hardware: what it runs on, by the names of `Hardware`'s attributes.
+        keep_every_s: seconds after which it is kept within an epoch.
+    """
+
+    architecture: Architecture
+    data: str
+    recipe: Recipe
+    fidelity: Fidelity
+    seed: int
+    folder: Path
+    weights: Path | None = None
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    keep_every_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training has come to.
+
+    Attributes:
+        folder: of its files.
+        architecture: one-line text.
+        epochs: trained in all.
+        top1_percent, top5_percent: of the last epoch.
+        best_epoch, best_top1_percent, best_top5_percent: of the epoch whose weights are kept.
+        images_per_second: trained, validation not counted.
+        skipped: images that could not be read.
+        load: the Python line that loads the best weights with timm.
+    """
+
+    folder: Path
+    architecture: str
+    epochs: int
+    top1_percent: float
+    top5_percent: float
+    best_epoch: int
+    best_top1_percent: float
+    best_top5_percent: float
+    images_per_second: float
+    skipped: int
+    load: str
+
+
+def plan_training(
+    text: str,
+    *,
+    data: str,
+    recipe: str = "starnet-imagenet",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    resolution: int = 224,
+    crop_pct: float | None = None,
+    stem_stride: int = 2,
+    seed: int = 0,
+    out: Path | None = None,
+    weights: Path | None = None,
+    keep_every_s: float = 120.0,
+    hardware: Mapping[str, Any] | None = None,
+) -> TrainingJob:
+    """The training that the user asks for; nothing is read but small files.
+
+    Args:
+        text: an architecture, as `find_architecture` takes it.
+        data: as `open_data` takes it.
+        recipe: a recipe file or a shipped one's name.
+        epochs: in place of the recipe's.
+        batch_size: in place of the recipe's; its learning rates follow by the linear rule.
+        resolution: of training and validation, in pixels.
+        crop_pct: of validation; None is timm's 0.875, and the whole image below 128 px.
+        stem_stride: of the network; 1 for small images.
+        seed: of everything random.
+        out: folder of its files; None is trainings/NAME.
+        weights: file of the weights it begins with.
+        keep_every_s: seconds after which it is kept within an epoch.
+        hardware: by the names of `Hardware`'s attributes.
+
+    Raises:
+        ArchitectureError, SpecError, StudyError: the architecture or the recipe is not found or breaks a rule.
+    """
+    from starsearch.study.recipe_file import load_recipe
+
+    architecture = find_architecture(text)
+    chosen = load_recipe(recipe)
+    if epochs is not None:
+        chosen = replace(chosen, epochs=epochs)
+    if batch_size is not None:
+        chosen = with_batch_size(chosen, batch_size)
+    if stem_stride not in (1, 2):
+        raise ArchitectureError(f"The stem's stride is 1 or 2; got {stem_stride}.")
+    if crop_pct is None:
+        crop_pct = _TIMM_CROP_PCT if resolution >= _SMALL else 1.0
+    folder = out or Path("trainings") / _name_of(text, architecture)
+    return TrainingJob(
+        architecture=architecture,
+        # A worker of a cluster has another working folder.
+        data=str(Path(data).expanduser().resolve()) if Path(data).expanduser().exists() else data,
+        recipe=chosen,
+        fidelity=Fidelity(
+            name="full",
+            resolution=resolution,
+            crop_pct=crop_pct,
+            stem_stride=1 if stem_stride == 1 else 2,
+            recipe=recipe,
+        ),
+        seed=seed,
+        folder=folder.resolve(),
+        weights=None if weights is None else weights.expanduser().resolve(),
+        hardware=dict(hardware or {}),
+        keep_every_s=keep_every_s,
+    )
+
+
+def _name_of(text: str, architecture: Architecture) -> str:
+    """Of a training's folder: an anchor's name, STUDY-TRIAL, a file's stem, or the architecture's hash."""
+    if text in ANCHORS:
+        return text
+    if Path(text).is_file():
+        return Path(text).stem
+    trial = re.fullmatch(r"(.+):(\d+)", text)
+    if trial and "=" not in trial[1]:
+        return f"{Path(trial[1].partition('@')[0]).name}-{trial[2]}"
+    return architecture_hash(architecture)
+
+
+def run_training(
+    job: TrainingJob,
+    *,
+    watch: Callable[[Progress], None] = ignore,
+    is_asked_to_stop: Callable[[], bool] | None = None,
+) -> Trained | None:
+    """Train, or go on with what the folder holds; in each of the processes that train together.
+
+    Args:
+        job: the training.
+        watch: told of progress, on the first rank.
+        is_asked_to_stop: asked between two steps; the training is kept then.
+
+    Returns:
+        What came out, on the first rank; None on others.
+
+    Raises:
+        TrainingStoppedError: it was asked to stop, and is kept.
+        StarsearchError: the user's mistake or the machine's, in words; the last good state is kept.
+    """
+    from starsearch.training import Hardware
+    from starsearch.training.ranks import joined_ranks, telling_of_lost_ranks
+
+    kept = f"The last good state is kept in {job.folder}; the same command goes on from it."
+    with (
+        joined_ranks(_on_this_machine(Hardware(**job.hardware))) as hardware,
+        _alone_in(job.folder) if hardware.is_first else _quiet(),
+        telling_of_lost_ranks(hardware, kept=kept),
+    ):
+        return _train(job, hardware, watch, is_asked_to_stop)
+
+
+def _train(
+    job: TrainingJob,
+    hardware: Hardware,
+    watch: Callable[[Progress], None],
+    is_asked_to_stop: Callable[[], bool] | None,
+) -> Trained | None:
+    from starsearch.data import open_data
+    from starsearch.training import Keeping, train
+
+    data = open_data(job.data)
+    folder = TrainingFolder(job.folder)
+    initial = None if job.weights is None else _load_initial(job.weights)
+    if hardware.is_first:
+        folder.write_recipe(job.recipe)
+    steps = train(
+        job.architecture,
+        data=data,
+        recipe=job.recipe,
+        fidelity=job.fidelity,
+        seed=job.seed,
+        checkpoint=Keeping(
+            last=folder.last,
+            best=folder.best,
+            every_s=job.keep_every_s,
+            lasting=True,
+            is_asked_to_stop=is_asked_to_stop,
+        ),
+        lineage=_conditions(job),
+        initial=initial,
+        hardware=hardware,
+    )
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as stop:
+            return _finish(job, folder, data, hardware, stop.value) if hardware.is_first else None
+        if hardware.is_first:
+            if progress.epoch is not None:
+                folder.add_epoch(progress)
+            watch(progress)
+
+
+def _on_this_machine(hardware: Hardware) -> Hardware:
+    """On a GPU where there is one."""
+    import torch
+
+    return replace(hardware, device="cuda") if torch.cuda.is_available() else hardware
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second training."""
+    from filelock import FileLock, Timeout
+
+    TrainingFolder(folder)  # made, or refused in words
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StudyError(f"Another training is at work in {folder}. Wait for it, or give another --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The first rank warns for all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _conditions(job: TrainingJob) -> str:
+    """What a training rests on beside recipe, data and seed, in words."""
+    fidelity = job.fidelity
+    begun = "new weights" if job.weights is None else f"the weights of {job.weights.name} ({_digest(job.weights)})"
+    return (
+        f"{fidelity.resolution} px, stem stride {fidelity.stem_stride}, validation crop {fidelity.crop_pct}, "
+        f"begun with {begun}"
+    )
+
+
+def _digest(file: Path) -> str:
+    import hashlib
+
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+
+
+def _load_initial(file: Path) -> Mapping[str, torch.Tensor]:
+    """A state dict in any of the files that timm reads; nothing in it is run."""
+    from timm.models import load_state_dict
+
+    try:
+        state: dict[str, torch.Tensor] = load_state_dict(str(file), use_ema=True)
+    except Exception as error:  # torch's and safetensors' own, as they come
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EvaluationError(f"The weights {file} cannot be read: {said}") from error
+    return state
+
+
+def _finish(
+    job: TrainingJob, folder: TrainingFolder, data: DataSet, hardware: Hardware, result: TrainingResult
+) -> Trained:
+    """Export the best weights as timm loads them, write the summary."""
+    from starsearch.export import Preprocessing, export_timm, needs_starsearch
+    from starsearch.training.weight_file import load_weights
+
+    best = folder.best_row()
+    assert best is not None, "a training has an epoch"
+    model = load_weights(folder.best)
+    preprocessing = Preprocessing(
+        mean=data.mean,
+        std=data.std,
+        resolution=job.fidelity.resolution,
+        interpolation=data.interpolation,
+        crop_pct=job.fidelity.crop_pct,
+    )
+    export_timm(model, folder.exported, preprocessing=preprocessing, class_names=data.classes)
+    needs = "import starsearch, timm" if needs_starsearch(model) else "import timm"
+    trained = Trained(
+        folder=job.folder,
+        architecture=format_architecture(job.architecture),
+        epochs=result.epochs,
+        top1_percent=result.top1_percent,
+        top5_percent=result.top5_percent,
+        best_epoch=int(best["epoch"]),
+        best_top1_percent=best["top1"],
+        best_top5_percent=best["top5"],
+        images_per_second=result.images_per_second,
+        skipped=len(data.skipped),
+        load=f'{needs}; model = timm.create_model("local-dir:{folder.exported}", pretrained=True)',
+    )
+    folder.write_summary(_summary(job, data, hardware, trained, seconds=folder.rows[-1]["seconds"]))
+    return trained
+
+
+def _summary(
+    job: TrainingJob, data: DataSet, hardware: Hardware, trained: Trained, *, seconds: float
+) -> dict[str, Any]:
+    return {
+        "architecture": trained.architecture,
+        "num_params": count_params(job.architecture, num_classes=len(data.classes)),
+        "macs": count_macs(job.architecture, resolution=job.fidelity.resolution, num_classes=len(data.classes)),
+        "data": f"{data.name} ({data.fingerprint})",
+        "resolution": job.fidelity.resolution,
+        "crop_pct": job.fidelity.crop_pct,
+        "seed": job.seed,
+        "epochs": trained.epochs,
+        "top1_percent": trained.top1_percent,
+        "top5_percent": trained.top5_percent,
+        "best_epoch": trained.best_epoch,
+        "best_top1_percent": trained.best_top1_percent,
+        "best_top5_percent": trained.best_top5_percent,
+        "images_per_second": trained.images_per_second,
+        "seconds": seconds,
+        "device": hardware.device_type,
+        "precision": hardware.precision,
+        "ranks": hardware.world_size,
+        "unreadable_images": list(data.skipped),
+    }
