@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from starsearch.api.training import Trained, TrainingJob, run_training
+from starsearch.api.training import Trained, TrainingJob, read_trained, run_training
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.errors import SpecError, StarsearchError, StudyError
 from starsearch.measurement import Progress
@@ -65,18 +64,15 @@ def _fit(job: TrainingJob, ranks: int, resources: Any) -> Trained:
         run_config=RunConfig(name=_RAYS_FOLDER, storage_path=str(job.folder)),
     )
     try:
-        metrics = trainer.fit().metrics or {}
+        trainer.fit()
     except Exception as error:  # Ray Train's, with what a rank raised inside
         raise StudyError(_in_words(error, job.folder)) from error
-    return Trained(**{**metrics["trained"], "folder": job.folder})
+    return read_trained(job.folder)  # the first rank has written it there
 
 
 def _train_rank(config: dict[str, Any]) -> None:
     """What Ray Train runs in each worker."""
-    import ray.train
-
-    trained = run_training(config["job"])
-    ray.train.report({"trained": None if trained is None else {**asdict(trained), "folder": str(trained.folder)}})
+    run_training(config["job"])
 
 
 def _in_words(error: BaseException, folder: Path) -> str:

@@ -324,45 +324,51 @@ def _finish(
         crop_pct=job.fidelity.crop_pct,
     )
     export_timm(model, folder.exported, preprocessing=preprocessing, class_names=data.classes)
-    needs = "import starsearch, timm" if needs_starsearch(model) else "import timm"
-    trained = Trained(
-        folder=job.folder,
-        architecture=format_architecture(job.architecture),
-        epochs=result.epochs,
-        top1_percent=result.top1_percent,
-        top5_percent=result.top5_percent,
-        best_epoch=int(best["epoch"]),
-        best_top1_percent=best["top1"],
-        best_top5_percent=best["top5"],
-        images_per_second=result.images_per_second,
-        skipped=len(data.skipped),
-        load=f'{needs}; model = timm.create_model("local-dir:{folder.exported}", pretrained=True)',
+    folder.write_summary(
+        {
+            "architecture": format_architecture(job.architecture),
+            "num_params": count_params(job.architecture, num_classes=len(data.classes)),
+            "macs": count_macs(
+                job.architecture,
+                resolution=job.fidelity.resolution,
+                num_classes=len(data.classes),
+                stem_stride=job.fidelity.stem_stride,
+            ),
+            "data": f"{data.name} ({data.fingerprint})",
+            "resolution": job.fidelity.resolution,
+            "crop_pct": job.fidelity.crop_pct,
+            "stem_stride": job.fidelity.stem_stride,
+            "seed": job.seed,
+            "epochs": result.epochs,
+            "top1_percent": result.top1_percent,
+            "top5_percent": result.top5_percent,
+            "best_epoch": int(best["epoch"]),
+            "best_top1_percent": best["top1"],
+            "best_top5_percent": best["top5"],
+            "images_per_second": result.images_per_second,
+            "seconds": folder.rows[-1]["seconds"],
+            "device": hardware.device_type,
+            "precision": hardware.precision,
+            "ranks": hardware.world_size,
+            "needs_starsearch": needs_starsearch(model),
+            "unreadable_images": list(data.skipped),
+        }
     )
-    folder.write_summary(_summary(job, data, hardware, trained, seconds=folder.rows[-1]["seconds"]))
-    return trained
+    return read_trained(job.folder)
 
 
-def _summary(
-    job: TrainingJob, data: DataSet, hardware: Hardware, trained: Trained, *, seconds: float
-) -> dict[str, Any]:
-    return {
-        "architecture": trained.architecture,
-        "num_params": count_params(job.architecture, num_classes=len(data.classes)),
-        "macs": count_macs(job.architecture, resolution=job.fidelity.resolution, num_classes=len(data.classes)),
-        "data": f"{data.name} ({data.fingerprint})",
-        "resolution": job.fidelity.resolution,
-        "crop_pct": job.fidelity.crop_pct,
-        "seed": job.seed,
-        "epochs": trained.epochs,
-        "top1_percent": trained.top1_percent,
-        "top5_percent": trained.top5_percent,
-        "best_epoch": trained.best_epoch,
-        "best_top1_percent": trained.best_top1_percent,
-        "best_top5_percent": trained.best_top5_percent,
-        "images_per_second": trained.images_per_second,
-        "seconds": seconds,
-        "device": hardware.device_type,
-        "precision": hardware.precision,
-        "ranks": hardware.world_size,
-        "unreadable_images": list(data.skipped),
-    }
+def read_trained(folder: Path) -> Trained:
+    """What the training in the folder has come to, as its summary says.
+
+    Raises:
+        StudyError: it has not ended.
+    """
+    files = TrainingFolder(folder)
+    found = files.read_summary()
+    imports = "import starsearch, timm" if found["needs_starsearch"] else "import timm"
+    return Trained(
+        folder=folder,
+        skipped=len(found["unreadable_images"]),
+        load=f'{imports}; model = timm.create_model("local-dir:{files.exported}", pretrained=True)',
+        **{name: found[name] for name in Trained.__slots__ if name in found},
+    )

@@ -95,6 +95,18 @@ class TrainingFolder:
         """Write summary.json."""
         self._write("summary.json", json.dumps(dict(summary), indent=2) + "\n")
 
+    def read_summary(self) -> dict[str, Any]:
+        """What `write_summary` wrote.
+
+        Raises:
+            StudyError: nothing yet.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise StudyError(f"The training in {self.path} has not ended yet: it has no summary.json.") from None
+        return found
+
     def best_row(self) -> Row | None:
         """The log's line of the epoch with the best top-1, the first of equal ones; None where there is none."""
         return max(self.rows, key=lambda row: row["top1"], default=None)

@@ -128,7 +128,7 @@ def train(
             "workers": workers,
         },
     )
-    is_asked_to_stop = _on_signals()
+    is_asked_to_stop = _on_signals() if runner is None else None
     is_first = os.environ.get("RANK", "0") == "0"
     epochs_in_all = job.recipe.epochs + job.recipe.cooldown_epochs
     try:
@@ -142,6 +142,11 @@ def train(
     except TrainingStoppedError as stopped:
         if is_first:
             _say(f"{stopped} Nothing is lost; the same command goes on.")
+        return
+    except KeyboardInterrupt:
+        if runner is None:
+            raise
+        _say("Interrupted. The last state the ranks have written is kept; the same command goes on.")
         return
     if trained is not None:
         _print_end(trained)
