@@ -8,8 +8,8 @@ import torch
 from starsearch.data import open_data
 from starsearch.errors import StudyError
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.training import checkpoint as module
 from starsearch.training import Keeping, train
+from starsearch.training import checkpoint as module
 from tests.training.test_loop import RECIPE, SHORT, TINY
 
 FOUR = dataclasses.replace(RECIPE, epochs=4)
