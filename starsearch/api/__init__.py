@@ -15,12 +15,15 @@ from starsearch.api.profiles import (
 from starsearch.api.reading import FrontView, serve_dashboard, study_front, study_status, write_study_report
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
+from starsearch.api.training import Trained, TrainingJob, plan_training, read_trained, run_training
 
 __all__ = [
     "Exported",
     "FrontView",
     "Imported",
     "RunOutcome",
+    "Trained",
+    "TrainingJob",
     "calibrate_device",
     "check_file",
     "check_profile",
@@ -29,9 +32,12 @@ __all__ = [
     "import_measurements",
     "measure_architecture",
     "open_profile",
+    "plan_training",
     "predict_architectures",
     "profile_of_measurements",
+    "read_trained",
     "run_study_file",
+    "run_training",
     "sample_space",
     "serve_dashboard",
     "study_front",

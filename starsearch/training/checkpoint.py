@@ -147,7 +147,12 @@ def describe_training(**what: object) -> dict[str, str]:
     items: dict[str, str] = {}
     for name, value in what.items():
         if is_dataclass(value) and not isinstance(value, type):
-            items |= {f"{name}.{key}": str(one) for key, one in asdict(value).items()}
+            items |= {f"{name}.{key}": _in_words(one) for key, one in asdict(value).items()}
         else:
-            items[name] = str(value)
+            items[name] = _in_words(value)
     return items
+
+
+def _in_words(value: object) -> str:
+    """1 and 1.0 are the same number, as a recipe's defaults and its file write it."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

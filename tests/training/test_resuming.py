@@ -164,6 +164,7 @@ def kill_and_go_on(tmp_path, *, kills, epochs, longest_s):
         for name in ("whole", "killed")
     ]
     assert logs[0] == logs[1]
+    assert not [*(tmp_path / "killed").glob("*.partial")]
     best = [load_file(tmp_path / name / "best.safetensors") for name in ("whole", "killed")]
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
     return survived
