@@ -12,6 +12,8 @@ from torch.nn import functional
 from starsearch.data.dataset import DataSet
 from starsearch.recipe import Recipe
 
+_MOST_DRAWS = 10  # of an image's augmentation; one in a hundred fails
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchAugmentation:
@@ -100,6 +102,20 @@ def image_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> Any:
         std=data.std,
         use_prefetcher=True,
     )
+
+
+def augment(transform: Any, image: Any) -> Any:
+    """What the transform makes of a PIL image.
+
+    It is drawn anew where it cannot be carried out: timm's RandAugment of a magnitude near 10 may ask for a posterised
+    image of 0 bits, which Pillow once made black and now refuses.
+    """
+    for _ in range(_MOST_DRAWS - 1):
+        try:
+            return transform(image)
+        except ValueError:
+            continue
+    return transform(image)
 
 
 def works_on_single_images(recipe: Recipe) -> bool:

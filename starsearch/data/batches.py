@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from starsearch.data.augmentation import (
+    augment,
     batch_augmentation,
     channel_statistics,
     image_augmentation,
@@ -168,7 +169,7 @@ def _transform_each(pixels: torch.Tensor, transform: Any) -> torch.Tensor:
     """A transform of PIL images applied to (batch, height, width, 3) uint8."""
     from PIL import Image
 
-    images = [transform(Image.fromarray(image)) for image in pixels.numpy()]
+    images = [augment(transform, Image.fromarray(image)) for image in pixels.numpy()]
     return torch.stack(images).permute(0, 2, 3, 1)
 
 

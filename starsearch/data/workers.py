@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from starsearch.data.augmentation import augment
 from starsearch.data.dataset import DataSet, Split
 from starsearch.data.memory import MOST_UNREADABLE
 from starsearch.errors import DataError
@@ -67,11 +68,13 @@ class Samples(Dataset[Sample]):
         substitute = np.random.default_rng([self._seed, epoch, index])
         for _ in range(_MOST_TRIES):
             try:
-                with _drawing_from(self._seed, epoch, index):
-                    pixels = self._transform(self._split.read(index))
-                return Sample(pixels=pixels, target=int(self._split.targets[index]), unreadable=tuple(unreadable))
+                image = self._split.read(index)
             except _UNREADABLE as error:
                 unreadable.append(f"{self._split.image_name(index)} ({_reason(error)})")
+            else:
+                with _drawing_from(self._seed, epoch, index):
+                    pixels = augment(self._transform, image)
+                return Sample(pixels=pixels, target=int(self._split.targets[index]), unreadable=tuple(unreadable))
             if self._substitutes is None:
                 break
             index = int(substitute.choice(self._substitutes))
