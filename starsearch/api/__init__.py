@@ -15,7 +15,8 @@ from starsearch.api.profiles import (
 from starsearch.api.reading import FrontView, serve_dashboard, study_front, study_status, write_study_report
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
-from starsearch.api.training import Trained, TrainingJob, plan_training, read_trained, run_training
+from starsearch.api.training import Trained, read_trained, run_training
+from starsearch.api.training_job import TrainingJob, plan_training
 
 __all__ = [
     "Exported",

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from starsearch.api.training import Trained, TrainingJob, read_trained, run_training
+from starsearch.api.training import Trained, read_trained, run_training
 from starsearch.api.training_folder import TrainingFolder
+from starsearch.api.training_job import TrainingJob
 from starsearch.errors import SpecError, StarsearchError, StudyError
 from starsearch.measurement import Progress
 

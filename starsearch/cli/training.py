@@ -105,9 +105,9 @@ def train(
 
         torchrun --nproc_per_node 8 -m starsearch train starnet_s4 --data imagenet/ --precision bfloat16 --compile
     """
-    from starsearch.api.training import plan_training, run_training
+    from starsearch import api
 
-    job = plan_training(
+    job = api.plan_training(
         architecture,
         data=data,
         recipe=recipe,
@@ -134,7 +134,7 @@ def train(
     try:
         with TrainingView(f"{architecture} in {job.folder}", epochs=epochs_in_all, shows=is_first) as view:
             if runner is None:
-                trained = run_training(job, watch=view, is_asked_to_stop=is_asked_to_stop)
+                trained = api.run_training(job, watch=view, is_asked_to_stop=is_asked_to_stop)
             else:
                 from starsearch.api.ray_training import run_training_on_ray
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from starsearch.api.training import plan_training, run_training
+from starsearch.api import plan_training, run_training
 from starsearch.data import open_data
 from starsearch.data.batches import training_batches, validation_batches
 from starsearch.data.share import Share, order_of_images

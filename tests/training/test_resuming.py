@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from starsearch.api.training import plan_training, run_training
+from starsearch.api import plan_training, run_training
 from starsearch.architecture import Architecture
 from starsearch.data import open_data
 from starsearch.errors import StudyError, TrainingStoppedError
