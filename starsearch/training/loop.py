@@ -14,14 +14,14 @@ from starsearch.architecture import Architecture, format_architecture
 from starsearch.data import DataSet
 from starsearch.data.batches import Batches, TrainingBatches, training_batches, validation_batches
 from starsearch.data.share import Share
-from starsearch.errors import EvaluationError
 from starsearch.measurement import Progress
-from starsearch.models import StarNet, build_model
+from starsearch.models import StarNet
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training.checkpoint import describe_training
 from starsearch.training.distillation import open_teacher
 from starsearch.training.hardware import Hardware
 from starsearch.training.keeping import Keeper, Keeping, Position
+from starsearch.training.networks import build_network, plain_network
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
 from starsearch.training.run import Run
@@ -100,16 +100,14 @@ def train(
     hardware.check(recipe.batch_size)
     ranks = Ranks(hardware)
     training, validation = yield from _load(data, recipe, fidelity, seed, hardware)
-    random_seed(seed)
-    model = _build(architecture, data, recipe, fidelity, hardware, initial)
-    teacher = None if recipe.teacher is None else open_teacher(recipe.teacher, data, device=hardware.device)
-    optimisation = Optimisation(model, recipe, steps_per_epoch=len(training), hardware=hardware, teacher=teacher)
-    if not ranks.is_alone:  # the weights are the same everywhere; what is drawn from here on is not
-        random_seed(seed, ranks.rank)
+    optimisation = _prepare(
+        architecture, data, recipe, fidelity, seed, hardware, initial, steps_per_epoch=len(training)
+    )
     last = optimisation.num_epochs if until is None else min(until, optimisation.num_epochs)
     position = Position(loss=torch.zeros((), device=hardware.device))
     keeper = None
     if checkpoint is not None:
+        keeping = Keeping(last=checkpoint) if isinstance(checkpoint, Path) else checkpoint
         of = describe_training(
             architecture=format_architecture(architecture),
             recipe=recipe,
@@ -117,7 +115,6 @@ def train(
             data=data.fingerprint,
             lineage=lineage,
         )
-        keeping = Keeping(last=checkpoint) if isinstance(checkpoint, Path) else checkpoint
         keeper = Keeper(keeping, of=of, position=position, optimisation=optimisation, ranks=ranks, until=last)
         keeper.restore(seed=seed)
     run = Run(
@@ -134,9 +131,13 @@ def train(
         yield run.report()
     while position.epoch < last:
         yield from run.run_epoch(validation)
+    return _result(optimisation, position, run)
+
+
+def _result(optimisation: Optimisation, position: Position, run: Run) -> TrainingResult:
     assert position.accuracy is not None, "a training has an epoch"
     return TrainingResult(
-        model=_plain(optimisation.judged_model),
+        model=plain_network(optimisation.judged_model),
         top1_percent=position.accuracy.top1_percent,
         top5_percent=position.accuracy.top5_percent,
         best_top1_percent=position.best_top1_percent,
@@ -146,63 +147,25 @@ def train(
     )
 
 
-def _build(
+def _prepare(
     architecture: Architecture,
     data: DataSet,
     recipe: Recipe,
     fidelity: Fidelity,
+    seed: int,
     hardware: Hardware,
     initial: Mapping[str, torch.Tensor] | None,
-) -> StarNet:
-    """The network on its device, new or with the initial weights."""
-    model = build_model(
-        architecture,
-        num_classes=len(data.classes),
-        in_chans=data.in_chans,
-        drop_rate=recipe.drop_rate,
-        drop_path_rate=recipe.drop_path,
-        stem_stride=fidelity.stem_stride,
-        initialization=recipe.initialization,
-    )
-    if initial is not None:
-        _check_fits(model, initial, data)
-        model.load_state_dict(initial)
-    if hardware.sync_batch_norm and hardware.world_size > 1:
-        torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, below the model itself
-    return model.to(hardware.device).to(memory_format=torch.channels_last)
-
-
-def _check_fits(model: StarNet, initial: Mapping[str, torch.Tensor], data: DataSet) -> None:
-    """Refuse weights of another network, or with a head of other classes."""
-    ours = model.state_dict()
-    differing = [
-        name
-        for name in dict.fromkeys((*ours, *initial))
-        if name not in ours or name not in initial or ours[name].shape != initial[name].shape
-    ]
-    if not differing:
-        return
-    if set(differing) <= {"head.weight", "head.bias"} and "head.weight" in initial:
-        raise EvaluationError(
-            f"The weights to begin with are of a head with {len(initial['head.weight'])} classes; {data.name!r} has "
-            f"{len(data.classes)}. Give weights that were trained on these classes, or none."
-        )
-    raise EvaluationError(
-        f"The weights to begin with are of another network: {len(differing)} tensors are missing, too many or of "
-        f"another shape, first {differing[0]!r}."
-    )
-
-
-def _plain(model: StarNet) -> StarNet:
-    """The network on the CPU in eval mode, its batch norms torch's plain ones."""
-    if not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules()):
-        return model.to("cpu").eval()
-    with torch.random.fork_rng(devices=[]):
-        plain = build_model(
-            model.architecture, num_classes=model.num_classes, in_chans=model.in_chans, stem_stride=model.stem_stride
-        )
-    plain.load_state_dict(model.state_dict())
-    return plain.eval()
+    *,
+    steps_per_epoch: int,
+) -> Optimisation:
+    """The network at the beginning of its way, the random states seeded for it."""
+    random_seed(seed)
+    model = build_network(architecture, data, recipe, fidelity, hardware, initial)
+    teacher = None if recipe.teacher is None else open_teacher(recipe.teacher, data, device=hardware.device)
+    optimisation = Optimisation(model, recipe, steps_per_epoch=steps_per_epoch, hardware=hardware, teacher=teacher)
+    if hardware.world_size > 1:  # the weights are the same everywhere; what is drawn from here on is not
+        random_seed(seed, hardware.rank)
+    return optimisation
 
 
 def _load(
