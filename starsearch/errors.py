@@ -11,6 +11,7 @@
     ├── EvaluationError              one candidate's fault: a failed trial, never a dead study
     │   ├── TrainingDivergedError    the loss became NaN or infinite
     │   └── TimeLimitError           the candidate took longer than it may
+    ├── TrainingStoppedError         a training was asked to stop, and is kept where it was
     └── ExportError                  a file that was written but does not read back as the model
 
 The command line prints a `StarsearchError` and exits with code 2; no traceback.
@@ -64,6 +65,10 @@ class TrainingDivergedError(EvaluationError):
 
 class TimeLimitError(EvaluationError):
     """The candidate took longer than its fidelity allows."""
+
+
+class TrainingStoppedError(StarsearchError):
+    """A training was asked to stop; its checkpoint is where it was, and nobody is at fault."""
 
 
 class ExportError(StarsearchError):

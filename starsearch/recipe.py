@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -40,10 +40,17 @@ class Recipe:
         crop: "random-resized" with `crop_scale`; "pad" (resize, pad by an eighth, crop) for small images; "none".
         crop_scale: smallest and largest share of the image's area that a crop takes.
         color_jitter: strength; 0 is off. timm ignores it where `auto_augment` is on.
+        train_interpolation: of the random-resized crop, a name of timm's ("random" draws bilinear or bicubic for each
+            image, the default of timm's train.py); None is the data set's.
         drop_path: stochastic depth of the last block.
         drop_rate: dropout before the head.
         ema_decay: decay of the weights' moving average (with timm's warm-up of it), which is then what is validated
             and kept; None for none.
+        teacher: network whose answers are learned beside the labels, by timm's `LogitDistillationTask`: a timm name
+            ("regnety_160"), "local-dir:FOLDER" or "hf-hub:…" as timm takes them, NAME@FILE for a name's weights in a
+            file, or a .safetensors that starsearch wrote; None for none.
+        task_loss_weight, distill_loss_weight: of the labels' and the teacher's loss, where there is a teacher.
+        distill_temperature: by which the answers of both are softened.
         initialization: of the network, "official" or "timm".
     """
 
@@ -72,9 +79,14 @@ class Recipe:
     crop: Literal["random-resized", "pad", "none"] = "pad"
     crop_scale: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] = (0.08, 1.0)
     color_jitter: Annotated[float, Ge(0), Le(1)] = 0.0
+    train_interpolation: Literal["random", "bilinear", "bicubic"] | None = None
     drop_path: Annotated[float, Ge(0), Lt(1)] = 0.0
     drop_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
     ema_decay: Annotated[float, Gt(0), Lt(1)] | None = None
+    teacher: str | None = None
+    task_loss_weight: Annotated[float, Ge(0), Le(100)] = 1.0
+    distill_loss_weight: Annotated[float, Ge(0), Le(100)] = 1.0
+    distill_temperature: Annotated[float, Gt(0), Le(100)] = 1.0
     initialization: Literal["official", "timm"] = "official"
 
 
@@ -89,6 +101,8 @@ class Fidelity:
         samples: training images used, drawn with the study's seed, equally from every class; None for all.
         validation_samples: validation images used, likewise.
         stem_stride: of the network while it is judged; the deployed network's is 2.
+        crop_pct: share of the resized validation image's side that its centre crop keeps; timm's protocol for
+            ImageNet is 0.875.
         recipe: name of a shipped recipe or path of a recipe file, as written.
         time_limit_s: seconds after which the candidate fails; None for no limit.
     """
@@ -101,8 +115,19 @@ class Fidelity:
     samples: Annotated[int, Ge(1)] | None = None
     validation_samples: Annotated[int, Ge(1)] | None = None
     stem_stride: Literal[1, 2] = 2
+    crop_pct: Annotated[float, Gt(0), Le(1)] = 1.0
     recipe: str = "proxy"
     time_limit_s: Annotated[float, Gt(0)] | None = None
+
+
+def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
+    """The recipe with another batch and its learning rates by the linear rule (Goyal et al. 2017, section 2.1).
+
+    `lr` and `min_lr` grow as the batch does, so the schedule as a whole; `warmup_lr` stays, since the warm-up begins
+    at a small rate whatever the batch (their section 2.2).
+    """
+    scale = batch_size / recipe.batch_size
+    return replace(recipe, batch_size=batch_size, lr=recipe.lr * scale, min_lr=recipe.min_lr * scale)
 
 
 def changed_fields(recipe: Recipe, base: Recipe) -> Mapping[str, Any]:

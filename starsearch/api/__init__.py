@@ -17,6 +17,8 @@ from starsearch.api.profiles import (
 from starsearch.api.reading import FrontView, serve_dashboard, study_front, study_status, write_study_report
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
+from starsearch.api.training import Trained, read_trained, run_training
+from starsearch.api.training_job import TrainingJob, plan_training
 from starsearch.api.tuning import TunedRecipe, TuneOutcome, tune_recipe
 from starsearch.api.validation import Validation, validate_network
 
@@ -27,6 +29,8 @@ __all__ = [
     "Imported",
     "Plan",
     "RunOutcome",
+    "Trained",
+    "TrainingJob",
     "TuneOutcome",
     "TunedRecipe",
     "Validation",
@@ -40,9 +44,12 @@ __all__ = [
     "measure_architecture",
     "open_profile",
     "plan_study",
+    "plan_training",
     "predict_architectures",
     "profile_of_measurements",
+    "read_trained",
     "run_study_file",
+    "run_training",
     "sample_space",
     "serve_dashboard",
     "study_front",

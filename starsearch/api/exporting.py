@@ -206,7 +206,7 @@ def load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> StarNet
     Raises:
         StudyError: its weights were not kept, or cannot be read.
     """
-    from starsearch.evaluators.proxy import load_weights
+    from starsearch.training.weight_file import load_weights
 
     assert place.folder is not None
     kept = row.get("weights")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from starsearch.cli import data as data_commands
-from starsearch.cli import latency, planning, profiles, space, tuning, validation
+from starsearch.cli import latency, planning, profiles, space, training, tuning, validation
 
 app = typer.Typer(
     name="starsearch",
@@ -28,6 +28,7 @@ app.command()(tuning.tune)
 app.command()(planning.plan)
 app.add_typer(data_commands.app, name="data")
 app.command()(validation.validate)
+app.command()(training.train)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder (studies/starnet) or NAME@STORAGE-URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

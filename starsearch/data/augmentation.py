@@ -12,6 +12,8 @@ from torch.nn import functional
 from starsearch.data.dataset import DataSet
 from starsearch.recipe import Recipe
 
+_MOST_DRAWS = 10  # of an image's augmentation; one in a hundred fails
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchAugmentation:
@@ -45,7 +47,9 @@ def _crop_and_flip(pixels: torch.Tensor, padding: int, hflip: float) -> torch.Te
     rows = torch.arange(height) + torch.randint(0, 2 * padding + 1, (batch, 1))
     columns = torch.arange(width) + torch.randint(0, 2 * padding + 1, (batch, 1))
     columns = torch.where(torch.rand(batch, 1) < hflip, columns.flip(1), columns)
-    return padded[torch.arange(batch).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
+    places = torch.arange(batch).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)
+    first, second, third = (place.to(pixels.device) for place in places)
+    return padded[first, second, third]
 
 
 def normalize(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
@@ -53,16 +57,16 @@ def normalize(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> to
     return pixels.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
-def channel_statistics(data: DataSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the channels, of values in 0..255."""
-    return torch.tensor(data.mean) * 255, torch.tensor(data.std) * 255
+def channel_statistics(data: DataSet, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the channels, of values in 0..255, on the device."""
+    return torch.tensor(data.mean, device=device) * 255, torch.tensor(data.std, device=device) * 255
 
 
-def batch_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> BatchAugmentation:
-    """What the recipe does to whole batches; `image_augmentation` comes before it."""
+def batch_augmentation(recipe: Recipe, data: DataSet, resolution: int, device: str = "cpu") -> BatchAugmentation:
+    """What the recipe does to whole batches on the device; `image_augmentation` comes before it."""
     whole = recipe.crop != "random-resized"  # timm's random-resized crop flips too
-    mean, std = channel_statistics(data)
-    erase = _random_erasing(recipe.random_erasing) if recipe.random_erasing else None
+    mean, std = channel_statistics(data, device)
+    erase = _random_erasing(recipe.random_erasing, device) if recipe.random_erasing else None
     return BatchAugmentation(
         padding=max(1, resolution // 8) if recipe.crop == "pad" else 0,
         hflip=recipe.hflip if whole else 0.0,
@@ -72,11 +76,11 @@ def batch_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> BatchA
     )
 
 
-def _random_erasing(probability: float) -> Callable[[torch.Tensor], torch.Tensor]:
+def _random_erasing(probability: float, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
     from timm.data.random_erasing import RandomErasing
 
     factory: Any = RandomErasing  # timm has no types
-    erase: Callable[[torch.Tensor], torch.Tensor] = factory(probability, mode="pixel", device="cpu")
+    erase: Callable[[torch.Tensor], torch.Tensor] = factory(probability, mode="pixel", device=device)
     return erase
 
 
@@ -93,11 +97,25 @@ def image_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> Any:
         hflip=0.0 if whole else recipe.hflip,
         color_jitter=recipe.color_jitter,
         auto_augment=recipe.auto_augment,
-        interpolation=data.interpolation,
+        interpolation=recipe.train_interpolation or data.interpolation,
         mean=data.mean,
         std=data.std,
         use_prefetcher=True,
     )
+
+
+def augment(transform: Any, image: Any) -> Any:
+    """What the transform makes of a PIL image.
+
+    It is drawn anew where it cannot be carried out: timm's RandAugment of a magnitude near 10 may ask for a posterised
+    image of 0 bits, which Pillow once made black and now refuses.
+    """
+    for _ in range(_MOST_DRAWS - 1):
+        try:
+            return transform(image)
+        except ValueError:
+            continue
+    return transform(image)
 
 
 def works_on_single_images(recipe: Recipe) -> bool:

@@ -1,4 +1,4 @@
-"""Batches for training and validation: from memory where a split fits, else by timm's data set and worker processes."""
+"""Batches for training and validation: from memory where a split fits, else decoded by worker processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from starsearch.data.augmentation import (
-    BatchAugmentation,
+    augment,
     batch_augmentation,
     channel_statistics,
     image_augmentation,
@@ -20,6 +20,8 @@ from starsearch.data.augmentation import (
 )
 from starsearch.data.dataset import DataSet, Split, choose_balanced
 from starsearch.data.memory import Images, decode, fits_memory
+from starsearch.data.share import ALL, Share, order_of_images
+from starsearch.data.workers import Samples, Unreadable, load
 from starsearch.errors import DataError
 from starsearch.recipe import Recipe
 
@@ -37,13 +39,25 @@ class Batches(Protocol):
         ...
 
     def __iter__(self) -> Iterator[Batch]:
-        """A pass; training passes are shuffled and augmented anew from torch's global random state."""
+        """A pass; over training images, that of the first epoch."""
+        ...
+
+
+class TrainingBatches(Batches, Protocol):
+    """Batches in an order that follows from the seed and the epoch alone.
+
+    Augmentation of images in memory draws from the global random states; of images that worker processes decode,
+    from the seed, the epoch and the image, and only erasing from the global states.
+    """
+
+    def begin(self, epoch: int, *, at: int = 0) -> Iterator[Batch]:
+        """The pass of an epoch, counted from 1, from batch number `at` on, counted from 0."""
         ...
 
 
 def training_batches(
-    data: DataSet, recipe: Recipe, *, resolution: int, samples: int | None, seed: int
-) -> Generator[float, None, Batches]:
+    data: DataSet, recipe: Recipe, *, resolution: int, samples: int | None, seed: int, share: Share = ALL
+) -> Generator[float, None, TrainingBatches]:
     """Shuffled, augmented, whole batches; yields the share of images decoded, where they are kept in memory.
 
     Raises:
@@ -60,23 +74,35 @@ def training_batches(
             "choose a smaller batch_size or more samples."
         )
     if isinstance(source, Images):
-        return _MemoryTraining(source, recipe, data, resolution)
-    return _LoadedTraining(data, recipe, indices, resolution)
+        return _MemoryTraining(source, recipe, data, resolution, seed, share)
+    return _LoadedTraining(data, recipe, indices, resolution, seed, share)
 
 
 def validation_batches(
-    data: DataSet, *, resolution: int, samples: int | None, seed: int, batch_size: int
+    data: DataSet,
+    *,
+    resolution: int,
+    samples: int | None,
+    seed: int,
+    batch_size: int,
+    crop_pct: float = 1.0,
+    share: Share = ALL,
 ) -> Generator[float, None, Batches]:
-    """All images (or `samples` of them), resized and cropped to their middle; yields as `training_batches` does.
+    """All images (or `samples` of them) in their order, resized and cropped to their middle.
+
+    Yields as `training_batches` does. Unreadable images are left out.
 
     Raises:
         DataError: too many images are unreadable.
     """
     indices = _chosen(data.validation, samples, seed)
-    if data.validation.timm_dataset is None or fits_memory(len(indices), resolution, data.cache_limit_bytes // 2):
+    in_memory = data.validation.timm_dataset is None or fits_memory(
+        len(indices), resolution, data.cache_limit_bytes // 2
+    )
+    if in_memory and crop_pct == 1.0:
         images = yield from decode(data, data.validation, indices, resolution=resolution)
-        return _MemoryValidation(images, data, batch_size)
-    return _LoadedValidation(data, indices, resolution, batch_size)
+        return _MemoryValidation(images, data, batch_size, share)
+    return _LoadedValidation(data, share.of_images(indices), resolution, batch_size, crop_pct, share)
 
 
 def _chosen(split: Split, samples: int | None, seed: int) -> NDArray[np.int64]:
@@ -113,10 +139,12 @@ class _MemoryTraining:
     recipe: Recipe
     data: DataSet
     resolution: int
+    seed: int
+    share: Share
 
     def __post_init__(self) -> None:
         self.num_images = len(self.images)
-        self._augment = batch_augmentation(self.recipe, self.data, self.resolution)
+        self._augment = batch_augmentation(self.recipe, self.data, self.resolution, self.share.device)
         one_by_one = works_on_single_images(self.recipe)
         self._transform = image_augmentation(self.recipe, self.data, self.resolution) if one_by_one else None
 
@@ -124,19 +152,24 @@ class _MemoryTraining:
         return self.num_images // self.recipe.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        order = torch.randperm(self.num_images)
-        for chosen in torch.split(order[: len(self) * self.recipe.batch_size], self.recipe.batch_size):
+        return self.begin(1)
+
+    def begin(self, epoch: int, *, at: int = 0) -> Iterator[Batch]:
+        """As `TrainingBatches` says."""
+        order = order_of_images(self.num_images, seed=self.seed, epoch=epoch)
+        mine = torch.from_numpy(self.share.of_batches(order, self.recipe.batch_size, at=at))
+        for chosen in torch.split(mine, self.recipe.batch_size // self.share.ranks) if len(mine) else ():
             pixels = self.images.pixels[chosen]
             if self._transform is not None:
                 pixels = _transform_each(pixels, self._transform)
-            yield self._augment(pixels), self.images.targets[chosen]
+            yield self._augment(self.share.fetch(pixels)), self.share.fetch(self.images.targets[chosen])
 
 
 def _transform_each(pixels: torch.Tensor, transform: Any) -> torch.Tensor:
     """A transform of PIL images applied to (batch, height, width, 3) uint8."""
     from PIL import Image
 
-    images = [transform(Image.fromarray(image)) for image in pixels.numpy()]
+    images = [augment(transform, Image.fromarray(image)) for image in pixels.numpy()]
     return torch.stack(images).permute(0, 2, 3, 1)
 
 
@@ -147,70 +180,100 @@ class _MemoryValidation:
     images: Images
     data: DataSet
     batch_size: int
+    share: Share
 
     def __post_init__(self) -> None:
-        self.num_images = len(self.images)
+        self.num_images = len(range(len(self.images))[self.share.rank :: self.share.ranks])
 
     def __len__(self) -> int:
         return -(-self.num_images // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        mean, std = channel_statistics(self.data)
-        pixels, targets = (torch.split(all_, self.batch_size) for all_ in (self.images.pixels, self.images.targets))
-        for batch, labels in zip(pixels, targets, strict=True):
-            yield normalize(batch, mean, std), labels
+        mean, std = channel_statistics(self.data, self.share.device)
+        mine = slice(self.share.rank, None, self.share.ranks)
+        splits = (torch.split(all_[mine], self.batch_size) for all_ in (self.images.pixels, self.images.targets))
+        for batch, labels in zip(*splits, strict=True):
+            if len(labels):
+                yield normalize(self.share.fetch(batch), mean, std), self.share.fetch(labels)
 
 
-class _Loaded:
-    """Images that worker processes decode in each pass; timm puts the next image in an unreadable one's place."""
+class _LoadedTraining:
+    """Batches of images that worker processes decode in each pass."""
 
-    def __init__(self, split: Split, indices: NDArray[np.int64], transform: Any, **options: Any) -> None:
-        from torch.utils.data import DataLoader, Subset
-
-        split.timm_dataset.transform = transform
+    def __init__(
+        self, data: DataSet, recipe: Recipe, indices: NDArray[np.int64], resolution: int, seed: int, share: Share
+    ) -> None:
         self.num_images = len(indices)
-        self._loader = DataLoader(
-            Subset(split.timm_dataset, indices.tolist()),
-            num_workers=min(8, torch.get_num_threads()),  # of several trainings each has its share
-            collate_fn=_collate,
-            **options,
-        )
+        self._indices, self._seed, self._share, self._batch_size = indices, seed, share, recipe.batch_size
+        transform = image_augmentation(recipe, data, resolution)
+        self._samples = Samples(data.train, transform, seed=seed, substitutes=indices)
+        self._augment = batch_augmentation(recipe, data, resolution, share.device)
+        self._unreadable = Unreadable(data, data.train, len(indices), "Others take their places.")
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return self.num_images // self._batch_size
 
     def __iter__(self) -> Iterator[Batch]:
-        for pixels, targets in self._loader:
-            yield self._finish(pixels), targets
+        return self.begin(1)
 
-    def _finish(self, pixels: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-
-def _collate(samples: list[tuple[Any, int]]) -> Batch:
-    """Transformed images (3, height, width) and classes to (batch, height, width, 3) uint8 and (batch,) int64."""
-    pixels = torch.stack([image for image, _ in samples]).permute(0, 2, 3, 1)
-    return pixels.contiguous(), torch.tensor([int(target) for _, target in samples])
-
-
-class _LoadedTraining(_Loaded):
-    def __init__(self, data: DataSet, recipe: Recipe, indices: NDArray[np.int64], resolution: int) -> None:
-        transform = image_augmentation(recipe, data, resolution)
-        super().__init__(data.train, indices, transform, batch_size=recipe.batch_size, shuffle=True, drop_last=True)
-        self._augment: BatchAugmentation = batch_augmentation(recipe, data, resolution)
-
-    def _finish(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self._augment(pixels)
+    def begin(self, epoch: int, *, at: int = 0) -> Iterator[Batch]:
+        """As `TrainingBatches` says."""
+        order = self._indices[order_of_images(self.num_images, seed=self._seed, epoch=epoch)]
+        share = self._share
+        loaded = load(
+            self._samples,
+            share.of_batches(order, self._batch_size, at=at),
+            epoch=epoch,
+            batch_size=self._batch_size // share.ranks,
+            workers=share.workers,
+            pin=share.pins,
+        )
+        for pixels, targets, unreadable in loaded:
+            self._unreadable.note(unreadable)
+            yield self._augment(share.fetch(pixels)), share.fetch(targets)
+        self._unreadable.tell()
 
 
-class _LoadedValidation(_Loaded):
-    def __init__(self, data: DataSet, indices: NDArray[np.int64], resolution: int, batch_size: int) -> None:
+class _LoadedValidation:
+    """Batches of images that worker processes decode, in their order; `num_images` counts broken ones until a pass."""
+
+    def __init__(
+        self,
+        data: DataSet,
+        indices: NDArray[np.int64],
+        resolution: int,
+        batch_size: int,
+        crop_pct: float,
+        share: Share,
+    ) -> None:
         from timm.data import create_transform
 
-        size = (3, resolution, resolution)
-        transform = create_transform(size, interpolation=data.interpolation, crop_pct=1.0, use_prefetcher=True)
-        super().__init__(data.validation, indices, transform, batch_size=batch_size)
-        self._statistics = channel_statistics(data)
+        self.num_images = len(indices)
+        self._indices, self._share, self._batch_size = indices, share, batch_size
+        transform = create_transform(
+            (3, resolution, resolution), interpolation=data.interpolation, crop_pct=crop_pct, use_prefetcher=True
+        )
+        self._samples = Samples(data.validation, transform, seed=0, substitutes=None)
+        self._statistics = channel_statistics(data, share.device)
+        self._unreadable = Unreadable(data, data.validation, len(indices), "They are left out.")
 
-    def _finish(self, pixels: torch.Tensor) -> torch.Tensor:
-        return normalize(pixels, *self._statistics)
+    def __len__(self) -> int:
+        return -(-len(self._indices) // self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        share, seen = self._share, 0
+        loaded = load(
+            self._samples,
+            self._indices,
+            epoch=0,
+            batch_size=self._batch_size,
+            workers=share.workers,
+            pin=share.pins,
+        )
+        for pixels, targets, unreadable in loaded:
+            self._unreadable.note(unreadable)
+            seen += len(targets)
+            if len(targets):
+                yield normalize(share.fetch(pixels), *self._statistics), share.fetch(targets)
+        self.num_images = seen
+        self._unreadable.tell()

@@ -94,6 +94,7 @@ def _validate(onnx_bytes: bytes, data: DataSet, fidelity: Fidelity, seed: int) -
         samples=fidelity.validation_samples,
         seed=seed,
         batch_size=_BATCH_SIZE,
+        crop_pct=fidelity.crop_pct,
     )
     session = build_session(onnx_bytes)
     (name,) = (node.name for node in session.get_inputs())

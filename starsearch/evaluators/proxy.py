@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 from starsearch.architecture import Architecture, count_macs, count_params
 from starsearch.candidate import Candidate
 from starsearch.data import DataSet
-from starsearch.errors import StudyError
 from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
 from starsearch.evaluators.latency import LatencyEvaluator, LatencyMeter, predict_latencies
 from starsearch.evaluators.placement import measure_coreml_placement
@@ -90,7 +88,7 @@ class ProxyEvaluator:
         result = yield from scaled(without_measuring(training), 0.0, _TRAINING_SHARE * fp32_share)
         readings: list[Reading] = [*_accuracy(result), *count_cost(candidate.architecture, self.resolution), *predicted]
         if weights is not None:
-            save_weights(result.model, weights)
+            self._save(result.model, weights)
         if known.keys() >= set(self.timed):
             readings += [known[name] for name in self.timed]
         elif self.reference is not None:
@@ -100,6 +98,11 @@ class ProxyEvaluator:
         if self.int8:
             readings += yield from scaled(self._evaluate_int8(result.model, seed), fp32_share, 1.0)
         return tuple(readings)
+
+    def _save(self, model: StarNet, path: Path) -> None:
+        from starsearch.training.weight_file import save_weights
+
+        save_weights(model, path, otherwise="set search.keep_weights to none, ")
 
     def check(self) -> None:
         """Read an image of either split, for a worker on another machine.
@@ -163,61 +166,6 @@ def count_cost(architecture: Architecture, resolution: int) -> tuple[Measurement
         Measurement(name="macs", value=count_macs(architecture, resolution=resolution)),
         Measurement(name="num_params", value=count_params(architecture)),
     )
-
-
-def save_weights(model: StarNet, path: Path) -> None:
-    """Write the state dict as safetensors, with what is needed to build the module again.
-
-    Raises:
-        StudyError: the file cannot be written.
-    """
-    from safetensors.torch import save
-
-    from starsearch.architecture import format_architecture
-
-    metadata = {
-        "format": "pt",
-        "architecture": format_architecture(model.architecture),
-        "num_classes": str(model.num_classes),
-        "in_chans": str(model.in_chans),
-        "stem_stride": str(model.stem_stride),
-    }
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(save(tensors, metadata=metadata))  # not save_file: its errors on a full disk are no OSError
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise StudyError(
-            f"The trained weights {path.name} cannot be written: {error.strerror}. The candidate is not at fault and "
-            "runs again: make room, or set search.keep_weights to none, and run the same command."
-        ) from error
-
-
-def load_weights(path: Path) -> StarNet:
-    """The module that `save_weights` wrote, in eval mode.
-
-    Raises:
-        OSError: the file is not there.
-    """
-    from safetensors import safe_open
-
-    from starsearch.architecture import parse_architecture
-    from starsearch.models import build_model
-
-    with safe_open(path, framework="pt") as file:
-        about = file.metadata()
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 — not a mapping
-    model = build_model(
-        parse_architecture(about["architecture"]),
-        num_classes=int(about["num_classes"]),
-        in_chans=int(about["in_chans"]),
-        stem_stride=int(about["stem_stride"]),
-    )
-    model.load_state_dict(state)
-    return model.eval()
 
 
 def _accuracy(result: TrainingResult) -> Sequence[Measurement]:

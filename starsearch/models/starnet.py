@@ -50,10 +50,30 @@ class Block(nn.Module):
         """(batch, dim, height, width) to the same shape."""
         residual = x
         x = self.dwconv(x)
-        x = self.meet(self.f1(x), self.f2(x))
-        x = self.dwconv2(self.g(x))
+        x = self.dwconv2(self._join(self.f1(x), self.f2(x)))
         out: torch.Tensor = residual + self.drop_path(x)
         return out
+
+    def _join(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+        """The branches joined, projected and normalised.
+
+        In float32 where autocast computes in float16: without a bounded activation on both branches their product
+        exceeds float16's 65,504 as soon as both exceed 256, and the norm behind the projection makes NaN of it.
+        """
+        if not (self.op == "star" and _autocasts_to_float16(x1)):
+            joined: torch.Tensor = self.g(self.meet(x1, x2))
+            return joined
+        with torch.autocast(x1.device.type, enabled=False):
+            guarded: torch.Tensor = self.g(self.meet(x1.float(), x2.float()))
+        return guarded
+
+
+def _autocasts_to_float16(x: torch.Tensor) -> bool:
+    """Whether `x` was computed in float16 by autocast; a model that is in float16 as a whole has nothing else."""
+    kind = x.device.type
+    return (
+        x.dtype == torch.float16 and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    )
 
 
 class StarNet(timm_starnet.StarNet):

@@ -25,13 +25,12 @@ def hand_over(file: Path, *, old: Recipe, new: Recipe) -> None:
 
     if old == new:
         return
-    of = str(torch.load(file, map_location="cpu", weights_only=True)["of"])
-    old_words, new_words = describe_training(recipe=old), describe_training(recipe=new)
-    checkpoint = load_checkpoint(file, of=of)
-    if checkpoint is None or old_words not in of:
+    of: dict[str, str] = torch.load(file, map_location="cpu", weights_only=True)["of"]
+    checkpoint = load_checkpoint(file, of={**of, **describe_training(recipe=old)})
+    if checkpoint is None:
         raise StudyError(f"The checkpoint {file.name} is not of a training by {old}, so none can go on from it.")
     _set_weight_decay(checkpoint.optimisation, new.weight_decay)
-    save_checkpoint(replace(checkpoint, of=of.replace(old_words, new_words)), file)
+    save_checkpoint(replace(checkpoint, of={**of, **describe_training(recipe=new)}), file)
 
 
 def _set_weight_decay(optimisation: Any, weight_decay: float) -> None:

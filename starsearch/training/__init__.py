@@ -1,5 +1,7 @@
-"""The one training loop: proxies of a search and, later, full trainings."""
+"""The one training loop: a search's proxies and full trainings, in one process or many."""
 
+from starsearch.training.hardware import Hardware
+from starsearch.training.keeping import Keeping
 from starsearch.training.loop import TrainingResult, train
 
-__all__ = ["TrainingResult", "train"]
+__all__ = ["Hardware", "Keeping", "TrainingResult", "train"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,11 +13,14 @@ from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from starsearch.errors import EvaluationError, did_you_mean
 from starsearch.models import StarNet
 from starsearch.models.fast import FastForward
 from starsearch.recipe import Recipe
+from starsearch.training.distillation import Teacher, distillation_task
+from starsearch.training.hardware import Hardware
 
 # Their fused CPU kernel takes a sixth of the time of timm's default (StarNet-S1: 4 instead of 25 ms a step).
 _FUSED = frozenset({"adam", "adamw", "sgd", "momentum"})
@@ -26,29 +30,44 @@ class Optimisation:
     """A network on its way through a recipe.
 
     Args:
-        model: trained in place.
+        model: trained in place, on the hardware's device.
         recipe: how.
         steps_per_epoch: optimiser steps in a pass over the training images.
+        hardware: precision, micro-batches and ranks.
+        teacher: whose answers are learned too, or None.
 
     Attributes:
         num_epochs: to be trained, cool-down included.
+        steps_per_epoch: as it was given.
         ema: the weights' moving average, or None.
 
     Raises:
         EvaluationError: the recipe cannot be carried out: an unknown optimiser, an odd batch with mixup.
     """
 
-    def __init__(self, model: StarNet, recipe: Recipe, *, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        model: StarNet,
+        recipe: Recipe,
+        *,
+        steps_per_epoch: int,
+        hardware: Hardware | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
+        hardware = hardware or Hardware()
         self.model = model
         self.num_epochs = recipe.epochs + recipe.cooldown_epochs
+        self.steps_per_epoch = steps_per_epoch
         self.optimizer = make_optimizer(model, recipe)
         self.ema = ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True) if recipe.ema_decay else None
         self._scheduler = make_scheduler(self.optimizer, recipe, steps_per_epoch=steps_per_epoch)
-        self._mixup = make_mixup(recipe, model.num_classes)
-        self._loss = make_loss(recipe)
-        self._forward = FastForward(model)
+        self._mixup = make_mixup(recipe, model.num_classes, batch_size=recipe.batch_size // hardware.world_size)
+        self._hardware = hardware
+        self._forward = make_forward(model, hardware)
+        self._task = make_task(recipe, self._answer, model, teacher)
+        # Where gradients do not underflow, it passes everything through.
+        self._scaler = torch.amp.GradScaler(hardware.device_type, enabled=hardware.precision == "float16")
         self._clip_grad = recipe.clip_grad
-        self._steps_per_epoch = steps_per_epoch
         self._steps = 0
 
     @property
@@ -63,37 +82,91 @@ class Optimisation:
         return judged
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimiser and moving average, for a checkpoint; the tensors themselves, not copies."""
+        """Weights, optimiser, gradient scale and moving average, for a checkpoint; the tensors, not copies."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
         }
 
-    def restore(self, state: Mapping[str, Any], *, epochs: int) -> None:
-        """Go on from `state`, which was taken after so many epochs, of however many steps each."""
+    def restore(self, state: Mapping[str, Any], *, epochs: int, step: int = 0) -> None:
+        """Go on from `state`, which was taken after so many epochs, of however many steps each, and steps."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self._scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
-        self._steps = epochs * self._steps_per_epoch
+        self._steps = epochs * self.steps_per_epoch + step
         self._scheduler.step_update(self._steps)
 
     def step(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Train on a batch, (batch, channels, height, width) and (batch,); return its loss, detached."""
+        """Train on a batch, (batch, channels, height, width) and (batch,); return its loss, detached.
+
+        Micro-batches are cut from the batch after it is mixed, so that a step sees the same images however many
+        there are; only batch norms take their statistics over each.
+        """
         if self._mixup is not None:
             images, targets = self._mixup(images, targets)
-        loss: torch.Tensor = self._loss(self._forward(images), targets)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        parts = list(zip(*(all_.chunk(self._hardware.accumulate) for all_ in (images, targets)), strict=True))
+        losses = [
+            self._accumulate(*part, among=len(parts), is_last=number == len(parts))
+            for number, part in enumerate(parts, start=1)
+        ]
         if self._clip_grad is not None:
+            self._scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_grad)
-        self.optimizer.step()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
         self._steps += 1
         self._scheduler.step_update(self._steps)
         if self.ema is not None:
             self.ema.update(self.model, step=self._steps)
+        return sum(losses[1:], start=losses[0])
+
+    def _accumulate(self, images: torch.Tensor, targets: torch.Tensor, *, among: int, is_last: bool) -> torch.Tensor:
+        """Add a micro-batch's gradients; its part of the batch's loss, detached."""
+        forward = self._forward
+        with forward.no_sync() if isinstance(forward, DistributedDataParallel) and not is_last else nullcontext():
+            loss = self._task(images, targets) / among
+            self._scaler.scale(loss).backward()
         return loss.detach()
+
+    def _answer(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits in float32, whatever the forward pass is computed in."""
+        with self._hardware.autocast():
+            logits: torch.Tensor = self._forward(images)
+        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+def make_forward(model: StarNet, hardware: Hardware) -> Forward:
+    """The forward pass that trains `model`: of a process alone on a CPU the fast form, else the module's own.
+
+    Between ranks every parameter has a gradient to be averaged; the fast form has none for biases in front of a batch
+    norm, so the module's own is taken there.
+    """
+    module: Any = torch.compile(model) if hardware.compile else model
+    if hardware.world_size > 1:
+        on = [torch.device(hardware.device)] if hardware.device_type == "cuda" else None
+        # The running statistics are averaged after an epoch, which uses those of all ranks.
+        return DistributedDataParallel(module, device_ids=on, broadcast_buffers=False, gradient_as_bucket_view=True)
+    forward: Forward = module if hardware.compile else FastForward(model)
+    return forward
+
+
+def make_task(
+    recipe: Recipe, forward: Forward, model: StarNet, teacher: Teacher | None
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """From images and targets to the loss: the recipe's own, and the teacher's where there is one."""
+    loss = make_loss(recipe)
+    if teacher is None:
+        return lambda images, targets: loss(forward(images), targets)
+    return distillation_task(recipe, forward, model, teacher, loss)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -142,16 +215,23 @@ def make_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, *, steps_pe
     return scheduler
 
 
-def make_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
+def make_mixup(recipe: Recipe, num_classes: int, *, batch_size: int | None = None) -> Mixup | None:
     """timm's mixup and cutmix of batches, or None where both are off.
+
+    Args:
+        recipe: whose mixup it is.
+        num_classes: of the soft targets.
+        batch_size: of a rank; None is the recipe's.
 
     Raises:
         EvaluationError: the batch is odd; images are mixed in pairs.
     """
     if not (recipe.mixup or recipe.cutmix):
         return None
-    if recipe.batch_size % 2:
-        raise EvaluationError(f"mixup and cutmix mix images in pairs: batch_size is even; got {recipe.batch_size}.")
+    batch_size = recipe.batch_size if batch_size is None else batch_size
+    if batch_size % 2:
+        of_rank = "" if batch_size == recipe.batch_size else f" a rank (of {recipe.batch_size} in all)"
+        raise EvaluationError(f"mixup and cutmix mix images in pairs: batch_size is even; got {batch_size}{of_rank}.")
     return Mixup(
         mixup_alpha=recipe.mixup,
         cutmix_alpha=recipe.cutmix,
@@ -162,7 +242,7 @@ def make_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
     )
 
 
-def make_loss(recipe: Recipe) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def make_loss(recipe: Recipe) -> nn.Module:
     """Cross entropy with label smoothing; with mixup the smoothing is in the targets already."""
     if recipe.mixup or recipe.cutmix:
         return SoftTargetCrossEntropy()

@@ -11,10 +11,10 @@ from starsearch.architecture import Architecture
 from starsearch.candidate import Candidate
 from starsearch.errors import StudyError
 from starsearch.evaluators.evaluator import WHOLE
-from starsearch.evaluators.proxy import load_weights, save_weights
 from starsearch.models import build_model
 from starsearch.recipe import Recipe
 from starsearch.search.executor import Job, LocalExecutor
+from starsearch.training.weight_file import load_weights, save_weights
 
 SMALL = Architecture.of(embed_dim=8, depths=(1, 1))
 

@@ -79,6 +79,12 @@ def test_the_readme_shows_every_command():
         (["space", "show", "starnett"], ["Did you mean 'starnet'"]),
         (["space", "check", "."], ["folder"]),
         (["latency", "measure", "starnet_s9"], ["starnet_s9"]),
+        (["train", "starnet_s9", "--data", "digits"], ["starnet_s9", "Known by name"]),
+        (
+            ["train", "starnet_s1", "--data", "digits", "--recipe", "starnet-imagnet"],
+            ["Did you mean 'starnet-imagenet'"],
+        ),
+        (["train", "starnet_s1", "--data", "digits", "--precision", "float8"], ["float8", "bfloat16"]),
         (["fly"], ["fly"]),
     ],
 )

@@ -31,7 +31,6 @@ from starsearch.api.progress import follow
 from starsearch.architecture import format_architecture, lower, parse_architecture
 from starsearch.data import DataSet, open_data
 from starsearch.evaluators.int8 import calibration_images, measure_onnx_top1
-from starsearch.evaluators.proxy import load_weights
 from starsearch.export import build_int8_onnx, build_onnx, random_weights, state_dict_arrays
 from starsearch.export.onnx import INPUT_NAME
 from starsearch.latency import PairLimits, device_fingerprint, measure_paired
@@ -40,6 +39,7 @@ from starsearch.latency.paired import COPIES, Copies
 from starsearch.models import StarNet
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import train
+from starsearch.training.weight_file import load_weights
 
 TIMED = ("starnet_s1", "starnet_s4")
 DIGITS = Fidelity(name="digits", resolution=32)

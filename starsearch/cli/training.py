@@ -1,0 +1,241 @@
+"""`starsearch train`: its options, its view, and what is printed at its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+from starsearch.errors import TrainingStoppedError
+from starsearch.measurement import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+    from starsearch.api.training import Trained
+
+
+class PrecisionName(StrEnum):
+    """What `Hardware.precision` may be, as typer wants choices."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+def train(
+    architecture: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCH", help="A name (starnet_s1), one line (starnet:embed_dim=24,…), a YAML file, or STUDY:TRIAL."
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="What is trained on, as for starsearch run.")],
+    recipe: Annotated[
+        str, typer.Option(help="A recipe file, or a shipped one's name (starnet-imagenet, starnet-imagenet-long, …).")
+    ] = "starnet-imagenet",
+    epochs: Annotated[int | None, typer.Option(min=1, max=10_000, help="In place of the recipe's.")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65_536,
+            help="Images a step over all ranks, in place of the recipe's; lr and min_lr are scaled with it (the linear "
+            "rule of Goyal et al. 2017), warmup_lr is not.",
+        ),
+    ] = None,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Go through each batch in so many parts; the batch of a step stays the same.")
+    ] = 1,
+    precision: Annotated[
+        PrecisionName, typer.Option(help="Of the forward pass, by autocast; weights stay in float32.")
+    ] = PrecisionName.FLOAT32,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Let torch.compile make the forward pass; minutes at the start.")
+    ] = False,
+    sync_bn: Annotated[
+        bool, typer.Option("--sync-bn", help="Batch norms take their statistics over all ranks (GPUs only).")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=256, help="Processes that decode images, of each rank.")
+    ] = None,
+    resolution: Annotated[int, typer.Option(min=8, max=1024, help="Of training and validation, in pixels.")] = 224,
+    crop_pct: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=1.0,
+            help="Share of the side that the centre crop of validation keeps. Without it: 0.875, timm's for ImageNet; "
+            "the whole image below 128 px.",
+        ),
+    ] = None,
+    stem_stride: Annotated[int, typer.Option(min=1, max=2, help="1 for images of 32 px and the like.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the training's files. Without it: trainings/NAME.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to begin with (.safetensors or .pth), of the same network and classes.")
+    ] = None,
+    keep_every: Annotated[
+        float, typer.Option(min=0, help="Seconds after which a training is kept within an epoch, too.")
+    ] = 120.0,
+    runner: Annotated[
+        str | None,
+        typer.Option(help="A Ray runner file: train on its cluster with Ray Train, its `workers` ranks in number."),
+    ] = None,
+) -> None:
+    """Train a network in full, on one device or, under torchrun or with --runner, on many.
+
+    The same command goes on with a training that was cut off, from the last state in its folder. Ctrl-C ends it
+    cleanly.
+
+    Examples:
+
+        starsearch train starnet_s1 --data imagenet/ --precision bfloat16
+
+        starsearch train studies/starnet:7 --data imagenet/ --recipe starnet-imagenet-long --batch-size 1024
+
+        torchrun --nproc_per_node 8 -m starsearch train starnet_s4 --data imagenet/ --precision bfloat16 --compile
+    """
+    from starsearch import api
+
+    job = api.plan_training(
+        architecture,
+        data=data,
+        recipe=recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        resolution=resolution,
+        crop_pct=crop_pct,
+        stem_stride=stem_stride,
+        seed=seed,
+        out=out,
+        weights=weights,
+        keep_every_s=keep_every,
+        hardware={
+            "precision": precision.value,
+            "compile": compile_,
+            "accumulate": accumulate,
+            "sync_batch_norm": sync_bn,
+            "workers": workers,
+        },
+    )
+    is_asked_to_stop = _on_signals() if runner is None else None
+    is_first = os.environ.get("RANK", "0") == "0"
+    epochs_in_all = job.recipe.epochs + job.recipe.cooldown_epochs
+    try:
+        with TrainingView(f"{architecture} in {job.folder}", epochs=epochs_in_all, shows=is_first) as view:
+            if runner is None:
+                trained = api.run_training(job, watch=view, is_asked_to_stop=is_asked_to_stop)
+            else:
+                from starsearch.api.ray_training import run_training_on_ray
+
+                trained = run_training_on_ray(job, runner, watch=view)
+    except TrainingStoppedError as stopped:
+        if is_first:
+            _say(f"{stopped} Nothing is lost; the same command goes on.")
+        return
+    except KeyboardInterrupt:
+        if runner is None:
+            raise
+        _say("Interrupted. The last state the ranks have written is kept; the same command goes on.")
+        return
+    if trained is not None:
+        _print_end(trained)
+
+
+def _on_signals() -> Callable[[], bool]:
+    """Whether Ctrl-C or a scheduler's SIGTERM has come; a second one ends the process at once."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came:
+            signal.default_int_handler(number, frame)
+        came.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return lambda: bool(came)
+
+
+class TrainingView:
+    """Shows a training: a bar with epoch, images a second and time left, and a line an epoch.
+
+    Args:
+        title: shown above.
+        epochs: in all.
+        shows: whether anything is shown; of several ranks the first one does.
+        console: where to; None for stdout.
+    """
+
+    def __init__(self, title: str, *, epochs: int, shows: bool = True, console: Console | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._console = console or Console(highlight=False, quiet=not shows)
+        self._title, self._epochs = title, epochs
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[doing]}"))
+        self._bar = Bar(
+            *columns,
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._line(self._title)
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show progress."""
+        if self._task is None:  # its clock begins now: what was trained before is no measure of time left
+            self._task = self._bar.add_task("", total=1.0, doing=progress.stage)
+        speed = progress.values.get("images_per_second")
+        doing = progress.stage if speed is None else f"{progress.stage}, {speed:,.0f} images/s"
+        epoch = progress.epoch or int(progress.values.get("in_epoch", 0))
+        described = f"epoch {epoch} of {self._epochs}" if epoch else ""
+        self._bar.update(self._task, completed=progress.fraction, description=described, doing=doing)
+        if progress.epoch is not None:
+            values = progress.values
+            self._line(
+                f"epoch {progress.epoch} of {self._epochs}: top-1 {values['top1_percent']:.2f} %, "
+                f"top-5 {values['top5_percent']:.2f} %, loss {values['train_loss']:.4f}, "
+                f"lr {values['learning_rate']:.3g}, {values['images_per_second']:,.0f} images/s"
+            )
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_end(trained: Trained) -> None:
+    _say(
+        f"Done: {trained.epochs} epochs, top-1 {trained.top1_percent:.2f} %, top-5 {trained.top5_percent:.2f} %; best: "
+        f"epoch {trained.best_epoch}, top-1 {trained.best_top1_percent:.2f} %, top-5 {trained.best_top5_percent:.2f} %."
+    )
+    if trained.skipped:
+        _say(f"{trained.skipped} images could not be read; their names are in summary.json.")
+    _say(f"Written: {trained.folder} (recipe.yaml, log.csv, last.pt, best.safetensors, timm/, summary.json)")
+    _say(f"Load it: {trained.load}")
+
+
+def _say(text: str) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=True, highlight=False).print(text, markup=False)

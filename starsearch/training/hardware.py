@@ -1,0 +1,77 @@
+"""`Hardware`: what a training runs on, and in which numbers: how fast a recipe is carried out, not what it says."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from starsearch.errors import EvaluationError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+_HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """Device, numbers and processes of one training; the defaults are a proxy's on a CPU.
+
+    Attributes:
+        device: of torch.
+        precision: of the forward pass, by autocast; weights and optimiser stay in float32. The star's product and its
+            projection stay in float32 under "float16", which they would overflow.
+        compile: whether `torch.compile` makes the forward pass; minutes at the start, for trainings of hours.
+        accumulate: micro-batches a step; the recipe's batch is cut into so many, and stepped on as a whole.
+        sync_batch_norm: whether batch norms take their statistics over all ranks; on GPUs only.
+        workers: processes that decode images, of each rank; 0 decodes in the training's own; None is as many as torch
+            has threads, 8 at most.
+        rank: of this process among those that train together, from 0.
+        world_size: how many these are.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "float32"
+    compile: bool = False
+    accumulate: int = 1
+    sync_batch_norm: bool = False
+    workers: int | None = None
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def device_type(self) -> str:
+        """The device without a number: "cpu", "cuda" …."""
+        return torch.device(self.device).type
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes and reports."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """In which the forward pass runs."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device_type, dtype=_HALVES[self.precision])
+
+    def check(self, batch_size: int) -> None:
+        """Refuse what cannot be carried out.
+
+        Raises:
+            EvaluationError: ranks or micro-batches do not divide the batch, or batch norms cannot be synchronised.
+        """
+        parts = self.world_size * self.accumulate
+        if batch_size % parts:
+            nearest = max(1, round(batch_size / parts)) * parts
+            raise EvaluationError(
+                f"batch_size {batch_size} is the whole batch of a step, shared by {self.world_size} ranks × "
+                f"{self.accumulate} micro-batches, which do not divide it; take {nearest}, or another --accumulate."
+            )
+        if self.sync_batch_norm and self.device_type == "cpu":
+            raise EvaluationError("Batch norms are synchronised on GPUs only: torch has no such kernel for CPUs.")
+
+    def micro_batch(self, batch_size: int) -> int:
+        """Images that go through the network of a rank at once."""
+        return batch_size // (self.world_size * self.accumulate)

@@ -1,0 +1,130 @@
+import dataclasses
+import pickle
+import warnings
+
+import pytest
+import torch
+from timm.utils import random_seed
+
+from starsearch.data import open_data
+from starsearch.data.augmentation import image_augmentation
+from starsearch.data.batches import training_batches, validation_batches
+from starsearch.data.share import Share
+from starsearch.data.workers import Samples
+from starsearch.errors import DataError
+from starsearch.recipe import Recipe
+from tests.data.pictures import finish, write_pictures
+
+RECIPE = Recipe(batch_size=8, crop="random-resized", auto_augment="rand-m9-mstd0.5-inc1", random_erasing=0.0)
+
+
+@pytest.fixture
+def many(tmp_path):
+    """The folder of a data set of 240 + 8 pictures, larger than they are trained at."""
+    write_pictures(tmp_path / "many" / "train", {"a": 120, "b": 120})
+    write_pictures(tmp_path / "many" / "val", {"a": 4, "b": 4})
+    return tmp_path / "many"
+
+
+def break_files(folder, *names):
+    for name in names:
+        (folder / name).write_bytes((folder / name).read_bytes()[:60])
+
+
+def batches_of(folder, **share):
+    return finish(
+        training_batches(open_data(str(folder)), RECIPE, resolution=8, samples=None, seed=5, share=Share(**share))
+    )
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for pair in zip(one, other, strict=True) for a, b in zip(*pair, strict=True))
+
+
+def test_neither_the_number_of_processes_nor_the_place_of_the_beginning_matters(many):
+    whole = [*batches_of(many, workers=0).begin(3)]
+    assert len(whole) == 30
+    assert same(whole, [*batches_of(many, workers=2).begin(3)])
+    assert same(whole[20:], [*batches_of(many, workers=1).begin(3, at=20)])
+    assert [*batches_of(many, workers=0).begin(3, at=30)] == []
+    assert not same(whole, [*batches_of(many, workers=0).begin(4)])
+
+
+def test_decoding_in_the_trainings_own_process_leaves_its_random_states_alone(many):
+    drawn = []
+    for passes in (0, 1):
+        random_seed(0)
+        for _ in range(passes):
+            next(batches_of(many, workers=0).begin(1))
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+
+
+def test_another_image_takes_a_broken_ones_place_which_is_named_once(many):
+    break_files(many / "train", "a/007.png", "b/011.png")
+    data = open_data(str(many))
+    batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=Share(workers=0)))
+    with pytest.warns(UserWarning, match=r"2 of 240 train images of 'many' cannot be read: .*Others take their places"):
+        first = [*batches.begin(1)]
+    assert [len(targets) for _, targets in first] == [8] * 30
+    assert sorted(name.split(" ")[0] for name in data.skipped) == ["a/007.png", "b/011.png"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(first, [*batches.begin(1)]), "the same others, and not a word more"
+
+
+def test_an_augmentation_that_cannot_be_carried_out_is_no_broken_image(many):
+    """timm's rand-m10 asks Pillow for a posterised image of 0 bits now and then."""
+    data = open_data(str(many))
+    transform = image_augmentation(dataclasses.replace(RECIPE, auto_augment="rand-m10-n4-inc1"), data, 8)
+    samples = Samples(data.train, transform, seed=1, substitutes=None)
+
+    def draw():
+        for number in range(60):
+            random_seed(number)
+            transform(data.train.read(0))
+
+    with pytest.raises(ValueError, match="bits"):
+        draw()
+    assert all(samples[(epoch, 0)].pixels is not None for epoch in range(60))
+
+
+def test_more_broken_images_than_one_in_a_hundred_end_the_training(many):
+    break_files(many / "train", *(f"a/{number:03}.png" for number in range(10)))
+    with pytest.raises(DataError, match=r"\d of 240 train images of 'many' cannot be read.*At most 1% may be left out"):
+        list(batches_of(many, workers=0).begin(1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_validation_leaves_a_broken_image_out_and_counts_the_others(many, workers):
+    break_files(many / "val", "b/001.png")
+    data = open_data(str(many))
+    batches = finish(
+        validation_batches(
+            data, resolution=8, samples=None, seed=0, batch_size=3, crop_pct=0.875, share=Share(workers=workers)
+        )
+    )
+    with pytest.warns(UserWarning, match=r"1 of 8 validation images .*They are left out"):
+        targets = torch.cat([targets for _, targets in batches])
+    assert targets.tolist() == [0] * 4 + [1] * 3
+    assert batches.num_images == 7
+
+
+def test_validation_crops_as_timm_does(many):
+    from timm.data import create_transform
+
+    data = open_data(str(many))
+    images, _ = next(
+        iter(finish(validation_batches(data, resolution=8, samples=None, seed=0, batch_size=8, crop_pct=0.875)))
+    )
+    timms = create_transform(8, interpolation="bicubic", crop_pct=0.875, mean=data.mean, std=data.std)
+    assert torch.allclose(images, torch.stack([timms(data.validation.read(n)) for n in range(8)]), atol=1e-5)
+
+
+def test_samples_travel_to_processes_that_are_spawned(many):
+    data = open_data(str(many))
+    samples = Samples(data.train, image_augmentation(RECIPE, data, 8), seed=1, substitutes=None)
+    there = pickle.loads(pickle.dumps(samples))
+    assert torch.equal(there[(2, 3)].pixels, samples[(2, 3)].pixels)
+    assert not torch.equal(samples[(2, 3)].pixels, samples[(1, 3)].pixels)
+    assert dataclasses.asdict(there[(2, 3)])["target"] == 0

@@ -1,0 +1,193 @@
+"""A training that is stopped anywhere and goes on ends as one that was not, to the bit."""
+
+import dataclasses
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from starsearch.api import plan_training, run_training
+from starsearch.architecture import Architecture
+from starsearch.data import open_data
+from starsearch.errors import StudyError, TrainingStoppedError
+from starsearch.recipe import Fidelity, Recipe
+from starsearch.training import Hardware, Keeping, train
+from tests.training.imagenet import write_imagenet
+from tests.training.test_loop import SHORT, TINY
+
+EVERYTHING = Recipe(
+    batch_size=16, epochs=3, mixup=0.8, cutmix=1.0, random_erasing=0.25, drop_path=0.2, drop_rate=0.1, ema_decay=0.9
+)
+PHOTOS = dataclasses.replace(
+    EVERYTHING, crop="random-resized", auto_augment="rand-m5-mstd0.5-inc1", train_interpolation="random"
+)
+
+
+def run(file, *, data, recipe, stop_after=None, workers=0, fidelity=SHORT, architecture=TINY, **keeping):
+    """The end of a training; it is stopped after so many steps of this part of it, if it is."""
+    asked = iter(range(1, 1_000_000))
+    stops = None if stop_after is None else lambda: next(asked) >= stop_after
+    steps = train(
+        architecture,
+        data=data,
+        recipe=recipe,
+        fidelity=fidelity,
+        seed=0,
+        checkpoint=Keeping(last=file, lasting=True, is_asked_to_stop=stops, **keeping),
+        hardware=Hardware(workers=workers),
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+
+
+def weights(file):
+    state = torch.load(file, weights_only=True)["optimisation"]
+    return {(part, name): tensor for part in ("model", "ema") for name, tensor in (state[part] or {}).items()}
+
+
+def assert_same(one, other):
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+
+
+def test_stopped_within_epochs_it_goes_on_from_the_very_step(tmp_path):
+    data = open_data("digits")
+    whole = run(tmp_path / "whole.pt", data=data, recipe=EVERYTHING)
+    for steps in (3, 8, 6):  # of 8 an epoch: within the first, at the end of one, within the last
+        with pytest.raises(TrainingStoppedError, match="of 3, after"):
+            run(tmp_path / "cut.pt", data=data, recipe=EVERYTHING, stop_after=steps)
+    kept = torch.load(tmp_path / "cut.pt", weights_only=True)
+    assert (kept["epoch"], kept["step"]) == (2, 1)
+    resumed = run(tmp_path / "cut.pt", data=data, recipe=EVERYTHING)
+    assert_same(tmp_path / "whole.pt", tmp_path / "cut.pt")
+    assert resumed.top1_percent == whole.top1_percent
+
+
+@pytest.mark.filterwarnings("ignore:[12] of 240 train images:UserWarning")  # the two broken ones, another test's matter
+def test_with_worker_processes_neither_their_number_nor_a_stop_makes_a_difference(tmp_path):
+    data = open_data(str(write_imagenet(tmp_path / "imagenet")))
+    recipe = dataclasses.replace(PHOTOS, epochs=2, batch_size=48)
+    fidelity = Fidelity(resolution=32, crop_pct=0.875)
+    run(tmp_path / "whole.pt", data=data, recipe=recipe, fidelity=fidelity, workers=0)
+    with pytest.raises(TrainingStoppedError):
+        run(tmp_path / "cut.pt", data=data, recipe=recipe, fidelity=fidelity, workers=2, stop_after=3)
+    run(tmp_path / "cut.pt", data=data, recipe=recipe, fidelity=fidelity, workers=1)
+    assert_same(tmp_path / "whole.pt", tmp_path / "cut.pt")
+
+
+def test_the_best_epochs_weights_are_kept_beside_the_last(tmp_path):
+    from starsearch.training.weight_file import load_weights
+
+    result = run(tmp_path / "a.pt", data=open_data("digits"), recipe=EVERYTHING, best=tmp_path / "best.safetensors")
+    assert result.best_top1_percent >= result.top1_percent
+    assert load_weights(tmp_path / "best.safetensors").architecture == TINY.canonical()
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_from_which_it_goes_on(tmp_path):
+    data, recipe = open_data("digits"), dataclasses.replace(EVERYTHING, epochs=2)
+    run(tmp_path / "whole.pt", data=data, recipe=recipe)
+    with pytest.raises(TrainingStoppedError):
+        run(tmp_path / "cut.pt", data=data, recipe=recipe, stop_after=3)
+    before = (tmp_path / "cut.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # files of half its size, no more
+    try:
+        with pytest.raises(StudyError, match=r"cut\.pt cannot be written.*run the same command"):
+            run(tmp_path / "cut.pt", data=data, recipe=recipe)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "cut.pt").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.pt", "whole.pt"]
+    run(tmp_path / "cut.pt", data=data, recipe=recipe)
+    assert_same(tmp_path / "whole.pt", tmp_path / "cut.pt")
+
+
+ARCHITECTURE = "starnet:embed_dim=8,depths=1-1-1,mlp_ratio=2,kernel_size=3"
+RECIPE_TEXT = (
+    "{epochs: %d, batch_size: 32, mixup: 0.8, cutmix: 1.0, random_erasing: 0.25, drop_path: 0.2, ema_decay: 0.99, "
+    "hflip: 0}"
+)
+
+
+def plan(tmp_path, name, *, epochs):
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text(RECIPE_TEXT % epochs)
+    return plan_training(ARCHITECTURE, data="digits", recipe=str(recipe), resolution=16, out=tmp_path / name)
+
+
+def start(tmp_path, name):
+    command = [sys.executable, "-m", "starsearch", "train", ARCHITECTURE, "--data", "digits", "--resolution", "16"]
+    command += ["--recipe", str(tmp_path / "short.yaml"), "--out", str(tmp_path / name), "--keep-every", "0.2"]
+    with (tmp_path / "said.txt").open("w") as said:
+        return subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+
+
+def kill_after(process, tmp_path, name, wait):
+    """Kill it some seconds after it has got further than it was when it started; the last epoch it told of."""
+    log, last = tmp_path / name / "log.csv", tmp_path / name / "last.pt"
+    began = last.stat().st_mtime_ns if last.exists() else 0
+    while process.poll() is None and not (last.exists() and last.stat().st_mtime_ns > began):
+        time.sleep(0.02)  # until there is something to lose
+    deadline = time.monotonic() + wait
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    return int(log.read_text().splitlines()[-1].split(",")[0]) if log.exists() else 0
+
+
+def kill_and_go_on(tmp_path, *, kills, epochs, longest_s):
+    whole = plan(tmp_path, "whole", epochs=epochs)
+    run_training(whole)
+    rng, survived = np.random.default_rng(int(time.time())), 0
+    while survived < kills:
+        process = start(tmp_path, "killed")
+        told = kill_after(process, tmp_path, "killed", rng.uniform(0, longest_s))
+        if process.returncode == 0:
+            break
+        kept = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)
+        assert kept["epoch"] >= told, "an epoch that was told of is kept"
+        survived += 1
+    assert start(tmp_path, "killed").wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+    assert_same(tmp_path / "whole" / "last.pt", tmp_path / "killed" / "last.pt")
+    logs = [
+        [line.split(",")[:5] for line in (tmp_path / name / "log.csv").read_text().splitlines()]
+        for name in ("whole", "killed")
+    ]
+    assert logs[0] == logs[1]
+    assert not [*(tmp_path / "killed").glob("*.partial")]
+    best = [load_file(tmp_path / name / "best.safetensors") for name in ("whole", "killed")]
+    assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
+    return survived
+
+
+def test_killed_with_no_warning_it_goes_on_to_the_same_end(tmp_path):
+    assert kill_and_go_on(tmp_path, kills=1, epochs=4, longest_s=0.3) == 1
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_lose_no_epoch_and_change_no_bit(tmp_path):
+    assert kill_and_go_on(tmp_path, kills=10, epochs=60, longest_s=2.5) == 10
+
+
+def test_a_training_of_something_else_is_refused_with_what_differs(tmp_path):
+    data, recipe = open_data("digits"), dataclasses.replace(EVERYTHING, epochs=1)
+    run(tmp_path / "a.pt", data=data, recipe=recipe)
+    before = (tmp_path / "a.pt").read_bytes()
+    wider = Architecture.of(embed_dim=12, depths=(1, 1, 1), mlp_ratio=2, kernel_size=3)
+    with pytest.raises(StudyError, match=r"architecture starnet:embed_dim=8.* there, starnet:embed_dim=12.* here"):
+        run(tmp_path / "a.pt", data=data, recipe=recipe, architecture=wider)
+    with pytest.raises(StudyError, match=r"recipe\.lr 0\.002 there, 0\.001 here"):
+        run(tmp_path / "a.pt", data=data, recipe=dataclasses.replace(recipe, lr=1e-3))
+    (tmp_path / "a.pt").write_bytes(before[: len(before) // 2])
+    with pytest.raises(StudyError, match="cannot be read"):
+        run(tmp_path / "a.pt", data=data, recipe=recipe)
