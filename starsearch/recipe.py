@@ -104,6 +104,8 @@ class Fidelity:
         crop_pct: share of the resized validation image's side that its centre crop keeps; timm's protocol for
             ImageNet is 0.875.
         recipe: name of a shipped recipe or path of a recipe file, as written.
+        precision: of the forward pass; halves are for GPUs.
+        accumulate: micro-batches a step, where a recipe's batch does not fit a GPU.
         time_limit_s: seconds after which the candidate fails; None for no limit.
     """
 
@@ -118,6 +120,8 @@ class Fidelity:
     crop_pct: Annotated[float, Gt(0), Le(1)] = 1.0
     recipe: str = "proxy"
     time_limit_s: Annotated[float, Gt(0)] | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    accumulate: Annotated[int, Ge(1), Le(65_536)] = 1
 
 
 def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +27,20 @@ class YamlFile:
         path: as it is shown to the user.
         data: plain dicts, lists, strings, numbers, booleans and None.
         lines: line of each value and key, counted from 1, by its location.
+        settings: of values that were changed on the command line, what was given there, by location.
     """
 
     path: Path
     data: Any
     lines: Mapping[Location, int]
+    settings: Mapping[Location, str] = field(default_factory=dict)
 
     def error(self, location: Sequence[str | int], message: str) -> SpecError:
         """A `SpecError` that names the file, the line and the key, then says `message`."""
         where = tuple(location)
+        for place, given in self.settings.items():
+            if where[: len(place)] == place:
+                return SpecError(f"--set {given}: {message}")
         while where and where not in self.lines:
             where = where[:-1]
         key = ".".join(str(part) for part in location)

@@ -57,11 +57,12 @@ class LadderRun:
         below: Below | None = None
         for spec, above in zip(self.specs, (*self.specs[1:], None), strict=True):
             ended, below = self.run_at(spec, below=below, above=above)
-            if spec.promotion is not None:
-                for line in ladder_lines(self.place, upper=spec.name):
-                    say(line)
+            for line in ladder_lines(self.place, upper=spec.name):
+                say(line)
             if ended.why not in ("complete", "space exhausted"):
                 break
+            if above is not None and below is not None and (short := _shortfall(above, below)):
+                say(short)
         return ended
 
     def run_at(
@@ -73,6 +74,7 @@ class LadderRun:
         assert self.place.folder is not None
         # A worker of a cluster has another working folder.
         folder = fidelity_folder(self.place.folder, spec, first=self.specs[0]).resolve()
+        folder.mkdir(parents=True, exist_ok=True)  # before a cluster's nodes are asked whether they see it
         with closing(open_workplace(self.runner, spec, folder)) as workplace:
             reference = _latency_scale(spec, self.place, workplace)
             record = self._open_record(spec, workplace, reference)
@@ -117,10 +119,23 @@ class LadderRun:
             attributes["reference"] = asdict(reference)
         record = StudyRecord.open(self.place.url, spec, signature=signature, attributes=attributes)
         names = [one.name for one in self.specs]
-        # A later version of the file may have more fidelities; nothing of the trials rests on it.
-        if spec is self.specs[0] and len(names) > 1 and record.attribute(LADDER) != names:
+        # A later version of the file may have more fidelities: candidates are linked by what they are.
+        is_ladder = len(names) > 1 and spec is self.specs[0] and spec.promotion is None
+        if is_ladder and record.attribute(LADDER) != names:
             record.set_attribute(LADDER, names)
         return record
+
+
+def _shortfall(above: StudySpec, below: Below) -> str | None:
+    """Words for a fidelity to which fewer can come than shall; None where there are enough."""
+    assert above.promotion is not None
+    wanted, there = above.promotion.best + above.promotion.random, len(below.ranked)
+    if there >= wanted:
+        return None
+    return (
+        f"Only {there} of the {wanted} candidates that shall come to {above.fidelity.name} can: the others are "
+        "infeasible, failed, or were stopped at a rung."
+    )
 
 
 def _both(one: Watch, other: Watch) -> Watch:

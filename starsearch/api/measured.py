@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starsearch.api.reading import write_report_at
-from starsearch.api.study_folder import StudyPlace, place_of
+from starsearch.api.study_folder import StudyPlace, fidelity_places, place_of
 from starsearch.architecture import architecture_hash, parse_architecture
 from starsearch.errors import SpecError, StudyError
 from starsearch.measurement import Measurement
 from starsearch.objective import LATENCY, THIS_MACHINE
+
+if TYPE_CHECKING:
+    from starsearch.latency.profile import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +56,9 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
 
     place = place_of(study)
     name = _quantity_of(device, load_devices(place.url, place.name))
-    trials = load_trials(place.url, place.name, folder=place.folder)
-    known = set(trials["architecture"][trials["state"] == "COMPLETE"])
+    places = fidelity_places(place)
+    tables = [load_trials(one.url, one.name, folder=one.folder) for one in places]
+    known = {key for trials in tables for key in trials["architecture"][trials["state"] == "COMPLETE"]}
     samples = {architecture_hash(parse_architecture(one.architecture)): one for one in read_samples(path)}
     found = {key: sample for key, sample in samples.items() if key in known}
     if not found:
@@ -60,23 +66,21 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
             f"None of the {len(samples)} architectures in {path} is one that {place.name!r} has evaluated. Measure "
             "those of its front.csv (the column architecture_text)."
         )
-    opened = OpenStudy.find(place.url, place.name)
-    try:
-        with hold_lease(opened) as lease:
+    for one in places:
+        with closing(OpenStudy.find(one.url, one.name)) as opened, hold_lease(opened) as lease:
             for key, sample in found.items():
                 lease.check()
-                one = Measurement(
-                    name=name, value=sample.ms, runs=max(sample.pairs, 1), spread=sample.spread_ms, device=device
-                )
-                keep_measured(opened, key, one)
-    finally:
-        opened.close()
+                keep_measured(opened, key, _measurement(name, sample, device))
     return Imported(
         name=name,
         networks=len(found),
         passed_over=tuple(sample.architecture for key, sample in samples.items() if key not in known),
         files=_report(place),
     )
+
+
+def _measurement(name: str, sample: Sample, device: str) -> Measurement:
+    return Measurement(name=name, value=sample.ms, runs=max(sample.pairs, 1), spread=sample.spread_ms, device=device)
 
 
 def _report(place: StudyPlace) -> tuple[Path, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starsearch.api.climbing import LadderRun, ignore
+from starsearch.api.running import check_batch
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder
-from starsearch.errors import DataError, SpecError, StudyError
+from starsearch.errors import SpecError, StudyError
 from starsearch.objective import Objective
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from starsearch.recipe import Fidelity
     from starsearch.report.planning import ProxyOption, StepCost
     from starsearch.search import Below
+    from starsearch.study.runner_file import Runner
     from starsearch.study.spec import StudySpec
 
 _FEWEST = 5  # candidates that a rank correlation is worth anything of
@@ -52,8 +55,7 @@ class Plan:
         chosen: the cheapest that agrees well enough; None where none does.
         tau: that was asked for.
         costs: of the study with the chosen proxy, by fidelity; with its own where none was chosen.
-        workers: evaluations at a time.
-        gpus: of one evaluation; 0 on processors.
+        workers: evaluations at a time; None where it is not known.
         is_complete: whether the pilot came to its end.
     """
 
@@ -64,8 +66,7 @@ class Plan:
     chosen: ProxyOption | None
     tau: float
     costs: tuple[StepCost, ...]
-    workers: int
-    gpus: float
+    workers: int | None
     is_complete: bool
 
     @property
@@ -74,9 +75,16 @@ class Plan:
         return sum(cost.hours for cost in self.costs)
 
     @property
-    def days(self) -> float:
+    def gpu_hours(self) -> float:
+        """The whole study; 0 on processors."""
+        return sum(cost.hours * cost.gpus for cost in self.costs)
+
+    @property
+    def days(self) -> float | None:
         """By the clock, with all workers; a fidelity with fewer candidates than workers leaves some idle."""
-        rounds = [-(-cost.candidates // self.workers) * cost.seconds for cost in self.costs]
+        if self.workers is None:
+            return None
+        rounds = [math.ceil(cost.trainings / self.workers) * cost.seconds for cost in self.costs]
         return sum(rounds) / 86_400
 
 
@@ -119,20 +127,20 @@ def plan_study(
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
     """
     from starsearch.data import open_data
-    from starsearch.study.runner_file import RayRunner, load_runner
+    from starsearch.study.runner_file import load_runner
     from starsearch.study.study_file import load_ladder
 
     where = load_runner(runner)
     specs = load_ladder(file, name=name, data=data, seed=seed, settings=settings)
     dataset = open_data(specs[0].data)
-    steps = _pilot_steps(specs, _find_top(specs, top), grid or Grid(), dataset)
+    steps = _pilot_steps(specs, _find_top(specs, top), grid or Grid(), dataset, pilot)
     folder = make_folder(out, f"{specs[0].name}-plan")
     place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)
     run = LadderRun(
         specs=steps,
         place=place,
         dataset=dataset,
-        runner=where,
+        runner=_for_pilot(where, specs[0], steps),
         command=f"starsearch plan {Path(file).name}",
         deadline=None if time_budget_s is None else time.monotonic() + time_budget_s,
         view=view or (lambda _spec, _folder: nullcontext(ignore)),
@@ -144,9 +152,8 @@ def plan_study(
         is_complete &= ended.why == "complete"
         if ended.why == "interrupted":
             break
-    planned_workers = workers or where.workers or 1
-    gpus = where.resources_of(specs[-1].fidelity.name).gpu if isinstance(where, RayRunner) else 0.0
-    return _conclude(specs, steps, place, dataset, tau=tau, workers=planned_workers, gpus=gpus, complete=is_complete)
+    known_workers = where.workers if workers is None else workers
+    return _conclude(specs, steps, place, dataset, tau=tau, workers=known_workers, runner=where, complete=is_complete)
 
 
 def _find_top(specs: Sequence[StudySpec], name: str | None) -> StudySpec:
@@ -159,7 +166,9 @@ def _find_top(specs: Sequence[StudySpec], name: str | None) -> StudySpec:
     return found
 
 
-def _pilot_steps(specs: Sequence[StudySpec], top: StudySpec, grid: Grid, dataset: DataSet) -> tuple[StudySpec, ...]:
+def _pilot_steps(
+    specs: Sequence[StudySpec], top: StudySpec, grid: Grid, dataset: DataSet, pilot: int
+) -> tuple[StudySpec, ...]:
     """The pilot's studies: the top fidelity, then the proxies from cheap to dear."""
     from starsearch.study.spec import Promotion
 
@@ -173,7 +182,7 @@ def _pilot_steps(specs: Sequence[StudySpec], top: StudySpec, grid: Grid, dataset
         profile_files={},
         halving=None,
         keep_weights="none",
-        promotion=Promotion(best=0),
+        promotion=Promotion(best=pilot),
     )
     proxies = [
         replace(base, fidelity=fidelity, name=f"{first.name}-plan.{fidelity.name}")
@@ -185,27 +194,43 @@ def _pilot_steps(specs: Sequence[StudySpec], top: StudySpec, grid: Grid, dataset
             f"No proxy of the grid is cheaper than {top.fidelity.name!r}: give smaller --resolutions, --epochs or "
             "--samples, or the study a dearer fidelity."
         )
-    batch = first.recipe.batch_size
-    for proxy in proxies:
-        if (images := proxy.fidelity.samples or dataset.num_train) < batch:
-            raise DataError(f"A training step takes batch_size {batch} images; {images} samples are too few.")
     proxies.sort(key=lambda spec: _work(spec.fidelity, spec, dataset))
     truth = replace(base, name=f"{first.name}-plan", fidelity=top.fidelity, recipe=top.recipe, space=top.space)
+    for spec in (truth, *proxies):
+        check_batch(spec, dataset)
     return truth, *proxies
 
 
 def _proxies(first: StudySpec, grid: Grid, dataset: DataSet) -> list[Fidelity]:
+    """The grid's fidelities, by names that tell them apart.
+
+    Raises:
+        SpecError: a number is beyond what a study file takes.
+    """
+    for name, numbers, low, high in (("resolutions", grid.resolutions, 8, 1024), ("epochs", grid.epochs, 1, 10_000)):
+        if wrong := [number for number in numbers or () if not low <= number <= high]:
+            raise SpecError(f"--{name} lie between {low} and {high:,}; got {wrong[0]}.")
     given = first.fidelity
     epochs, samples = given.epochs or first.recipe.epochs, min(given.samples or dataset.num_train, dataset.num_train)
     options = itertools.product(
         grid.resolutions or (given.resolution,),
         grid.epochs or _with_half(epochs),
-        grid.samples or _with_half(samples),
+        grid.samples or [one for one in _with_half(samples) if one >= min(samples, first.recipe.batch_size)],
     )
     return [
         replace(given, name=f"{resolution}px-{number}e-{images}", resolution=resolution, epochs=number, samples=images)
         for resolution, number, images in dict.fromkeys(options)
     ]
+
+
+def _for_pilot(runner: Runner, first: StudySpec, steps: Sequence[StudySpec]) -> Runner:
+    """The runner with what the study's first fidelity takes for every proxy of the pilot."""
+    from starsearch.study.runner_file import RayRunner
+
+    if not isinstance(runner, RayRunner) or first.fidelity.name not in runner.fidelities:
+        return runner
+    resources = runner.fidelities[first.fidelity.name]
+    return replace(runner, fidelities={**runner.fidelities, **{one.fidelity.name: resources for one in steps[1:]}})
 
 
 def _with_half(number: int) -> tuple[int, ...]:
@@ -229,7 +254,7 @@ def _draw_pilot(step: StudySpec, count: int) -> Below:
         if len(found) < count and candidate.architecture not in anchors:
             promoted = Promoted(number=None, candidate=candidate, params=params, weights=None, known=())
             found.setdefault(candidate.key, promoted)
-    return Below(ordered=tuple(found.values()), by_key=found, count=len(found))
+    return Below(ranked=tuple(found.values()), by_key=found)
 
 
 def _work(fidelity: Fidelity, spec: StudySpec, dataset: DataSet) -> float:
@@ -247,8 +272,8 @@ def _conclude(
     dataset: DataSet,
     *,
     tau: float,
-    workers: int,
-    gpus: float,
+    workers: int | None,
+    runner: Runner,
     complete: bool,
 ) -> Plan:
     from starsearch.report.planning import choose_proxy
@@ -266,9 +291,8 @@ def _conclude(
         options=tuple(options),
         chosen=chosen,
         tau=tau,
-        costs=_costs(specs, steps, trials, dataset, chosen),
+        costs=_costs(specs, steps, trials, dataset, chosen, runner),
         workers=workers,
-        gpus=gpus,
         is_complete=complete,
     )
     _write(plan)
@@ -292,8 +316,7 @@ def _option(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame) -> Proxy
 
     if trials.empty or truth.empty:
         return None
-    numbers = trials.drop_duplicates("architecture").set_index("architecture")["number"]
-    found = compare_fidelities(trials, truth.assign(promoted_from=truth["architecture"].map(numbers)), _OBJECTIVES)
+    found = compare_fidelities(trials, truth, _OBJECTIVES)
     if found is None:
         return None
     return ProxyOption(fidelity=step.fidelity, seconds=float(trials["seconds"].mean()), agreement=found)
@@ -305,26 +328,44 @@ def _costs(
     trials: dict[str, pd.DataFrame],
     dataset: DataSet,
     chosen: ProxyOption | None,
+    runner: Runner,
 ) -> tuple[StepCost, ...]:
     """Of each fidelity of the study, measured where the pilot had it."""
     from starsearch.report.planning import StepCost, predict_seconds
+    from starsearch.study.runner_file import RayRunner
 
-    seconds = {step.fidelity: float(trials[step.name]["seconds"].mean()) for step in steps if len(trials[step.name])}
-    if not seconds:
+    measured = [(step, float(trials[step.name]["seconds"].mean())) for step in steps if len(trials[step.name])]
+    if not measured:
         return ()
-    work = [_work(step.fidelity, step, dataset) for step in steps if step.fidelity in seconds]
+    work = [_work(step.fidelity, step, dataset) for step, _ in measured]
+    seconds = {replace(step.fidelity, name=""): taken for step, taken in measured}
     costs = []
     for spec in specs:
         fidelity = chosen.fidelity if chosen is not None and spec is specs[0] else spec.fidelity
-        is_measured = fidelity in seconds
-        taken = (
-            seconds[fidelity]
-            if is_measured
-            else predict_seconds(work, list(seconds.values()), _work(fidelity, spec, dataset))
+        taken = seconds.get(replace(fidelity, name=""))
+        predicted = predict_seconds(work, [one for _, one in measured], _work(fidelity, spec, dataset))
+        costs.append(
+            StepCost(
+                name=spec.fidelity.name,
+                candidates=spec.trials + len(spec.space.anchors),
+                trainings=spec.trials * _share_trained(spec) + len(spec.space.anchors),
+                seconds=predicted if taken is None else taken,
+                is_measured=taken is not None,
+                gpus=runner.resources_of(spec.fidelity.name).gpu if isinstance(runner, RayRunner) else 0.0,
+            )
         )
-        candidates = spec.trials + len(spec.space.anchors)
-        costs.append(StepCost(name=spec.fidelity.name, candidates=candidates, seconds=taken, is_measured=is_measured))
     return tuple(costs)
+
+
+def _share_trained(spec: StudySpec) -> float:
+    """Of a whole training, what a searched candidate has of it on average: with halving, one in η leaves each rung."""
+    if spec.halving is None:
+        return 1.0
+    reached, share, before = 0.0, 1.0, 0
+    for rung in spec.halving.rungs:
+        reached += share * (rung.epochs - before)
+        share, before = share / spec.halving.eta, rung.epochs
+    return (reached + share * (spec.num_epochs - before)) / spec.num_epochs
 
 
 def _write(plan: Plan) -> None:

@@ -107,11 +107,15 @@ def study_status(study: str) -> dict[str, Any]:
     """
     from starsearch.report import agreement_lines
 
-    whole = view_of(place_of(study))
+    place = place_of(study)
+    whole = view_of(place)
     found = _status_of(whole)
-    if whole.lower:
-        found["fidelities"] = [_status_of(view) for view in reversed(whole.lower)]
+    others = [one for one in fidelity_places(place) if one.name != whole.place.name]
+    if others:  # also one that has begun and has no result yet
+        found["fidelities"] = [_status_of(_view_at(one)) for one in others]
         found["agreement"] = [line for one in agreements(whole) for line in agreement_lines(one)]
+        for other in found["fidelities"]:
+            found["driver"] = found["driver"] or other["driver"]
     return found
 
 

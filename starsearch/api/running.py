@@ -14,6 +14,7 @@ from starsearch.api.climbing import LadderRun, ignore
 from starsearch.api.devices import check_machine, warn_of_other_resolutions
 from starsearch.api.reading import write_report_at
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder
+from starsearch.api.workplaces import warn_of_unknown_fidelities
 from starsearch.errors import DataError, StudyError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def run_study_file(
 
     where = load_runner(runner)
     specs = load_ladder(file, name=name, data=data, trials=trials, seed=seed, settings=settings)
+    warn_of_unknown_fidelities(where, specs)
     for spec in specs:
         check_machine(spec)
     warn_of_other_resolutions(specs[0])

@@ -97,7 +97,6 @@ class _RayPlace:
         self.tries = runner.tries
         self._runner = runner
         self._folder = folder
-        _check_fidelities(runner, spec)
         self._resources = runner.resources_of(spec.fidelity.name)
         self._cluster = RayCluster(runner)
         try:
@@ -160,12 +159,14 @@ class _RayPlace:
         self._cluster.close()
 
 
-def _check_fidelities(runner: RayRunner, spec: StudySpec) -> None:
-    unknown = [name for name in runner.fidelities if name != spec.fidelity.name]
-    if unknown and spec.fidelity.name not in runner.fidelities:
+def warn_of_unknown_fidelities(runner: Runner, specs: Sequence[StudySpec]) -> None:
+    """Say that a runner names fidelities which the study does not have: a name may be misspelt."""
+    names = [spec.fidelity.name for spec in specs]
+    unknown = [name for name in getattr(runner, "fidelities", ()) if name not in names]
+    if unknown:
         warnings.warn(
-            f"The runner's fidelities ({', '.join(unknown)}) are none of the study's ({spec.fidelity.name}): its "
-            "`resources` are taken.",
+            f"The runner's fidelities {', '.join(unknown)} are none of the study's ({', '.join(names)}): these take "
+            "its `resources`.",
             stacklevel=2,
         )
 

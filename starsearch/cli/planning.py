@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from starsearch.recipe import Fidelity
+
 if TYPE_CHECKING:
     from starsearch.api.planning import Plan
     from starsearch.report.agreement import Tau
@@ -125,24 +127,32 @@ def _advice(found: Plan) -> list[str]:
     if not found.is_complete:
         lines.append("The pilot is not complete: the same command goes on with it, and the figures may change.")
     if found.chosen is not None:
-        one, low = found.chosen.fidelity, found.chosen.agreement.overall.low
-        fields = f"resolution: {one.resolution}, epochs: {one.epochs}, samples: {one.samples}, recipe: {one.recipe}"
+        low = found.chosen.agreement.overall.low
         lines.append(f"Cheapest proxy with τ ≥ {found.tau:g}; in the study file, as the first of its fidelities:")
-        lines.append(f"    - {{name: proxy, {fields}}}")
+        lines.append(f"    - {{name: proxy, {_fields(found.chosen.fidelity)}}}")
         if low < found.tau:
             lines.append(f"Its τ may be as low as {low:.2f} (95 %): a larger --pilot would tell more surely.")
     elif found.options:
         lines.append(f"No proxy of the grid reaches τ {found.tau:g}: give dearer ones, or accept a lower --tau.")
     if found.costs:
-        unit = "GPU-hours" if found.gpus else "worker-hours"
-        hours = found.hours * (found.gpus or 1)
         parts = ", ".join(
-            f"{cost.name} {cost.candidates} × {cost.seconds:,.0f} s{'' if cost.is_measured else ' (predicted)'}"
+            f"{cost.name} {cost.trainings:.3g} × {cost.seconds:,.0f} s{'' if cost.is_measured else ' (predicted)'}"
             for cost in found.costs
         )
         lines.append(f"The study: {parts}.")
-        lines.append(f"Together {hours:,.1f} {unit}; {found.days:,.2f} days with {found.workers} at a time.")
+        hours = f"{found.gpu_hours:,.1f} GPU-hours" if found.gpu_hours else f"{found.hours:,.1f} worker-hours"
+        days = found.days
+        at_once = "how many run at a time? Give --workers" if days is None else f"{days:,.2f} days with {found.workers}"
+        lines.append(f"Together {hours}; {at_once}{' at a time' if days is not None else ''}.")
     return [*lines, f"Pilot: {found.folder} (plan.csv)"]
+
+
+def _fields(fidelity: Fidelity) -> str:
+    """What a study file says of a fidelity: all that is not as by default, its recipe always."""
+    default = Fidelity()
+    said = {name: getattr(fidelity, name) for name in Fidelity.__slots__ if name not in ("name", "recipe")}
+    changed = {name: value for name, value in said.items() if value != getattr(default, name) or name == "resolution"}
+    return ", ".join(f"{name}: {value}" for name, value in {**changed, "recipe": fidelity.recipe}.items())
 
 
 def _value(tau: Tau) -> str:

@@ -49,7 +49,8 @@ def run_and_watch(
     view = api.study_front(str(outcome.folder))
     print_front(view, with_agreement=False)  # it was said as each fidelity ended
     _print_end(outcome, exportable=view.knee is not None)
-    if outcome.ended.finished == 0 and outcome.ended.why != "interrupted":
+    is_over = outcome.ended.why in ("complete", "space exhausted")
+    if is_over and not (view.trials["state"] == "COMPLETE").any():
         raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from starsearch.architecture import Architecture, count_macs, count_params
 from starsearch.candidate import Candidate
 from starsearch.data import DataSet
+from starsearch.errors import EvaluationError
 from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
 from starsearch.evaluators.latency import LatencyEvaluator, LatencyMeter, predict_latencies
 from starsearch.evaluators.placement import measure_coreml_placement
@@ -19,6 +20,8 @@ from starsearch.objective import LATENCY
 from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
+    import torch
+
     from starsearch.latency import Reference
     from starsearch.latency.profile import DeviceProfile
     from starsearch.models import StarNet
@@ -68,7 +71,7 @@ class ProxyEvaluator:
         """
         import torch
 
-        from starsearch.training import train
+        from starsearch.training import Hardware, train
 
         known = {one.name: one for one in stretch.known}
         # First: a network that cannot be predicted need not be trained.
@@ -80,10 +83,15 @@ class ProxyEvaluator:
             recipe=candidate.recipe,
             fidelity=stretch.of(self.fidelity),
             seed=seed,
-            device="cuda" if torch.cuda.is_available() else "cpu",
             until=stretch.until,
             checkpoint=stretch.checkpoint,
-            lineage=f"{self.fidelity} {stretch.of_rungs}",
+            lineage=f"{self.fidelity} {stretch.of_rungs} {'from weights' if stretch.start else ''}",
+            initial=None if stretch.start is None else _initial(stretch.start),
+            hardware=Hardware(
+                device="cuda" if torch.cuda.is_available() else "cpu",
+                precision=self.fidelity.precision,
+                accumulate=self.fidelity.accumulate,
+            ),
         )
         result = yield from scaled(without_measuring(training), 0.0, _TRAINING_SHARE * fp32_share)
         readings: list[Reading] = [*_accuracy(result), *count_cost(candidate.architecture, self.resolution), *predicted]
@@ -166,6 +174,23 @@ def count_cost(architecture: Architecture, resolution: int) -> tuple[Measurement
         Measurement(name="macs", value=count_macs(architecture, resolution=resolution)),
         Measurement(name="num_params", value=count_params(architecture)),
     )
+
+
+def _initial(file: Path) -> dict[str, torch.Tensor]:
+    """The weights that the fidelity below has trained.
+
+    Raises:
+        EvaluationError: they are not there; from scratch it would be another training.
+    """
+    from starsearch.training.weight_file import load_weights
+
+    try:
+        return load_weights(file).state_dict()
+    except OSError:
+        raise EvaluationError(
+            f"The training shall begin with the weights of the fidelity below, but {file.name} is not there. Let the "
+            "study keep them all (search.keep_weights: all) from its beginning, or say start: scratch."
+        ) from None
 
 
 def _accuracy(result: TrainingResult) -> Sequence[Measurement]:

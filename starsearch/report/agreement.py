@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.objective import Objective, is_latency
+from starsearch.report.front import RECIPE_COLUMN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,9 +91,20 @@ class Agreement:
 
 
 def ranked_quantity(objectives: Sequence[Objective]) -> Objective | None:
-    """The first objective that depends on how much is trained; None where there is none."""
-    untrained = ("macs", "num_params", "coreml_cpu_percent")
-    return next((one for one in objectives if not is_latency(one.name) and one.name not in untrained), None)
+    """The first objective that depends on how much is trained, an accuracy; None where there is none."""
+    return next((one for one in objectives if "top1" in one.name or "top5" in one.name), None)
+
+
+def candidate_keys(trials: pd.DataFrame) -> pd.Series[str]:
+    """What makes a trial's candidate the same at every fidelity: an anchor's name, or architecture and searched recipe.
+
+    An anchor is trained by each fidelity's own recipe.
+    """
+    searched = sorted(str(column) for column in trials if str(column).startswith(RECIPE_COLUMN))
+    keys = trials["architecture"].astype(str)
+    for column in searched:
+        keys = keys + " " + trials[column].astype(str)
+    return keys.where(trials["anchor"].isna(), "anchor " + trials["anchor"].astype(str))
 
 
 def compare_fidelities(
@@ -102,12 +114,12 @@ def compare_fidelities(
 
     Args:
         lower: trials of the cheaper fidelity.
-        upper: of the dearer one, with `promoted_from`: the numbers of the same candidates' trials in `lower`.
+        upper: of the dearer one.
         objectives: of the study.
         seed: of the bootstrap.
     """
     ranked = ranked_quantity(objectives)
-    if ranked is None or "promoted_from" not in upper:
+    if ranked is None:
         return None
     both = _judged_at_both(lower, upper, ranked)
     if len(both) < _LEAST:
@@ -157,7 +169,22 @@ def kendall(x: FloatArray, y: FloatArray, *, rng: np.random.Generator, pairs: Bo
         for rows in rng.integers(0, len(x), (_RESAMPLES, len(x)))
     ]
     low, high = np.nanquantile(resampled, [0.025, 0.975])
+    if low == high:  # all in one order: so are all resamples, however few the candidates
+        low, high = _normal_interval(value, len(x), count)
     return Tau(value=value, low=float(low), high=float(high), pairs=count)
+
+
+def _normal_interval(value: float, candidates: int, pairs: int) -> tuple[float, float]:
+    """95 %, by Fisher's transformation (Fieller, Hartley and Pearson, "Tests for rank correlation coefficients", 1957).
+
+    Three or four candidates in one order say nothing: from −1 to 1.
+    """
+    if candidates <= 4:
+        return -1.0, 1.0
+    half = 1.96 * math.sqrt(0.437 / (candidates - 4))
+    centre = math.atanh(math.copysign(min(abs(value), 1 - 1 / pairs), value))
+    ends = math.tanh(centre - half), math.tanh(centre + half)
+    return (ends[0], max(value, ends[1])) if value > 0 else (min(value, ends[0]), ends[1])
 
 
 def _tau(signs_x: FloatArray, signs_y: FloatArray, chosen: BoolArray) -> float:
@@ -170,10 +197,10 @@ def _tau(signs_x: FloatArray, signs_y: FloatArray, chosen: BoolArray) -> float:
 def _judged_at_both(lower: pd.DataFrame, upper: pd.DataFrame, ranked: Objective) -> pd.DataFrame:
     """A row a candidate: its values at both, higher better."""
     sign = 1.0 if ranked.direction == "maximize" else -1.0
-    below, above = (trials[trials["state"] == "COMPLETE"].set_index("number") for trials in (lower, upper))
-    above = above[above["promoted_from"].isin(below.index)]
-    found = below.loc[above["promoted_from"].astype(int)].reset_index()
-    return found.assign(lower=sign * found[ranked.name], upper=sign * above[ranked.name].to_numpy(float))
+    complete = [trials[trials["state"] == "COMPLETE"] for trials in (lower, upper)]
+    below, above = (trials.assign(key=candidate_keys(trials)).drop_duplicates("key") for trials in complete)
+    found = below.merge(above[["key", ranked.name]], on="key", suffixes=("", "_above"))
+    return found.assign(lower=sign * found[ranked.name], upper=sign * found[f"{ranked.name}_above"])
 
 
 def _of_equal_latency(both: pd.DataFrame, objectives: Sequence[Objective]) -> BoolArray:
@@ -192,8 +219,10 @@ def _share_better(below: FloatArray, params: FloatArray, above: FloatArray, rng:
     for rows in rng.integers(0, len(above), (_RESAMPLES, len(above))):
         a, b, c = (one[np.ix_(rows, rows)] for one in signs)
         every = np.ones_like(a, dtype=bool)
-        better.append(_tau(a, c, every) > _tau(b, c, every))
-    return float(np.mean(better))
+        ours, theirs = _tau(a, c, every), _tau(b, c, every)
+        if not (math.isnan(ours) or math.isnan(theirs)):
+            better.append(ours > theirs)
+    return float(np.mean(better)) if better else math.nan
 
 
 def _anchors_tau(trials: pd.DataFrame, ranked: Objective, rng: np.random.Generator) -> Tau:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from starsearch.report.agreement import candidate_keys
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -35,10 +37,8 @@ def stayed(rung: Rung, above: pd.DataFrame) -> pd.DataFrame:
 
     Anchors that have one are left out as well.
     """
-    if "promoted_from" not in above:
-        return rung.front
-    went_on = set(above.loc[above["state"] == "COMPLETE", "promoted_from"].dropna().astype(int))
-    return rung.front[~rung.front["number"].isin(went_on)]
+    went_on = set(candidate_keys(above[above["state"] == "COMPLETE"]))
+    return rung.front[~candidate_keys(rung.front).isin(went_on)]
 
 
 def all_trials(trials: pd.DataFrame, lower: Sequence[Rung]) -> pd.DataFrame:

@@ -120,7 +120,8 @@ def knee(front: pd.DataFrame, objectives: Sequence[Objective]) -> int:
 def _repeats(complete: pd.DataFrame, objectives: Sequence[Objective]) -> BoolArray:
     """Which searched rows repeat the architecture and the values of an anchor or of an earlier row."""
     searched = complete["anchor"].isna()
-    keys = ["architecture", *(objective.name for objective in objectives)]
+    recipe = [str(column) for column in complete if str(column).startswith(RECIPE_COLUMN)]
+    keys = ["architecture", *recipe, *(objective.name for objective in objectives)]
     anchors_first = complete.assign(searched=searched).sort_values(["searched", "number"])
     repeated: BoolArray = anchors_first.duplicated(keys).reindex(complete.index).to_numpy(dtype=bool)
     return repeated & searched.to_numpy(dtype=bool)

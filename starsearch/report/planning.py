@@ -39,19 +39,23 @@ class StepCost:
     Attributes:
         name: of the fidelity.
         candidates: judged at it, anchors included.
+        trainings: whole ones that these come to: with successive halving fewer.
         seconds: that a candidate takes.
         is_measured: by the pilot; else predicted from images × pixels.
+        gpus: of one evaluation; 0 on processors.
     """
 
     name: str
     candidates: int
+    trainings: float
     seconds: float
     is_measured: bool
+    gpus: float = 0.0
 
     @property
     def hours(self) -> float:
         """Of one worker, all candidates together."""
-        return self.candidates * self.seconds / 3600
+        return self.trainings * self.seconds / 3600
 
 
 def choose_proxy(options: Sequence[ProxyOption], tau: float) -> ProxyOption | None:
@@ -80,7 +84,7 @@ def predict_seconds(work: Sequence[float], seconds: Sequence[float], wanted: flo
     known, taken = np.asarray(work, dtype=float), np.asarray(seconds, dtype=float)
     scale = known.max()
     terms = np.column_stack([np.ones_like(known), known / scale]) / taken[:, None]
-    if len(known) == 1:  # a line through one point: by work alone, for less work too much rather than too little
+    if len(known) == 1:  # one training does not tell its fixed part: by work alone
         return float(taken[0] * max(wanted / known[0], 1e-9))
     (fixed, slope), _ = nnls(terms, np.ones_like(known))
     return float(fixed + slope * wanted / scale)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from starsearch.records import StudyRecord
+    from starsearch.records.measured import Measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +52,14 @@ class Below:
     """What the fidelity below has come to.
 
     Attributes:
-        ordered: the feasible searched candidates: those that are promoted, then who takes the place of one that fails.
+        ranked: the feasible searched candidates, in the order in which they go on.
         by_key: by the candidate's key, anchors included.
-        count: how many are promoted.
+        measured: what was measured after trials had ended, by architecture's hash and name: it holds here as well.
     """
 
-    ordered: tuple[Promoted, ...]
+    ranked: tuple[Promoted, ...]
     by_key: Mapping[str, Promoted]
-    count: int
+    measured: Measured = field(default_factory=dict)
 
 
 def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder: Path | None) -> Below:
@@ -70,9 +71,8 @@ def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder
         record: of the latter.
         folder: of the latter, where its weights lie.
     """
-    assert spec.promotion is not None
-    recorded = record.trials()
-    ended = {one.number: one for one in recall(recorded, below, measured_afterwards(record.attributes()))}
+    recorded, measured = record.trials(), measured_afterwards(record.attributes())
+    ended = {one.number: one for one in recall(recorded, below, measured)}
     judged: list[tuple[Promoted, Outcome]] = []
     for trial in recorded:
         if trial.state.name == "COMPLETE":
@@ -80,57 +80,71 @@ def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder
             outcome = judge(readings, below.objectives, below.constraints)
             judged.append((_promoted(trial, readings, spec, folder), outcome))
     searched = [(one, outcome) for one, outcome in judged if one.candidate.anchor is None and outcome.feasible]
-    ordered = tuple(_in_order(searched, spec)) if searched else ()
     by_key = {one.candidate.key: one for one, _ in judged}
-    return Below(ordered=ordered, by_key=by_key, count=spec.promotion.best + spec.promotion.random)
+    return Below(ranked=_rank(searched, spec), by_key=by_key, measured=measured)
 
 
 def size_for(spec: StudySpec, below: Below, recorded: Sequence[FrozenTrial]) -> StudySpec:
-    """`spec` with as many trials as are complete or are to come.
+    """`spec` with as many trials as are complete, were cut off, or are wanted.
 
     Who was promoted stays when the fidelity below goes on and ranks anew; who is among the best then comes as well.
     """
-    complete = {_key(trial, spec) for trial in recorded if trial.state.name == "COMPLETE" and not _is_anchor(trial)}
-    wanted = {one.candidate.key for one in _not_failed(below, recorded, spec)[: below.count]}
-    return replace(spec, trials=len(complete | wanted))
+    begun = _begun(recorded, spec)
+    return replace(spec, trials=len(begun | {one.candidate.key for one in _wanted(below, recorded, spec)}))
 
 
 def still_to_come(spec: StudySpec, below: Below, recorded: Sequence[FrozenTrial]) -> list[Promoted]:
-    """The promoted that have no trial here, then those that may take a failed one's place."""
+    """The wanted that have no trial here, then those that may take a failed one's place."""
+    wanted = _wanted(below, recorded, spec)
     known = {_key(trial, spec) for trial in recorded}
-    return [one for one in below.ordered if one.candidate.key not in known]
+    others = [one for one in below.ranked if one not in wanted]
+    return [one for one in (*wanted, *others) if one.candidate.key not in known]
 
 
-def _not_failed(below: Below, recorded: Sequence[FrozenTrial], spec: StudySpec) -> list[Promoted]:
-    again = {trial.number for trial in unfinished(recorded)}
-    complete = {_key(trial, spec) for trial in recorded if trial.state.name == "COMPLETE"}
-    failed = {_key(t, spec) for t in recorded if t.state.name == "FAIL" and t.number not in again} - complete
-    failed -= {_key(trial, spec) for trial in recorded if trial.number in again}
-    return [one for one in below.ordered if one.candidate.key not in failed]
-
-
-def _in_order(searched: Sequence[tuple[Promoted, Outcome]], spec: StudySpec) -> Iterator[Promoted]:
-    """The best, some drawn from the rest, then the rest."""
+def _wanted(below: Below, recorded: Sequence[FrozenTrial], spec: StudySpec) -> list[Promoted]:
+    """The best that have not failed, and some drawn from the rest: first of these who was drawn before."""
     assert spec.promotion is not None
+    begun = _begun(recorded, spec)
+    failed = {_key(trial, spec) for trial in recorded} - begun
+    able = [one for one in below.ranked if one.candidate.key not in failed]
+    best, rest = able[: spec.promotion.best], able[spec.promotion.best :]
+    # By a number of its own for each, so that a longer list does not draw all anew.
+    rest.sort(key=lambda one: (one.candidate.key not in begun, _lot(one, spec)))
+    return [*best, *rest[: spec.promotion.random]]
+
+
+def _lot(one: Promoted, spec: StudySpec) -> str:
+    return hashlib.sha256(f"{spec.seed} {spec.fidelity.name} {one.candidate.key}".encode()).hexdigest()
+
+
+def _begun(recorded: Sequence[FrozenTrial], spec: StudySpec) -> set[str]:
+    """Keys of the searched candidates that are complete here, or were cut off and run again."""
+    again = {trial.number for trial in unfinished(recorded)}
+    return {
+        _key(trial, spec)
+        for trial in recorded
+        if not _is_anchor(trial) and (trial.state.name in ("COMPLETE", "RUNNING") or trial.number in again)
+    }
+
+
+def _rank(searched: Sequence[tuple[Promoted, Outcome]], spec: StudySpec) -> tuple[Promoted, ...]:
+    if not searched:
+        return ()
     signs = np.array([1.0 if objective.direction == "minimize" else -1.0 for objective in spec.objectives])
     order = promotion_order(np.array([outcome.values for _, outcome in searched], dtype=float) * signs)
-    ranked = [searched[row][0] for row in order]
-    best, rest = ranked[: spec.promotion.best], ranked[spec.promotion.best :]
-    rng = random.Random(f"promotion {spec.seed} {spec.fidelity.name}")  # noqa: S311 — sampling, not secrets
-    drawn = rng.sample(rest, min(spec.promotion.random, len(rest)))
-    yield from best
-    yield from drawn
-    yield from (one for one in rest if one not in drawn)
+    return tuple(searched[row][0] for row in order)
 
 
 def _promoted(trial: FrozenTrial, readings: Sequence[Reading], spec: StudySpec, folder: Path | None) -> Promoted:
     assert spec.promotion is not None
-    file: str | None = trial.user_attrs.get("weights") if spec.promotion.start == "weights" else None
+    starts = spec.promotion.start == "weights" and folder is not None
+    # Where none were kept, a file that is not there: its evaluation says so, and nobody begins from scratch unawares.
+    file: str = trial.user_attrs.get("weights", f"weights/trial-{trial.number}.safetensors")
     return Promoted(
         number=trial.number,
         candidate=_candidate_here(trial, spec),
         params=trial.params,
-        weights=folder / file if folder is not None and file is not None else None,
+        weights=folder / file if starts and folder is not None else None,
         known=tuple(one for one in readings if isinstance(one, Measurement) and is_latency(one.name)),
     )
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from starsearch.errors import StudyError
-from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease
+from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, keep_measured, measured_afterwards
 from starsearch.search.driver import Driver, Watch
 from starsearch.search.events import StudyEnded
 from starsearch.search.executor import LocalExecutor
@@ -67,6 +67,7 @@ def run_study(
     with hold_lease(record) as lease:
         record.fail_running(DRIVER_DIED)
         if below is not None:
+            _take_over(below, record)
             spec = size_for(spec, below, record.trials())
         executor = make_executor(evaluator)
         driver = Driver(
@@ -90,3 +91,11 @@ def run_study(
         except KeyboardInterrupt:  # what has been measured is kept
             why = "interrupted"
         return driver.end(why)
+
+
+def _take_over(below: Below, record: StudyRecord) -> None:
+    """What was measured of networks at the fidelity below holds at this one: it is not measured again."""
+    known = measured_afterwards(record.attributes())
+    for (architecture, name), measurement in below.measured.items():
+        if (architecture, name) not in known:
+            keep_measured(record, architecture, measurement)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from starsearch.errors import SpecError
-from starsearch.yaml_file import YamlFile, parse_yaml
+from starsearch.yaml_file import Location, YamlFile, parse_yaml
 
 
 def apply_settings(file: YamlFile, settings: Sequence[str]) -> YamlFile:
@@ -21,23 +21,28 @@ def apply_settings(file: YamlFile, settings: Sequence[str]) -> YamlFile:
         SpecError: a setting is not KEY=VALUE, or leads to nothing that the file has.
     """
     data = deepcopy(file.data)
+    places: dict[Location, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise SpecError(f"--set takes KEY=VALUE, as search.trials=4; got {setting!r}.")
         value = parse_yaml(text, Path(f"--set {key}")).data if text.strip() else None
-        _assign(data, key.split("."), value, setting)
-    return replace(file, data=data)
+        places[_assign(data, key.split("."), value, setting)] = setting
+    return replace(file, data=data, settings=places)
 
 
-def _assign(data: Any, keys: Sequence[str], value: Any, setting: str) -> None:
+def _assign(data: Any, keys: Sequence[str], value: Any, setting: str) -> Location:
+    """Set the value; returns where it stands."""
+    location: list[str | int] = []
     for depth, key in enumerate(keys[:-1]):
         place = _place(data, key, setting, keys[:depth])
         if isinstance(data, dict) and place not in data:
             data[place] = {}
         data = data[place]
+        location.append(place)
     place = _place(data, keys[-1], setting, keys[:-1])
     data[place] = value
+    return (*location, place)
 
 
 def _place(data: Any, key: str, setting: str, at: Sequence[str]) -> Any:

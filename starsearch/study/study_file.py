@@ -87,20 +87,21 @@ def load_ladder(
         return (replace(_study_of_space(parse_space(file), data), **changes),)
     steps = parse_fidelities(file, file.data["fidelities"]) if "fidelities" in file.data else ()
     first = replace(_parse_study(file, data, steps[0].fidelity if steps else None), **changes)
-    specs = (_with_weights_for(steps[1:], first), *(_climb(file, first, step) for step in steps[1:]))
+    specs = (first, *(_climb(file, first, step, number) for number, step in enumerate(steps[1:], start=1)))
     check_steps(file, specs)
-    return specs
+    above = (*specs[1:], None)
+    return tuple(_with_weights_for(two, one) for one, two in zip(specs, above, strict=True))
 
 
-def _with_weights_for(later: Sequence[Step], first: StudySpec) -> StudySpec:
-    """Keep everybody's weights where a training may begin with them."""
-    if later and later[0].promotion is not None and later[0].promotion.start == "weights":
-        return replace(first, keep_weights="all")
-    return first
+def _with_weights_for(above: StudySpec | None, spec: StudySpec) -> StudySpec:
+    """Keep everybody's weights where trainings begin with them."""
+    if above is not None and above.promotion is not None and above.promotion.start == "weights":
+        return replace(spec, keep_weights="all")
+    return spec
 
 
-def _climb(file: YamlFile, first: StudySpec, step: Step) -> StudySpec:
-    recipe, space = _parse_recipe(file, step.fidelity, first.space)
+def _climb(file: YamlFile, first: StudySpec, step: Step, number: int) -> StudySpec:
+    recipe, space = _parse_recipe(file, step.fidelity, first.space, number)
     return climb(first, step, recipe=recipe, space=space)
 
 
@@ -158,10 +159,12 @@ def _parse_study(file: YamlFile, data: str | None, fidelity: Fidelity | None) ->
     return replace(spec, halving=parse_halving(file, raw.get("search", {}).get("halving"), spec))
 
 
-def _parse_recipe(file: YamlFile, fidelity: Fidelity, space: SearchSpace) -> tuple[Recipe, SearchSpace]:
-    """The recipe at a fidelity, with the study's changes; and the space with what is searched of it."""
+def _parse_recipe(
+    file: YamlFile, fidelity: Fidelity, space: SearchSpace, number: int = 0
+) -> tuple[Recipe, SearchSpace]:
+    """The recipe at the fidelity of a number, with the study's changes; and the space with what is searched of it."""
     changes = file.data.get("recipe", {})
-    recipe = _load_named_recipe(file, fidelity.recipe)
+    recipe = _load_named_recipe(file, fidelity.recipe, number)
     if fidelity.epochs is not None and "epochs" in (changes or {}):
         raise file.error(
             ("recipe", "epochs"), f"the fidelity {fidelity.name!r} sets the epochs ({fidelity.epochs}); say them there."
@@ -219,11 +222,11 @@ def _check_anchors_train(file: YamlFile, space: SearchSpace, recipe: Recipe) -> 
             raise file.error(("recipe",), str(error)) from None
 
 
-def _load_named_recipe(file: YamlFile, text: str) -> Recipe:
+def _load_named_recipe(file: YamlFile, text: str, number: int) -> Recipe:
     try:
         find_file(text, "recipes", beside=file.path.parent)
     except SpecError as error:
-        raise file.error(("fidelities", 0, "recipe"), str(error)) from None
+        raise file.error(("fidelities", number, "recipe"), str(error)) from None
     return load_recipe(text, beside=file.path.parent)
 
 

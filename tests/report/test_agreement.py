@@ -24,14 +24,14 @@ def frames(below, above, *, latency=None, params=None, anchors=None):
             "state": "COMPLETE",
             "fidelity": "proxy",
             "anchor": anchors or [None] * n,
+            "architecture": [f"network {i}" for i in range(n)],
             "top1_percent": below,
             "latency_ms": latency if latency is not None else np.linspace(1, 20, n),
             "num_params": params if params is not None else np.arange(n) + 1.0,
         }
     )
-    upper = lower.assign(fidelity="full", top1_percent=above, promoted_from=np.arange(n))
-    upper = upper.iloc[::-1].assign(number=np.arange(n))
-    return lower, upper
+    upper = lower.assign(fidelity="full", top1_percent=above)
+    return lower, upper.iloc[::-1].assign(number=np.arange(n))
 
 
 def test_tau_is_scipys_also_with_ties():
@@ -50,11 +50,45 @@ def test_the_bootstrap_interval_is_that_of_scipys_tau_over_resamples():
     assert [found.low, found.high] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.06)
 
 
-def test_candidates_are_linked_by_the_trial_they_were_promoted_from_not_by_their_order():
+def test_candidates_are_linked_by_what_they_are_not_by_their_numbers():
     values = np.array([3.0, 1, 4, 1.5, 9, 2, 6])
     found = compare_fidelities(*frames(values, 2 * values), OBJECTIVES)
     assert found.candidates == 7
     assert found.overall.value == 1
+
+
+def test_recipes_of_one_network_are_candidates_of_their_own():
+    lower, upper = frames([3.0, 1, 4, 1.5, 9, 2, 6], [3.0, 1, 4, 1.5, 9, 2, 6])
+    rates = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    lower = lower.assign(architecture="one", **{"params_recipe.lr": rates})
+    upper = upper.assign(architecture="one", **{"params_recipe.lr": rates[::-1]})
+    found = compare_fidelities(lower, upper, OBJECTIVES)
+    assert (found.candidates, found.overall.value) == (7, 1)
+
+
+def test_a_few_candidates_in_one_order_are_no_certainty():
+    few = compare_fidelities(*frames([1.0, 2, 3], [1.0, 2, 3]), OBJECTIVES).overall
+    assert (few.value, few.low) == (1, -1)
+    more = compare_fidelities(*frames(np.arange(8.0), np.arange(8.0)), OBJECTIVES).overall
+    # A τ of .5 between eight gives such an order in one draw of some dozens.
+    assert 0.4 < more.low < 0.95
+    assert more.high == 1
+
+
+def test_accuracy_is_what_is_ranked_by_not_an_int8_latency():
+    objectives = (
+        Objective(name="int8_latency_ms", direction="minimize", device="this-machine"),
+        Objective(name="int8_top1_percent", direction="maximize"),
+    )
+    lower, upper = (
+        one.rename(columns={"top1_percent": "int8_top1_percent"}) for one in frames([1.0, 2, 3], [1.0, 2, 3])
+    )
+    assert compare_fidelities(lower, upper, objectives).quantity == "int8_top1_percent"
+
+
+def test_where_all_have_as_many_parameters_nothing_is_said_of_counting_them():
+    found = compare_fidelities(*frames([1.0, 2, 3, 5], [1.0, 2, 4, 3], params=np.ones(4)), OBJECTIVES)
+    assert math.isnan(found.better_than_params)
 
 
 def test_a_proxy_that_ranks_sizes_but_not_networks_of_equal_latency_is_found_out():
@@ -89,7 +123,6 @@ def test_anchors_out_of_their_published_order_are_named_with_a_warning():
 def test_too_few_candidates_say_nothing():
     assert compare_fidelities(*frames([1.0, 2.0], [2.0, 3.0]), OBJECTIVES) is None
     lower, upper = frames([1.0, 2, 3], [2.0, 3, 4])
-    assert compare_fidelities(lower, upper.drop(columns="promoted_from"), OBJECTIVES) is None
     assert compare_fidelities(lower, upper, OBJECTIVES[1:]) is None
 
 

@@ -38,4 +38,4 @@ def test_one_training_tells_by_its_work_alone():
 
 
 def test_hours_are_those_of_one_worker():
-    assert StepCost(name="full", candidates=9, seconds=7200, is_measured=True).hours == 18
+    assert StepCost(name="full", candidates=12, trainings=9, seconds=7200, is_measured=True).hours == 18

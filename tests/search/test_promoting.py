@@ -98,6 +98,29 @@ def test_the_next_in_order_takes_the_place_of_one_that_fails_and_the_failed_is_n
     assert len(tables(tmp_path)[1]) == 6
 
 
+def test_those_drawn_at_random_stay_when_more_proxies_come(tmp_path):
+    climb(tmp_path, full(best=1, random=3), FakeEvaluator())
+    drawn = set(tables(tmp_path)[1]["architecture"])
+    climb(tmp_path, full(best=1, random=3), FakeEvaluator(), proxy=replace(PROXY, trials=30))
+    after = set(tables(tmp_path)[1]["architecture"])
+    assert drawn <= after
+    assert len(after - drawn) <= 1, "at most a new best one"
+
+
+def test_one_that_was_cut_off_takes_no_place_of_a_wanted_one(tmp_path):
+    def interrupt(candidate):
+        if candidate.anchor is None:
+            raise KeyboardInterrupt
+
+    climb(tmp_path, full(best=1), FakeEvaluator(interrupt))
+    climb(tmp_path, full(best=1), FakeEvaluator(), proxy=replace(PROXY, trials=60))
+    below, above = tables(tmp_path)
+    searched = below[below["anchor"].isna()].set_index("number")
+    front = next(peel({n: (row["top1_percent"], row["latency_ms"]) for n, row in searched.iterrows()}))
+    complete = above[(above["state"] == "COMPLETE") & above["anchor"].isna()]
+    assert set(complete["promoted_from"].astype(int)) & set(front)
+
+
 def test_an_interrupted_fidelity_goes_on_where_it_was(tmp_path):
     def interrupt(candidate):
         if candidate.anchor is None:

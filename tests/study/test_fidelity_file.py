@@ -42,6 +42,7 @@ def test_what_the_study_changes_in_the_recipe_holds_at_every_fidelity(tmp_path):
         (f"{PROXY}, {{name: full, promot: 2}}", "Say promote: 5"),
         (f"{PROXY}, {{name: full, promote: 2, epoch: 3}}", "unknown key 'epoch'. Did you mean 'epochs'?"),
         (f"{PROXY}, 3", "mapping"),
+        (f"{PROXY}, {{name: full, promote: 2, recipe: starnet-imagnet}}", "fidelities.1.recipe"),
     ],
 )
 def test_a_ladder_that_cannot_be_climbed_is_refused(tmp_path, fidelities, words):
@@ -55,6 +56,17 @@ def test_settings_change_single_values_by_name_or_number(tmp_path):
     first, full = load(tmp_path, f"{PROXY}, {FULL}}}", settings=settings)
     assert (full.fidelity.epochs, first.fidelity.samples, first.trials) == (2, 64, 6)
     assert full.recipe.batch_size == first.recipe.batch_size == 32
+
+
+def test_every_fidelity_keeps_the_weights_that_the_next_begins_with(tmp_path):
+    steps = f"{PROXY}, {FULL}}}, {{name: last, epochs: 2, promote: 1, start: weights}}"
+    specs = load(tmp_path, steps, "search: {keep_weights: none}")
+    assert [spec.keep_weights for spec in specs] == ["none", "all", "none"]
+
+
+def test_a_wrong_setting_is_told_as_such_and_not_as_a_line_of_the_file(tmp_path):
+    with pytest.raises(SpecError, match=r"^--set fidelities\.full\.epochs=many"):
+        load(tmp_path, f"{PROXY}, {FULL}}}", settings=["fidelities.full.epochs=many"])
 
 
 @pytest.mark.parametrize(
