@@ -128,10 +128,12 @@ def plan_study(
     """
     from starsearch.data import open_data
     from starsearch.study.runner_file import load_runner
+    from starsearch.study.settings import runner_settings
     from starsearch.study.study_file import load_ladder
 
-    where = load_runner(runner)
-    specs = load_ladder(file, name=name, data=data, seed=seed, settings=settings)
+    of_study, of_runner = runner_settings(settings)
+    where = load_runner(runner, of_runner)
+    specs = load_ladder(file, name=name, data=data, seed=seed, settings=of_study)
     dataset = open_data(specs[0].data)
     steps = _pilot_steps(specs, _find_top(specs, top), grid or Grid(), dataset, pilot)
     folder = make_folder(out, f"{specs[0].name}-plan")

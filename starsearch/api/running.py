@@ -66,7 +66,7 @@ def run_study_file(
         storage: Optuna storage URL; None for study.db in the study's folder.
         name: of the study, in place of the file's stem.
         seed: in place of the file's.
-        settings: "KEY=VALUE", changes of single values in the file.
+        settings: "KEY=VALUE", changes of single values in the file; "runner.KEY=VALUE", in the runner's.
         view: makes what watches the run at a fidelity from the study and its folder.
         say: is told after each later fidelity how far the one before it can be trusted.
 
@@ -75,10 +75,12 @@ def run_study_file(
     """
     from starsearch.data import open_data
     from starsearch.study.runner_file import load_runner
+    from starsearch.study.settings import runner_settings
     from starsearch.study.study_file import load_ladder
 
-    where = load_runner(runner)
-    specs = load_ladder(file, name=name, data=data, trials=trials, seed=seed, settings=settings)
+    of_study, of_runner = runner_settings(settings)
+    where = load_runner(runner, of_runner)
+    specs = load_ladder(file, name=name, data=data, trials=trials, seed=seed, settings=of_study)
     warn_of_unknown_fidelities(where, specs)
     for spec in specs:
         check_machine(spec)

@@ -84,7 +84,8 @@ def run(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change a value of the file: search.trials=4, fidelities.proxy.epochs=1. May be given again.",
+            help="Change a value of the file: search.trials=4, fidelities.proxy.epochs=1; of the runner's: "
+            "runner.workers=2. May be given again.",
         ),
     ] = None,
 ) -> None:

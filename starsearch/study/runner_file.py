@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from starsearch.errors import did_you_mean
+from starsearch.errors import SpecError, did_you_mean
 from starsearch.resources import find_file
+from starsearch.study.settings import apply_settings
 from starsearch.study.validation import shorten, validate
 from starsearch.yaml_file import YamlFile, read_yaml
 
@@ -100,15 +101,21 @@ class RayRunner:
 Runner = LocalRunner | RayRunner
 
 
-def load_runner(text: str | None) -> Runner:
+def load_runner(text: str | None, settings: Sequence[str] = ()) -> Runner:
     """The runner of a file or shipped name; None is Ray where RAY_ADDRESS is set, else this process.
+
+    Args:
+        text: a file, or a shipped runner's name.
+        settings: "KEY=VALUE", changes of single values in the file.
 
     Raises:
         SpecError: no such runner, or a rule is broken.
     """
     if text is None:
+        if settings:
+            raise SpecError(f"--set runner.{settings[0]} changes a runner file; name one with --runner.")
         return RayRunner() if os.environ.get("RAY_ADDRESS") else LocalRunner()
-    file = read_yaml(find_file(text, "runners"))
+    file = apply_settings(read_yaml(find_file(text, "runners")), settings)
     if not isinstance(file.data, Mapping):
         raise file.error((), f"a runner is a mapping with the key 'executor'; got {shorten(file.data)}.")
     name = file.data.get("executor", "local")

@@ -12,6 +12,13 @@ from starsearch.errors import SpecError
 from starsearch.yaml_file import Location, YamlFile, parse_yaml
 
 
+def runner_settings(settings: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of a study file, and those of the runner file: "runner.workers=4", without their "runner."."""
+    prefix = "runner."
+    ours = [setting for setting in settings if not setting.startswith(prefix)]
+    return ours, [setting.removeprefix(prefix) for setting in settings if setting.startswith(prefix)]
+
+
 def apply_settings(file: YamlFile, settings: Sequence[str]) -> YamlFile:
     """`file` with the values that `settings` say, such as "search.trials=4" or "fidelities.proxy.epochs=1".
 

@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from starsearch.errors import SpecError
+from starsearch.study.recipe_file import load_recipe
+from starsearch.study.runner_file import load_runner
 from starsearch.study.spec import Promotion
 from starsearch.study.study_file import load_ladder
 
@@ -85,3 +89,14 @@ def test_a_setting_that_cannot_be_made_is_refused(tmp_path, setting, words):
     with pytest.raises(SpecError) as caught:
         load(tmp_path, f"{PROXY}, {FULL}}}", settings=[setting])
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("runner", ["imagenet-8gpu", "imagenet-cluster"])
+def test_the_imagenet_study_climbs_from_proxies_to_the_papers_recipe_and_its_runners_know_its_fidelities(runner):
+    study = Path(__file__).parents[2] / "studies/imagenet/study.yaml"
+    proxy, short, full = load_ladder(str(study))
+    assert (short.name, full.name) == ("imagenet.short", "imagenet.full")
+    assert full.recipe == load_recipe("starnet-imagenet")
+    assert (full.recipe.epochs, full.fidelity.resolution, full.fidelity.crop_pct) == (300, 224, 0.875)
+    assert [spec.space.anchors for spec in (proxy, short, full)] == [proxy.space.anchors] * 3
+    assert set(load_runner(runner).fidelities) <= {"proxy", "short", "full"}
