@@ -26,6 +26,8 @@ _FONTS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
 # The published sizes of one family, drawn as the line a searched front has to beat.
 PUBLISHED_FAMILY = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")
 
+_STRIP_INCHES = 1.0  # of a lower fidelity
+
 _STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -53,8 +55,8 @@ def draw_front(
         trials: of one fidelity.
         objectives: the study's; at least one.
         title: above the picture; study, data set and fidelity.
-        lower: lower fidelities, the nearest first: each with a line of its own, of candidates that have no higher
-            result; only where there are two objectives.
+        lower: lower fidelities, the nearest first: each in a strip of its own below, with those of its front that have
+            no higher result; not where there is one objective.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -62,9 +64,11 @@ def draw_front(
 
     style: dict[Any, Any] = {**_STYLE, "font.family": _font()}
     with rc_context(style):
-        figure = Figure(figsize=(6.4, 4.2), dpi=200, layout="constrained")
+        below = _who_stayed(trials, lower) if len(objectives) > 1 else []
+        figure = Figure(figsize=(6.4, 4.2 + _STRIP_INCHES * len(below)), dpi=200, layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+        heights = [4.2, *(_STRIP_INCHES for _ in below)]
+        axes, *strips = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         axes.set_title(title, loc="left", pad=28)  # above the legend, which may be as wide as the picture
         front = front_table(trials, objectives)
         if not front["on_front"].any():
@@ -72,7 +76,10 @@ def draw_front(
         elif len(objectives) == 1:
             _draw_ranking(axes, trials, objectives[0])
         else:
-            _draw_plane(axes, complete_trials(trials, objectives), front, objectives, _who_stayed(trials, lower))
+            _draw_plane(axes, complete_trials(trials, objectives), front, objectives)
+            for strip, (name, rows) in zip(strips, below, strict=True):
+                _draw_strip(strip, name, rows, objectives)
+            _label_below(axes, strips)
     return figure
 
 
@@ -140,24 +147,14 @@ def _draw_ranking(axes: Axes, trials: pd.DataFrame, objective: Objective) -> Non
     place_labels(axes, list(zip(anchors["number"], values[anchors.index], texts, strict=True)), color=VERMILION)
 
 
-def _draw_plane(
-    axes: Axes,
-    complete: pd.DataFrame,
-    front: pd.DataFrame,
-    objectives: Sequence[Objective],
-    lower: Sequence[tuple[str, pd.DataFrame]],
-) -> None:
-    import pandas as pd
-
+def _draw_plane(axes: Axes, complete: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Objective]) -> None:
     across, up = plane_of(objectives)
     x_scale, y_scale = quantity(across.name).scale, quantity(up.name).scale
     points = complete.assign(x=complete[across.name] * x_scale, y=complete[up.name] * y_scale)
     rows = front.assign(x=front[across.name] * x_scale, y=front[up.name] * y_scale)
-    below = [(name, one.assign(x=one[across.name] * x_scale, y=one[up.name] * y_scale)) for name, one in lower]
     members, anchors = rows[rows["on_front"]], rows[rows["anchor"].notna()]
 
-    _set_limits(axes, points, pd.concat([rows, *(one for _, one in below)]) if below else rows, (across, up))
-    _draw_lower(axes, below, across)
+    _set_limits(axes, points, rows, (across, up))
     feasible = points["feasible"]
     axes.scatter(points["x"][feasible], points["y"][feasible], s=15, color=GREY, alpha=0.4, lw=0, label="trial")
     _draw_infeasible(axes, points["x"][~feasible], points["y"][~feasible])
@@ -185,17 +182,25 @@ def _draw_plane(
     )
 
 
-_LOWER_STYLES = ((":", "s"), ((0, (1, 1.5, 3, 1.5)), "^"), ((0, (1, 4)), "v"))
+def _draw_strip(axes: Axes, name: str, rows: pd.DataFrame, objectives: Sequence[Objective]) -> None:
+    """Whom a lower fidelity's front has and no higher one: values of another training, so on their own scale."""
+    across, up = plane_of(objectives)
+    ordered = rows.assign(x=rows[across.name] * quantity(across.name).scale, y=rows[up.name] * quantity(up.name).scale)
+    ordered = ordered.sort_values("x")
+    axes.plot(ordered["x"], ordered["y"], "s:", color=GREY, ms=4, lw=1)
+    axes.set_ylabel(f"at {name} only")
+    axes.margins(y=0.2)
+    axes.grid(color="#E6E6E6", lw=0.6)
+    axes.set_axisbelow(True)
+    if ordered.empty:
+        axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes, color="#666666")
 
 
-def _draw_lower(axes: Axes, lower: Sequence[tuple[str, pd.DataFrame]], across: Objective) -> None:
-    """Each lower fidelity's front, as far as it has no higher result: values of other trainings, so in grey."""
-    for (name, rows), (line, marker) in zip(lower, _LOWER_STYLES, strict=False):
-        ordered = rows.sort_values("x", ascending=across.direction == "minimize")
-        if len(ordered):
-            axes.plot(
-                ordered["x"], ordered["y"], color=GREY, ls=line, marker=marker, ms=4, lw=1, zorder=1.5, label=name
-            )
+def _label_below(axes: Axes, strips: Sequence[Axes]) -> None:
+    """The label of the shared axis under the last of the panels."""
+    if strips:
+        strips[-1].set_xlabel(axes.get_xlabel())
+        axes.set_xlabel("")
 
 
 def _draw_infeasible(axes: Axes, x: pd.Series[float], y: pd.Series[float]) -> None:
