@@ -221,7 +221,7 @@ def _search(
     from starsearch.evaluators import ProxyEvaluator
     from starsearch.search.ray_cluster import RayCluster
     from starsearch.search.tuning import Workforce, tune_recipes
-    from starsearch.search.tuning_worker import Tuned
+    from starsearch.search.tuning_worker import SCRATCH, Tuned
 
     resources = runner.resources_of(spec.fidelity.name)
     with closing(RayCluster(runner)) as cluster:
@@ -240,6 +240,7 @@ def _search(
                 epochs=spec.num_epochs,
                 seed=spec.seed,
                 threads=max(1, int(resources.cpu)),
+                scratch=folder.resolve() / SCRATCH,
                 changing=scheduler == "pbt",
             ),
             scheduler=scheduler,
@@ -306,7 +307,8 @@ def _write_best(
     base = next((describe(trial) for trial in complete if trial.user_attrs.get("anchor") == BASE_RECIPE), None)
     if not complete:
         return None, base, None
-    winner = max(complete, key=lambda trial: (trial.values[0], -trial.number))
+    # Of equals the base recipe: it is the simpler.
+    winner = max(complete, key=lambda trial: (trial.values[0], "anchor" in trial.user_attrs, -trial.number))
     best = describe(winner)
     found = recorded_candidate(winner, spec.recipe).recipe
     epochs = spec.fidelity.epochs or spec.recipe.epochs

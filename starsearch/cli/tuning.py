@@ -115,10 +115,12 @@ def tune(
             is_population=scheduler == "pbt",
         ),
     )
-    _print_end(outcome, data=data)
+    size = f"--resolution {resolution}" + (f" --stem-stride {stem_stride}" if stem_stride != 2 else "")
+    _print_end(outcome, how=f"--data {data} {size}")
 
 
-def _print_end(outcome: TuneOutcome, *, data: str) -> None:
+def _print_end(outcome: TuneOutcome, *, how: str) -> None:
+    """What came out and what to do next; `how` is what `train` is told to train as the search did."""
     from rich.console import Console
 
     from starsearch import api
@@ -138,4 +140,4 @@ def _print_end(outcome: TuneOutcome, *, data: str) -> None:
         console.print("         One training each: see studies/benchmarks/recipe_seeds.py for several seeds.")
     console.print("Written: " + ", ".join(str(path) for path in (outcome.recipe_file, *outcome.files) if path))
     if best is not None:
-        console.print(f"Next:    starsearch train {outcome.architecture} --recipe {outcome.recipe_file} --data {data}")
+        console.print(f"Next:    starsearch train {outcome.architecture} --recipe {outcome.recipe_file} {how}")

@@ -264,7 +264,8 @@ def agreement_lines(found: Agreement) -> list[str]:
     for fidelity, pairs in found.inverted.items():
         if pairs:
             listed = ", ".join(f"{better} below {worse}" for better, worse in pairs[:4])
-            more = f" and {len(pairs) - 4} pairs more" if len(pairs) > 4 else ""
+            others = len(pairs) - 4
+            more = f" and {others} more {'pair' if others == 1 else 'pairs'}" if others > 0 else ""
             lines.append(
                 f"Warning: at {fidelity} the published networks are not in their published order: {listed}{more} "
                 f"(τ {_words(found.anchors[fidelity])})."

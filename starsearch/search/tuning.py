@@ -17,7 +17,7 @@ from starsearch.search.ray_cluster import RayCluster, as_ray, first_line
 from starsearch.search.tuning_listener import Listener, StopAll, quiet_ray, stopped_by_signals
 from starsearch.search.tuning_log import BASE_RECIPE, TuningLog
 from starsearch.search.tuning_search import make_asha, make_population, make_searcher, rungs_of
-from starsearch.search.tuning_worker import RecipeTraining, Tuned
+from starsearch.search.tuning_worker import SCRATCH, RecipeTraining, Tuned
 from starsearch.study.tuning_file import encode_recipe
 
 if TYPE_CHECKING:
@@ -239,6 +239,7 @@ def _has_base(trials: Sequence[FrozenTrial]) -> bool:
 
 def _clean(folder: Path) -> None:
     """Leave Tune's results, not its checkpoints: nobody goes on from them."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)  # a training that was stopped from outside leaves its own
     for checkpoint in folder.glob("tune/*/*/checkpoint_*"):
         with suppress(OSError):
             shutil.rmtree(checkpoint)

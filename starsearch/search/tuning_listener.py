@@ -68,16 +68,17 @@ class Listener(Callback):
         """A turn of Tune's loop is over."""
         failed, self._failed = self._failed, []
         for trial in failed:
-            self._tell_failure(trial.trial_id, _error_of(trial))
+            self._tell_failure(trial, _error_of(trial))
 
     def on_experiment_end(self, *_: Any, **__: Any) -> None:
         """Tune's loop is over."""
         self.on_step_end()
 
-    def _tell_failure(self, trial: str, error: BaseException | None) -> None:
-        """Without a cause of its own the trial's worker or node has died."""
+    def _tell_failure(self, trial: Any, error: BaseException | None) -> None:
+        """Without a cause of its own the trial's worker or node has died, it may be before the trial was started."""
         cause = getattr(error, "cause", None)
-        self._guarded(lambda: self._log.fail(trial, cause or error, interrupted=cause is None))
+        self._guarded(lambda: self._log.begin(trial.trial_id, trial.config))
+        self._guarded(lambda: self._log.fail(trial.trial_id, cause or error, interrupted=cause is None))
         if isinstance(cause, StarsearchError) and not isinstance(cause, EvaluationError):
             self._end(cause)  # the data or the disk: no recipe's fault
 

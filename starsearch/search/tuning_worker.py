@@ -25,6 +25,9 @@ _CHECKPOINT = "training.pt"
 _ABOUT = "about.json"
 
 
+SCRATCH = "tune/scratch"  # in the study's folder
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuned:
     """What all trials of a recipe search have in common.
@@ -38,6 +41,7 @@ class Tuned:
         epochs: of a whole training, cool-down included.
         seed: of every training: recipes differ, weights and order of images do not.
         threads: of the processor.
+        scratch: folder for what a training keeps while it lasts; whoever runs the search deletes it.
         changing: whether recipes change in the middle of a training (Population Based Training), which then is kept in
             a checkpoint after every epoch.
     """
@@ -50,6 +54,7 @@ class Tuned:
     epochs: int
     seed: int
     threads: int
+    scratch: Path
     changing: bool
 
     def decode(self, params: Mapping[str, Any]) -> Recipe:
@@ -71,7 +76,8 @@ class RecipeTraining(Trainable):
 
         torch.set_num_threads(tuned.threads)
         self._tuned = tuned
-        self._folder = Path(tempfile.mkdtemp(prefix="starsearch-tune-"))
+        tuned.scratch.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(dir=tuned.scratch))
         self._origin: dict[str, Any] | None
         self._begin(config)
 
