@@ -11,7 +11,7 @@ from starsearch.api.tuning import tune_recipe
 from starsearch.recipe import Fidelity
 
 NETWORK = "starnet:embed_dim=8,depths=1-1-1-1"
-EPOCHS = 3
+EPOCHS = 5
 SPACE = """\
 recipe:
   lr: {low: 3.0e-4, high: 1.0e-2, log: true}
