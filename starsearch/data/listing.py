@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.data.dataset import DataSet, Split
+from starsearch.data.reading import MappedImages
 from starsearch.errors import DataError
 
 SplitName = Literal["train", "validation"]
@@ -77,7 +78,7 @@ def open_source(source: Source, *, cache_limit_bytes: int) -> DataSet:
         name=source.name,
         classes=both_named[0],
         train=split_of("train", training),
-        validation=split_of("validation", validating),
+        validation=renumbered(split_of("validation", validating), source.name, *both_named),
         fingerprint=_fingerprint(training, validating),
         cache_limit_bytes=cache_limit_bytes,
     )
@@ -121,6 +122,35 @@ def check_same_classes(name: str, train: Iterable[str], validation: Iterable[str
         raise DataError(f"Training and validation of {name!r} have other classes: {'; '.join(found)}.")
     if len(training) < 2:
         raise DataError(f"A data set has two classes or more; {name!r} has only {some(training)}.")
+
+
+def renumbered(split: Split, name: str, train: Sequence[str], validation: Sequence[str]) -> Split:
+    """The validation images with the targets that the training images of the same class name have.
+
+    Each split may number its classes in an order of its own: Parquet's metadata, or the synsets in the keys of shards.
+
+    Args:
+        split: the validation images, numbered as `validation` is.
+        name: of the data set.
+        train: classes of the training images, in the order of their targets.
+        validation: those of the validation images; the same names, as `check_same_classes` has it.
+
+    Raises:
+        DataError: the order differs, and a name stands for two classes.
+    """
+    if tuple(train) == tuple(validation):
+        return split
+    twice = {class_name for names in (train, validation) for class_name in names if names.count(class_name) > 1}
+    if twice:
+        raise DataError(
+            f"Training and validation of {name!r} number their classes differently, and more than one class is called "
+            f"{some(twice)}: which is which cannot be told. Name every class differently, or both splits in one order."
+        )
+    numbers = {class_name: number for number, class_name in enumerate(train)}
+    targets = np.array([numbers[class_name] for class_name in validation], dtype=np.int64)[split.targets]
+    # The library's own data set would go on to say its own numbers.
+    dataset = None if split.timm_dataset is None else MappedImages(split.read, targets)
+    return replace(split, targets=targets, timm_dataset=dataset)
 
 
 def some(names: Iterable[str], most: int = 5) -> str:
