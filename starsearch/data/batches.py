@@ -20,6 +20,7 @@ from starsearch.data.augmentation import (
 )
 from starsearch.data.dataset import DataSet, Split, choose_balanced
 from starsearch.data.memory import Images, decode, fits_memory
+from starsearch.data.reading import UNREADABLE
 from starsearch.data.share import ALL, Share, order_of_images
 from starsearch.data.workers import Samples, Unreadable, load
 from starsearch.errors import DataError
@@ -127,7 +128,7 @@ def _keeps_in_memory(data: DataSet, recipe: Recipe, num_images: int, resolution:
 def _shorter_side(split: Split, index: int) -> int:
     try:
         return min(split.read(index).size)
-    except (OSError, SyntaxError, ValueError):  # decode judges unreadable images
+    except UNREADABLE:  # decode judges unreadable images
         return 0
 
 
