@@ -414,6 +414,61 @@ def test_parquet_that_breaks_the_rules_is_named(tmp_path, columns, words):
         open_data(str(root))
 
 
+def _change_second_file(root, change):
+    """Let `change` make another table of the second training file's."""
+    import pyarrow.parquet as pq
+
+    file = root / "data" / "train-00001-of-00002.parquet"
+    pq.write_table(change(pq.read_table(file)), file)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.drop_columns("label"), r"train-00001.* one of classes \(label, .*; it has image"),
+        (lambda table: table.drop_columns("image"), r"train-00001.* of images \(image, .*; it has label"),
+        (
+            lambda table: table.rename_columns(["image", "cls"]),
+            "train-00001.* classes in cls, .*train-00000.* in label",
+        ),
+        (
+            lambda table: table.set_column(0, "image", table.column("image").combine_chunks().field("bytes")),
+            r"train-00001.* images in image and .*train-00000.* images in image\.bytes with paths and",
+        ),
+    ],
+)
+def test_a_further_parquet_file_of_other_columns_is_named(tmp_path, change, words):
+    root = write_parquet(tmp_path / "imagenet", names=None)
+    _change_second_file(root, change)
+    with pytest.raises(DataError, match=words):
+        open_data(str(root))
+
+
+def test_a_further_parquet_file_that_names_its_classes_in_another_order_is_refused(tmp_path):
+    root = write_parquet(tmp_path / "imagenet")
+    other = write_parquet(tmp_path / "other", names=SYNSETS[::-1])
+    shutil.copy(other / "data" / "train-00001-of-00002.parquet", root / "data")
+    with pytest.raises(
+        DataError, match=r"imagenet/train-00001.* names other classes than train-00000.*, or in another order"
+    ):
+        open_data(str(root))
+    _change_second_file(root, lambda table: table.replace_schema_metadata(None))
+    assert open_data(str(root)).classes == SYNSETS, "names that are absent contradict nothing"
+
+
+def test_parquet_whose_images_have_no_paths_beside_their_bytes_is_read(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root = write_parquet(tmp_path / "imagenet")
+    expected = _content(open_data(str(root)))
+    for file in (root / "data").iterdir():
+        table = pq.read_table(file)
+        cells = pa.array([{"bytes": cell["bytes"].as_py()} for cell in table.column("image")])
+        pq.write_table(table.set_column(0, "image", cells), file)
+    assert _content(open_data(str(root))) == expected
+
+
 def test_parquet_that_says_more_classes_than_it_names_is_refused(tmp_path):
     with pytest.raises(DataError, match="name 2 classes but say class 2"):
         open_data(str(write_parquet(tmp_path / "imagenet", names=SYNSETS[:2])))
