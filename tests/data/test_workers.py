@@ -12,7 +12,7 @@ from timm.utils import random_seed
 
 from starsearch.data import open_data
 from starsearch.data.augmentation import image_augmentation
-from starsearch.data.batches import _shorter_side, training_batches, validation_batches
+from starsearch.data.batches import _is_small_square, training_batches, validation_batches
 from starsearch.data.share import Share
 from starsearch.data.workers import Samples
 from starsearch.errors import DataError
@@ -90,7 +90,7 @@ def test_whatever_pillow_raises_on_a_damaged_file_is_a_broken_image_for_worker_a
     samples = Samples(damaged, image_augmentation(RECIPE, data, 8), seed=1, substitutes=np.arange(240))
     assert samples[(1, 7)].unreadable == (f"a/007.png ({error})",)
     assert samples[(1, 7)].pixels is not None
-    assert _shorter_side(damaged, 7) == 0
+    assert _is_small_square(damaged, 7, 8)
 
 
 def test_a_file_that_says_it_has_too_many_pixels_is_a_broken_image(many, monkeypatch):
