@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -90,6 +91,20 @@ def _name_alike(training: Listing, validating: Listing) -> tuple[tuple[str, ...]
         named = validating.classes if training.numbered else training.classes
         return named, named
     return training.classes, validating.classes
+
+
+def named_by_training(source: Source, validating: Listing) -> Listing:
+    """The validation images; where they say but the numbers of their classes, with the training images' names for them.
+
+    It stays as it is where the training images are not there, or tell no more: validation does without them.
+    """
+    if not validating.numbered or "train" not in source.splits:
+        return validating
+    with suppress(DataError):
+        training = source.list_split("train")
+        _, classes = _name_alike(training, validating)
+        return replace(validating, classes=classes, numbered=classes == validating.classes)
+    return validating
 
 
 def split_of(name: SplitName, listing: Listing) -> Split:

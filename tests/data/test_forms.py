@@ -145,6 +145,25 @@ def test_validation_needs_no_training_images(tmp_path):
         assert len(open_validation(str(place)).split) == 12
 
 
+@pytest.mark.parametrize("write", [write_shards, write_parquet])
+def test_validation_takes_the_names_of_its_numbered_classes_from_the_training_images(tmp_path, write):
+    root = write(tmp_path / "imagenet", **({"names": None} if write is write_parquet else {}))
+    found = open_validation(str(root))
+    assert found.classes == open_data(str(root)).classes == SYNSETS
+    assert not found.numbered
+    for file in root.rglob("*train-0*"):
+        file.unlink()
+    alone = open_validation(str(root))
+    assert (alone.classes, alone.numbered) == (("0", "1", "2"), True)
+    assert alone.split.targets.tolist() == found.split.targets.tolist()
+
+
+def test_validation_does_without_training_images_that_cannot_be_listed(tmp_path):
+    root = write_shards(tmp_path / "imagenet")
+    (root / "imagenet1k-train-0001.tar").write_bytes(b"")
+    assert open_validation(str(root)).numbered
+
+
 def test_validation_refuses_a_folder_of_nothing_with_the_forms(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(DataError, match=r"'x' has neither.*holds nothing.*Parquet"):
@@ -265,10 +284,9 @@ def test_shards_may_lie_in_folders_of_the_splits(tmp_path):
 
 
 def test_classes_without_names_are_numbers(tmp_path):
-    root = write_shards(tmp_path / "imagenet")
-    assert open_validation(str(root)).classes == ("0", "1", "2")  # the validation images' keys tell no synset
-    data = open_data(str(write_parquet(tmp_path / "parquet", names=None, paths=False)))
-    assert data.classes == ("0", "1", "2")
+    root = str(write_parquet(tmp_path / "parquet", names=None, paths=False))
+    assert open_data(root).classes == open_validation(root).classes == ("0", "1", "2")
+    assert open_validation(root).numbered
 
 
 def test_parquet_whose_splits_number_their_classes_differently_is_matched_by_name(tmp_path):
