@@ -25,6 +25,8 @@ class Comparison:
 def compare_classes(classifier: Classifier, data: ValidationSet) -> Comparison:
     """The outputs that stand for the data's classes: by name where the network says its classes, else by ImageNet's.
 
+    Data that says but numbers, as many as the network has outputs, is compared in their order.
+
     A network of 1,000 outputs without names is taken for one of ImageNet in timm's order, and a data set of some of
     its synsets is compared among those, as timm does with subsets of ImageNet (ImageNet-A, ImageNet-R).
 
@@ -59,6 +61,9 @@ def _by_name(classifier: Classifier, data: ValidationSet) -> Comparison:
     own, others = imagenet_indices(classifier.class_names), imagenet_indices(data.classes)
     if own is not None and others is not None and set(others) <= set(own):
         return _subset(tuple(own.index(place) for place in others), classifier.num_outputs)
+    if data.numbered and len(data.classes) == classifier.num_outputs:
+        taken = "The data says but the numbers of its classes; they are taken to be the network's, in its order."
+        return Comparison(outputs=None, notes=(taken,))
     unknown = [name for name in data.classes if name not in places]
     raise EvaluationError(
         f"{classifier.text} does not know {len(unknown):,} of the {len(data.classes):,} classes of {data.name!r} "

@@ -20,6 +20,7 @@ from starsearch.data.augmentation import (
 )
 from starsearch.data.dataset import DataSet, Split, choose_balanced
 from starsearch.data.memory import Images, decode, fits_memory
+from starsearch.data.reading import UNREADABLE
 from starsearch.data.share import ALL, Share, order_of_images
 from starsearch.data.workers import Samples, Unreadable, load
 from starsearch.errors import DataError
@@ -119,16 +120,18 @@ def _keeps_in_memory(data: DataSet, recipe: Recipe, num_images: int, resolution:
         return False
     if recipe.crop != "random-resized":
         return True
-    # A random-resized crop of a decoded image is blurred unless that image is as large as its file's.
+    # A random-resized crop of a decoded image is blurred unless that image is as large as its file's, and never sees
+    # what decoding to a square has cut off.
     probed = np.linspace(0, len(data.train) - 1, min(_PROBED, len(data.train))).astype(int)
-    return all(_shorter_side(data.train, int(index)) <= resolution for index in probed)
+    return all(_is_small_square(data.train, int(index), resolution) for index in probed)
 
 
-def _shorter_side(split: Split, index: int) -> int:
+def _is_small_square(split: Split, index: int, resolution: int) -> bool:
     try:
-        return min(split.read(index).size)
-    except (OSError, SyntaxError, ValueError):  # decode judges unreadable images
-        return 0
+        width, height = split.read(index).size
+    except UNREADABLE:  # decode judges unreadable images
+        return True
+    return width == height <= resolution
 
 
 @dataclass(eq=False)

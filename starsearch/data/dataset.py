@@ -95,6 +95,7 @@ class ValidationSet:
         classes: their names, in the order of the targets.
         split: the images.
         mean, std: of the channels, by which images are normalised (of values in 0..1).
+        numbered: whether `classes` are but the numbers that the files say.
     """
 
     name: str
@@ -102,6 +103,7 @@ class ValidationSet:
     split: Split
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    numbered: bool = False
 
 
 def choose_balanced(targets: Sequence[int] | NDArray[np.int64], samples: int, *, seed: int) -> NDArray[np.int64]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.data.dataset import DataSet, Split
+from starsearch.data.reading import MappedImages
 from starsearch.errors import DataError
 
 SplitName = Literal["train", "validation"]
@@ -77,7 +79,7 @@ def open_source(source: Source, *, cache_limit_bytes: int) -> DataSet:
         name=source.name,
         classes=both_named[0],
         train=split_of("train", training),
-        validation=split_of("validation", validating),
+        validation=renumbered(split_of("validation", validating), source.name, *both_named),
         fingerprint=_fingerprint(training, validating),
         cache_limit_bytes=cache_limit_bytes,
     )
@@ -89,6 +91,20 @@ def _name_alike(training: Listing, validating: Listing) -> tuple[tuple[str, ...]
         named = validating.classes if training.numbered else training.classes
         return named, named
     return training.classes, validating.classes
+
+
+def named_by_training(source: Source, validating: Listing) -> Listing:
+    """The validation images; where they say but the numbers of their classes, with the training images' names for them.
+
+    It stays as it is where the training images are not there, or tell no more: validation does without them.
+    """
+    if not validating.numbered or "train" not in source.splits:
+        return validating
+    with suppress(DataError):
+        training = source.list_split("train")
+        _, classes = _name_alike(training, validating)
+        return replace(validating, classes=classes, numbered=classes == validating.classes)
+    return validating
 
 
 def split_of(name: SplitName, listing: Listing) -> Split:
@@ -121,6 +137,35 @@ def check_same_classes(name: str, train: Iterable[str], validation: Iterable[str
         raise DataError(f"Training and validation of {name!r} have other classes: {'; '.join(found)}.")
     if len(training) < 2:
         raise DataError(f"A data set has two classes or more; {name!r} has only {some(training)}.")
+
+
+def renumbered(split: Split, name: str, train: Sequence[str], validation: Sequence[str]) -> Split:
+    """The validation images with the targets that the training images of the same class name have.
+
+    Each split may number its classes in an order of its own: Parquet's metadata, or the synsets in the keys of shards.
+
+    Args:
+        split: the validation images, numbered as `validation` is.
+        name: of the data set.
+        train: classes of the training images, in the order of their targets.
+        validation: those of the validation images; the same names, as `check_same_classes` has it.
+
+    Raises:
+        DataError: the order differs, and a name stands for two classes.
+    """
+    if tuple(train) == tuple(validation):
+        return split
+    twice = {class_name for names in (train, validation) for class_name in names if names.count(class_name) > 1}
+    if twice:
+        raise DataError(
+            f"Training and validation of {name!r} number their classes differently, and more than one class is called "
+            f"{some(twice)}: which is which cannot be told. Name every class differently, or both splits in one order."
+        )
+    numbers = {class_name: number for number, class_name in enumerate(train)}
+    targets = np.array([numbers[class_name] for class_name in validation], dtype=np.int64)[split.targets]
+    # The library's own data set would go on to say its own numbers.
+    dataset = None if split.timm_dataset is None else MappedImages(split.read, targets)
+    return replace(split, targets=targets, timm_dataset=dataset)
 
 
 def some(names: Iterable[str], most: int = 5) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.data.dataset import DataSet, Split
-from starsearch.data.listing import check_same_classes
+from starsearch.data.listing import check_same_classes, renumbered
 from starsearch.data.reading import ReadByTimm
 from starsearch.errors import DataError
 
@@ -46,7 +46,9 @@ def open_named(data: str, *, cache_limit_bytes: int) -> DataSet:
         if not len(split):
             raise DataError(f"The {split.name} split of {name!r} has no images.")
     classes = _class_names(datasets[0], train.targets)
-    check_same_classes(name, classes, _class_names(datasets[1], validation.targets))
+    validation_classes = _class_names(datasets[1], validation.targets)
+    check_same_classes(name, classes, validation_classes)
+    validation = renumbered(validation, name, classes, validation_classes)
     digest = hashlib.sha256("\n".join((name, *classes)).encode())
     for split in (train, validation):
         digest.update(split.targets.astype("<i8").tobytes())

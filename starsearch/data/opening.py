@@ -9,7 +9,7 @@ from starsearch.data.dataset import CACHE_LIMIT_BYTES, DataSet, ValidationSet
 from starsearch.data.digits import open_digits
 from starsearch.data.files import find_folders, find_tars, list_folder
 from starsearch.data.imagenet_tars import DEVKIT, TRAIN, VALIDATION, find_imagenet_tars
-from starsearch.data.listing import Source, open_source, split_of
+from starsearch.data.listing import Source, named_by_training, open_source, split_of
 from starsearch.data.named import TIMM_PREFIXES, open_named
 from starsearch.data.parquet import find_parquet
 from starsearch.data.shards import find_shards
@@ -60,7 +60,9 @@ def open_data(data: str, *, cache_limit_bytes: int = CACHE_LIMIT_BYTES) -> DataS
 
 
 def open_validation(data: str) -> ValidationSet:
-    """The validation images of a data set; training images are not looked for, nor need be there.
+    """The validation images of a data set; training images need not be there.
+
+    They are listed only where the validation images say no more than the numbers of their classes, for the names.
 
     Args:
         data: as `open_data` takes it, or a folder of class folders that are the validation images.
@@ -71,7 +73,7 @@ def open_validation(data: str) -> ValidationSet:
     folder = _folder(data)
     source = None if folder is None else _find_source(folder, {"validation"})
     if folder is not None and source is not None:
-        listing = source.list_split("validation")
+        listing = named_by_training(source, source.list_split("validation"))
     elif folder is not None and _is_of_class_folders(folder):
         listing = list_folder(folder.name, folder)
     else:
@@ -79,7 +81,12 @@ def open_validation(data: str) -> ValidationSet:
         return ValidationSet(
             name=whole.name, classes=whole.classes, split=whole.validation, mean=whole.mean, std=whole.std
         )
-    return ValidationSet(name=folder.name, classes=listing.classes, split=split_of("validation", listing))
+    return ValidationSet(
+        name=folder.name,
+        classes=listing.classes,
+        split=split_of("validation", listing),
+        numbered=listing.numbered,
+    )
 
 
 def _is_of_class_folders(folder: Path) -> bool:

@@ -42,12 +42,22 @@ def find_parquet(path: Path) -> Source | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Columns:
-    """Which columns are read, and what the metadata calls the classes ((), where it does not)."""
+    """Which columns are read, and what the metadata calls the classes ((), where it does not).
+
+    The images' bytes are in a field of their column where that is a struct; it may have a path beside them.
+    """
 
     image: str
+    is_struct: bool
     has_path: bool
     label: str
     classes: tuple[str, ...]
+
+    @property
+    def in_words(self) -> str:
+        """Where images and classes are."""
+        place = f"{self.image}.bytes" if self.is_struct else self.image
+        return f"images in {place}{' with paths' if self.has_path else ''} and classes in {self.label}"
 
 
 @dataclass(eq=False)
@@ -119,6 +129,8 @@ class _File:
 
 def _list(path: Path, files: Sequence[Path]) -> Listing:
     columns = _columns(path, files[0])
+    for file in files[1:]:
+        _check_columns(path, file, columns, first=files[0])
     found = [_read_file(path, file, columns) for file in files]
     targets = np.concatenate([file.targets for file in found])
     if not len(targets):
@@ -144,7 +156,7 @@ def _reader(columns: _Columns, found: Sequence[_File]) -> ParquetImages:
     lengths, files, numbers = np.array(groups, dtype=np.int64).T
     return ParquetImages(
         files=tuple(file.path for file in found),
-        column=f"{columns.image}.bytes" if columns.has_path else columns.image,
+        column=f"{columns.image}.bytes" if columns.is_struct else columns.image,
         group_ends=np.cumsum(lengths),
         group_files=files,
         group_numbers=numbers,
@@ -186,13 +198,34 @@ def _columns(path: Path, file: Path) -> _Columns:
             f"({', '.join(_LABELS)}); it has {', '.join(schema.names)}."
         )
     kind = schema.field(image).type
+    fields = {kind.field(place).name for place in range(kind.num_fields)} if pa.types.is_struct(kind) else set()
     names = features.get(label, {}).get("names")
     return _Columns(
         image=image,
-        has_path=pa.types.is_struct(kind) and "bytes" in {kind.field(place).name for place in range(kind.num_fields)},
+        is_struct="bytes" in fields,
+        has_path={"bytes", "path"} <= fields,
         label=label,
         classes=tuple(str(name) for name in names) if isinstance(names, list) else (),
     )
+
+
+def _check_columns(path: Path, file: Path, columns: _Columns, *, first: Path) -> None:
+    """Refuse a further file of a split that does not say the same in the same columns; its class names may be absent.
+
+    Raises:
+        DataError: naming both files.
+    """
+    theirs = _columns(path, file)
+    if theirs.in_words != columns.in_words:
+        raise DataError(
+            f"The Parquet files of a split shall have the same columns; {path.name}/{file.name} has {theirs.in_words}, "
+            f"{first.name} has {columns.in_words}. Write them alike, or remove what belongs to another data set."
+        )
+    if theirs.classes and columns.classes and theirs.classes != columns.classes:
+        raise DataError(
+            f"{path.name}/{file.name} names other classes than {first.name}, or in another order, so that their "
+            "numbers do not say the same. Write both with the same names."
+        )
 
 
 def _one_of(usual: Sequence[str], there: Sequence[str], said: Sequence[str]) -> str | None:

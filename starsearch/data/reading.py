@@ -8,16 +8,15 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-# What Pillow raises on damaged files, by format: "cannot identify", a broken PNG chunk, a truncated TIFF directory.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+# What Pillow raises on damaged files, by format: "cannot identify", a broken PNG chunk, a truncated TIFF directory; and
+# on a file that says it has more than 179 million pixels, as a damaged header may.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def decode_rgb(content: bytes) -> Image.Image:
@@ -26,8 +25,6 @@ def decode_rgb(content: bytes) -> Image.Image:
     Raises:
         OSError, or another of `UNREADABLE`: it is damaged.
     """
-    from PIL import Image
-
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 

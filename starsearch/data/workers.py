@@ -7,7 +7,6 @@ at which a pass begins makes a difference. A broken image is named, counted, and
 from __future__ import annotations
 
 import random
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +21,11 @@ from torch.utils.data import DataLoader, Dataset
 from starsearch.data.augmentation import augment
 from starsearch.data.dataset import DataSet, Split
 from starsearch.data.memory import MOST_UNREADABLE
+from starsearch.data.reading import UNREADABLE, reason_of
 from starsearch.errors import DataError
 
 Key = tuple[int, int]  # epoch and index of an image
 Loaded = tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]
-_UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises on damaged files
 _MOST_TRIES = 20  # for a place in a batch; more in a row are no accident of single files
 _MOST_PROCESSES = 8
 
@@ -69,8 +68,8 @@ class Samples(Dataset[Sample]):
         for _ in range(_MOST_TRIES):
             try:
                 image = self._split.read(index)
-            except _UNREADABLE as error:
-                unreadable.append(f"{self._split.image_name(index)} ({_reason(error)})")
+            except UNREADABLE as error:
+                unreadable.append(f"{self._split.image_name(index)} ({reason_of(error)})")
             else:
                 with _drawing_from(self._seed, epoch, index):
                     pixels = augment(self._transform, image)
@@ -92,11 +91,6 @@ class Samples(Dataset[Sample]):
         from ray import cloudpickle
 
         self.__dict__.update(cloudpickle.loads(packed))
-
-
-def _reason(error: Exception) -> str:
-    """Pillow's words without the stream it was given, which says nothing to a reader."""
-    return re.sub(r"\s*<[^>]*>", "", str(error)) or type(error).__name__
 
 
 @contextmanager

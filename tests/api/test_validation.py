@@ -17,10 +17,10 @@ from starsearch.data import open_validation
 from starsearch.data.synsets import imagenet_descriptions, imagenet_indices, imagenet_synsets
 from starsearch.data.validation_images import Preparation, ValidationImages
 from starsearch.errors import ArchitectureError, BackendError, DataError, EvaluationError, StudyError
-from starsearch.evaluators.proxy import save_weights
 from starsearch.export import export_onnx, export_timm
 from starsearch.models import build_model
-from tests.data.imagenet_like import INDICES, SYNSETS, images, write_folders, write_original_tars
+from starsearch.training.weight_file import save_weights
+from tests.data.imagenet_like import INDICES, SYNSETS, images, write_folders, write_original_tars, write_shards
 
 TINY = "starnet:embed_dim=8,depths=1-1-1-1,mlp_ratio=2"
 HERE = {"workers": 0, "device": "cpu"}
@@ -185,6 +185,26 @@ def test_outputs_in_another_order_are_matched_by_name(folder, starnet, tmp_path)
     found = validate_network(str(tmp_path / "turned"), str(folder), resolution=64, **HERE)
     assert found.top1_percent == pytest.approx(_percent(expected, targets, 1), abs=1e-9)
     assert "another order" in found.notes[0]
+
+
+@pytest.mark.parametrize("trains_too", [True, False])
+def test_shards_that_say_but_numbers_validate_what_was_trained_on_them(folder, saved, tmp_path, trains_too):
+    shards = write_shards(tmp_path / "shards", train=(2, 2, 2), validation=(12, 12, 12))
+    if not trains_too:
+        for file in shards.glob("*-train-*"):
+            file.unlink()
+    expected = validate_network(str(saved / "exported"), str(folder), resolution=64, **HERE)
+    found = validate_network(str(saved / "exported"), str(shards), resolution=64, **HERE)
+    assert found.top1_percent == expected.top1_percent
+    assert ("numbers of its classes" in " ".join(found.notes)) is not trains_too
+
+
+def test_numbers_of_another_many_classes_are_refused(saved, tmp_path):
+    shards = write_shards(tmp_path / "shards", train=(2, 2, 0), validation=(3, 3, 0))
+    for file in shards.glob("*-train-*"):
+        file.unlink()
+    with pytest.raises(EvaluationError, match=r"does not know 2 of the 2 classes of 'shards' \(0, 1\)"):
+        validate_network(str(saved / "exported"), str(shards), resolution=64, **HERE)
 
 
 def _evaluated(model):

@@ -4,6 +4,7 @@ import multiprocessing
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from timm.data import create_transform
 
 from starsearch.data import open_data
@@ -127,6 +128,21 @@ def test_a_random_resized_crop_takes_large_files_and_small_ones_from_memory(fold
     for data in (tmp_path / "small", folder):
         images, _ = next(iter(batches_of(open_data(str(data)), recipe, resolution=8)))
         assert images.shape == (4, 3, 8, 8)
+
+
+def test_a_random_resized_crop_sees_the_sides_of_small_images_that_are_no_squares(tmp_path):
+    """Half of each picture is red: its left fourth and its right one, which a crop to the middle cuts off."""
+    for split in ("train", "val"):
+        write_pictures(tmp_path / split, {"a": 8, "b": 8}, size=(16, 8))
+    pixels = np.zeros((8, 16, 3), dtype=np.uint8)
+    pixels[:, :4, 0] = pixels[:, 12:, 0] = 255
+    for file in (tmp_path / "train").rglob("*.png"):
+        Image.fromarray(pixels).save(file)
+    recipe = Recipe(batch_size=16, crop="random-resized", crop_scale=(0.3, 0.5), random_erasing=0.0)
+    data = open_data(str(tmp_path))
+    images, _ = next(iter(batches_of(data, recipe, resolution=8)))
+    assert images[:, 0].max() > 2.0, "255 red, normalised"
+    assert images[:, 0].min() < -2.0
 
 
 def test_too_few_images_for_a_batch_are_refused(folder):

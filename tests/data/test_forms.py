@@ -8,6 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
 from starsearch.data import open_data
 from starsearch.data.imagenet_tars import DEVKIT, TRAIN, VALIDATION
@@ -144,6 +145,25 @@ def test_validation_needs_no_training_images(tmp_path):
         assert len(open_validation(str(place)).split) == 12
 
 
+@pytest.mark.parametrize("write", [write_shards, write_parquet])
+def test_validation_takes_the_names_of_its_numbered_classes_from_the_training_images(tmp_path, write):
+    root = write(tmp_path / "imagenet", **({"names": None} if write is write_parquet else {}))
+    found = open_validation(str(root))
+    assert found.classes == open_data(str(root)).classes == SYNSETS
+    assert not found.numbered
+    for file in root.rglob("*train-0*"):
+        file.unlink()
+    alone = open_validation(str(root))
+    assert (alone.classes, alone.numbered) == (("0", "1", "2"), True)
+    assert alone.split.targets.tolist() == found.split.targets.tolist()
+
+
+def test_validation_does_without_training_images_that_cannot_be_listed(tmp_path):
+    root = write_shards(tmp_path / "imagenet")
+    (root / "imagenet1k-train-0001.tar").write_bytes(b"")
+    assert open_validation(str(root)).numbered
+
+
 def test_validation_refuses_a_folder_of_nothing_with_the_forms(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(DataError, match=r"'x' has neither.*holds nothing.*Parquet"):
@@ -264,10 +284,59 @@ def test_shards_may_lie_in_folders_of_the_splits(tmp_path):
 
 
 def test_classes_without_names_are_numbers(tmp_path):
-    root = write_shards(tmp_path / "imagenet")
-    assert open_validation(str(root)).classes == ("0", "1", "2")  # the validation images' keys tell no synset
-    data = open_data(str(write_parquet(tmp_path / "parquet", names=None, paths=False)))
-    assert data.classes == ("0", "1", "2")
+    root = str(write_parquet(tmp_path / "parquet", names=None, paths=False))
+    assert open_data(root).classes == open_validation(root).classes == ("0", "1", "2")
+    assert open_validation(root).numbered
+
+
+def test_parquet_whose_splits_number_their_classes_differently_is_matched_by_name(tmp_path):
+    names = ("tench", "tabby", "banana")
+    other = ("banana", "tench", "tabby")
+    root = write_parquet(tmp_path / "imagenet", folder=".", names=names)
+    reordered = write_parquet(tmp_path / "reordered", folder=".", names=other)
+    truth = _content(open_data(str(reordered)))[1]  # both splits in the other order: nothing to be matched
+    for file in reordered.glob("validation-*"):
+        shutil.copy(file, root)
+    data = open_data(str(root))
+    assert data.classes == names
+    assert _content(data)[1] == truth
+    assert [data.validation.timm_dataset[index][1] for index in range(12)] == data.validation.targets.tolist()
+
+
+def test_shards_whose_splits_number_their_classes_differently_are_matched_by_name(tmp_path):
+    for split, numbers in (("train", (0, 1, 2)), ("validation", (2, 0, 1))):
+        with tarfile.open(tmp_path / f"imagenet1k-{split}-0000.tar", "w") as tar:
+            for synset, number in zip(SYNSETS, numbers, strict=True):
+                add_member(tar, f"{synset}_1.cls", str(number).encode())
+                add_member(tar, f"{synset}_1.jpg", jpeg(synset))
+    data = open_data(str(tmp_path))
+    assert data.classes == SYNSETS
+    training, validating = _content(data)
+    assert validating == training
+
+
+def test_a_librarys_splits_that_number_their_classes_differently_are_matched_by_name(folder, monkeypatch):
+    class InReverse(ImageFolder):  # a library whose validation images count from the last class
+        def find_classes(self, directory):
+            names = sorted(super().find_classes(directory)[0], reverse=True)
+            return names, {name: number for number, name in enumerate(names)}
+
+    plain = open_data(str(folder))
+    kinds = {"train": ImageFolder, "validation": InReverse}
+    monkeypatch.setattr("starsearch.data.named._create", lambda _, __, split: kinds[split](folder / split))
+    data = open_data("torch/pets")
+    assert data.classes == plain.classes == ("cat", "dog")
+    assert _content(data) == _content(plain)
+
+
+def test_classes_in_another_order_are_refused_where_two_have_one_name(tmp_path):
+    root = write_parquet(tmp_path / "imagenet", names=("crane", "crane", "tabby"))
+    assert open_data(str(root)).num_validation == 12  # in one order nothing is to be matched
+    other = write_parquet(tmp_path / "other", names=("crane", "tabby", "crane"))
+    for file in (other / "data").glob("validation-*"):
+        shutil.copy(file, root / "data")
+    with pytest.raises(DataError, match="number their classes differently, and more than one class is called 'crane'"):
+        open_data(str(root))
 
 
 def test_a_split_of_fewer_classes_is_refused_also_by_number(tmp_path):
@@ -361,6 +430,61 @@ def test_parquet_that_breaks_the_rules_is_named(tmp_path, columns, words):
     pq.write_table(table, root / "data" / "train-00000-of-00001.parquet")
     with pytest.raises(DataError, match=words):
         open_data(str(root))
+
+
+def _change_second_file(root, change):
+    """Let `change` make another table of the second training file's."""
+    import pyarrow.parquet as pq
+
+    file = root / "data" / "train-00001-of-00002.parquet"
+    pq.write_table(change(pq.read_table(file)), file)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.drop_columns("label"), r"train-00001.* one of classes \(label, .*; it has image"),
+        (lambda table: table.drop_columns("image"), r"train-00001.* of images \(image, .*; it has label"),
+        (
+            lambda table: table.rename_columns(["image", "cls"]),
+            "train-00001.* classes in cls, .*train-00000.* in label",
+        ),
+        (
+            lambda table: table.set_column(0, "image", table.column("image").combine_chunks().field("bytes")),
+            r"train-00001.* images in image and .*train-00000.* images in image\.bytes with paths and",
+        ),
+    ],
+)
+def test_a_further_parquet_file_of_other_columns_is_named(tmp_path, change, words):
+    root = write_parquet(tmp_path / "imagenet", names=None)
+    _change_second_file(root, change)
+    with pytest.raises(DataError, match=words):
+        open_data(str(root))
+
+
+def test_a_further_parquet_file_that_names_its_classes_in_another_order_is_refused(tmp_path):
+    root = write_parquet(tmp_path / "imagenet")
+    other = write_parquet(tmp_path / "other", names=SYNSETS[::-1])
+    shutil.copy(other / "data" / "train-00001-of-00002.parquet", root / "data")
+    with pytest.raises(
+        DataError, match=r"imagenet/train-00001.* names other classes than train-00000.*, or in another order"
+    ):
+        open_data(str(root))
+    _change_second_file(root, lambda table: table.replace_schema_metadata(None))
+    assert open_data(str(root)).classes == SYNSETS, "names that are absent contradict nothing"
+
+
+def test_parquet_whose_images_have_no_paths_beside_their_bytes_is_read(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root = write_parquet(tmp_path / "imagenet")
+    expected = _content(open_data(str(root)))
+    for file in (root / "data").iterdir():
+        table = pq.read_table(file)
+        cells = pa.array([{"bytes": cell["bytes"].as_py()} for cell in table.column("image")])
+        pq.write_table(table.set_column(0, "image", cells), file)
+    assert _content(open_data(str(root))) == expected
 
 
 def test_parquet_that_says_more_classes_than_it_names_is_refused(tmp_path):

@@ -1,14 +1,18 @@
 import dataclasses
 import pickle
+import struct
 import warnings
+import zlib
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from timm.utils import random_seed
 
 from starsearch.data import open_data
 from starsearch.data.augmentation import image_augmentation
-from starsearch.data.batches import training_batches, validation_batches
+from starsearch.data.batches import _is_small_square, training_batches, validation_batches
 from starsearch.data.share import Share
 from starsearch.data.workers import Samples
 from starsearch.errors import DataError
@@ -71,6 +75,31 @@ def test_another_image_takes_a_broken_ones_place_which_is_named_once(many):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert same(first, [*batches.begin(1)]), "the same others, and not a word more"
+
+
+@pytest.mark.parametrize("error", [EOFError("cut"), struct.error("unpack"), zlib.error("code"), SyntaxError("chunk")])
+def test_whatever_pillow_raises_on_a_damaged_file_is_a_broken_image_for_worker_and_probe(many, error):
+    data = open_data(str(many))
+
+    def read(index):
+        if index == 7:
+            raise error
+        return data.train.read(index)
+
+    damaged = dataclasses.replace(data.train, read=read)
+    samples = Samples(damaged, image_augmentation(RECIPE, data, 8), seed=1, substitutes=np.arange(240))
+    assert samples[(1, 7)].unreadable == (f"a/007.png ({error})",)
+    assert samples[(1, 7)].pixels is not None
+    assert _is_small_square(damaged, 7, 8)
+
+
+def test_a_file_that_says_it_has_too_many_pixels_is_a_broken_image(many, monkeypatch):
+    Image.new("RGB", (40, 40)).save(many / "train" / "a" / "007.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # the others have 320; Pillow refuses twice as many
+    data = open_data(str(many))
+    batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=Share(workers=0)))
+    with pytest.warns(UserWarning, match=r"1 of 240 train images .*a/007\.png \(Image size \(1600 pixels\) exceeds"):
+        assert sum(len(targets) for _, targets in batches.begin(1)) == 240
 
 
 def test_an_augmentation_that_cannot_be_carried_out_is_no_broken_image(many):
