@@ -192,8 +192,17 @@ class Keeper:
         if self._keeping.best is not None and self._ranks.rank == 0:
             save_weights(self._optimisation.judged_model, self._keeping.best)
 
+    def _has_diverged(self) -> bool:
+        """Whether a weight of the network or the loss of a rank is no number; the same on every rank.
+
+        The sum of the losses counts beside the weights: a gradient scaler steps over a batch that overflowed and
+        leaves the weights good, but no loss of this epoch is a number again, however often it is gone on with.
+        """
+        finite = _is_finite(self._optimisation.model) and bool(torch.isfinite(self._position.loss))
+        return self._ranks.any(not finite)[0]
+
     def _save(self) -> None:
-        if not _is_finite(self._optimisation.model):  # the next loss will tell; the last good state stays
+        if self._has_diverged():  # the next look at the loss will tell; the last good state stays
             return
         states = self._ranks.gather(random_states())
         self._kept = time.monotonic()

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from starsearch.api import plan_training, run_training
 from starsearch.architecture import Architecture
 from starsearch.data import memory, open_data
-from starsearch.errors import StudyError, TrainingStoppedError
+from starsearch.errors import StudyError, TrainingDivergedError, TrainingStoppedError
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import Hardware, Keeping, train
+from starsearch.training.optimisation import Optimisation
 from tests.data.pictures import write_pictures
 from tests.training.imagenet import write_imagenet
 from tests.training.test_loop import SHORT, TINY
@@ -112,6 +113,21 @@ def test_an_epoch_that_has_other_steps_than_when_it_was_kept_begins_again_and_no
 def forget_images():
     """As another process would: decoded images are kept by what the fingerprint says."""
     memory._kept.clear()
+
+
+def test_a_loss_that_is_no_number_is_never_kept_though_the_weights_are_good(tmp_path, monkeypatch):
+    """As float16's gradient scaler leaves them, which steps over a batch that overflowed."""
+    data, recipe = open_data("digits"), dataclasses.replace(EVERYTHING, epochs=2)
+    with pytest.raises(TrainingStoppedError):
+        run(tmp_path / "a.pt", data=data, recipe=recipe, stop_after=2)
+    step = Optimisation.step
+    monkeypatch.setattr(Optimisation, "step", lambda *batch: step(*batch) * float("nan"))
+    with pytest.raises(TrainingDivergedError, match=r"The last good checkpoint is kept: .*a\.pt"):
+        run(tmp_path / "a.pt", data=data, recipe=recipe, every_s=0)
+    monkeypatch.undo()
+    kept = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert (kept["step"], torch.isfinite(kept["loss"]).item()) == (2, True)
+    assert run(tmp_path / "a.pt", data=data, recipe=recipe).epochs == 2
 
 
 def test_a_lasting_checkpoint_that_is_further_than_asked_is_left_as_it_is(tmp_path):
