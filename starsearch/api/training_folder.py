@@ -82,12 +82,16 @@ class TrainingFolder:
         """Write an epoch's line; lines of it and of later ones, from before a training was cut off, are replaced."""
         assert progress.epoch is not None
         seconds = self._seconds_before + time.monotonic() - self._began
-        row = {"epoch": progress.epoch, **{c: progress.values[v] for c, v in _COLUMNS.items()}, "seconds": seconds}
+        row = {
+            "epoch": float(progress.epoch),
+            **{c: progress.values[v] for c, v in _COLUMNS.items()},
+            "seconds": seconds,
+        }
         self.rows = [*(known for known in self.rows if known["epoch"] < progress.epoch), row]
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in one.items()} for one in self.rows)
+        writer.writerows({name: _in_full(value) for name, value in one.items()} for one in self.rows)
         self._write(self.log.name, text.getvalue())
         return row
 
@@ -139,3 +143,8 @@ class TrainingFolder:
                 f"{name} cannot be written in {self.path}: {error.strerror}. The training is kept as it was: make room "
                 "and run the same command."
             ) from error
+
+
+def _in_full(value: float) -> str:
+    """The shortest text that reads back as the same number: a rounded top-1 would lose, or win, an exact tie."""
+    return str(int(value)) if value.is_integer() else repr(value)

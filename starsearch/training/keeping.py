@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from timm.utils import random_seed
 
-from starsearch.errors import TrainingStoppedError
+from starsearch.errors import StudyError, TrainingStoppedError
 from starsearch.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -104,9 +105,14 @@ class Keeper:
         return self._keeping.lasting and self._position.report is not None
 
     def restore(self, *, seed: int) -> None:
-        """Go on from the checkpoint, where there is one that is not further than this part of the training."""
-        found = load_checkpoint(self._keeping.last, of=self._of, strict=self._keeping.lasting)
-        if found is None or not self._is_within(found):
+        """Go on from the checkpoint, where there is one that is not further than this part of the training.
+
+        Raises:
+            StudyError: a lasting one is damaged, of another training, or further than this part of it.
+        """
+        loaded = load_checkpoint(self._keeping.last, of=self._of, strict=self._keeping.lasting)
+        found = None if loaded is None else self._fitting(loaded)
+        if found is None:
             return
         self._optimisation.restore(found.optimisation, epochs=found.epoch, step=found.step)
         position = self._position
@@ -121,10 +127,31 @@ class Keeper:
         else:  # of another number of ranks: not to the bit, but never the same draws on two ranks or twice
             random_seed(seed + 1_000_003 * (found.epoch * found.steps_per_epoch + found.step), self._ranks.rank)
 
-    def _is_within(self, found: Checkpoint) -> bool:
-        if found.step and found.steps_per_epoch != self._optimisation.steps_per_epoch:
-            return False
-        return (found.epoch, found.step) <= (self._until, 0)
+    def _fitting(self, found: Checkpoint) -> Checkpoint | None:
+        """What this part of the training goes on from; None where it begins anew, over a checkpoint that may be lost.
+
+        Within an epoch of another number of steps a step is no place: images that were there have become unreadable,
+        or readable. A lasting training goes through that epoch again, from the weights it has.
+        """
+        keeping, steps = self._keeping, self._optimisation.steps_per_epoch
+        if (found.epoch, found.step) > (self._until, 0):
+            if not keeping.lasting:
+                return None
+            raise StudyError(
+                f"The checkpoint {keeping.last.name} is further than this training shall go: it is in epoch "
+                f"{found.epoch + bool(found.step)}, and this is for {self._until}. Train in another folder; "
+                f"{keeping.last} is left as it is."
+            )
+        if not found.step or found.steps_per_epoch == steps:
+            return found
+        if not keeping.lasting:
+            return None
+        warnings.warn(
+            f"An epoch has {steps} steps now; it had {found.steps_per_epoch} when {keeping.last.name} was kept: other "
+            f"images can be read. Epoch {found.epoch + 1} begins again, with the weights of its step {found.step}.",
+            stacklevel=2,
+        )
+        return replace(found, step=0, loss=torch.zeros_like(found.loss))
 
     def after_step(self) -> None:
         """Within an epoch: keep the training where that is due, and stop it where that is asked.
@@ -165,8 +192,17 @@ class Keeper:
         if self._keeping.best is not None and self._ranks.rank == 0:
             save_weights(self._optimisation.judged_model, self._keeping.best)
 
+    def _has_diverged(self) -> bool:
+        """Whether a weight of the network or the loss of a rank is no number; the same on every rank.
+
+        The sum of the losses counts beside the weights: a gradient scaler steps over a batch that overflowed and
+        leaves the weights good, but no loss of this epoch is a number again, however often it is gone on with.
+        """
+        finite = _is_finite(self._optimisation.model) and bool(torch.isfinite(self._position.loss))
+        return self._ranks.any(not finite)[0]
+
     def _save(self) -> None:
-        if not _is_finite(self._optimisation.model):  # the next loss will tell; the last good state stays
+        if self._has_diverged():  # the next look at the loss will tell; the last good state stays
             return
         states = self._ranks.gather(random_states())
         self._kept = time.monotonic()

@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 
 from starsearch.api import plan_training, run_training
 from starsearch.architecture import Architecture
-from starsearch.data import open_data
-from starsearch.errors import StudyError, TrainingStoppedError
+from starsearch.data import memory, open_data
+from starsearch.errors import StudyError, TrainingDivergedError, TrainingStoppedError
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import Hardware, Keeping, train
+from starsearch.training.optimisation import Optimisation
+from tests.data.pictures import write_pictures
 from tests.training.imagenet import write_imagenet
 from tests.training.test_loop import SHORT, TINY
 
@@ -28,7 +30,7 @@ PHOTOS = dataclasses.replace(
 )
 
 
-def run(file, *, data, recipe, stop_after=None, workers=0, fidelity=SHORT, architecture=TINY, **keeping):
+def run(file, *, data, recipe, stop_after=None, workers=0, fidelity=SHORT, architecture=TINY, until=None, **keeping):
     """The end of a training; it is stopped after so many steps of this part of it, if it is."""
     asked = iter(range(1, 1_000_000))
     stops = None if stop_after is None else lambda: next(asked) >= stop_after
@@ -38,6 +40,7 @@ def run(file, *, data, recipe, stop_after=None, workers=0, fidelity=SHORT, archi
         recipe=recipe,
         fidelity=fidelity,
         seed=0,
+        until=until,
         checkpoint=Keeping(last=file, lasting=True, is_asked_to_stop=stops, **keeping),
         hardware=Hardware(workers=workers),
     )
@@ -82,6 +85,59 @@ def test_with_worker_processes_neither_their_number_nor_a_stop_makes_a_differenc
         run(tmp_path / "cut.pt", data=data, recipe=recipe, fidelity=fidelity, workers=2, stop_after=3)
     run(tmp_path / "cut.pt", data=data, recipe=recipe, fidelity=fidelity, workers=1)
     assert_same(tmp_path / "whole.pt", tmp_path / "cut.pt")
+
+
+def test_an_epoch_that_has_other_steps_than_when_it_was_kept_begins_again_and_no_epoch_is_lost(tmp_path):
+    """A file that has become unreadable leaves the fingerprint, which knows names and sizes, as it is."""
+    for split, count in (("train", 20), ("val", 4)):
+        write_pictures(tmp_path / "pets" / split, {"cat": count, "dog": count})
+    recipe, fidelity = Recipe(batch_size=8, epochs=3, crop="none"), Fidelity(resolution=16)
+    options = {"recipe": recipe, "fidelity": fidelity}
+    with pytest.raises(TrainingStoppedError, match="Stopped in epoch 2 of 3, after 2 of its 5 steps"):
+        run(tmp_path / "a.pt", data=open_data(str(tmp_path / "pets")), stop_after=7, **options)
+    before = torch.load(tmp_path / "a.pt", weights_only=True)
+    file = tmp_path / "pets" / "train" / "cat" / "003.png"
+    file.write_bytes(bytes(file.stat().st_size))
+    forget_images()
+    with (
+        pytest.warns(UserWarning, match="1 of 40 train images"),
+        pytest.warns(UserWarning, match="has 4 steps now; it had 5 .* Epoch 2 begins again"),
+        pytest.raises(TrainingStoppedError, match="Stopped in epoch 2 of 3, after 1 of its 4 steps"),
+    ):
+        run(tmp_path / "a.pt", data=open_data(str(tmp_path / "pets")), stop_after=1, **options)
+    after = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert (before["epoch"], before["step"], before["optimisation"]["optimizer"]["state"][0]["step"]) == (1, 2, 7)
+    assert (after["epoch"], after["step"], after["optimisation"]["optimizer"]["state"][0]["step"]) == (1, 1, 8)
+
+
+def forget_images():
+    """As another process would: decoded images are kept by what the fingerprint says."""
+    memory._kept.clear()
+
+
+def test_a_loss_that_is_no_number_is_never_kept_though_the_weights_are_good(tmp_path, monkeypatch):
+    """As float16's gradient scaler leaves them, which steps over a batch that overflowed."""
+    data, recipe = open_data("digits"), dataclasses.replace(EVERYTHING, epochs=2)
+    with pytest.raises(TrainingStoppedError):
+        run(tmp_path / "a.pt", data=data, recipe=recipe, stop_after=2)
+    step = Optimisation.step
+    monkeypatch.setattr(Optimisation, "step", lambda *batch: step(*batch) * float("nan"))
+    with pytest.raises(TrainingDivergedError, match=r"The last good checkpoint is kept: .*a\.pt"):
+        run(tmp_path / "a.pt", data=data, recipe=recipe, every_s=0)
+    monkeypatch.undo()
+    kept = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert (kept["step"], torch.isfinite(kept["loss"]).item()) == (2, True)
+    assert run(tmp_path / "a.pt", data=data, recipe=recipe).epochs == 2
+
+
+def test_a_lasting_checkpoint_that_is_further_than_asked_is_left_as_it_is(tmp_path):
+    data, recipe = open_data("digits"), dataclasses.replace(EVERYTHING, epochs=3)
+    with pytest.raises(TrainingStoppedError, match="Stopped in epoch 3"):
+        run(tmp_path / "a.pt", data=data, recipe=recipe, stop_after=18)
+    before = (tmp_path / "a.pt").read_bytes()
+    with pytest.raises(StudyError, match="it is in epoch 3, and this is for 1"):
+        run(tmp_path / "a.pt", data=data, recipe=recipe, until=1)
+    assert (tmp_path / "a.pt").read_bytes() == before
 
 
 def test_the_best_epochs_weights_are_kept_beside_the_last(tmp_path):
