@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import random
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,34 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starsearch.api.climbing import LadderRun, ignore
-from starsearch.api.running import check_batch
+from starsearch.api.pilot import OBJECTIVES, Grid, draw_pilot, pilot_steps, runner_for_pilot, work_of
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder
-from starsearch.errors import SpecError, StudyError
-from starsearch.objective import Objective
+from starsearch.errors import SpecError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from starsearch.api.climbing import View
     from starsearch.data import DataSet
-    from starsearch.recipe import Fidelity
     from starsearch.report.planning import ProxyOption, StepCost
-    from starsearch.search import Below
     from starsearch.study.runner_file import Runner
     from starsearch.study.spec import StudySpec
-
-_FEWEST = 5  # candidates that a rank correlation is worth anything of
-# Nothing is timed in a pilot: how much a network costs is known without, and all its time goes into accuracy.
-_OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """Proxies to try: every combination; None keeps what the study's first fidelity has and its half."""
-
-    resolutions: tuple[int, ...] | None = None
-    epochs: tuple[int, ...] | None = None
-    samples: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,14 +117,14 @@ def plan_study(
     where = load_runner(runner, of_runner)
     specs = load_ladder(file, name=name, data=data, seed=seed, settings=of_study)
     dataset = open_data(specs[0].data)
-    steps = _pilot_steps(specs, _find_top(specs, top), grid or Grid(), dataset, pilot)
+    steps = pilot_steps(specs, _find_top(specs, top), grid or Grid(), dataset, pilot)
     folder = make_folder(out, f"{specs[0].name}-plan")
     place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)
     run = LadderRun(
         specs=steps,
         place=place,
         dataset=dataset,
-        runner=_for_pilot(where, specs[0], steps),
+        runner=runner_for_pilot(where, specs[0], steps),
         command=f"starsearch plan {Path(file).name}",
         deadline=None if time_budget_s is None else time.monotonic() + time_budget_s,
         view=view or (lambda _spec, _folder: nullcontext(ignore)),
@@ -150,7 +132,7 @@ def plan_study(
     )
     is_complete = True
     for step in steps:
-        ended, _ = run.run_at(step, below=_draw_pilot(step, pilot))
+        ended, _ = run.run_at(step, below=draw_pilot(step, pilot))
         is_complete &= ended.why == "complete"
         if ended.why == "interrupted":
             break
@@ -166,105 +148,6 @@ def _find_top(specs: Sequence[StudySpec], name: str | None) -> StudySpec:
         names = ", ".join(spec.fidelity.name for spec in specs)
         raise SpecError(f"The study has no fidelity {name!r}; it has {names}. Name one with --top.")
     return found
-
-
-def _pilot_steps(
-    specs: Sequence[StudySpec], top: StudySpec, grid: Grid, dataset: DataSet, pilot: int
-) -> tuple[StudySpec, ...]:
-    """The pilot's studies: the top fidelity, then the proxies from cheap to dear."""
-    from starsearch.study.spec import Promotion
-
-    first = specs[0]
-    base = replace(
-        first,
-        data=dataset.name,
-        objectives=_OBJECTIVES,
-        constraints=(),
-        profiles={},
-        profile_files={},
-        halving=None,
-        keep_weights="none",
-        promotion=Promotion(best=pilot),
-    )
-    proxies = [
-        replace(base, fidelity=fidelity, name=f"{first.name}-plan.{fidelity.name}")
-        for fidelity in _proxies(first, grid, dataset)
-        if _work(fidelity, first, dataset) < _work(top.fidelity, top, dataset)
-    ]
-    if not proxies:
-        raise SpecError(
-            f"No proxy of the grid is cheaper than {top.fidelity.name!r}: give smaller --resolutions, --epochs or "
-            "--samples, or the study a dearer fidelity."
-        )
-    proxies.sort(key=lambda spec: _work(spec.fidelity, spec, dataset))
-    truth = replace(base, name=f"{first.name}-plan", fidelity=top.fidelity, recipe=top.recipe, space=top.space)
-    for spec in (truth, *proxies):
-        check_batch(spec, dataset)
-    return truth, *proxies
-
-
-def _proxies(first: StudySpec, grid: Grid, dataset: DataSet) -> list[Fidelity]:
-    """The grid's fidelities, by names that tell them apart.
-
-    Raises:
-        SpecError: a number is beyond what a study file takes.
-    """
-    for name, numbers, low, high in (("resolutions", grid.resolutions, 8, 1024), ("epochs", grid.epochs, 1, 10_000)):
-        if wrong := [number for number in numbers or () if not low <= number <= high]:
-            raise SpecError(f"--{name} lie between {low} and {high:,}; got {wrong[0]}.")
-    given = first.fidelity
-    epochs, samples = given.epochs or first.recipe.epochs, min(given.samples or dataset.num_train, dataset.num_train)
-    options = itertools.product(
-        grid.resolutions or (given.resolution,),
-        grid.epochs or _with_half(epochs),
-        grid.samples or [one for one in _with_half(samples) if one >= min(samples, first.recipe.batch_size)],
-    )
-    return [
-        replace(given, name=f"{resolution}px-{number}e-{images}", resolution=resolution, epochs=number, samples=images)
-        for resolution, number, images in dict.fromkeys(options)
-    ]
-
-
-def _for_pilot(runner: Runner, first: StudySpec, steps: Sequence[StudySpec]) -> Runner:
-    """The runner with what the study's first fidelity takes for every proxy of the pilot."""
-    from starsearch.study.runner_file import RayRunner
-
-    if not isinstance(runner, RayRunner) or first.fidelity.name not in runner.fidelities:
-        return runner
-    resources = runner.fidelities[first.fidelity.name]
-    return replace(runner, fidelities={**runner.fidelities, **{one.fidelity.name: resources for one in steps[1:]}})
-
-
-def _with_half(number: int) -> tuple[int, ...]:
-    return tuple(dict.fromkeys((max(1, number // 2), number)))
-
-
-def _draw_pilot(step: StudySpec, count: int) -> Below:
-    """The same random candidates for every fidelity."""
-    from starsearch.architecture import ANCHORS
-    from starsearch.search import Below
-    from starsearch.search.promoting import Promoted
-
-    if count + len(step.space.anchors) < _FEWEST:
-        raise StudyError(f"A pilot has at least {_FEWEST} candidates, anchors included; raise --pilot.")
-    rng = random.Random(f"pilot {step.seed}")  # noqa: S311 — sampling, not secrets
-    anchors = {ANCHORS[name] for name in step.space.anchors}
-    found: dict[str, Promoted] = {}
-    for _ in range(50 * count):
-        params = step.space.sample(rng)
-        candidate = step.space.decode(params, step.recipe)
-        if len(found) < count and candidate.architecture not in anchors:
-            promoted = Promoted(number=None, candidate=candidate, params=params, weights=None, known=())
-            found.setdefault(candidate.key, promoted)
-    return Below(ranked=tuple(found.values()), by_key=found)
-
-
-def _work(fidelity: Fidelity, spec: StudySpec, dataset: DataSet) -> float:
-    from starsearch.report.planning import count_work
-
-    images = min(fidelity.samples or dataset.num_train, dataset.num_train)
-    epochs = (fidelity.epochs or spec.recipe.epochs) + spec.recipe.cooldown_epochs
-    return count_work(epochs=epochs, images=images, resolution=fidelity.resolution)
 
 
 def _conclude(
@@ -318,7 +201,7 @@ def _option(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame) -> Proxy
 
     if trials.empty or truth.empty:
         return None
-    found = compare_fidelities(trials, truth, _OBJECTIVES)
+    found = compare_fidelities(trials, truth, OBJECTIVES)
     if found is None:
         return None
     return ProxyOption(fidelity=step.fidelity, seconds=float(trials["seconds"].mean()), agreement=found)
@@ -339,13 +222,13 @@ def _costs(
     measured = [(step, float(trials[step.name]["seconds"].mean())) for step in steps if len(trials[step.name])]
     if not measured:
         return ()
-    work = [_work(step.fidelity, step, dataset) for step, _ in measured]
+    work = [work_of(step.fidelity, step, dataset) for step, _ in measured]
     seconds = {replace(step.fidelity, name=""): taken for step, taken in measured}
     costs = []
     for spec in specs:
         fidelity = chosen.fidelity if chosen is not None and spec is specs[0] else spec.fidelity
         taken = seconds.get(replace(fidelity, name=""))
-        predicted = predict_seconds(work, [one for _, one in measured], _work(fidelity, spec, dataset))
+        predicted = predict_seconds(work, [one for _, one in measured], work_of(fidelity, spec, dataset))
         costs.append(
             StepCost(
                 name=spec.fidelity.name,

@@ -45,7 +45,7 @@ def plan(
         starsearch plan studies/imagenet/study.yaml --data imagenet/ --top short --workers 8
     """
     from starsearch import api
-    from starsearch.api.planning import Grid
+    from starsearch.api.pilot import Grid
     from starsearch.api.running import parse_duration
     from starsearch.cli.live import LiveView
     from starsearch.cli.running import stop_on_signals

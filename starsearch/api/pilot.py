@@ -1,0 +1,133 @@
+"""The pilot of `plan_study`: which fidelities are tried, on which candidates, on what resources."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from starsearch.api.running import check_batch
+from starsearch.errors import SpecError, StudyError
+from starsearch.objective import Objective
+
+if TYPE_CHECKING:
+    from starsearch.data import DataSet
+    from starsearch.recipe import Fidelity
+    from starsearch.search import Below
+    from starsearch.study.runner_file import Runner
+    from starsearch.study.spec import StudySpec
+
+_FEWEST = 5  # candidates that a rank correlation is worth anything of
+# Nothing is timed in a pilot: how much a network costs is known without, and all its time goes into accuracy.
+OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Proxies to try: every combination; None keeps what the study's first fidelity has and its half."""
+
+    resolutions: tuple[int, ...] | None = None
+    epochs: tuple[int, ...] | None = None
+    samples: tuple[int, ...] | None = None
+
+
+def pilot_steps(
+    specs: Sequence[StudySpec], top: StudySpec, grid: Grid, dataset: DataSet, pilot: int
+) -> tuple[StudySpec, ...]:
+    """The pilot's studies: the top fidelity, then the proxies from cheap to dear."""
+    from starsearch.study.spec import Promotion
+
+    first = specs[0]
+    base = replace(
+        first,
+        data=dataset.name,
+        objectives=OBJECTIVES,
+        constraints=(),
+        profiles={},
+        profile_files={},
+        halving=None,
+        keep_weights="none",
+        promotion=Promotion(best=pilot),
+    )
+    proxies = [
+        replace(base, fidelity=fidelity, name=f"{first.name}-plan.{fidelity.name}")
+        for fidelity in _proxies(first, grid, dataset)
+        if work_of(fidelity, first, dataset) < work_of(top.fidelity, top, dataset)
+    ]
+    if not proxies:
+        raise SpecError(
+            f"No proxy of the grid is cheaper than {top.fidelity.name!r}: give smaller --resolutions, --epochs or "
+            "--samples, or the study a dearer fidelity."
+        )
+    proxies.sort(key=lambda spec: work_of(spec.fidelity, spec, dataset))
+    truth = replace(base, name=f"{first.name}-plan", fidelity=top.fidelity, recipe=top.recipe, space=top.space)
+    for spec in (truth, *proxies):
+        check_batch(spec, dataset)
+    return truth, *proxies
+
+
+def _proxies(first: StudySpec, grid: Grid, dataset: DataSet) -> list[Fidelity]:
+    """The grid's fidelities, by names that tell them apart.
+
+    Raises:
+        SpecError: a number is beyond what a study file takes.
+    """
+    for name, numbers, low, high in (("resolutions", grid.resolutions, 8, 1024), ("epochs", grid.epochs, 1, 10_000)):
+        if wrong := [number for number in numbers or () if not low <= number <= high]:
+            raise SpecError(f"--{name} lie between {low} and {high:,}; got {wrong[0]}.")
+    given = first.fidelity
+    epochs, samples = given.epochs or first.recipe.epochs, min(given.samples or dataset.num_train, dataset.num_train)
+    options = itertools.product(
+        grid.resolutions or (given.resolution,),
+        grid.epochs or _with_half(epochs),
+        grid.samples or [one for one in _with_half(samples) if one >= min(samples, first.recipe.batch_size)],
+    )
+    return [
+        replace(given, name=f"{resolution}px-{number}e-{images}", resolution=resolution, epochs=number, samples=images)
+        for resolution, number, images in dict.fromkeys(options)
+    ]
+
+
+def runner_for_pilot(runner: Runner, first: StudySpec, steps: Sequence[StudySpec]) -> Runner:
+    """The runner with what the study's first fidelity takes for every proxy of the pilot."""
+    from starsearch.study.runner_file import RayRunner
+
+    if not isinstance(runner, RayRunner) or first.fidelity.name not in runner.fidelities:
+        return runner
+    resources = runner.fidelities[first.fidelity.name]
+    return replace(runner, fidelities={**runner.fidelities, **{one.fidelity.name: resources for one in steps[1:]}})
+
+
+def _with_half(number: int) -> tuple[int, ...]:
+    return tuple(dict.fromkeys((max(1, number // 2), number)))
+
+
+def draw_pilot(step: StudySpec, count: int) -> Below:
+    """The same random candidates for every fidelity."""
+    from starsearch.architecture import ANCHORS
+    from starsearch.search import Below
+    from starsearch.search.promoting import Promoted
+
+    if count + len(step.space.anchors) < _FEWEST:
+        raise StudyError(f"A pilot has at least {_FEWEST} candidates, anchors included; raise --pilot.")
+    rng = random.Random(f"pilot {step.seed}")  # noqa: S311 — sampling, not secrets
+    anchors = {ANCHORS[name] for name in step.space.anchors}
+    found: dict[str, Promoted] = {}
+    for _ in range(50 * count):
+        params = step.space.sample(rng)
+        candidate = step.space.decode(params, step.recipe)
+        if len(found) < count and candidate.architecture not in anchors:
+            promoted = Promoted(number=None, candidate=candidate, params=params, weights=None, known=())
+            found.setdefault(candidate.key, promoted)
+    return Below(ranked=tuple(found.values()), by_key=found)
+
+
+def work_of(fidelity: Fidelity, spec: StudySpec, dataset: DataSet) -> float:
+    """What a training at a fidelity of a study costs, in pixels seen."""
+    from starsearch.report.planning import count_work
+
+    images = min(fidelity.samples or dataset.num_train, dataset.num_train)
+    epochs = (fidelity.epochs or spec.recipe.epochs) + spec.recipe.cooldown_epochs
+    return count_work(epochs=epochs, images=images, resolution=fidelity.resolution)
