@@ -190,8 +190,9 @@ def _of_trial(study: str, number: int, device: str) -> Classifier:
     place = place_of(study)
     if place.folder is None:
         raise StudyError("Trained weights lie in the study's folder: name the folder, not the storage.")
-    trials = view_of(place).trials
-    rows = trials[trials["number"] == number].to_dict("records")
+    view = view_of(place)
+    place = view.place  # of the highest fidelity
+    rows = view.trials[view.trials["number"] == number].to_dict("records")
     if not rows:
         raise StudyError(f"The study {study} has no trial {number}.")
     row = {str(column): value for column, value in rows[0].items()}

@@ -231,13 +231,13 @@ def preprocessing_of(attributes: dict[str, Any]) -> Preprocessing:
     """What images went through before a study's networks saw them, from the study's attributes."""
     from starsearch.export import Preprocessing
 
-    known = attributes["preprocessing"]
+    known, fidelity = attributes["preprocessing"], _signed(attributes, "fidelity.")
     return Preprocessing(
         mean=tuple(known["mean"]),
         std=tuple(known["std"]),
         interpolation=known["interpolation"],
-        resolution=int(_signed(attributes, "fidelity.")["resolution"]),
-        crop_pct=1.0,
+        resolution=int(fidelity["resolution"]),
+        crop_pct=float(fidelity.get("crop_pct", 1.0)),
     )
 
 
@@ -248,6 +248,7 @@ def _fidelity(attributes: dict[str, Any]) -> Fidelity:
     return Fidelity(
         name=signed.get("name", "proxy"),
         resolution=int(signed["resolution"]),
+        crop_pct=float(signed.get("crop_pct", 1.0)),
         validation_samples=None if samples == "None" else int(samples),
     )
 

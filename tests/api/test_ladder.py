@@ -81,6 +81,14 @@ def test_the_exported_network_is_that_of_the_highest_fidelity(climbed):
     assert "full" in card
 
 
+def test_a_trial_is_validated_with_the_weights_of_the_highest_fidelity(climbed):
+    trials = pd.read_csv(climbed / "studies/two/trials.csv")
+    full = trials[trials["fidelity"] == "full"].set_index("number")
+    done = starsearch("validate", "studies/two:1", "--data", "digits", "--json", cwd=climbed)
+    assert done.returncode == 0, done.stderr
+    assert full["architecture_text"][1] in json.loads(done.stdout)["network"]
+
+
 @pytest.mark.slow  # Ray is started at each fidelity
 def test_a_ladder_is_climbed_on_ray_as_well(tmp_path):
     (tmp_path / "tiny.yaml").write_text(TINY_SPACE)
