@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from starsearch.api.training import Trained
+    from starsearch.api.training_job import TrainingJob
 
 
 class PrecisionName(StrEnum):
@@ -87,6 +88,9 @@ def train(
     keep_every: Annotated[
         float, typer.Option(min=0, help="Seconds after which a training is kept within an epoch, too.")
     ] = 120.0,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Look at the data first: broken images, decoding speed.")
+    ] = True,
     runner: Annotated[
         str | None,
         typer.Option(help="A Ray runner file: train on its cluster with Ray Train, its `workers` ranks in number."),
@@ -130,6 +134,8 @@ def train(
     )
     is_asked_to_stop = _on_signals() if runner is None else None
     is_first = os.environ.get("RANK", "0") == "0"
+    if check and is_first and runner is None:
+        _look_at_data(job)
     epochs_in_all = job.recipe.epochs + job.recipe.cooldown_epochs
     try:
         with TrainingView(f"{architecture} in {job.folder}", epochs=epochs_in_all, shows=is_first) as view:
@@ -150,6 +156,21 @@ def train(
         return
     if trained is not None:
         _print_end(trained)
+
+
+def _look_at_data(job: TrainingJob) -> None:
+    """Say what is wrong with the data before hours are spent."""
+    from starsearch.api.training_check import check_training_data
+
+    found = check_training_data(job, ranks=int(os.environ.get("WORLD_SIZE", "1")))
+    if found is None:
+        return
+    speeds = f"{found.workers_images_per_second:,.0f} images/s decoded by {found.workers} workers"
+    if found.training_images_per_second is not None:
+        speeds += f", {found.training_images_per_second:,.0f} trained"
+    _say(f"Data: {found.classes} {found.train.num_images:,} training images; {speeds}.")
+    for warning in found.warnings:
+        _say(f"warning: {warning}")
 
 
 def _on_signals() -> Callable[[], bool]:
