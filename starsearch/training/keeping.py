@@ -21,7 +21,7 @@ from starsearch.training.checkpoint import (
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
 from starsearch.training.validation import Accuracy
-from starsearch.training.weight_file import save_weights
+from starsearch.training.weight_file import Validated, save_weights
 
 _EVERY_S = 30.0  # a checkpoint of StarNet-S4 with its optimiser's moments has 90 MB
 
@@ -33,6 +33,7 @@ class Keeping:
     Attributes:
         last: file of its state.
         best: file of the weights (safetensors) of its best epoch, by validated top-1; None keeps none.
+        validated: how the best epoch's weights were, for their file; None where that need not be in it.
         every_s: seconds after which the state is kept within an epoch.
         lasting: whether the file outlives the training. Then it is kept after every epoch, the last included, and one
             that cannot be used is an error; else it is kept as `every_s` says and where the training stops before its
@@ -42,6 +43,7 @@ class Keeping:
 
     last: Path
     best: Path | None = None
+    validated: Validated | None = None
     every_s: float = _EVERY_S
     lasting: bool = False
     is_asked_to_stop: Callable[[], bool] | None = None
@@ -163,7 +165,7 @@ class Keeper:
             return
         position.best_top1_percent = position.accuracy.top1_percent
         if self._keeping.best is not None and self._ranks.rank == 0:
-            save_weights(self._optimisation.judged_model, self._keeping.best)
+            save_weights(self._optimisation.judged_model, self._keeping.best, validated=self._keeping.validated)
 
     def _save(self) -> None:
         if not _is_finite(self._optimisation.model):  # the next loss will tell; the last good state stays
