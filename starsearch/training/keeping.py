@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -61,6 +61,13 @@ class Position:
     best_top1_percent: float = -1.0
     trained_s: float = 0.0
     num_images: int = 0
+    unreadable: dict[str, list[str]] = field(default_factory=dict)  # the lists that the data's splits keep
+
+    def note_unreadable(self, found: Mapping[str, Sequence[str]]) -> None:
+        """Add the names that are new, by split."""
+        for split, names in found.items():
+            known = self.unreadable.setdefault(split, [])
+            known.extend(name for name in names if name not in known)
 
 
 class Keeper:
@@ -118,6 +125,7 @@ class Keeper:
         position.report = found.report
         position.best_top1_percent = found.best_top1_percent
         position.trained_s, position.num_images = found.trained_s, found.num_images
+        position.note_unreadable(found.unreadable)
         if len(found.random) == self._ranks.count:
             set_random_states(found.random[self._ranks.rank])
         else:  # of another number of ranks: not to the bit, but never the same draws on two ranks or twice
@@ -172,9 +180,11 @@ class Keeper:
             return
         states = self._ranks.gather(random_states())
         self._kept = time.monotonic()
+        position = self._position
+        for found in self._ranks.gather(position.unreadable):  # within an epoch each rank knows but its own
+            position.note_unreadable(found)
         if self._ranks.rank != 0:
             return
-        position = self._position
         checkpoint = Checkpoint(
             of=self._of,
             epoch=position.epoch,
@@ -188,6 +198,7 @@ class Keeper:
             num_images=position.num_images,
             optimisation=self._optimisation.state(),
             random=states,
+            unreadable={split: list(names) for split, names in position.unreadable.items()},
         )
         save_checkpoint(checkpoint, self._keeping.last)
 
