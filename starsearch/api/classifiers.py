@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.architectures import find_architecture
 from starsearch.api.classifier import Classifier
 from starsearch.api.onnx_classifier import open_onnx
-from starsearch.api.weight_files import fill, load_starnet, read_state
+from starsearch.api.weight_files import fill, load_starnet, read_state, read_validated
 from starsearch.architecture import ANCHORS, Architecture, format_architecture
 from starsearch.errors import EvaluationError, did_you_mean
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from starsearch.export import Preprocessing
+
 _TIMM = "timm:"
+_CONFIG = "config.json"
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".tar", ".bin")
 _PUBLISHED = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")  # the smaller ones' weights are not published
 _RELEASES = "https://github.com/ma-xu/Rewrite-the-Stars/releases/download/checkpoints_v1"
@@ -30,7 +34,7 @@ def find_classifier(text: str, *, weights: Path | None, device: str) -> Classifi
 
     Args:
         text: a published name, an architecture or timm:NAME, with the published weights or those of `weights`; a
-            folder that `starsearch export` wrote; a file of weights; FILE.onnx; or STUDY:TRIAL.
+            folder that `starsearch export` or `starsearch train` wrote; a file of weights; FILE.onnx; or STUDY:TRIAL.
         weights: a file of weights, for the forms that have none of their own.
         device: of torch, on which it shall run; ONNX Runtime runs on the processor.
 
@@ -50,19 +54,16 @@ def find_classifier(text: str, *, weights: Path | None, device: str) -> Classifi
     architecture = find_architecture(text)
     if weights is None:
         return _of_published(text, architecture, device)
-    return _of_module(
-        f"{format_architecture(architecture)} ({weights.name})", load_starnet(weights, architecture), device
-    )
+    return _of_file(format_architecture(architecture) + f" ({weights.name})", weights, device, architecture)
 
 
 def _with_own_weights(text: str, path: Path, device: str) -> Classifier:
     if path.is_dir():
-        return _of_folder(path, device)
+        return _of_folder(path, device) if (path / _CONFIG).is_file() else _of_training(path, device)
     if path.suffix == ".onnx":
         return open_onnx(path)
     if path.is_file():
-        model = load_starnet(path)
-        return _of_module(f"{path.name} ({format_architecture(model.architecture)})", model, device)
+        return _of_file(None, path, device)
     found = _trial_of(text)
     assert found is not None  # or the caller had not come here
     return _of_trial(found[1], int(found[2]), device)
@@ -90,6 +91,41 @@ def _of_module(
 
     num_outputs: Any = module.num_classes
     return Classifier(text=text, logits=logits, num_outputs=num_outputs, class_names=class_names, config=config or {})
+
+
+def _of_file(text: str | None, file: Path, device: str, architecture: Architecture | None = None) -> Classifier:
+    """The network of a file of weights, prepared for and named as that file says, where it does."""
+    model, validated = load_starnet(file, architecture), read_validated(file)
+    text = text or f"{file.name} ({format_architecture(model.architecture)})"
+    if validated is None:
+        return _of_module(text, model, device)
+    names = tuple(validated.classes) if len(validated.classes) == model.num_classes else ()
+    return _of_module(text, model, device, class_names=names, config=_config_of(validated.preprocessing))
+
+
+def _config_of(prepared: Preprocessing) -> dict[str, Any]:
+    """As a model's `pretrained_cfg` says it."""
+    return {
+        "input_size": (3, prepared.resolution, prepared.resolution),
+        "mean": prepared.mean,
+        "std": prepared.std,
+        "crop_pct": prepared.crop_pct,
+        "interpolation": prepared.interpolation,
+    }
+
+
+def _of_training(folder: Path, device: str) -> Classifier:
+    """The best network of a training: as it was exported at its end, or as it is kept until then."""
+    exported, best = folder / "timm", folder / "best.safetensors"  # as `TrainingFolder` names them
+    if (exported / _CONFIG).is_file():
+        return replace(_of_folder(exported, device), text=f"{folder.resolve().name} (its best epoch)")
+    if best.is_file():
+        return _of_file(f"{folder.resolve().name} (its best epoch so far)", best, device)
+    raise EvaluationError(
+        f"The folder {str(folder)!r} holds no network: neither config.json, as `starsearch export --format timm` "
+        "writes it, nor best.safetensors, as `starsearch train` does after its first epoch. Name such a "
+        "folder, or a study's trial as STUDY:NUMBER."
+    )
 
 
 def _of_timm(name: str, weights: Path | None, device: str) -> Classifier:
@@ -165,11 +201,6 @@ def _of_folder(folder: Path, device: str) -> Classifier:
 
     import starsearch.models  # noqa: F401  # registers starsearch_starnet
 
-    if not (folder / "config.json").is_file():
-        raise EvaluationError(
-            f"The folder {str(folder)!r} holds no exported network: there is no config.json in it. Name one that "
-            "`starsearch export --format timm` wrote, or a study's trial as STUDY:NUMBER."
-        )
     try:
         module: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except Exception as error:  # whatever timm says about its own file format
@@ -197,18 +228,10 @@ def _of_trial(study: str, number: int, device: str) -> Classifier:
         raise StudyError(f"The study {study} has no trial {number}.")
     row = {str(column): value for column, value in rows[0].items()}
     attributes = load_attributes(place.url, place.name)
-    prepared = preprocessing_of(attributes)
-    config = {
-        "input_size": (3, prepared.resolution, prepared.resolution),
-        "mean": prepared.mean,
-        "std": prepared.std,
-        "crop_pct": prepared.crop_pct,
-        "interpolation": prepared.interpolation,
-    }
     return _of_module(
         f"{study}:{number} ({row['architecture_text']})",
         load_trained(place, number, row),
         device,
         class_names=tuple(attributes.get("classes", ())),
-        config=config,
+        config=_config_of(preprocessing_of(attributes)),
     )

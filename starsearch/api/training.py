@@ -91,6 +91,7 @@ def _train(
 ) -> Trained | None:
     from starsearch.data import open_data
     from starsearch.training import Keeping, train
+    from starsearch.training.weight_file import Validated
 
     data = open_data(job.data)
     folder = TrainingFolder(job.folder)
@@ -106,6 +107,7 @@ def _train(
         checkpoint=Keeping(
             last=folder.last,
             best=folder.best,
+            validated=Validated.on(data, job.fidelity),
             every_s=job.keep_every_s,
             lasting=True,
             is_asked_to_stop=is_asked_to_stop,
@@ -192,20 +194,14 @@ def _finish(
     job: TrainingJob, folder: TrainingFolder, data: DataSet, hardware: Hardware, result: TrainingResult
 ) -> Trained:
     """Export the best weights as timm loads them, write the summary."""
-    from starsearch.export import Preprocessing, export_timm, needs_starsearch
-    from starsearch.training.weight_file import load_weights
+    from starsearch.export import export_timm, needs_starsearch
+    from starsearch.training.weight_file import Validated, load_weights
 
     best = folder.best_row()
     assert best is not None, "a training has an epoch"
     model = load_weights(folder.best)
-    preprocessing = Preprocessing(
-        mean=data.mean,
-        std=data.std,
-        resolution=job.fidelity.resolution,
-        interpolation=data.interpolation,
-        crop_pct=job.fidelity.crop_pct,
-    )
-    export_timm(model, folder.exported, preprocessing=preprocessing, class_names=data.classes)
+    validated = Validated.on(data, job.fidelity)
+    export_timm(model, folder.exported, preprocessing=validated.preprocessing, class_names=data.classes)
     folder.write_summary(
         {
             "architecture": format_architecture(job.architecture),

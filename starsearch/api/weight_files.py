@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from starsearch.models import StarNet
+    from starsearch.training.weight_file import Validated
 
 State = Mapping[str, "torch.Tensor"]
 _SHOWN = 3  # keys in an error's text
@@ -55,6 +56,22 @@ def load_starnet(path: Path, architecture: Architecture | None = None) -> StarNe
     )
     fill(model, state, path)
     return model.eval()
+
+
+def read_validated(path: Path) -> Validated | None:
+    """How the weights of a file were validated in their training; None where it does not say.
+
+    Raises:
+        EvaluationError: what it says is not what starsearch writes.
+    """
+    from starsearch.training.weight_file import Validated
+
+    try:
+        return Validated.of_metadata(_metadata(path))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EvaluationError(
+            f"{path.name} says in its metadata how it was validated, but not as starsearch does: {_words(error)}"
+        ) from error
 
 
 def read_state(path: Path) -> State:

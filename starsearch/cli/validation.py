@@ -20,7 +20,8 @@ def validate(
         typer.Argument(
             metavar="MODEL",
             help="starnet_s1 … starnet_s4 (published weights), timm:NAME, an architecture with --weights, STUDY:TRIAL, "
-            "a folder that `starsearch export` wrote, a file of weights (.safetensors, .pth, .pth.tar), or FILE.onnx.",
+            "a folder that `starsearch export` or `starsearch train` wrote, a file of weights "
+            "(.safetensors, .pth, .pth.tar), or FILE.onnx.",
         ),
     ],
     data: Annotated[

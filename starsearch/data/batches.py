@@ -103,7 +103,7 @@ def validation_batches(
     if in_memory and crop_pct == 1.0:
         images = yield from decode(data, data.validation, indices, resolution=resolution)
         return _MemoryValidation(images, data, batch_size, share)
-    return _LoadedValidation(data, share.of_images(indices), resolution, batch_size, crop_pct, share)
+    return _LoadedValidation(data, indices, resolution, batch_size, crop_pct, share)
 
 
 def _chosen(split: Split, samples: int | None, seed: int) -> NDArray[np.int64]:
@@ -211,7 +211,7 @@ class _LoadedTraining:
         transform = image_augmentation(recipe, data, resolution)
         self._samples = Samples(data.train, transform, seed=seed, substitutes=indices)
         self._augment = batch_augmentation(recipe, data, resolution, share.device)
-        self._unreadable = Unreadable(data, data.train, len(indices), "Others take their places.")
+        self._unreadable = Unreadable(data, data.train, len(indices), "Others take their places.", share)
 
     def __len__(self) -> int:
         return self.num_images // self._batch_size
@@ -251,14 +251,14 @@ class _LoadedValidation:
     ) -> None:
         from timm.data import create_transform
 
-        self.num_images = len(indices)
-        self._indices, self._share, self._batch_size = indices, share, batch_size
+        self._indices, self._share, self._batch_size = share.of_images(indices), share, batch_size
+        self.num_images = len(self._indices)
         transform = create_transform(
             (3, resolution, resolution), interpolation=data.interpolation, crop_pct=crop_pct, use_prefetcher=True
         )
         self._samples = Samples(data.validation, transform, seed=0, substitutes=None)
         self._statistics = channel_statistics(data, share.device)
-        self._unreadable = Unreadable(data, data.validation, len(indices), "They are left out.")
+        self._unreadable = Unreadable(data, data.validation, len(indices), "They are left out.", share)
 
     def __len__(self) -> int:
         return -(-len(self._indices) // self._batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 _ORDER = 0x0BDE2  # keeps the draw of an order apart from others of the same seed
+
+
+Names = tuple[str, ...]
+
+
+def _own(names: Names) -> Sequence[Names]:
+    """Of a process alone."""
+    return (names,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +29,14 @@ class Share:
         ranks: how many these are.
         device: of torch, on which batches are augmented and handed over.
         workers: processes that decode images; None is as many as torch has threads, 8 at most.
+        gather: from names to those of every rank, in the order of the ranks; all ranks call it at the end of a pass.
     """
 
     rank: int = 0
     ranks: int = 1
     device: str = "cpu"
     workers: int | None = None
+    gather: Callable[[Names], Sequence[Names]] = _own
 
     def of_batches(self, order: NDArray[np.int64], batch_size: int, *, at: int) -> NDArray[np.int64]:
         """Of the whole batches of an order from batch `at` on, this process's part of each, one after another."""

@@ -96,7 +96,7 @@ class ProxyEvaluator:
         result = yield from scaled(without_measuring(training), 0.0, _TRAINING_SHARE * fp32_share)
         readings: list[Reading] = [*_accuracy(result), *count_cost(candidate.architecture, self.resolution), *predicted]
         if weights is not None:
-            self._save(result.model, weights)
+            self._save(result.model, weights, stretch.of(self.fidelity))
         if known.keys() >= set(self.timed):
             readings += [known[name] for name in self.timed]
         elif self.reference is not None:
@@ -107,10 +107,11 @@ class ProxyEvaluator:
             readings += yield from scaled(self._evaluate_int8(result.model, seed), fp32_share, 1.0)
         return tuple(readings)
 
-    def _save(self, model: StarNet, path: Path) -> None:
-        from starsearch.training.weight_file import save_weights
+    def _save(self, model: StarNet, path: Path, fidelity: Fidelity) -> None:
+        from starsearch.training.weight_file import Validated, save_weights
 
-        save_weights(model, path, otherwise="set search.keep_weights to none, ")
+        validated = Validated.on(self.data, fidelity)
+        save_weights(model, path, validated=validated, otherwise="set search.keep_weights to none, ")
 
     def check(self) -> None:
         """Read an image of either split, for a worker on another machine.

@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Checkpoint:
         num_images: trained on so far.
         optimisation: `Optimisation.state`.
         random: `random_states` of each rank.
+        unreadable: names of the images that could not be read so far, on any rank, by split.
     """
 
     of: Mapping[str, str]
@@ -51,6 +52,7 @@ class Checkpoint:
     num_images: int
     optimisation: Mapping[str, Any]
     random: Sequence[Mapping[str, Any]]
+    unreadable: Mapping[str, Sequence[str]] = field(default_factory=dict)  # which older files of this version lack
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from starsearch.training.checkpoint import (
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
 from starsearch.training.validation import Accuracy
-from starsearch.training.weight_file import save_weights
+from starsearch.training.weight_file import Validated, save_weights
 
 _EVERY_S = 30.0  # a checkpoint of StarNet-S4 with its optimiser's moments has 90 MB
 
@@ -34,6 +34,7 @@ class Keeping:
     Attributes:
         last: file of its state.
         best: file of the weights (safetensors) of its best epoch, by validated top-1; None keeps none.
+        validated: how the best epoch's weights were, for their file; None where that need not be in it.
         every_s: seconds after which the state is kept within an epoch.
         lasting: whether the file outlives the training. Then it is kept after every epoch, the last included, and one
             that cannot be used is an error; else it is kept as `every_s` says and where the training stops before its
@@ -43,6 +44,7 @@ class Keeping:
 
     last: Path
     best: Path | None = None
+    validated: Validated | None = None
     every_s: float = _EVERY_S
     lasting: bool = False
     is_asked_to_stop: Callable[[], bool] | None = None
@@ -60,6 +62,13 @@ class Position:
     best_top1_percent: float = -1.0
     trained_s: float = 0.0
     num_images: int = 0
+    unreadable: dict[str, list[str]] = field(default_factory=dict)  # the lists that the data's splits keep
+
+    def note_unreadable(self, found: Mapping[str, Sequence[str]]) -> None:
+        """Add the names that are new, by split."""
+        for split, names in found.items():
+            known = self.unreadable.setdefault(split, [])
+            known.extend(name for name in names if name not in known)
 
 
 class Keeper:
@@ -122,6 +131,7 @@ class Keeper:
         position.report = found.report
         position.best_top1_percent = found.best_top1_percent
         position.trained_s, position.num_images = found.trained_s, found.num_images
+        position.note_unreadable(found.unreadable)
         if len(found.random) == self._ranks.count:
             set_random_states(found.random[self._ranks.rank])
         else:  # of another number of ranks: not to the bit, but never the same draws on two ranks or twice
@@ -190,7 +200,7 @@ class Keeper:
             return
         position.best_top1_percent = position.accuracy.top1_percent
         if self._keeping.best is not None and self._ranks.rank == 0:
-            save_weights(self._optimisation.judged_model, self._keeping.best)
+            save_weights(self._optimisation.judged_model, self._keeping.best, validated=self._keeping.validated)
 
     def _has_diverged(self) -> bool:
         """Whether a weight of the network or the loss of a rank is no number; the same on every rank.
@@ -206,9 +216,11 @@ class Keeper:
             return
         states = self._ranks.gather(random_states())
         self._kept = time.monotonic()
+        position = self._position
+        for found in self._ranks.gather(position.unreadable):  # within an epoch each rank knows but its own
+            position.note_unreadable(found)
         if self._ranks.rank != 0:
             return
-        position = self._position
         checkpoint = Checkpoint(
             of=self._of,
             epoch=position.epoch,
@@ -222,6 +234,7 @@ class Keeper:
             num_images=position.num_images,
             optimisation=self._optimisation.state(),
             random=states,
+            unreadable={split: list(names) for split, names in position.unreadable.items()},
         )
         save_checkpoint(checkpoint, self._keeping.last)
 

@@ -104,7 +104,10 @@ def train(
         architecture, data, recipe, fidelity, seed, hardware, initial, steps_per_epoch=len(training)
     )
     last = optimisation.num_epochs if until is None else min(until, optimisation.num_epochs)
-    position = Position(loss=torch.zeros((), device=hardware.device))
+    position = Position(
+        loss=torch.zeros((), device=hardware.device),
+        unreadable={split.name: split.unreadable for split in (data.train, data.validation)},
+    )
     keeper = None
     if checkpoint is not None:
         keeping = Keeping(last=checkpoint) if isinstance(checkpoint, Path) else checkpoint
@@ -172,7 +175,13 @@ def _load(
     data: DataSet, recipe: Recipe, fidelity: Fidelity, seed: int, hardware: Hardware
 ) -> Generator[Progress, None, tuple[TrainingBatches, Batches]]:
     """The batches of both splits, decoded where they are kept in memory."""
-    share = Share(rank=hardware.rank, ranks=hardware.world_size, device=hardware.device, workers=hardware.workers)
+    share = Share(
+        rank=hardware.rank,
+        ranks=hardware.world_size,
+        device=hardware.device,
+        workers=hardware.workers,
+        gather=Ranks(hardware).gather,
+    )
     training = yield from _reading(
         training_batches(data, recipe, resolution=fidelity.resolution, samples=fidelity.samples, seed=seed, share=share)
     )

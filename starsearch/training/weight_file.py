@@ -1,24 +1,76 @@
-"""Trained weights as a safetensors file that says which network they are of."""
+"""Trained weights as a safetensors file that says which network they are of, and how it was validated."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save
 
 from starsearch.architecture import format_architecture, parse_architecture
+from starsearch.data import DataSet
 from starsearch.errors import StudyError
+from starsearch.export import Preprocessing
 from starsearch.models import StarNet, build_model
+from starsearch.recipe import Fidelity
 
 
-def save_weights(model: StarNet, path: Path, *, otherwise: str = "") -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validated:
+    """How a network was validated in its training.
+
+    Attributes:
+        preprocessing: of the images.
+        classes: of its outputs, in their order.
+    """
+
+    preprocessing: Preprocessing
+    classes: Sequence[str]
+
+    @classmethod
+    def on(cls, data: DataSet, fidelity: Fidelity) -> Validated:
+        """How a training on the data at the fidelity validates."""
+        preprocessing = Preprocessing(
+            mean=data.mean,
+            std=data.std,
+            resolution=fidelity.resolution,
+            interpolation=data.interpolation,
+            crop_pct=fidelity.crop_pct,
+        )
+        return cls(preprocessing=preprocessing, classes=data.classes)
+
+    def metadata(self) -> dict[str, str]:
+        """As a safetensors file holds it: texts by name."""
+        return {
+            "preprocessing": json.dumps(asdict(self.preprocessing)),
+            "class_names": json.dumps(list(self.classes)),
+        }
+
+    @classmethod
+    def of_metadata(cls, about: Mapping[str, str]) -> Validated | None:
+        """What `metadata` wrote; None of a file that does not say it, as older ones."""
+        if not {"preprocessing", "class_names"} <= about.keys():
+            return None
+        prepared = json.loads(about["preprocessing"])
+        return cls(
+            preprocessing=Preprocessing(
+                **prepared | {name: tuple(prepared[name]) for name in ("mean", "std")},
+            ),
+            classes=tuple(json.loads(about["class_names"])),
+        )
+
+
+def save_weights(model: StarNet, path: Path, *, validated: Validated | None = None, otherwise: str = "") -> None:
     """Write the state dict as safetensors, with what is needed to build the module again.
 
     Args:
         model: on any device.
         path: of the file.
+        validated: how it was validated, where that shall be in the file: `starsearch validate` then does the same.
         otherwise: what the user may do where there is no room, beside making room.
 
     Raises:
@@ -30,6 +82,7 @@ def save_weights(model: StarNet, path: Path, *, otherwise: str = "") -> None:
         "num_classes": str(model.num_classes),
         "in_chans": str(model.in_chans),
         "stem_stride": str(model.stem_stride),
+        **({} if validated is None else validated.metadata()),
     }
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     partial = path.with_name(f"{path.name}.partial")

@@ -1,6 +1,7 @@
 """`validate` against timm's own loader and a plain loop, in all forms a network may be named."""
 
 import argparse
+import dataclasses
 import shutil
 import warnings
 
@@ -9,7 +10,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from starsearch.api import validate_network
+from starsearch.api import plan_training, run_training, validate_network
 from starsearch.api.classifiers import find_classifier
 from starsearch.api.weight_files import infer_architecture, load_starnet
 from starsearch.architecture import ANCHORS, parse_architecture
@@ -17,9 +18,9 @@ from starsearch.data import open_validation
 from starsearch.data.synsets import imagenet_descriptions, imagenet_indices, imagenet_synsets
 from starsearch.data.validation_images import Preparation, ValidationImages
 from starsearch.errors import ArchitectureError, BackendError, DataError, EvaluationError, StudyError
-from starsearch.export import export_onnx, export_timm
+from starsearch.export import Preprocessing, export_onnx, export_timm
 from starsearch.models import build_model
-from starsearch.training.weight_file import save_weights
+from starsearch.training.weight_file import Validated, load_weights, save_weights
 from tests.data.imagenet_like import INDICES, SYNSETS, images, write_folders, write_original_tars, write_shards
 
 TINY = "starnet:embed_dim=8,depths=1-1-1-1,mlp_ratio=2"
@@ -207,6 +208,46 @@ def test_numbers_of_another_many_classes_are_refused(saved, tmp_path):
         validate_network(str(saved / "exported"), str(shards), resolution=64, **HERE)
 
 
+def test_a_file_of_weights_is_validated_as_its_training_did(folder, starnet, tmp_path):
+    prepared = Preprocessing(resolution=48, crop_pct=0.95, mean=(0.4,) * 3, std=(0.3,) * 3, interpolation="bilinear")
+    reverse = SYNSETS[::-1]  # by name, not by place
+    export_timm(starnet, tmp_path / "timm", preprocessing=prepared, class_names=reverse)
+    file = tmp_path / "best.safetensors"
+    save_weights(starnet, file, validated=Validated(preprocessing=prepared, classes=reverse))
+    expected = validate_network(str(tmp_path / "timm"), str(folder), **HERE)
+    found = validate_network(str(file), str(folder), **HERE)
+    by_architecture = validate_network(TINY, str(folder), weights=file, **HERE)
+    alike = {"network": expected.network, "images_per_second": expected.images_per_second}
+    assert dataclasses.replace(found, **alike) == expected
+    assert dataclasses.replace(by_architecture, **alike) == expected
+    assert (found.resolution, found.crop_pct, found.interpolation) == (48, 0.95, "bilinear")
+    assert "by name" in found.notes[0]
+    assert validate_network(str(file), str(folder), resolution=64, crop_pct=1.0, **HERE).resolution == 64
+    assert load_weights(file).num_classes == 3
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_trainings_folder_is_as_good_as_its_log_says(tmp_path, ended):
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text("{epochs: 2, batch_size: 64, lr: 2.0e-3, hflip: 0}")
+    job = plan_training(TINY, data="digits", recipe=str(recipe), resolution=16, out=tmp_path / "out")
+    trained = run_training(job)
+    if not ended:
+        shutil.rmtree(tmp_path / "out" / "timm")
+    assert trained.best_top1_percent > 20, "or the figures say nothing"
+    for network in (tmp_path / "out", tmp_path / "out" / "best.safetensors"):
+        found = validate_network(str(network), "digits", **HERE)
+        assert found.resolution == 16
+        assert found.top1_percent == pytest.approx(trained.best_top1_percent, abs=0.3)  # one image of 360
+        assert found.notes == ()
+
+
+def test_weights_whose_metadata_say_nonsense_are_refused(starnet, tmp_path):
+    save_file(starnet.state_dict(), tmp_path / "w.safetensors", {"preprocessing": "[1]", "class_names": "["})
+    with pytest.raises(EvaluationError, match=r"w\.safetensors says in its metadata how it was validated, but not as"):
+        validate_network(TINY, "digits", weights=tmp_path / "w.safetensors", **HERE)
+
+
 def _evaluated(model):
     return model.eval()
 
@@ -299,7 +340,7 @@ def test_a_network_without_weights_is_refused(network, words):
 def test_what_names_no_network_is_refused_with_the_rule(tmp_path):
     with pytest.raises(ArchitectureError, match="starnet_s9"):
         find_classifier("starnet_s9", weights=None, device="cpu")
-    with pytest.raises(EvaluationError, match=r"holds no exported network: there is no config\.json"):
+    with pytest.raises(EvaluationError, match=r"holds no network: neither config\.json, .* nor best\.safetensors"):
         find_classifier(str(tmp_path), weights=None, device="cpu")
     with pytest.raises(StudyError, match="no study folder"):
         find_classifier("nowhere:3", weights=None, device="cpu")

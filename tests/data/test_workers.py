@@ -1,8 +1,11 @@
 import dataclasses
+import functools
 import pickle
 import struct
+import threading
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from timm.utils import random_seed
 from starsearch.data import open_data
 from starsearch.data.augmentation import image_augmentation
 from starsearch.data.batches import _is_small_square, training_batches, validation_batches
-from starsearch.data.share import Share
+from starsearch.data.share import Share, order_of_images
 from starsearch.data.workers import Samples
 from starsearch.errors import DataError
 from starsearch.recipe import Recipe
@@ -122,6 +125,45 @@ def test_more_broken_images_than_one_in_a_hundred_end_the_training(many):
     break_files(many / "train", *(f"a/{number:03}.png" for number in range(10)))
     with pytest.raises(DataError, match=r"\d of 240 train images of 'many' cannot be read.*At most 1% may be left out"):
         list(batches_of(many, workers=0).begin(1))
+
+
+def passes_of_two_ranks(folder, *broken):
+    """What each of two ranks, a thread each, skipped or raised; of the training images, `broken[rank]` are its own."""
+    order = order_of_images(240, seed=5, epoch=1)
+    for rank, count in enumerate(broken):
+        mine = Share(rank=rank, ranks=2).of_batches(order, RECIPE.batch_size, at=0)[:count]
+        break_files(folder / "train", *(f"{'ab'[index // 120]}/{index % 120:03}.png" for index in mine.tolist()))
+    barrier, said = threading.Barrier(2, timeout=30), [(), ()]
+
+    def gather(rank, names):
+        said[rank] = names
+        barrier.wait()
+        return said
+
+    def go_through(rank):
+        share = Share(rank=rank, ranks=2, workers=0, gather=functools.partial(gather, rank))
+        data = open_data(str(folder))
+        batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=share))
+        try:
+            list(batches.begin(1))
+        except DataError as error:
+            return str(error)
+        return data.skipped
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(go_through, range(2)))
+
+
+def test_each_rank_knows_the_broken_images_of_all(many):
+    with pytest.warns(UserWarning, match="2 of 240 train images of 'many' cannot be read"):
+        skipped = passes_of_two_ranks(many, 1, 1)
+    assert len(skipped[0]) == 2
+    assert sorted(skipped[0]) == sorted(skipped[1])
+
+
+def test_the_ranks_together_may_lack_one_image_in_a_hundred(many):
+    said = passes_of_two_ranks(many, 2, 1)  # each alone lacks less
+    assert [text.partition(": ")[0] for text in said] == ["3 of 240 train images of 'many' cannot be read"] * 2
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -124,6 +124,7 @@ def test_two_ranks_under_torchrun_reach_what_one_does(imagenet, of_one_rank, tmp
     assert said.count("epoch 8 of 8") == 1, "one rank speaks for both"
     summary, rows = outcome(tmp_path / "two")
     assert summary["ranks"] == 2
+    assert len(summary["unreadable_images"]) == 2
     assert len(rows) == 8
     assert abs(summary["best_top1_percent"] - of_one_rank["best_top1_percent"]) < NOISE
     kept = torch.load(tmp_path / "two" / "last.pt", weights_only=True)

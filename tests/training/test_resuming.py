@@ -140,6 +140,18 @@ def test_a_lasting_checkpoint_that_is_further_than_asked_is_left_as_it_is(tmp_pa
     assert (tmp_path / "a.pt").read_bytes() == before
 
 
+@pytest.mark.filterwarnings("ignore:[12] of 240 train images:UserWarning")
+def test_broken_images_that_were_found_before_a_stop_are_still_known_after_it(tmp_path):
+    folder = str(write_imagenet(tmp_path / "imagenet"))
+    recipe = dataclasses.replace(PHOTOS, epochs=1, batch_size=24)
+    first, second = open_data(folder), open_data(folder)
+    with pytest.raises(TrainingStoppedError, match="after 9 of its 10 steps"):
+        run(tmp_path / "a.pt", data=first, recipe=recipe, stop_after=9, fidelity=Fidelity(resolution=32))
+    assert len(first.skipped) == 2, "or another seed is needed"
+    run(tmp_path / "a.pt", data=second, recipe=recipe, fidelity=Fidelity(resolution=32))
+    assert second.skipped == first.skipped
+
+
 def test_the_best_epochs_weights_are_kept_beside_the_last(tmp_path):
     from starsearch.training.weight_file import load_weights
 
