@@ -116,6 +116,7 @@ class Run:
         position, began = self._position, time.monotonic()
         for images, targets in self._training.begin(self._epoch, at=position.step):
             position.loss += self._step(images, targets)
+            self._ranks.note_step()
             position.step += 1
             position.num_images += self._batch_size
             looks = position.step % _LOOKED_AT_EVERY == 0 or position.step == len(self._training)
