@@ -10,7 +10,8 @@
     │   └── StudyLeasedError         another live driver works on the study
     ├── EvaluationError              one candidate's fault: a failed trial, never a dead study
     │   ├── TrainingDivergedError    the loss became NaN or infinite
-    │   └── TimeLimitError           the candidate took longer than it may
+    │   ├── TimeLimitError           the candidate took longer than it may
+    │   └── WorkerLostError          a process that reads images was killed
     ├── TrainingStoppedError         a training was asked to stop, and is kept where it was
     └── ExportError                  a file that was written but does not read back as the model
 
@@ -65,6 +66,10 @@ class TrainingDivergedError(EvaluationError):
 
 class TimeLimitError(EvaluationError):
     """The candidate took longer than its fidelity allows."""
+
+
+class WorkerLostError(EvaluationError):
+    """A process that reads images for a training was killed."""
 
 
 class TrainingStoppedError(StarsearchError):

@@ -74,11 +74,10 @@ def run_training(
     from starsearch.training import Hardware
     from starsearch.training.ranks import joined_ranks, telling_of_lost_ranks
 
-    kept = f"The last good state is kept in {job.folder}; the same command goes on from it."
     with (
         joined_ranks(_on_this_machine(Hardware(**job.hardware))) as hardware,
         _alone_in(job.folder) if hardware.is_first else _quiet(),
-        telling_of_lost_ranks(hardware, kept=kept),
+        telling_of_lost_ranks(hardware, last=TrainingFolder(job.folder).last),
     ):
         return _train(job, hardware, watch, is_asked_to_stop)
 

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from starsearch.data.augmentation import augment
 from starsearch.data.dataset import DataSet, Split
 from starsearch.data.memory import MOST_UNREADABLE
+from starsearch.data.processes import iterate, outlive_signals
 from starsearch.data.reading import UNREADABLE, reason_of
 from starsearch.data.share import Share
 from starsearch.errors import DataError
@@ -147,16 +148,21 @@ def load(
         batch_size: images at a time.
         workers: processes; None is as many as torch has threads (of several trainings each has its share), 0 is none.
         pin: whether batches lie in memory from which a GPU fetches them by itself.
+
+    Raises:
+        WorkerLostError: a worker process was killed.
     """
     processes = min(_MOST_PROCESSES, torch.get_num_threads()) if workers is None else workers
-    yield from DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         samples,
         batch_sampler=_Listed(epoch, indices, batch_size),
         num_workers=processes,
         collate_fn=collate,
         pin_memory=pin,
+        worker_init_fn=outlive_signals,
         generator=torch.Generator(),  # its own: a pass that begins in the middle draws no more than one that goes on
     )
+    yield from iterate(loader)
 
 
 class Unreadable:

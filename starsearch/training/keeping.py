@@ -175,11 +175,27 @@ class Keeper:
         if due or stops:
             self._save()
         if stops:
-            epochs = self._optimisation.num_epochs
-            raise TrainingStoppedError(
-                f"Stopped in epoch {self._position.epoch + 1} of {epochs}, after {self._position.step} of its "
-                f"{self._optimisation.steps_per_epoch} steps."
-            )
+            raise self._stopped()
+
+    def after_loss_of_worker(self) -> None:
+        """Where no further batch comes: keep and stop the training if that is asked, for the worker was ended with it.
+
+        Only of a rank alone: others still wait for their batches, and what is kept is gathered from all.
+
+        Raises:
+            TrainingStoppedError: it was asked to stop, and is kept.
+        """
+        asked = self._keeping.is_asked_to_stop
+        if self._ranks.is_alone and asked is not None and asked():
+            self._save()
+            raise self._stopped()
+
+    def _stopped(self) -> TrainingStoppedError:
+        epochs = self._optimisation.num_epochs
+        return TrainingStoppedError(
+            f"Stopped in epoch {self._position.epoch + 1} of {epochs}, after {self._position.step} of its "
+            f"{self._optimisation.steps_per_epoch} steps."
+        )
 
     def after_epoch(self) -> None:
         """Keep the best weights, and the training where that is due or it stops here before its end."""

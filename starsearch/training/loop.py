@@ -93,6 +93,7 @@ def train(
         TimeLimitError: it took longer than `fidelity.time_limit_s`.
         EvaluationError: the recipe cannot be carried out, a GPU is out of memory, or `initial` does not fit.
         StudyError: the checkpoint cannot be written, or a lasting one is of another training.
+        WorkerLostError: a process that reads images was killed.
         TrainingStoppedError: it was asked to stop, and is kept.
     """
     hardware = hardware or Hardware(device=device)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,8 +19,11 @@ from starsearch.training.hardware import Hardware
 
 T = TypeVar("T")
 
-# A rank that is lost is noticed by the others within a minute. It is longer than anything a rank does between two
-# steps while the others wait: a checkpoint is written in a second or two.
+# Before the first step a rank opens its data and may compile its network, which one may do in seconds and another, on
+# a cold file system, in many minutes.
+BEGUN_WITHIN = timedelta(minutes=30)
+# From then on a rank that is lost is noticed by the others within a minute. It is longer than anything a rank does
+# between two steps while the others wait: a checkpoint is written in a second or two.
 LOST_AFTER = timedelta(seconds=60)
 
 
@@ -34,11 +38,18 @@ class Ranks:
         self.rank = hardware.rank
         self.count = hardware.world_size
         self._device = hardware.device
+        self._is_hurried = self.is_alone
 
     @property
     def is_alone(self) -> bool:
         """Whether there is only this process."""
         return self.count == 1
+
+    def note_step(self) -> None:
+        """After the first step all are at work: from there on notice a lost rank after `LOST_AFTER`."""
+        if not self._is_hurried:
+            dist.set_timeout(LOST_AFTER)
+            self._is_hurried = True
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over the ranks, on every rank; a new tensor."""
@@ -71,11 +82,18 @@ class Ranks:
 
 
 @contextmanager
-def joined_ranks(hardware: Hardware) -> Iterator[Hardware]:
+def joined_ranks(hardware: Hardware, *, within: timedelta = BEGUN_WITHIN) -> Iterator[Hardware]:
     """The hardware with rank, number of ranks and device of this process, in a process group for the time of the block.
 
     A process group that is there already (Ray Train makes one) is taken as it is; where torchrun has started the
     process, its environment says with whom to make one: over NCCL between GPUs, over gloo else.
+
+    Args:
+        hardware: of this process.
+        within: how long the ranks wait for each other, until `Ranks.note_step`.
+
+    Raises:
+        EvaluationError: a rank has not come in time.
     """
     if dist.is_initialized():
         yield _placed(hardware, rank=dist.get_rank(), world_size=dist.get_world_size())
@@ -85,11 +103,25 @@ def joined_ranks(hardware: Hardware) -> Iterator[Hardware]:
         yield hardware
         return
     mine = _placed(hardware, rank=int(os.environ["RANK"]), world_size=world_size)
-    dist.init_process_group("nccl" if mine.device_type == "cuda" else "gloo", timeout=LOST_AFTER)
+    _meet(mine, within)
     try:
         yield mine
     finally:
         dist.destroy_process_group()
+
+
+def _meet(hardware: Hardware, within: timedelta) -> None:
+    try:
+        dist.init_process_group("nccl" if hardware.device_type == "cuda" else "gloo", timeout=within)
+    except RuntimeError as error:
+        if not _is_of_connection(error):
+            raise
+        where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+        raise EvaluationError(
+            f"The {hardware.world_size} ranks have not met at {where} ({_first_line(error)}). They wait "
+            f"{within.total_seconds():g} s for each other. Start all of them, with the same MASTER_ADDR, MASTER_PORT "
+            "and WORLD_SIZE and each with a RANK of its own, as torchrun does. Nothing was trained."
+        ) from error
 
 
 def _placed(hardware: Hardware, *, rank: int, world_size: int) -> Hardware:
@@ -101,12 +133,12 @@ def _placed(hardware: Hardware, *, rank: int, world_size: int) -> Hardware:
 
 
 @contextmanager
-def telling_of_lost_ranks(hardware: Hardware, *, kept: str) -> Iterator[None]:
+def telling_of_lost_ranks(hardware: Hardware, *, last: Path) -> Iterator[None]:
     """Say in words that another rank is gone; torch says it in those of its sockets.
 
     Args:
         hardware: how many ranks there are.
-        kept: where the training goes on from, in words.
+        last: file of the training's state, from which it goes on where it is there.
 
     Raises:
         EvaluationError: a rank was lost.
@@ -116,11 +148,19 @@ def telling_of_lost_ranks(hardware: Hardware, *, kept: str) -> Iterator[None]:
     except RuntimeError as error:  # gloo's and NCCL's are no other type
         if hardware.world_size == 1 or not _is_of_connection(error):
             raise
-        said = str(error).strip().splitlines()[0]
+        kept = (
+            f"The last good state is kept in {last.parent}; the same command goes on from it."
+            if last.is_file()
+            else "Nothing is kept yet; the same command begins anew."
+        )
         raise EvaluationError(
-            f"Another of the {hardware.world_size} ranks is gone, or has not answered for "
-            f"{LOST_AFTER.total_seconds():.0f} s ({said}). {kept}"
+            f"Another of the {hardware.world_size} ranks is gone, or has not answered in time "
+            f"({_first_line(error)}). {kept}"
         ) from error
+
+
+def _first_line(error: RuntimeError) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_of_connection(error: RuntimeError) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Generator
 import torch
 
 from starsearch.data.batches import Batches, TrainingBatches
-from starsearch.errors import EvaluationError, TimeLimitError, TrainingDivergedError
+from starsearch.errors import EvaluationError, TimeLimitError, TrainingDivergedError, WorkerLostError
 from starsearch.measurement import Progress
 from starsearch.training.hardware import Hardware
 from starsearch.training.keeping import Keeper, Position
@@ -82,8 +82,13 @@ class Run:
 
     def run_epoch(self, validation: Batches) -> Generator[Progress, None, None]:
         """Train and validate an epoch, or what is left of it; yields progress, at its end its report."""
-        loss = yield from self._train()
-        accuracy = yield from self._validate(validation)
+        try:
+            loss = yield from self._train()
+            accuracy = yield from self._validate(validation)
+        except WorkerLostError:
+            if self._keeper is not None:
+                self._keeper.after_loss_of_worker()
+            raise
         position = self._position
         position.epoch, position.step, position.accuracy = position.epoch + 1, 0, accuracy
         position.loss = torch.zeros_like(position.loss)
@@ -111,6 +116,7 @@ class Run:
         position, began = self._position, time.monotonic()
         for images, targets in self._training.begin(self._epoch, at=position.step):
             position.loss += self._step(images, targets)
+            self._ranks.note_step()
             position.step += 1
             position.num_images += self._batch_size
             looks = position.step % _LOOKED_AT_EVERY == 0 or position.step == len(self._training)
