@@ -52,14 +52,17 @@ class Validated:
 
     @classmethod
     def of_metadata(cls, about: Mapping[str, str]) -> Validated | None:
-        """What `metadata` wrote; None of a file that does not say it, as older ones."""
+        """What `metadata` wrote; None of a file that does not say it, as older ones.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is something else under the same names.
+        """
         if not {"preprocessing", "class_names"} <= about.keys():
             return None
         prepared = json.loads(about["preprocessing"])
+        channels = {name: tuple(prepared[name]) for name in ("mean", "std")}
         return cls(
-            preprocessing=Preprocessing(
-                **prepared | {name: tuple(prepared[name]) for name in ("mean", "std")},
-            ),
+            preprocessing=Preprocessing(**{**prepared, **channels}),
             classes=tuple(json.loads(about["class_names"])),
         )
 

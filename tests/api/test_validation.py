@@ -426,6 +426,9 @@ def test_a_trial_is_as_good_as_its_exported_folder(finished, tmp_path):
     assert (of_trial.resolution, of_trial.crop_pct, of_trial.num_images) == (32, 1.0, 540)
     assert of_trial.mean == (0.5, 0.5, 0.5)
     assert of_trial.top1_percent == of_folder.top1_percent > 20
+    (file,) = (finished / "studies" / "few").rglob(f"*-{knee}.safetensors")
+    of_file = validate_network(str(file), "digits", **HERE)
+    assert (of_file.top1_percent, of_file.resolution) == (of_trial.top1_percent, 32)
     with pytest.raises(StudyError, match="has no trial 99"):
         validate_network(f"{study}:99", "digits", **HERE)
 
