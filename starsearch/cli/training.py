@@ -128,7 +128,7 @@ def train(
             "workers": workers,
         },
     )
-    is_asked_to_stop = _on_signals() if runner is None else None
+    is_asked_to_stop = _on_signals()
     is_first = os.environ.get("RANK", "0") == "0"
     epochs_in_all = job.recipe.epochs + job.recipe.cooldown_epochs
     try:
@@ -138,7 +138,7 @@ def train(
             else:
                 from starsearch.api.ray_training import run_training_on_ray
 
-                trained = run_training_on_ray(job, runner, watch=view)
+                trained = run_training_on_ray(job, runner, watch=view, is_asked_to_stop=is_asked_to_stop)
     except TrainingStoppedError as stopped:
         if is_first:
             _say(f"{stopped} Nothing is lost; the same command goes on.")
