@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,21 @@ from typing import Any
 from starsearch.api.training import Trained, read_trained, run_training
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob
-from starsearch.errors import SpecError, StarsearchError, StudyError
+from starsearch.errors import SpecError, StarsearchError, StudyError, TrainingStoppedError
 from starsearch.measurement import Progress
 
 _LOOKED_EVERY_S = 2.0
 _RAYS_FOLDER = "ray"  # in the training's, for what Ray Train itself writes
+_STOP = ".stop"  # there, too: made by the driver, looked for by the ranks; the first one writes where it has stopped
 
 
-def run_training_on_ray(job: TrainingJob, runner: str, *, watch: Callable[[Progress], None]) -> Trained:
+def run_training_on_ray(
+    job: TrainingJob,
+    runner: str,
+    *,
+    watch: Callable[[Progress], None],
+    is_asked_to_stop: Callable[[], bool] = lambda: False,
+) -> Trained:
     """Train on the cluster of a runner file, `workers` ranks of its `resources` each.
 
     The folder of the training lies on storage that all nodes share: the first rank writes there, the driver reads
@@ -27,8 +35,10 @@ def run_training_on_ray(job: TrainingJob, runner: str, *, watch: Callable[[Progr
         job: the training.
         runner: a Ray runner's file or shipped name.
         watch: told of each epoch.
+        is_asked_to_stop: asked every two seconds; the ranks keep the training then.
 
     Raises:
+        TrainingStoppedError: it was asked to stop, and is kept.
         SpecError: the runner is no Ray runner.
         StudyError: there is no cluster, or it cannot take the ranks, or a rank failed; the text says why.
     """
@@ -45,12 +55,12 @@ def run_training_on_ray(job: TrainingJob, runner: str, *, watch: Callable[[Progr
         cluster.wait_for(resources)
         ranks = found.workers or cluster.capacity(resources)
         with _Watching(job.folder, watch):
-            return _fit(job, ranks, resources)
+            return _fit(job, ranks, resources, is_asked_to_stop)
     finally:
         cluster.close()
 
 
-def _fit(job: TrainingJob, ranks: int, resources: Any) -> Trained:
+def _fit(job: TrainingJob, ranks: int, resources: Any, is_asked_to_stop: Callable[[], bool]) -> Trained:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -64,16 +74,67 @@ def _fit(job: TrainingJob, ranks: int, resources: Any) -> Trained:
         ),
         run_config=RunConfig(name=_RAYS_FOLDER, storage_path=str(job.folder)),
     )
+    stop = job.folder / _STOP
+    stop.unlink(missing_ok=True)  # of a driver that was killed
     try:
-        trainer.fit()
-    except Exception as error:  # Ray Train's, with what a rank raised inside
-        raise StudyError(_in_words(error, job.folder)) from error
+        failure = _fit_stoppably(trainer, stop, is_asked_to_stop)
+        stopped = stop.read_text(encoding="utf-8") if stop.is_file() else ""
+    finally:
+        stop.unlink(missing_ok=True)
+    if failure is not None:
+        raise StudyError(_in_words(failure, job.folder)) from failure
+    if stopped:
+        raise TrainingStoppedError(stopped)
     return read_trained(job.folder)  # the first rank has written it there
 
 
+def _fit_stoppably(trainer: Any, stop: Path, is_asked_to_stop: Callable[[], bool]) -> Exception | None:
+    """Fit, on a thread of its own; returns Ray Train's error, with what a rank raised inside.
+
+    On the main thread Ray Train would take Ctrl-C for itself, and end the ranks where they are.
+    """
+    failures: list[Exception] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except Exception as error:  # told by the main thread
+            failures.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_LOOKED_EVERY_S)
+        if is_asked_to_stop():
+            stop.touch()
+    return failures[0] if failures else None
+
+
 def _train_rank(config: dict[str, Any]) -> None:
-    """What Ray Train runs in each worker."""
-    run_training(config["job"])
+    """What Ray Train runs in each worker. A rank that stops because it is asked to has not failed."""
+    from ray.train import get_context
+
+    job: TrainingJob = config["job"]
+    stop = job.folder / _STOP
+    try:
+        run_training(job, is_asked_to_stop=_looking_for(stop))
+    except TrainingStoppedError as stopped:
+        if get_context().get_world_rank() == 0:
+            stop.write_text(str(stopped), encoding="utf-8")
+
+
+def _looking_for(file: Path) -> Callable[[], bool]:
+    """Whether the file is there; looked for now and then, since its folder may lie on another machine."""
+    looked = time.monotonic()
+
+    def is_there() -> bool:
+        nonlocal looked
+        if time.monotonic() - looked < _LOOKED_EVERY_S:
+            return False
+        looked = time.monotonic()
+        return file.exists()
+
+    return is_there
 
 
 def _in_words(error: BaseException, folder: Path) -> str:

@@ -132,7 +132,7 @@ def train(
             "workers": workers,
         },
     )
-    is_asked_to_stop = _on_signals() if runner is None else None
+    is_asked_to_stop = _on_signals()
     is_first = os.environ.get("RANK", "0") == "0"
     if check and is_first and runner is None:
         _look_at_data(job)
@@ -144,7 +144,7 @@ def train(
             else:
                 from starsearch.api.ray_training import run_training_on_ray
 
-                trained = run_training_on_ray(job, runner, watch=view)
+                trained = run_training_on_ray(job, runner, watch=view, is_asked_to_stop=is_asked_to_stop)
     except TrainingStoppedError as stopped:
         if is_first:
             _say(f"{stopped} Nothing is lost; the same command goes on.")

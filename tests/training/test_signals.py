@@ -19,13 +19,14 @@ from tests.training.test_loop import TINY
 ARCHITECTURE = "starnet:embed_dim=8,depths=1-1-1,mlp_ratio=2,kernel_size=3"
 
 
-def start(tmp_path, data, *, launcher=()):
+def start(tmp_path, data, *options):
     recipe = tmp_path / "long.yaml"
     recipe.write_text("{epochs: 500, batch_size: 24, crop: random-resized}")
-    command = [sys.executable, *launcher, "-m", "starsearch", "train", ARCHITECTURE, "--data", str(data)]
+    command = [sys.executable, "-m", "starsearch", "train", ARCHITECTURE, "--data", str(data)]
     command += ["--recipe", str(recipe), "--resolution", "32", "--workers", "2", "--keep-every", "1000"]
     return subprocess.Popen(
-        [*command, "--out", str(tmp_path / "out")],
+        [*command, "--out", str(tmp_path / "out"), *options],
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -55,6 +56,23 @@ def test_a_signal_to_the_whole_group_keeps_the_epoch_under_way(tmp_path, number)
         assert "Traceback" not in said
         kept = torch.load(last, weights_only=True)
         assert f"Stopped in epoch {kept['epoch'] + 1} of 500, after {kept['step']} of its 10 steps" in said
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_the_driver_of_a_cluster_lets_the_ranks_keep_where_they_are(tmp_path):
+    data, last = write_imagenet(tmp_path / "imagenet"), tmp_path / "out" / "last.pt"
+    (tmp_path / "ray.yaml").write_text("{executor: ray, address: local, resources: {cpu: 1}, workers: 2}")
+    process = start(tmp_path, data, "--workers", "0", "--runner", str(tmp_path / "ray.yaml"))
+    wait_for(process, last)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, said
+    assert "Nothing is lost; the same command goes on." in said
+    assert "Traceback" not in said
+    kept = torch.load(last, weights_only=True)
+    assert f"Stopped in epoch {kept['epoch'] + 1} of 500, after {kept['step']} of its 10 steps" in said
+    assert len(kept["random"]) == 2
+    assert not (tmp_path / "out" / ".stop").exists()
 
 
 def test_a_worker_that_dies_with_a_stop_asked_for_loses_nothing_else_it_is_an_error(tmp_path, monkeypatch):
