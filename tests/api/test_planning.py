@@ -5,6 +5,8 @@ import pytest
 
 from tests.api.conftest import TINY_SPACE, starsearch
 
+pytestmark = pytest.mark.slow  # a pilot of ten trainings, by the command line
+
 STUDY = """\
 space: tiny.yaml
 fidelities:

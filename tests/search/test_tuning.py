@@ -22,7 +22,7 @@ from starsearch.training import train
 from tests.search.tuning_process import EPOCHS, NETWORK, tune
 
 # Ray's own: files it leaves open, what a later Ray will change.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Ray is started, and trains
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ def load(tmp_path, text):
 
 
 def test_the_shipped_ones_load_by_name():
-    assert shipped_names("runners") == ("local", "ray")
+    assert shipped_names("runners") == ("imagenet-8gpu", "imagenet-cluster", "local", "ray")
     assert load_runner("local") == LocalRunner()
     assert load_runner("ray") == RayRunner(resources=TaskResources(cpu=1))
 

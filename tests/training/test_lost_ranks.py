@@ -93,6 +93,7 @@ def test_a_rank_that_stops_answering_after_the_first_step_is_lost_soon(tmp_path,
     assert words in found[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alone", [0, 1])
 def test_ranks_that_never_meet_say_so(tmp_path, alone):
     (words,) = run_ranks(begin_late, tmp_path, numbers=(alone,), patience_s=2).values()
