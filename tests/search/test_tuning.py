@@ -25,6 +25,8 @@ from tests.search.tuning_process import EPOCHS, NETWORK, tune
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Ray is started, and trains
 
 ROOT = Path(__file__).parents[2]
+# Whoever comes after the base recipe with one of the hopeless rates is stopped.
+HALF_HOPELESS = "recipe:\n  lr: {low: 1.0e-7, high: 4.0e-3, log: true}\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,8 +57,7 @@ def recorded(folder):
 def searched(tmp_path_factory):
     """A folder with a finished search of six recipes, and what it returned."""
     folder = tmp_path_factory.mktemp("asha")
-    # Half of these learning rates are hopeless: whoever comes after the base recipe with one is stopped.
-    return folder, tune(folder, trials=6, space="recipe:\n  lr: {low: 1.0e-7, high: 4.0e-3, log: true}\n")
+    return folder, tune(folder, trials=6, space=HALF_HOPELESS)
 
 
 def test_asha_stops_some_and_the_base_recipe_trains_to_its_end(searched):
@@ -125,7 +126,7 @@ def test_the_same_command_with_more_trials_goes_on(searched, tmp_path):
 
     shutil.copytree(searched[0], tmp_path / "on")
     before = recorded(tmp_path / "on")
-    assert tune(tmp_path / "on", trials=7).ended.finished == 7
+    assert tune(tmp_path / "on", trials=7, space=HALF_HOPELESS).ended.finished == 7
     after = recorded(tmp_path / "on")
     assert [trial.params for trial in after[:6]] == [trial.params for trial in before]
     assert len(after) == 7
