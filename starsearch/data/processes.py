@@ -48,9 +48,13 @@ def _without_interruption(loader: DataLoader[T]) -> Iterator[T]:
         return iter(loader)  # torch leaves the handler alone too
     before = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)
-    if before is not None:
-        signal.signal(signal.SIGCHLD, before)
+    if before is not None:  # another loader's processes may have left torch's there
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if _is_torchs(before) else before)
     return batches
+
+
+def _is_torchs(handler: object) -> bool:
+    return str(getattr(handler, "__module__", "")).startswith("torch.")
 
 
 def outlive_signals(_: int) -> None:
