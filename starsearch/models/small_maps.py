@@ -40,6 +40,7 @@ def depthwise(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept for trainings, even if a validation asks first
 def _spread(rows: int, margin: int, width: int, kernel_size: int) -> torch.Tensor:
     """(k², outputs · inputs) of 0 and 1: which tap leads from which input to which output.
 

@@ -108,6 +108,17 @@ def test_a_3x3_convolution_in_pieces_is_torchs_and_has_its_gradients(height, wid
     assert torch.autograd.gradcheck(convolve, (images, weight), fast_mode=True)
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_a_network_that_was_judged_before_anything_was_trained_can_be_trained(mode):
+    small_maps._spread.cache_clear()
+    model = build_model(Architecture.of(embed_dim=8, depths=(1, 1, 1, 1)), num_classes=3)
+    images = torch.randn(4, 3, 32, 32)
+    with mode():
+        FastForward(model.eval())(images)
+    FastForward(model.train())(images).sum().backward()
+    assert all(p.grad is not None for p in model.head.parameters())
+
+
 def test_the_model_keeps_its_state_and_its_own_forward():
     plain, fast = build_pair(ANCHORS["starnet_s050"])
     FastForward(fast)
