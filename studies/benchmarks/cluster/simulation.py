@@ -9,9 +9,11 @@ study has 6 trials a worker. Reported: the workers' busy share until the last tr
 trials a second of simulated time, and how many workers it could keep busy at most (trials a second of its own time ×
 a trial's length).
 
-    python studies/benchmarks/cluster/simulation.py --asks 100 1000 3000 10000 [--samplers tpe nsga2] [--out asks.csv]
+    python studies/benchmarks/cluster/simulation.py --asks 100 1000 3000 10000 [--alone 3000] [--out asks.csv]
 
-The time of one ask in a study of so many trials, of opening it, and the process's memory.
+The time of one ask in a study of so many trials, of opening it, and the process's memory. An ask is until a candidate
+is new and keeps the space's constraints, so it depends on who made the study: each sampler makes its own, but TPE
+beyond --alone trials, which would take hours, goes on with NSGA-II's.
 """
 
 from __future__ import annotations
@@ -19,18 +21,23 @@ from __future__ import annotations
 import argparse
 import csv
 import heapq
-import itertools
 import random
+import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import psutil
+from optuna.trial import create_trial
 
 from starsearch.architecture import count_macs
 from starsearch.measurement import Measurement, Progress
+from starsearch.records import parameter_distributions
+from starsearch.records.attributes import candidate_attributes
 from starsearch.search.executor import JobProgressed, JobReturned
+from starsearch.search.outcome import Outcome
+from starsearch.search.proposer import Proposer
 
 sys.path.insert(0, str(Path(__file__).parent))
 from small_study import make_spec, run
@@ -118,39 +125,65 @@ def simulate(workers, seconds, trials, sampler):
     }
 
 
-def ask(trials, sampler):
-    """The median of a few asks of the driver's proposer, when the study has so many trials."""
-    from optuna.trial import create_trial
+def grow(sampler, sizes, recorded=()):
+    """Let the driver's proposer make a study to the largest of `sizes`; what an ask took at each, and the study.
 
-    from starsearch.records import parameter_distributions
-    from starsearch.records.attributes import candidate_attributes
-    from starsearch.search.proposer import Proposer
-
-    spec = make_spec("asks", 2 * trials, sampler=sampler)
-    distributions = parameter_distributions(spec.space.parameters)
-    recorded, rng = [], random.Random(0)
-    while len(recorded) < trials:
-        params = spec.space.sample(rng)
-        candidate = spec.space.decode(params, spec.recipe)
-        macs = count_macs(candidate.architecture, resolution=224)
-        attributes = candidate_attributes(candidate, spec=spec, retry_of=None, continues=None, elsewhere=True)
-        values = [40 + 10 * (macs / 1e9) ** 0.5 + rng.gauss(0, 2), macs / 1e8]  # else all were on the front
-        recorded.append(create_trial(values=values, params=params, distributions=distributions, user_attrs=attributes))
-    begin = time.perf_counter()
-    proposer = Proposer(spec, recorded)
-    opened_s = time.perf_counter() - begin
-    times = []
-    for _ in range(7):
+    Args:
+        sampler: that is asked.
+        sizes: numbers of trials at which the last fifteen asks are looked at, ascending.
+        recorded: trials that are there before.
+    """
+    spec = make_spec("asks", 2 * max(sizes), sampler=sampler)
+    proposer, recorded, rng = Proposer(spec, recorded), list(recorded), random.Random(0)
+    times, rows = [], []
+    while len(recorded) < max(sizes):
         begin = time.perf_counter()
-        proposer.propose()
+        proposal = proposer.propose()
         times.append(time.perf_counter() - begin)
+        outcome = Outcome(values=noisy_values(proposal.candidate, rng), constraints={})
+        noted = proposer.tell(proposal, outcome)
+        recorded.append(as_recorded(spec, proposal, outcome, noted))
+        if len(recorded) in sizes:
+            rows.append({"sampler": sampler, "trials": len(recorded)} | spent(times[-15:], spec, recorded))
+    return rows, recorded
+
+
+def spent(times, spec, recorded):
+    begin = time.perf_counter()
+    Proposer(spec, recorded)
     return {
-        "sampler": sampler,
-        "trials": trials,
-        "ask_ms": f"{1e3 * sorted(times)[3]:.1f}",
-        "open_s": f"{opened_s:.2f}",
+        "ask_ms": f"{1e3 * statistics.median(times):.1f}",
+        "slowest_ms": f"{1e3 * max(times):.1f}",
+        "open_s": f"{time.perf_counter() - begin:.2f}",
         "memory_mb": int(psutil.Process().memory_info().rss / 1e6),
     }
+
+
+def as_recorded(spec, proposal, outcome, noted):
+    return create_trial(
+        values=outcome.values,
+        params=proposal.params,
+        distributions=parameter_distributions(spec.space.parameters),
+        user_attrs=candidate_attributes(proposal.candidate, spec=spec, retry_of=None, continues=None, elsewhere=True),
+        system_attrs=noted,
+    )
+
+
+def noisy_values(candidate, rng):
+    """Accuracy and latency by MACs, each with an error, else all were on the front."""
+    macs = count_macs(candidate.architecture, resolution=224)
+    return 40 + 10 * (macs / 1e9) ** 0.5 + rng.gauss(0, 0.5), macs / 1e8 * rng.uniform(0.85, 1.15)
+
+
+def time_asks(sizes, alone):
+    """NSGA-II makes the whole study; TPE its own to `alone` trials, and larger ones it goes on with from NSGA-II's."""
+    rows, recorded = grow("nsga2", sizes)
+    yield from ({"grown_by": "nsga2"} | row for row in rows)
+    small, large = [size for size in sizes if size <= alone], [size for size in sizes if size > alone]
+    if small:
+        yield from ({"grown_by": "tpe"} | row for row in grow("tpe", small)[0])
+    for size in large:
+        yield from ({"grown_by": "nsga2"} | row for row in grow("tpe", [size], recorded[: size - 15])[0])
 
 
 def main() -> None:
@@ -160,14 +193,14 @@ def main() -> None:
     parser.add_argument("--sampler", default="nsga2")
     parser.add_argument("--trials-a-worker", type=int, default=6)
     parser.add_argument("--asks", type=int, nargs="*", help="sizes of studies; then only asks are timed")
-    parser.add_argument("--samplers", nargs="*", default=["tpe", "nsga2"])
+    parser.add_argument("--alone", type=int, default=3000, help="trials to which TPE makes its own study")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     rows = []
     if options.asks:
-        for sampler, trials in itertools.product(options.samplers, options.asks):
-            rows.append(ask(trials, sampler))
-            print(rows[-1], flush=True)
+        for row in time_asks(sorted(options.asks), options.alone):
+            rows.append(row)
+            print(row, flush=True)
     else:
         for workers in options.workers:
             rows.append(simulate(workers, options.seconds, options.trials_a_worker * workers, options.sampler))
