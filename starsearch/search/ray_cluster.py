@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 import warnings
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starsearch.errors import StudyError
+from starsearch.search.ray_head import Head, first_line, refuse_unreachable, why_not_connected
 from starsearch.search.ray_nodes import look_around, refuse_stranger, versions
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_REACHED_WITHIN_S = 5.0
 _LOOKED_OVER_WITHIN_S = 60.0
 _INSTALLED_WITHIN_S = 900.0
 _MEASURED_WITHIN_S = 300.0  # the calibration of a device
@@ -66,17 +65,23 @@ class RayCluster:
         self._seen_at = -_SEEN_FOR_S
         self._had_room_at = time.monotonic()
         self._connect()
+        self._head = self._find_head()
 
     def nodes(self) -> tuple[Node, ...]:
-        """The nodes that are alive."""
+        """The nodes that are alive; while the head is silent, those that were.
+
+        Raises:
+            StudyError: the cluster is gone.
+        """
         import ray
 
         if time.monotonic() - self._seen_at >= _SEEN_FOR_S:
-            list_nodes: Any = ray.nodes  # carries no types
-            found = [one for one in list_nodes() if one["Alive"]]
-            self._seen = tuple(
-                Node(id=one["NodeID"], name=one["NodeManagerAddress"], resources=one["Resources"]) for one in found
-            )
+            if self._head.is_there():
+                list_nodes: Any = ray.nodes  # carries no types
+                found = [one for one in list_nodes() if one["Alive"]]
+                self._seen = tuple(
+                    Node(id=one["NodeID"], name=one["NodeManagerAddress"], resources=one["Resources"]) for one in found
+                )
             self._seen_at = time.monotonic()
         return self._seen
 
@@ -150,6 +155,8 @@ class RayCluster:
         """
         try:
             has_room = self.capacity(wanted) > 0
+        except StudyError:
+            raise
         except Exception as error:  # Ray has several for a head that is gone
             raise StudyError(
                 f"The Ray cluster is gone: {first_line(error)}. Finished trials are kept; run the same command again "
@@ -193,7 +200,7 @@ class RayCluster:
                 f"RAY_ADDRESS is {address}: Ray Client cannot stream what evaluations say. Run starsearch on a node of "
                 "the cluster with RAY_ADDRESS=auto, or submit it there: ray job submit -- starsearch run …"
             )
-        _refuse_unreachable(address)
+        refuse_unreachable(address)
         terminated = signal.getsignal(signal.SIGTERM)
         try:
             with warnings.catch_warnings():
@@ -209,10 +216,19 @@ class RayCluster:
         except (ValueError, TypeError) as error:
             raise StudyError(f"Ray does not take the runner file's runtime_env: {first_line(error)}") from error
         except (ConnectionError, RuntimeError, TimeoutError) as error:
-            raise StudyError(_why_not_connected(address, error)) from error
+            raise StudyError(why_not_connected(address, error)) from error
         finally:  # Ray takes a scheduler's signal for itself, and exits without a word
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, terminated)
+
+    def _find_head(self) -> Head:
+        import ray
+
+        try:
+            return Head(ray.get_runtime_context().gcs_address)
+        except BaseException:
+            self.close()
+            raise
 
     def _answer(self, node: Node, ref: Any) -> Any:
         import ray
@@ -245,38 +261,6 @@ def task_options(wanted: TaskResources) -> dict[str, Any]:
     """The same as options of a Ray task."""
     options: dict[str, Any] = {"num_cpus": wanted.cpu, "num_gpus": wanted.gpu, "resources": dict(wanted.custom)}
     return options if wanted.memory_gb is None else options | {"memory": int(wanted.memory_gb * 1e9)}
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of Ray says in short: of a task's, what was raised there."""
-    cause = getattr(error, "cause", None)
-    said = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else str(error)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def _refuse_unreachable(address: str) -> None:
-    """A closed door is found in seconds; Ray would knock for a minute."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_REACHED_WITHIN_S).close()
-    except OSError as error:
-        raise StudyError(_why_not_connected(address, error)) from error
-
-
-def _why_not_connected(address: str, error: BaseException) -> str:
-    said = first_line(error)
-    if "ersion mismatch" in str(error):
-        told = " ".join(str(error).split())
-        return f"The Ray cluster at {address} has another version than this process: {told}"
-    if address == "local":
-        return f"No Ray cluster can be started on this machine: {said}"
-    return (
-        f"There is no Ray cluster at {address!r}: {said}. Start one (ray start --head), correct the runner's "
-        "address or RAY_ADDRESS, or leave both out to start one for this run."
-    )
 
 
 def _runtime_env(runner: RayRunner) -> dict[str, Any] | None:

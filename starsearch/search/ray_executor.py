@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from starsearch.errors import DataError, StudyError
 from starsearch.measurement import Progress, Reading
 from starsearch.search.executor import Job, JobEvent, JobLost, JobProgressed, JobReturned, follow_job, overdue
-from starsearch.search.ray_cluster import RayCluster, first_line, task_options
+from starsearch.search.ray_cluster import RayCluster, task_options
+from starsearch.search.ray_head import first_line
 from starsearch.search.ray_nodes import look_around, refuse_stranger
 
 if TYPE_CHECKING:
@@ -142,10 +143,9 @@ class RayExecutor:
                 f"The Ray cluster is gone: {first_line(error)}. Finished trials are kept; run the same command again "
                 "once it is back."
             ) from error
-        if not ready:
-            self._cluster.check_is_alive(self._resources)
-            return None
-        return self._hear(streams[ready[0]])
+        # Also while nodes without their head go on for a while: Ray would end this process.
+        self._cluster.check_is_alive(self._resources)
+        return self._hear(streams[ready[0]]) if ready else None
 
     def cancel(self, number: int) -> None:
         """End the task of trial `number`, with its worker."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from starsearch.errors import StudyError
 from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, unfinished
 from starsearch.search.events import Event, StudyEnded, StudyStarted
-from starsearch.search.ray_cluster import RayCluster, as_ray, first_line
+from starsearch.search.ray_cluster import RayCluster, as_ray
+from starsearch.search.ray_head import first_line
 from starsearch.search.tuning_listener import Listener, StopAll, quiet_ray, stopped_by_signals
 from starsearch.search.tuning_log import BASE_RECIPE, TuningLog
 from starsearch.search.tuning_search import make_asha, make_population, make_searcher, rungs_of
