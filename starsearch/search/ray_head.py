@@ -22,18 +22,42 @@ _RAYS_PATIENCE_S = 60.0
 _SHARE = 0.75
 
 
+def identify_head(address: str) -> str | None:
+    """Of the cluster whose head is at `address`; None where none answers.
+
+    A head that keeps its state (Redis) comes back with the same. Asked by a client of its own: `ray.nodes` aborts the
+    process where the head is another (Ray 2.60, "WrongClusterID").
+    """
+    if not _answers(address):
+        return None
+    import ray
+    from ray._raylet import GcsClient  # type: ignore[attr-defined] # it is compiled
+
+    try:
+        return str(GcsClient(address=address).cluster_id.hex())
+    except ray.exceptions.RpcError:  # gone since
+        return None
+
+
 class Head:
     """The head of the cluster that this process is connected to.
 
     Args:
         address: HOST:PORT of its control service.
         clock: seconds of a clock that never goes back.
+        identify: tells the cluster of the head at an address; None where none answers.
     """
 
-    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        address: str,
+        clock: Callable[[], float] = time.monotonic,
+        identify: Callable[[str], str | None] = identify_head,
+    ) -> None:
         self._address = address
         self._clock = clock
-        self._identity = _identity(address)
+        self._identify = identify
+        self._identity = identify(address)
         self._heard_at = clock()
         self._is_missed = False
 
@@ -43,7 +67,7 @@ class Head:
         Raises:
             StudyError: it has been silent for nearly as long as Ray waits, or another head answers in its place.
         """
-        identity = _identity(self._address)
+        identity = self._identify(self._address)
         if identity is None:
             self._miss()
             return False
@@ -118,23 +142,6 @@ def _answers(address: str) -> bool:
 def _reach(address: str) -> None:
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=_REACHED_WITHIN_S).close()
-
-
-def _identity(address: str) -> str | None:
-    """Of the cluster whose head is at `address`; None where none answers.
-
-    A head that keeps its state (Redis) comes back with the same. Asked by a client of its own: `ray.nodes` aborts the
-    process where the head is another (Ray 2.60, "WrongClusterID").
-    """
-    if not _answers(address):
-        return None
-    import ray
-    from ray._raylet import GcsClient  # type: ignore[attr-defined] # it is compiled
-
-    try:
-        return str(GcsClient(address=address).cluster_id.hex())
-    except ray.exceptions.RpcError:  # gone since
-        return None
 
 
 def _patience_s() -> float:

@@ -1,0 +1,127 @@
+"""A Ray cluster whose head is lost in the middle of a run, or started anew; the driver is a process of its own."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from starsearch.errors import StudyError
+from starsearch.records import load_trials
+from starsearch.search.ray_head import Head
+from tests.search.studies import url_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+TRIALS = 11
+
+
+@pytest.fixture
+def start_cluster(monkeypatch):
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    from ray.cluster_utils import Cluster
+
+    started = []
+
+    def start():
+        started.append(Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}))
+        return started[-1]
+
+    yield start
+    for cluster in started:
+        cluster.shutdown()
+
+
+@contextmanager
+def driver(address, folder, **environment):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.search.ray_driver_process", address, str(folder), str(TRIALS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def complete(folder):
+    trials = load_trials(url_of(folder))
+    return trials[trials["state"] == "COMPLETE"].set_index("number")
+
+
+def lose_the_head(folder, start_cluster, *, is_back):
+    """What the driver says when its cluster's head is killed in the middle, and what was complete before."""
+    os.mkfifo(folder / "gate")  # nobody opens it: two evaluations wait there for ever
+    cluster = start_cluster()
+    with driver(cluster.address, folder, RAY_gcs_rpc_server_reconnect_timeout_s="16") as process:
+        ended = (line for line in process.stdout if line.startswith("TrialEnded"))
+        next(ended), next(ended)
+        before = complete(folder)
+        cluster.head_node.kill_gcs_server()
+        if is_back:
+            cluster.head_node.start_gcs_server()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 2, said
+    assert "Traceback" not in said
+    assert "Check failed" not in said
+    assert "RUNNING" not in set(load_trials(url_of(folder))["state"])
+    assert len(before) >= 2
+    return said, before
+
+
+def go_on(folder, start_cluster, before):
+    (folder / "gate").unlink()
+    (folder / "gate").touch()  # an open one
+    with driver(start_cluster().address, folder) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    after = complete(folder)
+    assert len(after) == TRIALS + 1
+    assert after["architecture"].is_unique
+    assert after.loc[before.index, before.columns].equals(before)
+    assert set(load_trials(url_of(folder))["state"]) == {"COMPLETE", "FAIL"}
+
+
+@pytest.mark.slow
+def test_a_lost_head_ends_the_run_before_ray_ends_the_process_and_a_new_one_goes_on(start_cluster, tmp_path):
+    said, before = lose_the_head(tmp_path, start_cluster, is_back=False)
+    assert "does not answer. Waiting 12 s" in said
+    assert "has not answered for 1" in said
+    assert "run the same command again" in said
+    go_on(tmp_path, start_cluster, before)
+
+
+@pytest.mark.slow
+def test_a_head_that_was_started_anew_is_told_from_the_one_before(start_cluster, tmp_path):
+    said, before = lose_the_head(tmp_path, start_cluster, is_back=True)
+    assert "was started anew" in said
+    go_on(tmp_path, start_cluster, before)
+
+
+def test_a_head_that_comes_back_in_time_is_the_same():
+    answers, now = iter(["one", None, None, "one", None, None]), [0.0]
+    head = Head("10.0.0.1:6379", clock=lambda: now[0], identify=lambda _address: next(answers))
+    for second, is_there in ((10.0, False), (40.0, False), (44.0, True), (80.0, False)):
+        now[0] = second
+        assert head.is_there() is is_there
+    now[0] = 44.0 + 45.0
+    with pytest.raises(StudyError, match="has not answered for 45 s"):
+        head.is_there()
+
+
+def test_another_head_at_the_same_address_is_another_cluster():
+    answers = iter(["one", "one", "another"])
+    head = Head("10.0.0.1:6379", identify=lambda _address: next(answers))
+    assert head.is_there()
+    with pytest.raises(StudyError, match="was started anew"):
+        head.is_there()
