@@ -30,6 +30,8 @@ _HOLDS_S = 120.0
 _RENEWED_EVERY_S = 30.0
 # psutil derives a start time from the system's boot time, which moves when the clock is set.
 _START_TOLERANCE_S = 2.0
+# Tokens of this process that it could not give back, as the storage failed: it may go on itself, in a notebook.
+_ABANDONED: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +103,17 @@ class Lease:
             self._holder = renewed
 
     def release(self) -> None:
-        """Let go of the study."""
+        """Let go of the study.
+
+        Raises:
+            StudyError: the storage fails; in this process the lease is over nevertheless.
+        """
         self._released.set()
         self._renewer.join()
+        _ABANDONED.add(self._holder.token)
         if _read(self._record) == self._holder:
             self._record.set_attribute(_ATTRIBUTE, None)
+        _ABANDONED.discard(self._holder.token)
 
     def _renew_until_released(self) -> None:
         while not self._released.wait(_RENEWED_EVERY_S) and not self._lost:
@@ -151,7 +159,7 @@ def process_start_time(pid: int) -> float | None:
 def _take(record: OpenStudy, now: float) -> Holder:
     host = socket.gethostname()
     current = _read(record)
-    if current is not None and current.is_live(host=host, now=now):
+    if current is not None and current.token not in _ABANDONED and current.is_live(host=host, now=now):
         raise StudyLeasedError(
             f"Another driver works on the study {record.name!r}: process {current.pid} on {current.host}, "
             f"since {current.since}. Wait for it or stop it, or give this study another --name."

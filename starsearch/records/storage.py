@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.errors import StudyError
+from starsearch.records.patience import Patience, connect_patiently, locked_for, outwait_restarts
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
+    from optuna.storages import BaseStorage, RDBStorage
     from sqlalchemy import URL
 
 _JOURNAL = "journal:///"
-# Seconds a writer waits for another: the lease's renewal, the dashboard's notes.
-_BUSY_TIMEOUT_S = 30.0
+_READ_WITHIN_S = 30.0
 
 # What SQLite, a server's driver or the system says, and what the user should know. The first that fits is told.
 _CAUSES = (
     (("disk is full", "no space left"), "the disk is full. Make room and run the same command again"),
     (("readonly", "read-only", "permission denied"), "it is read-only. Make file and folder writable, or copy them"),
-    (("locked",), f"another program has kept it locked for {_BUSY_TIMEOUT_S:g} s. Close it and run the command again"),
+    (("locked",), "another program keeps it locked. Close it and run the same command again"),
     (
         ("malformed", "not a database", "file is encrypted", "expecting value"),
         "it is damaged. Restore a copy, or save what is readable with `sqlite3 FILE .recover`",
@@ -37,8 +37,9 @@ def open_storage(url: str) -> BaseStorage:
     """The storage at `url`, made if it is not there yet.
 
     `sqlite:///FILE` writes ahead (WAL) and waits for a disk only at checkpoints: a power failure may cost
-    the last trials, a killed process costs none. `journal:///FILE` is Optuna's log file, for network file
-    systems on which SQLite's locks do not work. Every other URL is SQLAlchemy's.
+    the last trials, a killed process costs none; locked by another program it is waited for, ten minutes at most.
+    `journal:///FILE` is Optuna's log file, for network file systems on which SQLite's locks do not work. Every other
+    URL is SQLAlchemy's; a server that is restarted later is waited for, a minute at most.
 
     Raises:
         StudyError: the URL cannot be read, its driver is not installed, or the storage cannot be opened.
@@ -49,7 +50,10 @@ def open_storage(url: str) -> BaseStorage:
             raise StudyError(f"The storage {shown(url)} cannot be made: there is no folder {path.parent}.")
         if url.startswith(_JOURNAL):
             return _open_journal(url)
-        return _open_database(url, (lambda: _connect_to_write(path)) if path else None)
+        if path is None:
+            return _open_server(url)
+        patience = locked_for(path)
+        return _open_database(url, creator=lambda: _connect_to_write(path, patience))
 
 
 @contextmanager
@@ -66,7 +70,7 @@ def read_storage(url: str) -> Iterator[BaseStorage]:
         if path is None or url.startswith(_JOURNAL):
             storage = open_storage(url)
         else:
-            storage = _open_database(url, lambda: _connect_to_read(path), exists=True)
+            storage = _open_database(url, exists=True, creator=lambda: _connect_to_read(path))
         try:
             yield storage
         finally:
@@ -159,11 +163,18 @@ def _open_journal(url: str) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(storage_file(url))))
 
 
-def _open_database(url: str, connect: Callable[[], sqlite3.Connection] | None, *, exists: bool = False) -> BaseStorage:
+def _open_server(url: str) -> BaseStorage:
+    # A connection that a restart has cut is found out before it is used.
+    storage = _open_database(url, pool_pre_ping=True)
+    # From here on: a server that is not there at the beginning is told of at once.
+    outwait_restarts(storage.engine, shown(url))
+    return storage
+
+
+def _open_database(url: str, *, exists: bool = False, **options: Any) -> RDBStorage:
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import NoSuchModuleError
 
-    options: dict[str, Any] = {} if connect is None else {"creator": connect}
     try:
         return RDBStorage(_with_driver(url), engine_kwargs=options, skip_table_creation=exists)
     except ImportError as error:
@@ -181,9 +192,8 @@ def _open_database(url: str, connect: Callable[[], sqlite3.Connection] | None, *
         raise StudyError(f"The storage {shown(url)} cannot be read by this Optuna: {error}") from error
 
 
-def _connect_to_write(path: Path) -> sqlite3.Connection:
-    # BEGIN IMMEDIATE waits for another writer; a read that turns into a write would fail at once.
-    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level="IMMEDIATE", check_same_thread=False)
+def _connect_to_write(path: Path, patience: Patience) -> sqlite3.Connection:
+    connection = connect_patiently(path, patience)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -195,7 +205,7 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
     file = f"{path.absolute().as_uri()}?mode=ro"
-    connection = sqlite3.connect(file, uri=True, timeout=_BUSY_TIMEOUT_S, check_same_thread=False)
+    connection = sqlite3.connect(file, uri=True, timeout=_READ_WITHIN_S, check_same_thread=False)
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:

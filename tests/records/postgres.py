@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from contextlib import contextmanager
@@ -34,33 +35,52 @@ def _user():
         return None
 
 
+class Server:
+    """A server on a port of its own; its data are in a folder.
+
+    In the foreground, and a child of the tests: it cannot outlive them unseen.
+    """
+
+    def __init__(self, prefix, folder):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self._prefix = prefix
+        self._folder = folder
+        self.url = f"postgresql://tester@127.0.0.1:{self._port}/postgres"
+
+    def start(self):
+        """Return once it accepts connections."""
+        folder = self._folder
+        options = ["-h", "127.0.0.1", "-p", str(self._port), "-k", str(folder), "-F"]
+        command = [*self._prefix, find("postgres"), "-D", str(folder / "data"), *options]
+        self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
+        while "ready to accept connections" not in (line := self._process.stderr.readline()):
+            assert line, "the server has ended"
+
+    def stop(self, how=signal.SIGQUIT):
+        """End it at once, or as `how` says; SIGINT cuts its connections and keeps its data."""
+        pid = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, how)
+        self._process.communicate()
+
+
 @contextmanager
 def server(folder):
-    """URL of a running server's empty database."""
+    """A running server with an empty database."""
     prefix = []
     if os.geteuid() == 0:
         prefix = ["runuser", "-u", _UNPRIVILEGED, "--"]
         shutil.chown(folder, _UNPRIVILEGED)
-    data = str(folder / "data")
     subprocess.run(
-        [*prefix, find("initdb"), "-D", data, "-U", "tester", "--auth", "trust", "--no-sync"],
+        [*prefix, find("initdb"), "-D", str(folder / "data"), "-U", "tester", "--auth", "trust", "--no-sync"],
         check=True,
         capture_output=True,
         cwd=folder,
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-F"]
-    # In the foreground, and a child of the tests: it cannot outlive them unseen.
-    process = subprocess.Popen(
-        [*prefix, find("postgres"), "-D", data, *options], stderr=subprocess.PIPE, text=True, cwd=folder
-    )
+    found = Server(prefix, folder)
+    found.start()
     try:
-        while "ready to accept connections" not in (line := process.stderr.readline()):
-            assert line, "the server has ended"
-        yield f"postgresql://tester@127.0.0.1:{port}/postgres"
+        yield found
     finally:
-        pid = int((folder / "data" / "postmaster.pid").read_text().split()[0])
-        os.kill(pid, 3)  # SIGQUIT: at once, its data are thrown away
-        process.communicate()
+        found.stop()

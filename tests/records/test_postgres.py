@@ -1,12 +1,13 @@
 """The same record in a real PostgreSQL server."""
 
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from starsearch.errors import StudyError, StudyLeasedError
-from starsearch.records import OpenStudy, StudyRecord, hold_lease, load_trials, study_names
+from starsearch.records import OpenStudy, StudyRecord, hold_lease, load_trials, patience, study_names
 from starsearch.search import run_study
 from tests.records import postgres
 from tests.search.studies import FakeEvaluator, make_spec
@@ -16,12 +17,17 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 
 @pytest.fixture(scope="module")
-def url():
+def server():
     # Not pytest's folders: theirs are closed to other users, and the server may have to be one.
     with tempfile.TemporaryDirectory(prefix="starsearch-pg-") as folder:
         Path(folder).chmod(0o755)
         with postgres.server(Path(folder)) as found:
             yield found
+
+
+@pytest.fixture
+def url(server):
+    return server.url
 
 
 def run(url, spec, evaluator, **options):
@@ -75,3 +81,35 @@ def test_a_server_that_is_not_there_is_told_without_its_password():
         OpenStudy.find("postgresql://me:secret@127.0.0.1:1/studies", "any")
     assert "secret" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
+
+
+def test_a_server_that_is_restarted_in_the_middle_is_waited_for(server, monkeypatch):
+    may_wait = patience.Patience.may_wait
+    tries = []
+
+    def start_at_the_second(self):
+        tries.append(1)
+        if len(tries) == 2:
+            server.start()
+        return may_wait(self)
+
+    monkeypatch.setattr(patience.Patience, "may_wait", start_at_the_second)
+    evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)
+    with pytest.warns(UserWarning, match="does not answer. Waiting up to 60 s"):
+        assert run(server.url, make_spec(name="restarted", trials=6), evaluator).why == "complete"
+    assert load_trials(server.url, "restarted")["state"].tolist() == ["COMPLETE"] * 7
+
+
+def test_a_server_that_stays_away_ends_the_run_which_goes_on_once_it_is_back(server, monkeypatch):
+    monkeypatch.setattr(patience, "_AWAY_FOR_S", 0.0)
+    evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)
+    spec = make_spec(name="away", trials=6)
+    with pytest.warns(UserWarning, match="Waiting"), pytest.raises(StudyError, match="Finished trials are kept"):
+        run(server.url, spec, evaluator)
+    server.start()
+    left = load_trials(server.url, "away")
+    assert left["state"].tolist() == ["COMPLETE"] * 2 + ["RUNNING"]
+    again = FakeEvaluator()
+    assert run(server.url, spec, again).why == "complete"
+    assert again.asked[0] == evaluator.asked[-1]
+    assert load_trials(server.url, "away")["state"].tolist() == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 5

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from starsearch.errors import StudyError
-from starsearch.records import StudyRecord, load_trials, open_storage
+from starsearch.records import StudyRecord, load_trials, open_storage, patience
 from starsearch.records.storage import close_storage
-from tests.search.studies import make_spec, run, url_of
+from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 
 NOBODY = 65534
 
@@ -76,15 +76,52 @@ def test_a_database_of_something_else_holds_no_study(tmp_path):
         load_trials(url_of(tmp_path))
 
 
-def test_a_database_that_another_program_keeps_locked_is_refused_after_a_while(tmp_path, monkeypatch):
+@pytest.fixture
+def locking(tmp_path, monkeypatch):
+    """Another program's connection to the study's file; who waits for it tries often."""
+    monkeypatch.setattr(patience, "_TRY_S", 0.01)
     run(tmp_path, make_spec(trials=1))
-    monkeypatch.setattr("starsearch.records.storage._BUSY_TIMEOUT_S", 0.05)
-    connection = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
-    connection.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StudyError, match="another program has kept it locked"):
-        run(tmp_path, make_spec(trials=3))
-    assert len(load_trials(url_of(tmp_path))) == 2, "reading goes on meanwhile"
+    connection = sqlite3.connect(tmp_path / "study.db", isolation_level=None, check_same_thread=False)
+    yield connection
     connection.close()
+
+
+def test_a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost(tmp_path, monkeypatch, locking):
+    tries = []
+    may_wait = patience.Patience.may_wait
+
+    def free_at_the_fifth(self):
+        tries.append(1)
+        if len(tries) == 5:
+            locking.execute("ROLLBACK")
+        return may_wait(self)
+
+    monkeypatch.setattr(patience.Patience, "may_wait", free_at_the_fifth)
+    evaluator = FakeEvaluator(lambda _: locking.execute("BEGIN EXCLUSIVE") if len(evaluator.asked) == 2 else None)
+    with pytest.warns(UserWarning, match=r"study\.db is locked by another program.*Waiting up to 600 s") as told:
+        assert run(tmp_path, make_spec(trials=6), evaluator).why == "complete"
+    assert len(tries) == 5
+    assert len(told) == 1
+    trials = load_trials(url_of(tmp_path))
+    assert trials["state"].tolist() == ["COMPLETE"] * 7
+    assert trials["architecture"].is_unique
+
+
+def test_a_database_that_stays_locked_ends_the_run_and_goes_on_once_it_is_free(tmp_path, monkeypatch, locking):
+    monkeypatch.setattr(patience, "_LOCKED_FOR_S", 0.1)
+    evaluator = FakeEvaluator(lambda _: locking.execute("BEGIN EXCLUSIVE") if len(evaluator.asked) == 2 else None)
+    with pytest.warns(UserWarning, match="Waiting"), pytest.raises(StudyError, match="another program keeps it locked"):
+        run(tmp_path, make_spec(trials=6), evaluator)
+    before = load_trials(url_of(tmp_path))
+    assert before["state"].tolist() == ["COMPLETE"] * 3 + ["RUNNING"], "reading goes on meanwhile"
+    locking.execute("ROLLBACK")
+    again = FakeEvaluator()
+    assert run(tmp_path, make_spec(trials=6), again).why == "complete"
+    assert again.asked[0] == evaluator.asked[-1]
+    after = load_trials(url_of(tmp_path))
+    assert after["state"].tolist() == ["COMPLETE"] * 3 + ["FAIL"] + ["COMPLETE"] * 4
+    columns = ["architecture", "top1_percent", "latency_ms"]
+    assert after[:3][columns].equals(before[:3][columns])
 
 
 @pytest.fixture
