@@ -22,6 +22,8 @@ _EVERY_S = 30.0
 # Of the time that passes, for a study whose table takes long to draw.
 _SHARE = 0.02
 _MAX_REASONS = 10
+# The dashboard's card for a picture; what is higher is cut off, its axis first.
+_PICTURE_HEIGHT_PX = 440
 
 
 class DashboardPage:
@@ -67,7 +69,9 @@ class DashboardPage:
         trials = load_trials(self._record.url, self._spec.name)
         front = front_table(trials, self._spec.objectives)
         has_front = bool(front["on_front"].any())
-        picture = front_figure(trials, self._spec.objectives) if has_front else None
+        picture = None
+        if has_front:
+            picture = front_figure(trials, self._spec.objectives).update_layout(height=_PICTURE_HEIGHT_PX)
         attach_to_dashboard(self._record, note=self._note(trials, front), picture=picture)
 
     def _note(self, trials: pd.DataFrame, front: pd.DataFrame) -> str:

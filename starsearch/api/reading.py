@@ -189,7 +189,7 @@ def serve_dashboard(study: str, *, port: int = 8080) -> None:
 
     from optuna_dashboard import run_server
 
-    from starsearch.records import open_storage
+    from starsearch.records import open_storage, show_constraints
 
     place = place_of(study)
     view_of(place)  # complain about a missing or damaged study before a server is up
@@ -197,7 +197,7 @@ def serve_dashboard(study: str, *, port: int = 8080) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise StudyError(f"Port {port} is taken on this machine. Give another with --port.")
-    run_server(open_storage(place.url), host="127.0.0.1", port=port)
+    run_server(show_constraints(open_storage(place.url)), host="127.0.0.1", port=port)
 
 
 def _facts(place: StudyPlace, attributes: dict[str, Any]) -> dict[str, str]:

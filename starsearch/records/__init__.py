@@ -5,6 +5,7 @@ transactions   every call of Optuna that is not public
 attributes     what a trial says of its candidate and its measurements, as user attributes
 distributions  the space's parameters as Optuna's
 open_study     `OpenStudy`: a study opened to write its own attributes
+patience       connections that outwait a locked database or a restarted server
 record         `StudyRecord`: one study as its driver writes it
 measured       what was measured after a trial had ended
 dashboard      what optuna-dashboard shows of a study beside its trials
@@ -22,7 +23,7 @@ from starsearch.records.attributes import (
     sampler_attributes,
     unfinished,
 )
-from starsearch.records.dashboard import attach_to_dashboard
+from starsearch.records.dashboard import attach_to_dashboard, show_constraints
 from starsearch.records.distributions import parameter_distributions
 from starsearch.records.lease import Lease, hold_lease, working_driver
 from starsearch.records.measured import (
@@ -64,6 +65,7 @@ __all__ = [
     "recorded_measurements",
     "recorded_reading",
     "sampler_attributes",
+    "show_constraints",
     "shown",
     "study_names",
     "unfinished",

@@ -33,7 +33,7 @@ PREDICTED = "predicted"
 NUMBER_SUFFIXES = ("_spread", "_runs", "_predicted", "_low", "_high", "_error_percent")
 TEXT_SUFFIXES = ("_device", "_kind")
 READING_SUFFIXES = (*NUMBER_SUFFIXES, *TEXT_SUFFIXES)
-_CONSTRAINT_PREFIX = "constraints:"
+CONSTRAINT_PREFIX = "constraints:"
 
 
 def candidate_attributes(
@@ -149,7 +149,7 @@ def _prediction(one: Prediction) -> dict[str, Any]:
 
 def constraint_attributes(constraints: Mapping[str, float]) -> dict[str, float]:
     """The system attributes as which Optuna keeps what `Trial.set_constraint` is told."""
-    return {f"{_CONSTRAINT_PREFIX}{name}": float(value) for name, value in constraints.items()}
+    return {f"{CONSTRAINT_PREFIX}{name}": float(value) for name, value in constraints.items()}
 
 
 def sampler_attributes(trial: FrozenTrial) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def sampler_attributes(trial: FrozenTrial) -> dict[str, Any]:
     return {
         key: value
         for key, value in trial.system_attrs.items()
-        if not key.startswith(_CONSTRAINT_PREFIX) and key != "fixed_params"
+        if not key.startswith(CONSTRAINT_PREFIX) and key != "fixed_params"
     }
 
 
