@@ -102,7 +102,7 @@ class _RayPlace:
         try:
             self._cluster.wait_for(self._resources)
             if runner.device is not None:
-                self._cluster.wait_for(self._on_device)
+                self._cluster.wait_for_device(runner.device, self._on_device)
         except BaseException:
             self._cluster.close()
             raise

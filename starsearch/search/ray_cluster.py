@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from starsearch.errors import StudyError
+from starsearch.errors import StudyError, did_you_mean
 from starsearch.search.ray_head import Head, first_line, refuse_unreachable, why_not_connected
 from starsearch.search.ray_nodes import look_around, refuse_stranger, versions
 
@@ -95,17 +95,43 @@ class RayCluster:
         Raises:
             StudyError: none has, after the runner's `wait_s`: Ray would wait for ever.
         """
+        if not self._comes(wanted):
+            raise StudyError(
+                f"No node of the Ray cluster has what one evaluation takes ({_in_words(as_ray(wanted))}), and none "
+                f"has come within {self._runner.wait_s:g} s. Nodes: {self._nodes_in_words()}. Ask for less in the "
+                "runner's resources, add a node, or raise wait_s where the cluster scales by demand."
+            )
+
+    def wait_for_device(self, device: str, wanted: TaskResources) -> None:
+        """Return once a node carries `device`, and has what a measurement there takes.
+
+        Raises:
+            StudyError: none has, after the runner's `wait_s`.
+        """
+        if self._comes(wanted):
+            return
+        carried = {name for node in self.nodes() for name in _shown(node.resources)}
+        missing = (
+            f"has the rest of what a measurement takes ({_in_words(as_ray(wanted))})" if device in carried else
+            f"carries the runner's device {device!r} as a custom resource"
+        )  # fmt: skip
+        raise StudyError(
+            f"No node of the Ray cluster {missing}, and none has come within {self._runner.wait_s:g} s."
+            f"{did_you_mean(device, carried - {device})} Nodes: {self._nodes_in_words()}. Correct `device` in the "
+            f"runner file, or start that machine's node with: ray start --address HEAD:PORT --resources "
+            f"'{{\"{device}\": 1}}'"
+        )
+
+    def _comes(self, wanted: TaskResources) -> bool:
+        """Whether a node has what is wanted, now or within the runner's `wait_s`."""
         deadline = time.monotonic() + self._runner.wait_s
         if not self.capacity(wanted):
             self._ask_for(wanted)
         while not self.capacity(wanted):
             if time.monotonic() >= deadline:
-                raise StudyError(
-                    f"No node of the Ray cluster has what one evaluation takes ({_in_words(as_ray(wanted))}), and none "
-                    f"has come within {self._runner.wait_s:g} s. Nodes: {self._nodes_in_words()}. Ask for less in the "
-                    "runner's resources, add a node, or raise wait_s where the cluster scales by demand."
-                )
+                return False
             time.sleep(min(1.0, self._runner.wait_s))
+        return True
 
     def look_over(self, wanted: TaskResources, *, evaluator: Any, folder: Path | None) -> tuple[str, ...]:
         """Ask every node that evaluations fit on whether they can run there; the hosts' identities.

@@ -196,6 +196,24 @@ def test_more_than_any_node_has_is_refused_instead_of_waited_for(cluster):
         connection.wait_for(TaskResources(cpu=1, gpu=3))
 
 
+@pytest.mark.parametrize(
+    ("device", "cpu", "words"),
+    [
+        ("phone", 1, None),
+        ("phon", 1, r"carries the runner's device 'phon'.* Did you mean 'phone'\?.*ray start .*'\{\"phon\": 1\}'"),
+        ("phone", 64, r"has the rest of what a measurement takes \(64 CPU, 1 phone\)"),
+    ],
+)
+def test_a_device_that_no_node_carries_is_told_with_the_nearest_one(cluster, device, cpu, words):
+    wanted = TaskResources(cpu=cpu, custom={device: 1.0})
+    with connected(cluster) as connection:
+        if words is None:
+            connection.wait_for_device(device, wanted)
+            return
+        with pytest.raises(StudyError, match=words):
+            connection.wait_for_device(device, wanted)
+
+
 def test_no_cluster_at_the_address_is_told_at_once():
     with pytest.raises(StudyError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         RayCluster(RayRunner(address="127.0.0.1:1"))
