@@ -92,6 +92,40 @@ def test_a_ray_cluster_of_this_machine_finds_what_this_process_finds(finished, t
     assert (tmp_path / "studies/few").joinpath(anchors[1]["weights"]).is_file()
 
 
+@pytest.fixture
+def with_laptop(monkeypatch):
+    """Address of a cluster of a head and two nodes, one of which carries the device `laptop`."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1, resources={"laptop": 1})
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_latency_is_measured_on_the_device_that_a_runner_names_and_a_misspelt_one_is_told(with_laptop, tmp_path):
+    runner = f"executor: ray\naddress: {with_laptop}\nresources: {{cpu: 1}}\nwait_s: 1\ndevice: "
+    write(tmp_path, TINY_STUDY, runner + "labtop\n")
+    refused = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "No node of the Ray cluster carries the runner's device 'labtop'" in refused.stderr
+    assert "Did you mean 'laptop'?" in refused.stderr
+    assert not (tmp_path / "studies/few/study.db").exists()
+
+    write(tmp_path, TINY_STUDY, runner + "laptop\n")
+    done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trials = read(tmp_path)
+    assert list(trials["state"]) == ["COMPLETE"] * 4
+    assert (trials["latency_ms"] > 0).all()
+    assert len(set(trials["latency_ms_device"])) == 1
+
+
 def test_a_cluster_that_is_not_there_is_told_and_nothing_is_written(tmp_path):
     write(tmp_path, TINY_STUDY, RAY.replace("local", "127.0.0.1:1"))
     done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
