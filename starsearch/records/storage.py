@@ -30,6 +30,10 @@ _CAUSES = (
     ),
     (("unable to open", "no such file", "not a directory"), "it cannot be opened. Check the path and its folder"),
     (("no such table",), "it holds no study"),
+    (
+        ("connection refused", "connection failed", "server closed the connection", "terminating connection"),
+        "its server does not answer. Run the same command again once it does",
+    ),
 )
 
 

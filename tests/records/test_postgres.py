@@ -104,7 +104,10 @@ def test_a_server_that_stays_away_ends_the_run_which_goes_on_once_it_is_back(ser
     monkeypatch.setattr(patience, "_AWAY_FOR_S", 0.0)
     evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)
     spec = make_spec(name="away", trials=6)
-    with pytest.warns(UserWarning, match="Waiting"), pytest.raises(StudyError, match="Finished trials are kept"):
+    with (
+        pytest.warns(UserWarning, match="Waiting"),
+        pytest.raises(StudyError, match="server does not answer"),
+    ):
         run(server.url, spec, evaluator)
     server.start()
     left = load_trials(server.url, "away")
