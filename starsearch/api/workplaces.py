@@ -143,7 +143,11 @@ class _RayPlace:
         if evaluator.timed or evaluator.int8:
             refuse_foreign_latency(hosts, device=self._runner.device, int8=evaluator.int8)
         if evaluator.timed and self._runner.device is not None:
-            afterwards = Afterwards(evaluator=evaluator.only_timing(), resources=self._on_device)
+            afterwards = Afterwards(
+                evaluator=evaluator.only_timing(),
+                resources=self._on_device,
+                demands=replace(demands, device=self.device()),
+            )
             evaluator = replace(evaluator, timed=(), reference=None)
         return RayExecutor(
             evaluator,

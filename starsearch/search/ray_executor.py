@@ -46,10 +46,12 @@ class Afterwards:
     Attributes:
         evaluator: of this part.
         resources: what it takes; a custom resource of the device's nodes is among them.
+        demands: what its workers must be like; None looks at none.
     """
 
     evaluator: Evaluator
     resources: TaskResources
+    demands: Demands | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +62,13 @@ class Demands:
         versions: the driver's.
         folder: the study's, which it must see.
         host: identity of the machine it must run on, where it times latencies; None for any.
+        device: what that machine is in words, where it may be one of several of a kind; None for any.
     """
 
     versions: Mapping[str, str]
     folder: str
-    host: str | None
+    host: str | None = None
+    device: str | None = None
 
 
 class RayExecutor:
@@ -106,7 +110,8 @@ class RayExecutor:
         self._demands = ray.put(demands)
         self._afterwards = None
         if afterwards is not None:
-            self._afterwards = (ray.put(afterwards.evaluator), _streaming(afterwards.resources))
+            task = _streaming(afterwards.resources)
+            self._afterwards = (ray.put(afterwards.evaluator), task, ray.put(afterwards.demands))
         self._running: dict[int, _Running] = {}
 
     @property
@@ -194,9 +199,9 @@ class RayExecutor:
             return said
         if isinstance(said, JobReturned) and self._needs_more(running):
             assert self._afterwards is not None
-            evaluator, task = self._afterwards
+            evaluator, task, demands = self._afterwards
             running.found, running.is_measured, running.began = said.measurements, True, None
-            running.stream = task.remote(evaluator, running.job, None)
+            running.stream = task.remote(evaluator, running.job, demands)
             return None
         del self._running[number]
         if isinstance(said, JobReturned):
@@ -243,6 +248,8 @@ def _meet(demands: Demands, evaluator: Evaluator) -> None:
     Raises:
         StudyError: it cannot evaluate here, or must not.
     """
+    from starsearch.latency import device_fingerprint
+
     if demands in _MET:
         return
     name = socket.gethostname()
@@ -252,5 +259,10 @@ def _meet(demands: Demands, evaluator: Evaluator) -> None:
         raise StudyError(
             f"The node {name} has joined the cluster, but latency_ms is measured on the driver's machine and the "
             "runner file names no device. Say which nodes are the device (device: NAME), or predict it from a profile."
+        )
+    if demands.device is not None and demands.device != (found := device_fingerprint().text):
+        raise StudyError(
+            f"The node {name} carries the runner's device, but is another machine: {found}. The study's latencies are "
+            f"those of {demands.device}. Start that node without the device's resource, and run the same command again."
         )
     _MET.append(demands)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from starsearch.errors import StudyError
+from starsearch.latency import device_fingerprint
 from starsearch.records import load_trials
 from starsearch.search.ray_cluster import Node, RayCluster
 from starsearch.search.ray_executor import Afterwards, Demands, RayExecutor
@@ -245,7 +246,11 @@ def test_a_node_that_cannot_evaluate_is_told_of_by_name(answer, words):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"host": "another machine"}, "has joined the cluster"), ({}, None)],
+    [
+        ({"host": "another machine"}, "has joined the cluster"),
+        ({"device": "Another processor, 1 thread"}, "carries the runner's device, but is another machine"),
+        ({"device": device_fingerprint().text}, None),
+    ],
 )
 def test_a_worker_looks_around_itself_since_its_node_may_have_joined_late(cluster, tmp_path, change, words):
     demands = Demands(**{"versions": versions(), "folder": str(tmp_path), "host": host_identity()} | change)
