@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from tests.command_line import fresh_starsearch
 
 TINY_SPACE = """\
 resolution: 64
@@ -25,13 +27,6 @@ search: {trials: 3, sampler: tpe, seed: 1}
 """
 
 
-def starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    code = "from starsearch.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=cwd, check=False, timeout=300
-    )
-
-
 # Where latency is not what a test is about: nothing to calibrate, nothing to stand still for.
 UNTIMED = "objectives: {top1_percent: maximize, macs: minimize}\n"
 
@@ -41,12 +36,23 @@ def write_tiny_files(folder: Path, more: str = "") -> None:
     (folder / "few.yaml").write_text(TINY_STUDY + more)
 
 
-@pytest.fixture(scope="package")
-def finished(tmp_path_factory) -> Path:
-    """A folder in which `starsearch run few.yaml` has ended; the study is studies/few."""
-    folder = tmp_path_factory.mktemp("run")
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, worker_id) -> Path:
+    """A folder in which `starsearch run few.yaml` has ended; the study is studies/few.
+
+    Run once, in a fresh interpreter; each of the test processes has a copy of its own.
+    """
+    everybodys = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    folder = everybodys / "run"
+    with FileLock(everybodys / "run.lock"):
+        if not (folder / "stdout.txt").exists():
+            _run_few(folder)
+    return shutil.copytree(folder, tmp_path_factory.mktemp("run") / "own")
+
+
+def _run_few(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     write_tiny_files(folder)
-    done = starsearch("run", "few.yaml", cwd=folder)
+    done = fresh_starsearch("run", "few.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
-    return folder

@@ -14,7 +14,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from tests.api.conftest import TINY_SPACE, UNTIMED, starsearch, write_tiny_files
+from tests.api.conftest import TINY_SPACE, UNTIMED, write_tiny_files
+from tests.command_line import starsearch
 
 
 def test_a_run_leaves_every_artefact(finished):

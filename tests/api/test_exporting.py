@@ -15,7 +15,7 @@ import pytest
 
 from starsearch import api
 from starsearch.errors import DataError, ExportError
-from tests.api.conftest import starsearch
+from tests.command_line import starsearch
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from starsearch.api.study_folder import place_of
-from tests.api.conftest import TINY_SPACE, UNTIMED, starsearch
+from tests.api.conftest import TINY_SPACE, UNTIMED
+from tests.command_line import starsearch
 
 LADDER = f"""\
 space: tiny.yaml

@@ -19,7 +19,8 @@ from PIL import Image
 from starsearch.api.architectures import find_architecture
 from starsearch.api.running import parse_duration
 from starsearch.errors import SpecError, StudyError
-from tests.api.conftest import TINY_STUDY, UNTIMED, starsearch, write_tiny_files
+from tests.api.conftest import TINY_STUDY, UNTIMED, write_tiny_files
+from tests.command_line import starsearch
 
 
 def test_a_study_kept_in_another_storage_is_found_by_its_folder(tmp_path):

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from tests.api.conftest import TINY_SPACE, starsearch
+from tests.api.conftest import TINY_SPACE
+from tests.command_line import starsearch
 
 pytestmark = pytest.mark.slow  # a pilot of ten trainings, by the command line
 

@@ -19,7 +19,8 @@ from starsearch.api.measured import import_measurements
 from starsearch.errors import BackendError, SpecError, StudyChangedError, StudyError
 from starsearch.latency.profile_file import save_profile
 from starsearch.search import MemberMeasured, StudyEnded
-from tests.api.conftest import TINY_SPACE, starsearch
+from tests.api.conftest import TINY_SPACE
+from tests.command_line import starsearch
 from tests.profiles import make_profile, this_machine
 from tests.search import test_front_measuring as predicting
 from tests.search.studies import OBJECTIVES, make_spec

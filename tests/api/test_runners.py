@@ -8,7 +8,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from tests.api.conftest import TINY_SPACE, TINY_STUDY, starsearch
+from tests.api.conftest import TINY_SPACE, TINY_STUDY
+from tests.command_line import starsearch
 
 HALVED = """\
 space: tiny.yaml

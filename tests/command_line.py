@@ -1,0 +1,68 @@
+"""The command line in a process of its own, spared the seconds in which Python imports torch and its like.
+
+A server process imports the libraries once and is forked for each command, which still imports all of starsearch.
+That a fresh interpreter will do as well is shown where `fresh_starsearch` is called, and by tests/test_package.py.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+# Not ray and onnxruntime, whose threads do not outlive a fork, nor starsearch, whose own imports are tested along.
+_LIBRARIES = [
+    "torch", "torch._dynamo", "timm", "optuna", "optuna_dashboard", "sqlalchemy", "pandas", "scipy.stats",
+    "sklearn.datasets", "matplotlib.pyplot", "plotly.graph_objects", "pydantic", "typer", "rich.console",
+]  # fmt: skip
+_LONGEST_S = 300.0
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(_LIBRARIES)
+
+
+def starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """What the command with these arguments printed in `cwd`, and how it ended."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "stdout"), Path(folder, "stderr")
+        process = _processes.Process(target=_run, args=(arguments, str(cwd), dict(os.environ), out, err))
+        process.start()
+        process.join(_LONGEST_S)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(arguments, _LONGEST_S, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
+
+
+def fresh_starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same in an interpreter that has imported nothing yet."""
+    return subprocess.run(
+        [sys.executable, "-c", "from starsearch.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+        timeout=_LONGEST_S,
+    )
+
+
+def _run(arguments: tuple[str, ...], cwd: str, environment: dict[str, str], out: Path, err: Path) -> None:
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    for stream, file in ((sys.stdout, out), (sys.stderr, err)):
+        with file.open("w") as opened:
+            os.dup2(opened.fileno(), stream.fileno())
+    sys.argv = ["starsearch", *arguments]
+    from starsearch.cli import main
+
+    try:
+        main()
+    except Exception:
+        traceback.print_exc()  # as an interpreter would; multiprocessing words it otherwise
+        sys.exit(1)
