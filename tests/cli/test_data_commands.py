@@ -1,22 +1,11 @@
 """`starsearch validate` and `starsearch data check` as a user calls them."""
 
 import json
-import sys
-import warnings
 
 import pytest
 import torch
 
-from starsearch.cli import main
 from tests.data.imagenet_like import SYNSETS, write_folders
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +22,11 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def starsearch(place, monkeypatch, capsys):
-    """The command line in this process, in `place`, without a network: exit code, stdout, stderr."""
+def starsearch(starsearch, place, monkeypatch):
+    """Runs a command in `place`, without a network: exit code, stdout, stderr."""
     monkeypatch.chdir(place)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command line puts its own there
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["starsearch", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (ended.value.code or 0, *capsys.readouterr())
-
-    return call
+    return starsearch
 
 
 def test_validate_prints_a_table_and_names_unreadable_images(starsearch):

@@ -34,17 +34,18 @@ COMMANDS = [
 ]
 
 
-def _starsearch(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    code = "from starsearch.cli import main; main()"
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=300)
+@pytest.fixture
+def starsearch(starsearch, tmp_path, monkeypatch):
+    """Runs a command in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    return starsearch
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command):
-    done = _starsearch(*command.split(), "--help")
-    assert done.returncode == 0
-    assert "Usage:" in done.stdout
+def test_every_command_explains_itself(starsearch, command):
+    code, out, _ = starsearch(*command.split(), "--help")
+    assert code == 0
+    assert "Usage:" in out
 
 
 def test_help_imports_nothing_heavy():
@@ -88,19 +89,19 @@ def test_the_readme_shows_every_command():
         (["fly"], ["fly"]),
     ],
 )
-def test_a_users_mistake_is_one_message_and_exit_code_2(tmp_path, arguments, words):
-    done = _starsearch(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+def test_a_users_mistake_is_one_message_and_exit_code_2(starsearch, arguments, words):
+    code, _, err = starsearch(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
     for word in words:
-        assert word in done.stderr
+        assert word in err
 
 
-def test_space_commands_print_what_scripts_and_people_need(tmp_path):
-    shown = _starsearch("space", "show", "starnet", cwd=tmp_path).stdout
+def test_space_commands_print_what_scripts_and_people_need(starsearch):
+    shown = starsearch("space", "show", "starnet")[1]
     assert "9,123,840" in shown
     assert "each stage: star, sum" in shown
-    sampled = _starsearch("space", "sample", "starnet", "-n", "3", cwd=tmp_path).stdout.splitlines()
+    sampled = starsearch("space", "sample", "starnet", "-n", "3")[1].splitlines()
     assert len(sampled) == 3
     assert all("starnet:embed_dim=" in line for line in sampled)
-    assert "valid" in _starsearch("space", "check", "starnet-wide", cwd=tmp_path).stdout
+    assert "valid" in starsearch("space", "check", "starnet-wide")[1]

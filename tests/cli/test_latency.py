@@ -2,7 +2,6 @@ import inspect
 import json
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import onnx
@@ -12,7 +11,6 @@ import timm
 
 from starsearch.architecture import count_macs, parse_architecture
 from starsearch.cli import latency as command
-from starsearch.cli import main
 from starsearch.errors import EvaluationError
 from starsearch.latency import DEFAULT_LIMITS
 from starsearch.latency.backends import BACKENDS
@@ -22,21 +20,6 @@ from starsearch.latency.onnxruntime import OnnxRuntimeTimer
 from tests.latency.networks import convolutions, unknown_operator
 
 TINY = "starnet:embed_dim=8,depths=1-1-1-1"
-
-
-@pytest.fixture
-def starsearch(capsys, monkeypatch):
-    """Runs the command line in this process: exit code, stdout, stderr."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # `main` sets its own
-
-    def _starsearch(*arguments):
-        monkeypatch.setattr(sys, "argv", ["starsearch", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return _starsearch
 
 
 @pytest.fixture(autouse=True)

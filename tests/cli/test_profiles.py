@@ -1,11 +1,9 @@
 import csv
 import json
-import sys
-import warnings
+from functools import partial
 
 import pytest
 
-from starsearch.cli import main
 from starsearch.latency.imported import read_samples
 from starsearch.latency.profile import Sample
 from starsearch.latency.profile_file import load_profile, save_profile, save_samples
@@ -24,20 +22,11 @@ anchors: []
 
 
 @pytest.fixture
-def starsearch(capsys, monkeypatch, tmp_path):
-    """Runs the command line in this process, in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # `main` sets its own
+def starsearch(starsearch, monkeypatch, tmp_path):
+    """Runs a command of `starsearch latency` in an empty folder: exit code, stdout, stderr."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-
-    def _starsearch(*arguments):
-        monkeypatch.setattr(sys, "argv", ["starsearch", "latency", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return _starsearch
+    return partial(starsearch, "latency")
 
 
 @pytest.fixture
