@@ -37,6 +37,14 @@ def images(split, counts, *, classes=SYNSETS):
     return found
 
 
+def content_of(data):
+    """What is in either split, whatever the order: class, pixels."""
+    return [
+        sorted((data.classes[split.targets[index]], split.read(index).tobytes()) for index in range(len(split)))
+        for split in (data.train, data.validation)
+    ]
+
+
 def write_folders(root, *, train=(5, 6, 7), validation=(4, 4, 4), classes=SYNSETS):
     """train/ and val/ of class folders; the folder."""
     for folder, split, counts in (("train", "train", train), ("val", "validation", validation)):

@@ -1,0 +1,108 @@
+"""One network is as good in every form it may be named or kept in."""
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from starsearch.api import plan_training, run_training, validate_network
+from starsearch.api.classifiers import find_classifier
+from starsearch.errors import EvaluationError, StudyError
+from starsearch.export import Preprocessing, export_timm
+from starsearch.training.weight_file import Validated, load_weights, save_weights
+from tests.api.validation.judged import HERE, TINY, percent, timms_logits
+from tests.data.imagenet_like import SYNSETS
+
+
+@pytest.mark.parametrize(
+    "form", ["own.safetensors", "published.pth.tar", "nested.pth", "plain.safetensors", "exported", "model.onnx"]
+)
+def test_a_network_is_as_good_in_every_form_as_timms_loop_finds_it(folder, starnet, saved, form):
+    expected, targets = timms_logits(starnet, folder)
+    resolution = None if form == "model.onnx" else 64
+    found = validate_network(str(saved / form), str(folder), resolution=resolution, batch_size=10, **HERE)
+    assert found.top1_percent == pytest.approx(percent(expected, targets, 1), abs=1e-9)
+    assert (found.num_images, found.resolution, found.crop_pct) == (36, 64, 0.875)
+
+
+def test_an_architecture_takes_the_weights_of_a_file(folder, starnet, saved):
+    expected, targets = timms_logits(starnet, folder)
+    found = validate_network(TINY, str(folder), weights=saved / "nested.pth", resolution=64, **HERE)
+    assert found.top1_percent == pytest.approx(percent(expected, targets, 1), abs=1e-9)
+
+
+# torch's own exporter, not ours; the TorchScript one needs no further package, and says that it is old.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("batch", [1, 4, None])
+def test_onnx_answers_as_torch_whatever_its_batch(folder, starnet, tmp_path, batch):
+    path = tmp_path / "model.onnx"
+    dynamic = {} if batch else {"input": {0: "batch"}}
+    example = torch.randn(batch or 2, 3, 64, 64)
+    torch.onnx.export(starnet, example, path, input_names=["input"], dynamic_axes=dynamic, dynamo=False)
+    classifier = find_classifier(str(path), weights=None, device="cpu")
+    assert (classifier.num_outputs, classifier.fixed_resolution) == (3, 64)
+    pixels = torch.randn(6, 3, 64, 64)
+    with torch.inference_mode():
+        expected = starnet(pixels)
+    assert (classifier.logits(pixels) - expected).abs().max() < 1e-4 * expected.std()
+
+
+def test_a_file_of_weights_is_validated_as_its_training_did(folder, starnet, tmp_path):
+    prepared = Preprocessing(resolution=48, crop_pct=0.95, mean=(0.4,) * 3, std=(0.3,) * 3, interpolation="bilinear")
+    reverse = SYNSETS[::-1]  # by name, not by place
+    export_timm(starnet, tmp_path / "timm", preprocessing=prepared, class_names=reverse)
+    file = tmp_path / "best.safetensors"
+    save_weights(starnet, file, validated=Validated(preprocessing=prepared, classes=reverse))
+    expected = validate_network(str(tmp_path / "timm"), str(folder), **HERE)
+    found = validate_network(str(file), str(folder), **HERE)
+    by_architecture = validate_network(TINY, str(folder), weights=file, **HERE)
+    alike = {"network": expected.network, "images_per_second": expected.images_per_second}
+    assert dataclasses.replace(found, **alike) == expected
+    assert dataclasses.replace(by_architecture, **alike) == expected
+    assert (found.resolution, found.crop_pct, found.interpolation) == (48, 0.95, "bilinear")
+    assert "by name" in found.notes[0]
+    assert validate_network(str(file), str(folder), resolution=64, crop_pct=1.0, **HERE).resolution == 64
+    assert load_weights(file).num_classes == 3
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_trainings_folder_is_as_good_as_its_log_says(tmp_path, ended):
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text("{epochs: 2, batch_size: 64, lr: 2.0e-3, hflip: 0}")
+    job = plan_training(TINY, data="digits", recipe=str(recipe), resolution=16, out=tmp_path / "out")
+    trained = run_training(job)
+    if not ended:
+        shutil.rmtree(tmp_path / "out" / "timm")
+    assert trained.best_top1_percent > 20, "or the figures say nothing"
+    for network in (tmp_path / "out", tmp_path / "out" / "best.safetensors"):
+        found = validate_network(str(network), "digits", **HERE)
+        assert found.resolution == 16
+        assert found.top1_percent == pytest.approx(trained.best_top1_percent, abs=0.3)  # one image of 360
+        assert found.notes == ()
+
+
+def test_weights_whose_metadata_say_nonsense_are_refused(starnet, tmp_path):
+    save_file(starnet.state_dict(), tmp_path / "w.safetensors", {"preprocessing": "[1]", "class_names": "["})
+    with pytest.raises(EvaluationError, match=r"w\.safetensors says in its metadata how it was validated, but not as"):
+        validate_network(TINY, "digits", weights=tmp_path / "w.safetensors", **HERE)
+
+
+@pytest.mark.slow  # runs a study first, on a worker of its own
+def test_a_trial_is_as_good_as_its_exported_folder(finished, tmp_path):
+    from starsearch.api import export_study, study_front
+
+    study = str(finished / "studies" / "few")
+    knee = study_front(study).knee
+    export_study(study, out=tmp_path / "best", trial=knee)
+    of_trial = validate_network(f"{study}:{knee}", "digits", **HERE)
+    of_folder = validate_network(str(tmp_path / "best"), "digits", **HERE)
+    assert (of_trial.resolution, of_trial.crop_pct, of_trial.num_images) == (32, 1.0, 540)
+    assert of_trial.mean == (0.5, 0.5, 0.5)
+    assert of_trial.top1_percent == of_folder.top1_percent > 20
+    (file,) = (finished / "studies" / "few").rglob(f"*-{knee}.safetensors")
+    of_file = validate_network(str(file), "digits", **HERE)
+    assert (of_file.top1_percent, of_file.resolution) == (of_trial.top1_percent, 32)
+    with pytest.raises(StudyError, match="has no trial 99"):
+        validate_network(f"{study}:99", "digits", **HERE)
