@@ -2,7 +2,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 
 from starsearch.api import check_data
 from starsearch.api.data_checking import describe_classes
@@ -11,14 +10,6 @@ from starsearch.data.decode_speed import measure_workers, probe
 from starsearch.data.synsets import imagenet_descriptions, imagenet_synsets
 from starsearch.errors import DataError
 from tests.data.imagenet_like import SYNSETS, write_folders, write_original_tars, write_parquet, write_shards
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _check(root, **options):

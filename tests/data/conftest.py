@@ -1,16 +1,6 @@
 import pytest
-import torch
 
 from tests.data.pictures import write_pictures
-
-
-@pytest.fixture(autouse=True, scope="package")
-def _one_thread():
-    """Tiny images gain nothing by threads, which stand in each other's way on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -55,19 +55,8 @@ def test_more_trials_are_added_to_those_that_are_there(tmp_path):
     assert len(load_trials(url_of(tmp_path))) == 6
 
 
-@pytest.fixture
-def one_thread():
-    """The Gaussian process multiplies small matrices; threads that wait for each other take ten times as long."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("sampler", SPEC_SAMPLERS)
-def test_each_sampler_runs_two_objectives_under_constraints_and_goes_on(tmp_path, sampler, one_thread):
+def test_each_sampler_runs_two_objectives_under_constraints_and_goes_on(tmp_path, sampler):
     first, second = FakeEvaluator(), FakeEvaluator()
     assert run(tmp_path, make_spec(NARROW, sampler=sampler, trials=10), first).why == "complete"
     assert run(tmp_path, make_spec(NARROW, sampler=sampler, trials=12), second).why == "complete"
