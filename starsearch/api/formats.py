@@ -54,17 +54,9 @@ class TrainedNetwork:
 
     def lower(self) -> tuple[tuple[Layer, ...], dict[str, FloatArray]]:
         """The layers of the network as it was trained, and its weights."""
-        from starsearch.architecture import lower
         from starsearch.export import state_dict_arrays
 
-        layers = lower(
-            self.model.architecture,
-            resolution=self.facts.resolution,
-            num_classes=self.model.num_classes,
-            in_chans=self.model.in_chans,
-            stem_stride=self.model.stem_stride,
-        )
-        return layers, state_dict_arrays(self.model)
+        return self.model.lower(resolution=self.facts.resolution), state_dict_arrays(self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from starsearch.architecture import architecture_hash, lower
+from starsearch.architecture import architecture_hash
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, ExportError
 from starsearch.evaluators.steps import scaled, without_measuring
@@ -156,13 +156,7 @@ def _quantize(
     from starsearch.latency import computing
 
     images = yield from calibration_images(data, resolution=fidelity.resolution, seed=seed, samples=samples)
-    layers = lower(
-        model.architecture,
-        resolution=fidelity.resolution,
-        num_classes=model.num_classes,
-        in_chans=model.in_chans,
-        stem_stride=model.stem_stride,
-    )
+    layers = model.lower(resolution=fidelity.resolution)
     try:
         with computing():
             return build_int8_onnx(layers, state_dict_arrays(model), images=images)

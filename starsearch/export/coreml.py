@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.architecture import Layer, lower
+from starsearch.architecture import Layer
 from starsearch.errors import ExportError
 from starsearch.export.coreml_library import load_coremltools, quiet_conversion
 from starsearch.export.coreml_program import COLOUR_SPACES, IMAGE_NAME, PRECISIONS, Operation, Precision, plan_program
@@ -91,13 +91,7 @@ def export_coreml(
     if out.suffix != SUFFIX:
         raise ExportError(f"A Core ML package's name ends in {SUFFIX}; got {out.name!r}.")
     preprocessing = preprocessing or Preprocessing()
-    layers = lower(
-        model.architecture,
-        resolution=resolution,
-        num_classes=model.num_classes,
-        in_chans=model.in_chans,
-        stem_stride=model.stem_stride,
-    )
+    layers = model.lower(resolution=resolution)
     operations = _plan(layers, state_dict_arrays(model), precision, preprocessing, class_names)
     program = _convert(operations, layers[0], class_names=class_names, metadata=metadata or {})
     with (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from starsearch.architecture import Layer, lower
+from starsearch.architecture import Layer
 from starsearch.errors import ExportError
 from starsearch.export.files import replaced_when_done
 from starsearch.export.onnx import INPUT_NAME, build_onnx
@@ -90,13 +90,7 @@ def export_int8_onnx(
     Raises:
         ExportError: there are no images, the file cannot be written, or its logits are not finite.
     """
-    layers = lower(
-        model.architecture,
-        resolution=resolution,
-        num_classes=model.num_classes,
-        in_chans=model.in_chans,
-        stem_stride=model.stem_stride,
-    )
+    layers = model.lower(resolution=resolution)
     onnx_bytes = build_int8_onnx(layers, state_dict_arrays(model), images=images, metadata=metadata)
     with replaced_when_done(out) as partial:
         partial.write_bytes(onnx_bytes)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.architecture import lower, pad_channels
+from starsearch.architecture import pad_channels
 from starsearch.export.files import replaced_when_done
 from starsearch.export.onnx import build_onnx
 from starsearch.export.padding import pad_weights
@@ -43,13 +43,7 @@ def export_onnx(
     Raises:
         ExportError: the file cannot be written, or does not compute what the model computes.
     """
-    layers = lower(
-        model.architecture,
-        resolution=resolution,
-        num_classes=model.num_classes,
-        in_chans=model.in_chans,
-        stem_stride=model.stem_stride,
-    )
+    layers = model.lower(resolution=resolution)
     weights = state_dict_arrays(model)
     if multiple is not None:
         padded = pad_channels(layers, multiple=multiple)

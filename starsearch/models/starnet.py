@@ -13,7 +13,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models import starnet as timm_starnet
 from torch import nn
 
-from starsearch.architecture import Architecture, parse_architecture
+from starsearch.architecture import Architecture, Layer, lower, parse_architecture
 from starsearch.errors import ArchitectureError
 
 Initialization = Literal["official", "timm"]
@@ -140,6 +140,20 @@ class StarNet(timm_starnet.StarNet):
         self.flatten = nn.Flatten(1) if global_pool else nn.Identity()
         self.head = Linear(self.head_hidden_size, num_classes, **factory) if num_classes > 0 else nn.Identity()
         self.apply(self._init_weights if initialization == "timm" else _init_officially)
+
+    def lower(self, *, resolution: int) -> tuple[Layer, ...]:
+        """The layers of this network with their shapes, at a resolution in pixels; as `starsearch.architecture.lower`.
+
+        Raises:
+            ArchitectureError: there is no such resolution.
+        """
+        return lower(
+            self.architecture,
+            resolution=resolution,
+            num_classes=self.num_classes,
+            in_chans=self.in_chans,
+            stem_stride=self.stem_stride,
+        )
 
 
 def _build_stages(architecture: Architecture, drop_path_rate: float, factory: dict[str, Any]) -> list[nn.Sequential]:

@@ -24,13 +24,7 @@ SMALL = "starnet:embed_dim=8,depths=1-1-1"
 
 
 def _build(model, resolution=64, **options):
-    layers = lower(
-        model.architecture,
-        resolution=resolution,
-        num_classes=model.num_classes,
-        in_chans=model.in_chans,
-        stem_stride=model.stem_stride,
-    )
+    layers = model.lower(resolution=resolution)
     return build_onnx(layers, state_dict_arrays(model), **options)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from starsearch.architecture import ANCHORS, Architecture, count_macs, count_params, lower, parse_architecture
+from starsearch.architecture import ANCHORS, Architecture, count_macs, count_params, parse_architecture
 from starsearch.errors import ArchitectureError
 from starsearch.export.weights import weight_shapes
 from starsearch.models import build_model
@@ -58,7 +58,7 @@ def test_drop_path_rises_linearly_over_all_blocks():
 def test_module_and_lowering_are_the_same_network(architecture, resolution, stem_stride, in_chans, num_classes):
     options = {"stem_stride": stem_stride, "in_chans": in_chans, "num_classes": num_classes}
     model = build_model(architecture, **options).eval()
-    layers = {layer.name: layer for layer in lower(architecture, resolution=resolution, **options)}
+    layers = {layer.name: layer for layer in model.lower(resolution=resolution)}
     shapes, macs = _trace(model, _images(1, in_chans, resolution))
 
     learned = {key: shape for layer in layers.values() for key, shape in weight_shapes(layer).items()}

@@ -62,14 +62,7 @@ def as_layers(
             "This backend runs networks of the star design space; other models and ONNX files are measured with an "
             "onnxruntime backend."
         )
-    layers = lower(
-        network.architecture,
-        resolution=resolution,
-        num_classes=network.num_classes,
-        in_chans=network.in_chans,
-        stem_stride=network.stem_stride,
-    )
-    return layers, state_dict_arrays(network)
+    return network.lower(resolution=resolution), state_dict_arrays(network)
 
 
 def as_module(network: Network, *, resolution: int, rng: np.random.Generator) -> nn.Module:

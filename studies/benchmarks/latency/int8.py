@@ -101,13 +101,7 @@ def variants() -> dict[str, dict[str, Any]]:
 
 def judge(model: StarNet, data: DataSet, fidelity: Fidelity, *, with_variants: bool) -> Iterator[dict[str, object]]:
     """A row a way to quantise: top-1 of int8 and float32 on the same images."""
-    layers = lower(
-        model.architecture,
-        resolution=fidelity.resolution,
-        num_classes=model.num_classes,
-        in_chans=model.in_chans,
-        stem_stride=model.stem_stride,
-    )
+    layers = model.lower(resolution=fidelity.resolution)
     weights = state_dict_arrays(model)
     images = list(follow(calibration_images(data, resolution=fidelity.resolution, seed=0)))
     float32 = build_onnx(layers, weights)
