@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from starsearch.architecture import architecture_hash
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, ExportError
-from starsearch.evaluators.steps import scaled, without_measuring
+from starsearch.evaluators.steps import mapped, scaled, without_measuring
 from starsearch.measurement import Measurement, Progress
 from starsearch.objective import INT8_LATENCY
 from starsearch.recipe import Fidelity
@@ -172,25 +172,10 @@ def _measure_latency(
     # Each network its own order of pairs, the same one when it is measured again.
     rng = np.random.default_rng([seed, int(architecture_hash(model.architecture), 16)])
     steps = measure_latency(graph, reference=reference, rng=rng)
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as stop:
-            measured: Measurement = stop.value
-            return replace(measured, name=INT8_LATENCY)
-        yield replace(progress, stage="int8 latency")
+    measured = yield from mapped(steps, lambda progress: replace(progress, stage="int8 latency"))
+    return replace(measured, name=INT8_LATENCY)
 
 
 def _as_progress(shares: Generator[float, None, T], stage: str) -> Generator[Progress, None, T]:
     """The same generator, its shares as a stage's progress, and nothing measured on this machine meanwhile."""
-    steps = without_measuring(shares)
-    try:
-        while True:
-            try:
-                share = next(steps)
-            except StopIteration as stop:
-                value: T = stop.value
-                return value
-            yield Progress(fraction=share, stage=stage)
-    finally:
-        steps.close()
+    return mapped(without_measuring(shares), lambda share: Progress(fraction=share, stage=stage))
