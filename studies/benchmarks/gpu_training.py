@@ -18,16 +18,11 @@ from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 
-import timm
 import torch
-from timm.loss import LabelSmoothingCrossEntropy
-from timm.optim import create_optimizer_v2
+from training_steps import make_our_step, make_stock_step
 
 from starsearch.architecture import ANCHORS, lower
-from starsearch.models import build_model
-from starsearch.recipe import Recipe
 from starsearch.training import Hardware
-from starsearch.training.optimisation import Optimisation
 
 NETWORKS = ("starnet_s1", "starnet_s4")
 RESOLUTION, NUM_CLASSES = 224, 1000
@@ -89,8 +84,9 @@ def measure(network, options, device="cuda"):
     torch.manual_seed(0)
     images = torch.randn(options.batch, 3, RESOLUTION, RESOLUTION, device=device)
     targets = torch.randint(0, NUM_CLASSES, (options.batch,), device=device)
-    stock = make_stock_step(network, images, targets)
-    ours = make_our_step(network, images, targets, Hardware(device=device, precision="bfloat16", compile=True))
+    stock = make_stock_step(network, images, targets, num_classes=NUM_CLASSES)
+    hardware = Hardware(device=device, precision="bfloat16", compile=True)
+    ours = make_our_step(network, images, targets, num_classes=NUM_CLASSES, hardware=hardware)
     for step in (stock, ours):  # compiling, cuDNN's choice of kernels, allocations
         timed(step, 5)
     torch.cuda.reset_peak_memory_stats()
@@ -129,28 +125,6 @@ def timed(step, count):
         step()
     torch.cuda.synchronize()
     return (time.perf_counter() - began) / count
-
-
-def make_stock_step(network, images, targets):
-    recipe = Recipe()
-    model = timm.create_model(network, num_classes=NUM_CLASSES).to(images.device)
-    optimizer = create_optimizer_v2(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay)
-    loss = LabelSmoothingCrossEntropy(recipe.smoothing)
-
-    def step():
-        optimizer.zero_grad()
-        loss(model(images), targets).backward()
-        optimizer.step()
-
-    return step
-
-
-def make_our_step(network, images, targets, hardware):
-    model = build_model(ANCHORS[network], num_classes=NUM_CLASSES, initialization="timm")
-    model = model.to(hardware.device).to(memory_format=torch.channels_last)
-    images = images.contiguous(memory_format=torch.channels_last)  # as our batches come
-    optimisation = Optimisation(model, Recipe(epochs=1000), steps_per_epoch=1000, hardware=hardware)
-    return lambda: optimisation.step(images, targets)
 
 
 def bytes_of_image(network):

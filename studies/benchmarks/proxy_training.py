@@ -16,15 +16,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import timm
 import torch
-from timm.loss import LabelSmoothingCrossEntropy
-from timm.optim import create_optimizer_v2
+from training_steps import make_our_step, make_stock_step
 
 from starsearch.architecture import ANCHORS, count_macs
-from starsearch.models import build_model
-from starsearch.recipe import Recipe
-from starsearch.training.optimisation import Optimisation
 
 CASES = (("starnet_s1", 32, 128), ("starnet_s1", 64, 128), ("starnet_s4", 64, 64))
 GATES = {32: 2.5, 64: 1.7}
@@ -80,7 +75,10 @@ def parse_options():
 def measure(network, resolution, batch, options):
     torch.manual_seed(0)
     images, targets = torch.randn(batch, 3, resolution, resolution), torch.randint(0, NUM_CLASSES, (batch,))
-    stock, ours = make_stock_step(network, images, targets), make_our_step(network, images, targets)
+    stock, ours = (
+        make_stock_step(network, images, targets, num_classes=NUM_CLASSES),
+        make_our_step(network, images, targets, num_classes=NUM_CLASSES),
+    )
     for step in (stock, ours):  # allocations, oneDNN's primitives
         step()
         step()
@@ -116,28 +114,6 @@ def measure(network, resolution, batch, options):
         threads=options.threads,
         torch=torch.__version__,
     )
-
-
-def make_stock_step(network, images, targets):
-    recipe = Recipe()
-    model = timm.create_model(network, num_classes=NUM_CLASSES)
-    optimizer = create_optimizer_v2(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay)
-    loss = LabelSmoothingCrossEntropy(recipe.smoothing)
-
-    def step():
-        optimizer.zero_grad()
-        loss(model(images), targets).backward()
-        optimizer.step()
-
-    return step
-
-
-def make_our_step(network, images, targets):
-    model = build_model(ANCHORS[network], num_classes=NUM_CLASSES, initialization="timm")
-    model = model.to(memory_format=torch.channels_last)
-    images = images.contiguous(memory_format=torch.channels_last)  # as our batches come
-    optimisation = Optimisation(model, Recipe(epochs=1000), steps_per_epoch=1000)
-    return lambda: optimisation.step(images, targets)
 
 
 def measure_gemm(size=2048):

@@ -40,6 +40,16 @@ def wait_for(process, file):
         time.sleep(0.05)
 
 
+def assert_kept_where_it_was(process, said, last):
+    """It ended well, in words, and keeps the step of which it told; what is kept."""
+    assert process.returncode == 0, said
+    assert "Nothing is lost; the same command goes on." in said
+    assert "Traceback" not in said
+    kept = torch.load(last, weights_only=True)
+    assert f"Stopped in epoch {kept['epoch'] + 1} of 500, after {kept['step']} of its 10 steps" in said
+    return kept
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_whole_group_keeps_the_epoch_under_way(tmp_path, number):
@@ -51,11 +61,7 @@ def test_a_signal_to_the_whole_group_keeps_the_epoch_under_way(tmp_path, number)
         wait_for(process, last)
         os.killpg(process.pid, number)
         said, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, said
-        assert "Nothing is lost; the same command goes on." in said
-        assert "Traceback" not in said
-        kept = torch.load(last, weights_only=True)
-        assert f"Stopped in epoch {kept['epoch'] + 1} of 500, after {kept['step']} of its 10 steps" in said
+        assert_kept_where_it_was(process, said, last)
 
 
 @pytest.mark.slow
@@ -66,11 +72,7 @@ def test_ctrl_c_at_the_driver_of_a_cluster_lets_the_ranks_keep_where_they_are(tm
     wait_for(process, last)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     said, _ = process.communicate(timeout=90)
-    assert process.returncode == 0, said
-    assert "Nothing is lost; the same command goes on." in said
-    assert "Traceback" not in said
-    kept = torch.load(last, weights_only=True)
-    assert f"Stopped in epoch {kept['epoch'] + 1} of 500, after {kept['step']} of its 10 steps" in said
+    kept = assert_kept_where_it_was(process, said, last)
     assert len(kept["random"]) == 2
     assert not (tmp_path / "out" / ".stop").exists()
 
