@@ -1,7 +1,7 @@
 """The command line in a process of its own, spared the seconds in which Python imports torch and its like.
 
 A server process imports the libraries once and is forked for each command, which still imports all of starsearch.
-That a fresh interpreter will do as well is shown where `fresh_starsearch` is called, and by tests/test_package.py.
+That run, export, front and validate need no library imported before them is shown where `fresh_starsearch` is called.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def fresh_starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The same in an interpreter that has imported nothing yet."""
+    """The same in an interpreter that has imported nothing yet, and that ends as one: Ray is stopped at exit."""
     return subprocess.run(
         [sys.executable, "-c", "from starsearch.cli import main; main()", *arguments],
         capture_output=True,

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from tests.api.conftest import TINY_SPACE, UNTIMED, write_tiny_files
-from tests.command_line import starsearch
+from tests.command_line import fresh_starsearch, starsearch
 
 
 def test_a_run_leaves_every_artefact(finished):
@@ -52,7 +52,7 @@ def test_the_same_command_again_has_nothing_to_do(finished):
 
 
 def test_front_and_status_speak_json(finished):
-    front = json.loads(starsearch("front", "studies/few", "--json", cwd=finished).stdout)
+    front = json.loads(fresh_starsearch("front", "studies/few", "--json", cwd=finished).stdout)
     assert front["front"]
     status = json.loads(starsearch("status", "studies/few", "--json", cwd=finished).stdout)
     assert status["failures"] == []
@@ -91,7 +91,7 @@ def test_a_damaged_database_is_one_message(finished, tmp_path):
 
 
 def test_an_export_loads_in_timm_and_in_onnx_runtime(finished, tmp_path):
-    done = starsearch(
+    done = fresh_starsearch(
         "export", "studies/few", "--knee", "--format", "timm,onnx", "--out", str(tmp_path / "best"), cwd=finished
     )
     assert done.returncode == 0, done.stderr

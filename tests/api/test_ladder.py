@@ -7,7 +7,7 @@ import pytest
 
 from starsearch.api.study_folder import place_of
 from tests.api.conftest import TINY_SPACE, UNTIMED
-from tests.command_line import starsearch
+from tests.command_line import fresh_starsearch, starsearch
 
 LADDER = f"""\
 space: tiny.yaml
@@ -85,7 +85,7 @@ def test_the_exported_network_is_that_of_the_highest_fidelity(climbed):
 def test_a_trial_is_validated_with_the_weights_of_the_highest_fidelity(climbed):
     trials = pd.read_csv(climbed / "studies/two/trials.csv")
     full = trials[trials["fidelity"] == "full"].set_index("number")
-    done = starsearch("validate", "studies/two:1", "--data", "digits", "--json", cwd=climbed)
+    done = fresh_starsearch("validate", "studies/two:1", "--data", "digits", "--json", cwd=climbed)
     assert done.returncode == 0, done.stderr
     assert full["architecture_text"][1] in json.loads(done.stdout)["network"]
 
@@ -97,7 +97,7 @@ def test_a_ladder_is_climbed_on_ray_as_well(tmp_path):
     (tmp_path / "ray.yaml").write_text(
         "executor: ray\naddress: local\nresources: {cpu: 1}\nfidelities: {full: {cpu: 2}}\n"
     )
-    done = starsearch("run", "two.yaml", "--runner", "ray.yaml", cwd=tmp_path)
+    done = fresh_starsearch("run", "two.yaml", "--runner", "ray.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "none of the study's" not in done.stderr
     trials = pd.read_csv(tmp_path / "studies/two/trials.csv")

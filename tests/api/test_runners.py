@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.api.conftest import TINY_SPACE, TINY_STUDY
-from tests.command_line import starsearch
+from tests.command_line import fresh_starsearch, starsearch
 
 HALVED = """\
 space: tiny.yaml
@@ -81,7 +81,7 @@ def test_a_ray_cluster_of_this_machine_finds_what_this_process_finds(finished, t
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # beside other tests Ray's polite workers would starve
     write(tmp_path, TINY_STUDY.replace("tpe", "random"), RAY)
-    done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
+    done = fresh_starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     trials = read(tmp_path)
     assert list(trials["state"]) == ["COMPLETE"] * 4
