@@ -57,18 +57,9 @@ def test_a_network_that_leaves_the_blocked_layout_is_timed_as_it_would_be_export
     assert timed_as_exported.value < 1.05 * as_it_is.value
 
 
-def test_other_backends_measure_too(meter):
-    from starsearch.latency.backends import BackendOptions, open_backend
-
-    device = open_backend("torch-eager", BackendOptions()).describe_device()
-    reference = dataclasses.replace(meter.reference, device=device)
-    eager = dataclasses.replace(meter, backend="torch-eager", reference=reference)
-    _, found = finish(eager(TINY))
-    assert found.device == device.text
-    assert "torch" in found.device
-
-
-def test_other_backends_are_given_the_network_with_the_datas_own_classes(meter, monkeypatch):
+@pytest.fixture(scope="module")
+def eager(meter):
+    """What a meter finds by PyTorch's own kernels, and the modules it timed for that."""
     from starsearch.latency.backends import BackendOptions, open_backend
     from starsearch.latency.backends.torch_eager import TorchTimer
 
@@ -79,10 +70,22 @@ def test_other_backends_are_given_the_network_with_the_datas_own_classes(meter, 
             timed.append(module)
             super().__init__(module, **options)
 
-    monkeypatch.setattr("starsearch.latency.backends.torch_eager.TorchTimer", Noting)
     device = open_backend("torch-eager", BackendOptions()).describe_device()
     reference = dataclasses.replace(meter.reference, device=device)
-    finish(dataclasses.replace(meter, backend="torch-eager", reference=reference)(TINY))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("starsearch.latency.backends.torch_eager.TorchTimer", Noting)
+        _, found = finish(dataclasses.replace(meter, backend="torch-eager", reference=reference)(TINY))
+    return found, device, timed
+
+
+def test_other_backends_measure_too(eager):
+    found, device, _ = eager
+    assert found.device == device.text
+    assert "torch" in found.device
+
+
+def test_other_backends_are_given_the_network_with_the_datas_own_classes(eager):
+    _, _, timed = eager
     assert (TINY, 10) in [(module.architecture, module.num_classes) for module in timed]
     assert not any(module.training for module in timed)
 
