@@ -29,28 +29,22 @@ from small_study import Sleeper, make_spec, run
 COLUMNS = ["round", "who", "trials", "seconds", "trials_per_second"]
 
 
-class Attached:
-    """A cluster that was there before the study and stays."""
-
-    def __init__(self, capacity):
-        self._capacity = capacity
-
-    def capacity(self, wanted):
-        return self._capacity
-
-    def check_is_alive(self):
-        """It is."""
-
-    def close(self):
-        """It stays."""
-
-
 def ours(folder, trials):
+    from starsearch.search.ray_cluster import RayCluster
     from starsearch.search.ray_executor import RayExecutor
-    from starsearch.study.runner_file import TaskResources
+    from starsearch.study.runner_file import RayRunner, TaskResources
+
+    class Attached(RayCluster):
+        """The cluster this process is connected to, before the study and after."""
+
+        def _connect(self):
+            pass
+
+        def close(self):
+            pass
 
     def make(evaluator):
-        return RayExecutor(evaluator, cluster=Attached(os.cpu_count()), resources=TaskResources(cpu=1))
+        return RayExecutor(evaluator, cluster=Attached(RayRunner()), resources=TaskResources(cpu=1))
 
     run(f"sqlite:///{folder}/study.db", make_spec("ours", trials), Sleeper(0.0), make_executor=make)
 
