@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import starsearch
 from starsearch.candidate import Candidate
-from starsearch.errors import StudyChangedError, StudyError
+from starsearch.errors import StudyChangedError, StudyError, StudyLeasedError
 from starsearch.measurement import Reading
 from starsearch.records.attributes import candidate_attributes, constraint_attributes, reading_attributes
 from starsearch.records.distributions import parameter_distributions
@@ -237,15 +237,22 @@ class StudyRecord(OpenStudy):
         user: Mapping[str, Any],
         system: Mapping[str, Any],
     ) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
         from starsearch.records import transactions
 
-        state = TrialState[end.name]
-        with storage_errors(self.url):
-            transactions.finish_trial(
-                self._storage, self._trial_ids.pop(number), state, values=values, user_attrs=user, system_attrs=system
-            )
+        state, trial_id = TrialState[end.name], self._trial_ids.pop(number)
+        try:
+            with storage_errors(self.url):
+                transactions.finish_trial(
+                    self._storage, trial_id, state, values=values, user_attrs=user, system_attrs=system
+                )
+        except UpdateFinishedTrialError as error:
+            raise StudyLeasedError(
+                f"Another driver has taken the study {self.name!r} and ended its trial {number} meanwhile. "
+                "Finished trials are kept; run the same command again."
+            ) from error
 
 
 def _find_or_create(storage: BaseStorage, spec: StudySpec) -> int:

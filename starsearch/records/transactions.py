@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from optuna.distributions import distribution_to_json
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 
@@ -69,13 +70,20 @@ def finish_trial(
         storage.set_trial_state_values(trial_id, state, values)
         return
     with _create_scoped_session(storage.scoped_session) as session:
-        row: Any = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
-        storage.check_trial_is_updatable(trial_id, row.state)
+        # First, and by a statement that writes: SQLite begins no transaction to read, and another driver that has
+        # taken the study meanwhile may end the trial between the two.
+        ended: Any = session.execute(
+            update(models.TrialModel)
+            .where(models.TrialModel.trial_id == trial_id, models.TrialModel.state == TrialState.RUNNING)
+            .values(state=state)
+        )
+        if ended.rowcount == 0:
+            raise UpdateFinishedTrialError("The trial has already finished and can not be updated.")
+        row: Any = models.TrialModel.find_or_raise_by_id(trial_id, session)
+        row.datetime_complete = datetime.now(UTC)  # a property, which knows how times are stored
         _insert(session, models.TrialUserAttributeModel, _attribute_rows(trial_id, user_attrs))
         _insert(session, models.TrialSystemAttributeModel, _attribute_rows(trial_id, system_attrs))
         _insert(session, models.TrialValueModel, _value_rows(trial_id, values or ()))
-        row.state = state
-        row.datetime_complete = datetime.now(UTC)
 
 
 def report_value(storage: BaseStorage, trial_id: int, step: int, value: float) -> None:

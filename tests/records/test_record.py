@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from starsearch.architecture import ANCHORS, architecture_hash, format_architecture
 from starsearch.candidate import Candidate
-from starsearch.errors import StudyChangedError, StudyError
+from starsearch.errors import StudyChangedError, StudyError, StudyLeasedError
 from starsearch.measurement import Measurement
 from starsearch.recipe import Recipe
 from starsearch.records import (
@@ -163,9 +164,41 @@ def test_a_finished_trial_is_never_changed(record):
     (trial,) = record.trials()
     complete(record, number)
     record._trial_ids[number] = trial._trial_id
-    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+    with pytest.raises(StudyLeasedError, match="ended its trial 0"):
         record.fail(number, reason="changed my mind")
     assert record.trials()[0].state == TrialState.COMPLETE
+
+
+def test_a_trial_that_another_driver_ends_in_the_last_moment_is_left_to_it(tmp_path, record):
+    number = record.start(S1, params=PARAMS)
+    (trial,) = record.trials()
+    other = StudyRecord.open(url_of(tmp_path), make_spec(), signature={"seed": "0"})
+    writes = []
+
+    def end_before_the_first_write(_connection, _cursor, statement, *_):
+        if not statement.startswith("SELECT") and not writes:
+            writes.append(statement)
+            other.fail_running("taken over")
+
+    sqlalchemy.event.listen(record._storage.engine, "before_cursor_execute", end_before_the_first_write)
+    with pytest.raises(StudyLeasedError, match="Another driver has taken the study 'small'"):
+        complete(record, number)
+    other.close()
+    (left,) = record.trials()
+    assert (left.state, left.values, left.user_attrs["reason"]) == (TrialState.FAIL, None, "taken over")
+    assert left.user_attrs.keys() == {*trial.user_attrs, "reason", "interrupted"}
+    assert left.system_attrs == {}
+
+
+def test_a_trial_begins_and_ends_by_one_clock_in_every_time_zone(record, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        complete(record, record.start(S1, params=PARAMS))
+        assert 0 <= record.trials()[0].duration.total_seconds() < 600
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
 
 
 def test_another_signature_is_refused_line_by_line(tmp_path, spec):
