@@ -13,7 +13,7 @@ def main() -> None:
     """Run the command line; a `StarsearchError` becomes one message and exit code 2."""
     from starsearch.cli.app import app
 
-    warnings.showwarning = _warn  # type: ignore[assignment] # where it was said is not for the user
+    _show_warnings()
     try:
         app()
     except StarsearchError as error:
@@ -25,6 +25,13 @@ def main() -> None:
     except BrokenPipeError:  # `starsearch front … | head`
         sys.stderr.close()
         sys.exit(141)
+
+
+def _show_warnings() -> None:
+    warnings.showwarning = _warn  # type: ignore[assignment] # where it was said is not for the user
+    # Python shows equal warnings once a process; of each new wait for a storage the user is told. Only of these:
+    # what a library says of code of ours would be repeated with every step.
+    warnings.filterwarnings("always", category=UserWarning, module=r"starsearch\.records\.patience")
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
