@@ -103,14 +103,15 @@ class Lease:
             self._holder = renewed
 
     def release(self) -> None:
-        """Let go of the study.
+        """Let go of the study; a storage that is locked or away is not waited for.
 
         Raises:
             StudyError: the storage fails; in this process the lease is over nevertheless.
         """
         self._released.set()
+        _ABANDONED.add(self._holder.token)  # first: a second interrupt may come while the renewer ends
+        self._record.stop_waiting()
         self._renewer.join()
-        _ABANDONED.add(self._holder.token)
         if _read(self._record) == self._holder:
             self._record.set_attribute(_ATTRIBUTE, None)
         _ABANDONED.discard(self._holder.token)

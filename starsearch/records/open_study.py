@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from starsearch.errors import StudyError
-from starsearch.records.storage import close_storage, open_storage, shown, storage_errors
+from starsearch.records.storage import close_storage, open_storage, shown, stop_waiting, storage_errors
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -46,6 +46,10 @@ class OpenStudy:
     def storage(self) -> BaseStorage:
         """Optuna's storage, for Optuna's own tools."""
         return self._storage
+
+    def stop_waiting(self) -> None:
+        """Where the storage is locked or away, fail within seconds until it is had again."""
+        stop_waiting(self._storage)
 
     def close(self) -> None:
         """Give back the storage's connections."""

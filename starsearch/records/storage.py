@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from starsearch.errors import StudyError
-from starsearch.records.patience import Patience, connect_patiently, locked_for, outwait_restarts
+from starsearch.records.patience import Patience, away_for, connect_patiently, locked_for, outwait_restarts
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _JOURNAL = "journal:///"
 _READ_WITHIN_S = 30.0
+# psycopg's own default is 130 s, a try, where a firewall drops what is sent.
+_CONNECT_WITHIN_S = 5
+# With what is waited for each storage that is open; Optuna's classes have no place for it.
+_PATIENCE: WeakKeyDictionary[BaseStorage, Patience] = WeakKeyDictionary()
 
 # What SQLite, a server's driver or the system says, and what the user should know. The first that fits is told.
 _CAUSES = (
@@ -31,7 +36,10 @@ _CAUSES = (
     (("unable to open", "no such file", "not a directory"), "it cannot be opened. Check the path and its folder"),
     (("no such table",), "it holds no study"),
     (
-        ("connection refused", "connection failed", "server closed the connection", "terminating connection"),
+        (
+            *("connection refused", "connection failed", "timeout expired"),
+            *("server closed the connection", "terminating connection"),
+        ),
         "its server does not answer. Run the same command again once it does",
     ),
 )
@@ -57,7 +65,9 @@ def open_storage(url: str) -> BaseStorage:
         if path is None:
             return _open_server(url)
         patience = locked_for(path)
-        return _open_database(url, creator=lambda: _connect_to_write(path, patience))
+        storage = _open_database(url, creator=lambda: _connect_to_write(path, patience))
+        _PATIENCE[storage] = patience
+        return storage
 
 
 @contextmanager
@@ -79,6 +89,12 @@ def read_storage(url: str) -> Iterator[BaseStorage]:
             yield storage
         finally:
             close_storage(storage)
+
+
+def stop_waiting(storage: BaseStorage) -> None:
+    """Whoever waits for `storage`, locked or away, fails within seconds; so does every call until one succeeds."""
+    if (patience := _PATIENCE.get(storage)) is not None:
+        patience.give_up()
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -152,12 +168,15 @@ def _parse(url: str) -> URL:
         ) from error
 
 
-def _with_driver(url: str) -> str:
-    """SQLAlchemy's own choice for PostgreSQL changes with its version; ours is what the extra installs."""
+def _for_sqlalchemy(url: str) -> str:
+    """`url` with what it leaves open about PostgreSQL: the driver, and how long connecting may take."""
     parsed = _parse(url)
-    if parsed.drivername not in ("postgresql", "postgres"):
-        return url
-    return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    if parsed.drivername in ("postgresql", "postgres"):
+        # SQLAlchemy's own choice changes with its version; ours is what the extra installs.
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername == "postgresql+psycopg" and "connect_timeout" not in parsed.query:
+        parsed = parsed.update_query_dict({"connect_timeout": str(_CONNECT_WITHIN_S)})
+    return parsed.render_as_string(hide_password=False)
 
 
 def _open_journal(url: str) -> BaseStorage:
@@ -171,7 +190,8 @@ def _open_server(url: str) -> BaseStorage:
     # A connection that a restart has cut is found out before it is used.
     storage = _open_database(url, pool_pre_ping=True)
     # From here on: a server that is not there at the beginning is told of at once.
-    outwait_restarts(storage.engine, shown(url))
+    patience = _PATIENCE[storage] = away_for(shown(url))
+    outwait_restarts(storage.engine, patience)
     return storage
 
 
@@ -180,7 +200,7 @@ def _open_database(url: str, *, exists: bool = False, **options: Any) -> RDBStor
     from sqlalchemy.exc import NoSuchModuleError
 
     try:
-        return RDBStorage(_with_driver(url), engine_kwargs=options, skip_table_creation=exists)
+        return RDBStorage(_for_sqlalchemy(url), engine_kwargs=options, skip_table_creation=exists)
     except ImportError as error:
         missing = getattr(error.__cause__, "name", None) or "a database driver"
         raise StudyError(
@@ -199,8 +219,10 @@ def _open_database(url: str, *, exists: bool = False, **options: Any) -> RDBStor
 def _connect_to_write(path: Path, patience: Patience) -> sqlite3.Connection:
     connection = connect_patiently(path, patience)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        cursor = connection.cursor()  # which waits
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
     except sqlite3.Error:
         connection.close()
         raise

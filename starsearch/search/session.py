@@ -76,6 +76,7 @@ def run_study(
         try:
             why = driver.run()
         except KeyboardInterrupt:
+            record.stop_waiting()  # what is left running is ended by the next start
             executor.close()
             driver.give_up("interrupted")
             why = "interrupted"

@@ -1,13 +1,15 @@
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import asdict
 
 import pytest
 
 from starsearch.errors import StudyLeasedError
-from starsearch.records import StudyRecord, hold_lease
+from starsearch.records import StudyRecord, hold_lease, lease, patience
 from starsearch.records.lease import Holder, process_start_time
 from tests.search.studies import make_spec, url_of
 
@@ -105,3 +107,29 @@ def test_a_lease_that_someone_else_took_is_lost_and_left_to_them(record):
         with pytest.raises(StudyLeasedError, match="has lost the study"):
             lease.check()
     assert record.attribute("lease")["host"] == "elsewhere"
+
+
+@pytest.mark.filterwarnings("ignore:.*Waiting up to 600 s:UserWarning")  # of the renewer, whenever it begins
+def test_a_lease_whose_renewer_waits_for_a_locked_database_is_released_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "_RENEWED_EVERY_S", 0.01)
+    monkeypatch.setattr(patience, "_TRY_S", 0.01)
+    may_wait = patience.Patience.may_wait
+    tries = []
+    waits = threading.Event()
+
+    def note(self, **began):
+        tries.append(1)
+        waits.set()
+        return may_wait(self, **began) and len(tries) < 50  # that the test ends
+
+    monkeypatch.setattr(patience.Patience, "may_wait", note)
+    record = StudyRecord.open(url_of(tmp_path), make_spec(), signature={})
+    locking = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
+    with hold_lease(record):
+        locking.execute("BEGIN EXCLUSIVE")
+        assert waits.wait(timeout=60)
+    locking.close()
+    assert len(tries) < 50
+    with hold_lease(record):  # it could not be given back, and is over in this process nevertheless
+        pass
+    record.close()

@@ -87,11 +87,11 @@ def test_a_server_that_is_restarted_in_the_middle_is_waited_for(server, monkeypa
     may_wait = patience.Patience.may_wait
     tries = []
 
-    def start_at_the_second(self):
+    def start_at_the_second(self, **began):
         tries.append(1)
         if len(tries) == 2:
             server.start()
-        return may_wait(self)
+        return may_wait(self, **began)
 
     monkeypatch.setattr(patience.Patience, "may_wait", start_at_the_second)
     evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from starsearch.errors import StudyError
-from starsearch.records import StudyRecord, load_trials, open_storage, patience
+from starsearch.records import DRIVER_DIED, StudyRecord, load_trials, open_storage, patience
 from starsearch.records.storage import close_storage
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 
@@ -90,11 +90,11 @@ def test_a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost
     tries = []
     may_wait = patience.Patience.may_wait
 
-    def free_at_the_fifth(self):
+    def free_at_the_fifth(self, **began):
         tries.append(1)
         if len(tries) == 5:
             locking.execute("ROLLBACK")
-        return may_wait(self)
+        return may_wait(self, **began)
 
     monkeypatch.setattr(patience.Patience, "may_wait", free_at_the_fifth)
     evaluator = FakeEvaluator(lambda _: locking.execute("BEGIN EXCLUSIVE") if len(evaluator.asked) == 2 else None)
@@ -122,6 +122,22 @@ def test_a_database_that_stays_locked_ends_the_run_and_goes_on_once_it_is_free(t
     assert after["state"].tolist() == ["COMPLETE"] * 3 + ["FAIL"] + ["COMPLETE"] * 4
     columns = ["architecture", "top1_percent", "latency_ms"]
     assert after[:3][columns].equals(before[:3][columns])
+
+
+def test_an_interrupt_waits_for_no_locked_database_and_the_study_goes_on_later(tmp_path, locking):
+    def lock_and_interrupt(candidate):
+        if len(evaluator.asked) == 2:
+            locking.execute("BEGIN EXCLUSIVE")
+            raise KeyboardInterrupt
+
+    evaluator = FakeEvaluator(lock_and_interrupt)
+    with pytest.raises(StudyError, match="another program keeps it locked"):  # and no warning of waiting
+        run(tmp_path, make_spec(trials=6), evaluator)
+    locking.execute("ROLLBACK")
+    again = FakeEvaluator()
+    assert run(tmp_path, make_spec(trials=6), again).why == "complete"
+    assert again.asked[0] == evaluator.asked[-1]
+    assert load_trials(url_of(tmp_path))["reason"].dropna().tolist() == [DRIVER_DIED]
 
 
 @pytest.fixture
