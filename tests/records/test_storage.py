@@ -124,7 +124,9 @@ def test_a_database_that_stays_locked_ends_the_run_and_goes_on_once_it_is_free(t
     assert after[:3][columns].equals(before[:3][columns])
 
 
-def test_an_interrupt_waits_for_no_locked_database_and_the_study_goes_on_later(tmp_path, locking):
+def test_an_interrupt_waits_for_no_locked_database_and_the_study_goes_on_later(tmp_path, monkeypatch, locking):
+    monkeypatch.setattr(patience, "_LOCKED_FOR_S", 5.0)  # that a failure of the test ends
+
     def lock_and_interrupt(candidate):
         if len(evaluator.asked) == 2:
             locking.execute("BEGIN EXCLUSIVE")
