@@ -116,3 +116,29 @@ def test_a_server_that_stays_away_ends_the_run_which_goes_on_once_it_is_back(ser
     assert run(server.url, spec, again).why == "complete"
     assert again.asked[0] == evaluator.asked[-1]
     assert load_trials(server.url, "away")["state"].tolist() == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 5
+
+
+def test_an_interrupt_while_the_server_is_away_ends_the_run_which_goes_on_once_it_is_back(server, monkeypatch):
+    may_wait = patience.Patience.may_wait
+    granted = []
+
+    def interrupt_at_the_second(self, **began):
+        granted.append(may_wait(self, **began))
+        if len(granted) == 2:
+            raise KeyboardInterrupt
+        return granted[-1]
+
+    monkeypatch.setattr(patience.Patience, "may_wait", interrupt_at_the_second)
+    evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)
+    spec = make_spec(name="interrupted", trials=6)
+    with (
+        pytest.warns(UserWarning, match="Waiting"),
+        pytest.raises(StudyError, match="server does not answer"),
+    ):
+        run(server.url, spec, evaluator)
+    server.start()
+    assert granted[:2] == [True, True]
+    assert not any(granted[2:])
+    monkeypatch.undo()
+    assert run(server.url, spec, FakeEvaluator()).why == "complete"
+    assert load_trials(server.url, "interrupted")["state"].tolist() == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 5
