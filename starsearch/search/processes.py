@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -17,6 +17,7 @@ from starsearch.errors import DataError, StudyError
 from starsearch.measurement import Progress
 from starsearch.search.executor import Job, JobEvent, JobLost, JobProgressed, follow_job, overdue
 from starsearch.search.failures import failure_reason
+from starsearch.search.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from starsearch.evaluators.evaluator import Evaluator
@@ -37,11 +38,18 @@ class ProcessExecutor:
         evaluator: judges candidates; it is pickled, functions and all (cloudpickle).
         workers: how many.
         threads: of the processor each may use; None shares this machine's cores.
-        time_limit_s: seconds after which an evaluation is ended as failed.
+        time_limit_s: seconds after which an evaluation is ended as failed; the driver's own absence does not count.
+        clock: seconds of a clock that never goes back.
     """
 
     def __init__(
-        self, evaluator: Evaluator, *, workers: int, threads: int | None = None, time_limit_s: float | None = None
+        self,
+        evaluator: Evaluator,
+        *,
+        workers: int,
+        threads: int | None = None,
+        time_limit_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         from ray import cloudpickle
 
@@ -51,7 +59,7 @@ class ProcessExecutor:
         self._evaluator: bytes = dump(evaluator)
         self._threads = threads or max(1, (os.cpu_count() or 1) // workers)
         self._must_have_threads = threads is not None
-        self._time_limit_s = time_limit_s
+        self._limit = TimeLimit(time_limit_s, clock)
         self._idle: list[_Worker] = []
         self._busy: dict[int, _Worker] = {}
 
@@ -67,33 +75,37 @@ class ProcessExecutor:
 
     def next_event(self) -> JobEvent | None:
         """What a worker says, or that one has died; None after a second."""
-        for number, worker in self._busy.items():
-            if self._time_limit_s is not None and worker.seconds > self._time_limit_s:
-                self.cancel(number)
-                return overdue(number, self._time_limit_s)
-        by_connection = {worker.connection: number for number, worker in self._busy.items()}
-        ready = wait(list(by_connection), timeout=_WAITS_S)
-        if not ready:
-            return None
-        number = by_connection[ready[0]]  # type: ignore[index]
+        with self._limit.listening():
+            late = self._limit.first_overdue()
+            if late is None:
+                by_connection = {worker.connection: number for number, worker in self._busy.items()}
+                ready = wait(list(by_connection), timeout=_WAITS_S)
+                return self._hear(by_connection[ready[0]]) if ready else None  # type: ignore[index]
+            if self._busy[late].has_something_to_say:  # it may have ended while nobody listened
+                return self._hear(late)
+            self.cancel(late)
+            assert self._limit.seconds is not None
+            return overdue(late, self._limit.seconds)
+
+    def _hear(self, number: int) -> JobEvent:
         try:
             said = self._busy[number].hear()
         except (EOFError, OSError):
             return self._bury(number)
-        if isinstance(said, _Fatal):
-            self._idle.append(self._busy.pop(number))
-            raise said.error
-        if not isinstance(said, JobProgressed):
-            self._idle.append(self._busy.pop(number))
-        else:  # the next time another worker is heard first
+        # Only now: until it is first heard the process starts.
+        self._limit.begin(number)
+        if isinstance(said, JobProgressed):  # the next time another worker is heard first
             self._busy[number] = self._busy.pop(number)
+            return said
+        self._idle.append(self._release(number))
+        if isinstance(said, _Fatal):
+            raise said.error
         return said
 
     def cancel(self, number: int) -> None:
         """Kill the worker of trial `number`."""
-        worker = self._busy.pop(number, None)
-        if worker is not None:
-            worker.kill()
+        if number in self._busy:
+            self._release(number).kill()
 
     def close(self) -> None:
         """Kill the workers that are busy, let the others go."""
@@ -102,8 +114,12 @@ class ProcessExecutor:
         self._busy.clear()
         self._idle.clear()
 
+    def _release(self, number: int) -> _Worker:
+        self._limit.forget(number)
+        return self._busy.pop(number)
+
     def _bury(self, number: int) -> JobLost:
-        worker = self._busy.pop(number)
+        worker = self._release(number)
         return JobLost(number=number, reason=f"Its worker process died ({worker.autopsy()}).")
 
 
@@ -129,16 +145,14 @@ class _Worker:
         self._process: BaseProcess = context.Process(target=_serve, args=(theirs, evaluator))
         self._process.start()
         theirs.close()
-        self._began: float | None = None
 
     @property
-    def seconds(self) -> float:
-        """Since the evaluation began, which is when it is first heard: before that the process starts."""
-        return 0.0 if self._began is None else time.monotonic() - self._began
+    def has_something_to_say(self) -> bool:
+        """Whether something lies in its connection that was not heard, be it its end."""
+        return self.connection.poll()
 
     def begin(self, job: Job) -> None:
         """Hand over a job."""
-        self._began = None
         with suppress(OSError):  # it has died; that is heard when it is listened to
             self.connection.send(job)
 
@@ -149,7 +163,6 @@ class _Worker:
             EOFError, OSError: it is dead.
         """
         said: JobEvent | _Fatal = self.connection.recv()
-        self._began = self._began or time.monotonic()
         return said
 
     def kill(self) -> None:

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from starsearch.architecture import count_macs
+from starsearch.architecture import Architecture, count_macs
 from starsearch.candidate import Candidate
+from starsearch.evaluators.evaluator import WHOLE
 from starsearch.measurement import Measurement, Progress
 from starsearch.objective import Constraint, Objective
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.records import StudyRecord
 from starsearch.search import run_study
+from starsearch.search.executor import Job
 from starsearch.study.space_file import parse_space
 from starsearch.study.spec import StudySpec
 from starsearch.yaml_file import parse_yaml
@@ -59,6 +61,11 @@ def make_spec(space=TWELVE, **changes):
         "trials": 6,
     }
     return StudySpec(**{**values, **changes})
+
+
+def make_job(number=0):
+    candidate = Candidate(architecture=Architecture(), recipe=Recipe())
+    return Job(number=number, candidate=candidate, seed=0, weights=None, stretch=WHOLE)
 
 
 def url_of(folder):

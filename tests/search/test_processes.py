@@ -1,13 +1,14 @@
 import os
 import threading
+from multiprocessing.connection import wait
 
 import pytest
 
 from starsearch.errors import StudyError
 from starsearch.records import load_trials
 from starsearch.search.processes import ProcessExecutor
-from tests.search.studies import FakeEvaluator, make_spec, run, url_of
-from tests.search.workers import Worker
+from tests.search.studies import FakeEvaluator, make_job, make_spec, run, url_of
+from tests.search.workers import Clock, Worker, follow_away
 
 
 def run_there(folder, *, does=None, workers=2, trials=6, **options):
@@ -84,6 +85,21 @@ def test_who_takes_too_long_fails(tmp_path):
     slow = trials[trials["architecture_text"].str.contains("embed_dim=16")]
     assert slow["reason"].str.contains("longer than the runner's 2 s").all()
     assert (trials["state"] == "COMPLETE").sum() == 8
+
+
+@pytest.mark.parametrize("away_s", [4.0, 600.0])  # in its own work, and where the database was locked
+def test_what_lies_ready_is_heard_by_a_driver_that_was_away_for_longer_than_the_limit(tmp_path, away_s):
+    clock = Clock()
+    executor = ProcessExecutor(Worker(str(tmp_path)), workers=1, time_limit_s=3.0, clock=clock)
+
+    def until_ready():
+        wait([worker.connection for worker in executor._busy.values()])
+
+    try:
+        said = follow_away(executor, make_job(), clock, until_ready, away_s=away_s)
+    finally:
+        executor.close()
+    assert [type(one).__name__ for one in said] == ["JobProgressed"] * 3 + ["JobReturned"]
 
 
 def test_workers_end_with_the_executor(tmp_path):
