@@ -10,13 +10,12 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starsearch.errors import StudyError, did_you_mean
 from starsearch.search.ray_head import Head, first_line, refuse_unreachable, why_not_connected
-from starsearch.search.ray_nodes import look_around, refuse_stranger, versions
+from starsearch.search.ray_nodes import Node, look_around, refuse_stranger, versions
 
 if TYPE_CHECKING:
     from starsearch.study.runner_file import RayRunner, TaskResources
@@ -26,27 +25,6 @@ T = TypeVar("T")
 _LOOKED_OVER_WITHIN_S = 60.0
 _INSTALLED_WITHIN_S = 900.0
 _MEASURED_WITHIN_S = 300.0  # the calibration of a device
-_SEEN_FOR_S = 2.0  # how long a list of nodes is believed
-_ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A live node of the cluster.
-
-    Attributes:
-        id: Ray's.
-        name: its address, for messages.
-        resources: all it has, by Ray's names.
-    """
-
-    id: str
-    name: str
-    resources: Mapping[str, float]
-
-    def fits(self, wanted: Mapping[str, float]) -> int:
-        """How often it has what is wanted."""
-        return min(int(self.resources.get(name, 0.0) / amount + _ROUNDING) for name, amount in wanted.items())
 
 
 class RayCluster:
@@ -61,9 +39,7 @@ class RayCluster:
 
     def __init__(self, runner: RayRunner) -> None:
         self._runner = runner
-        self._seen: tuple[Node, ...] = ()
-        self._seen_at = -_SEEN_FOR_S
-        self._had_room_at = time.monotonic()
+        self._no_room_since: float | None = None
         self._connect()
         self._head = self._find_head()
 
@@ -73,21 +49,12 @@ class RayCluster:
         Raises:
             StudyError: the cluster is gone.
         """
-        import ray
-
-        if time.monotonic() - self._seen_at >= _SEEN_FOR_S:
-            if self._head.is_there():
-                list_nodes: Any = ray.nodes  # carries no types
-                found = [one for one in list_nodes() if one["Alive"]]
-                self._seen = tuple(
-                    Node(id=one["NodeID"], name=one["NodeManagerAddress"], resources=one["Resources"]) for one in found
-                )
-            self._seen_at = time.monotonic()
-        return self._seen
+        self._head.is_there()
+        return self._head.nodes
 
     def capacity(self, wanted: TaskResources) -> int:
-        """How many tasks that take `wanted` fit on the cluster as it is."""
-        return sum(node.fits(as_ray(wanted)) for node in self.nodes())
+        """How many tasks that take `wanted` fit on the cluster as its head last told of it."""
+        return sum(node.fits(as_ray(wanted)) for node in self._head.nodes)
 
     def wait_for(self, wanted: TaskResources) -> None:
         """Return once a node has what one evaluation takes.
@@ -123,26 +90,35 @@ class RayCluster:
         )
 
     def _comes(self, wanted: TaskResources) -> bool:
-        """Whether a node has what is wanted, now or within the runner's `wait_s`."""
+        """Whether a node has what is wanted, now or within the runner's `wait_s`.
+
+        Raises:
+            StudyError: the cluster is gone.
+        """
         deadline = time.monotonic() + self._runner.wait_s
         if not self.capacity(wanted):
             self._ask_for(wanted)
         while not self.capacity(wanted):
+            self._head.is_there()
             if time.monotonic() >= deadline:
                 return False
             time.sleep(min(1.0, self._runner.wait_s))
         return True
 
-    def look_over(self, wanted: TaskResources, *, evaluator: Any, folder: Path | None) -> tuple[str, ...]:
+    def look_over(
+        self, wanted: TaskResources, *, evaluator: Any, folder: Path | None, device: str | None = None
+    ) -> tuple[str, ...]:
         """Ask every node that evaluations fit on whether they can run there; the hosts' identities.
 
         Args:
             wanted: what an evaluation takes.
             evaluator: a reference to it in the object store; it must load there and read its data.
             folder: the study's, which must be seen there too: weights and checkpoints are written to it.
+            device: what these nodes must be, since the study's latencies are measured there; None for anything.
 
         Raises:
-            StudyError: a node has other versions, or sees no data or no folder; the text says which.
+            StudyError: a node has other versions, sees no data or no folder, or is another device; the text says
+                which.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -157,7 +133,7 @@ class RayCluster:
         done, _ = ray.wait(asked, num_returns=len(asked), timeout=self._patience_s) if asked else ([], [])
         found = [self._answer(node, ref if ref in done else None) for node, ref in zip(nodes, asked, strict=True)]
         for node, answer in zip(nodes, found, strict=True):
-            refuse_stranger(node.name, answer, versions())
+            refuse_stranger(node.name, answer, versions(), device=device)
         return tuple(answer["host"] for answer in found)
 
     def ask_there(self, ask: Callable[[], T], wanted: TaskResources) -> T:
@@ -179,18 +155,13 @@ class RayCluster:
         Raises:
             StudyError: the cluster is gone, or has had no room for longer than a minute and the runner's `wait_s`.
         """
-        try:
-            has_room = self.capacity(wanted) > 0
-        except StudyError:
-            raise
-        except Exception as error:  # Ray has several for a head that is gone
-            raise StudyError(
-                f"The Ray cluster is gone: {first_line(error)}. Finished trials are kept; run the same command again "
-                "once it is back."
-            ) from error
-        if has_room:
-            self._had_room_at = time.monotonic()
-        elif time.monotonic() - self._had_room_at > max(_LOOKED_OVER_WITHIN_S, self._runner.wait_s):
+        self._head.is_there()
+        now = time.monotonic()
+        if self.capacity(wanted):
+            self._no_room_since = None
+        elif self._no_room_since is None:  # not when there was room: nobody may have looked for long
+            self._no_room_since = now
+        elif now - self._no_room_since > max(_LOOKED_OVER_WITHIN_S, self._runner.wait_s):
             raise StudyError(
                 "The Ray cluster has lost every node that has what one evaluation takes "
                 f"({_in_words(as_ray(wanted))}). Nodes: {self._nodes_in_words()}. Finished trials are kept; "
@@ -201,6 +172,7 @@ class RayCluster:
         """Let go of the cluster; one that was started here ends."""
         import ray
 
+        self._head.close()
         with suppress(Exception):  # nothing can be done about a cluster that is gone
             ray.shutdown()
 
@@ -250,11 +222,14 @@ class RayCluster:
     def _find_head(self) -> Head:
         import ray
 
+        head = Head(ray.get_runtime_context().gcs_address)
         try:
-            return Head(ray.get_runtime_context().gcs_address)
+            head.start()
         except BaseException:
-            self.close()
+            head.close()
+            ray.shutdown()
             raise
+        return head
 
     def _answer(self, node: Node, ref: Any) -> Any:
         import ray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,14 @@ from starsearch.search.executor import Job, JobEvent, JobLost, JobProgressed, Jo
 from starsearch.search.ray_cluster import RayCluster, task_options
 from starsearch.search.ray_head import first_line
 from starsearch.search.ray_nodes import look_around, refuse_stranger
+from starsearch.search.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from starsearch.evaluators.evaluator import Evaluator
     from starsearch.study.runner_file import TaskResources
 
 _WAITS_S = 1.0
+_CHECKED_EVERY_S = 2.0  # while there is always something to hear
 # What a worker may say before the driver has heard it; then it waits.
 _AHEAD = 4
 _MET: list[Demands] = []  # in this worker process, which need not look around again
@@ -27,14 +29,10 @@ _MET: list[Demands] = []  # in this worker process, which need not look around a
 
 @dataclass(slots=True)
 class _Running:
-    """A job, the stream of what its task says, and what was found out before that task.
-
-    `began` is when the task was first heard: before that it waits for its turn, or its worker starts.
-    """
+    """A job, the stream of what its task says, and what was found out before that task."""
 
     job: Job
     stream: Any
-    began: float | None = None
     found: tuple[Reading, ...] = ()
     is_measured: bool = False
 
@@ -82,9 +80,10 @@ class RayExecutor:
         cluster: where; closed with the executor.
         resources: what one evaluation takes.
         workers: evaluations at a time; None for as many as fit.
-        time_limit_s: seconds after which an evaluation is ended as failed.
+        time_limit_s: seconds after which an evaluation is ended as failed; the driver's own absence does not count.
         afterwards: a second part of every evaluation.
         demands: what every worker must be like; None looks at none.
+        clock: seconds of a clock that never goes back.
     """
 
     def __init__(
@@ -97,6 +96,7 @@ class RayExecutor:
         time_limit_s: float | None = None,
         afterwards: Afterwards | None = None,
         demands: Demands | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         import ray
 
@@ -104,7 +104,8 @@ class RayExecutor:
         self._cluster = cluster
         self._resources = resources
         self._workers = workers
-        self._time_limit_s = time_limit_s
+        self._limit = TimeLimit(time_limit_s, clock)
+        self._checked_at = self._limit.now
         self._evaluator = ray.put(evaluator)
         self._task = _streaming(resources)
         self._demands = ray.put(demands)
@@ -133,32 +134,46 @@ class RayExecutor:
         Raises:
             StudyError, DataError: no candidate's fault, or the cluster is gone.
         """
+        with self._limit.listening():
+            late = self._limit.first_overdue()
+            if late is None:
+                return self._next_of_all()
+            if self._ready([late], timeout_s=0.0):  # it may have ended while nobody listened
+                return self._hear(late)
+            self.cancel(late)
+            assert self._limit.seconds is not None
+            return overdue(late, self._limit.seconds)
+
+    def _next_of_all(self) -> JobEvent | None:
+        ready = self._ready(list(self._running), timeout_s=_WAITS_S)
+        # First what lies here already: where the cluster is gone, it would be lost.
+        if ready and self._limit.now - self._checked_at < _CHECKED_EVERY_S:
+            return self._hear(ready[0])
+        # Also while nodes without their head go on for a while: Ray would end this process.
+        self._cluster.check_is_alive(self._resources)
+        self._checked_at = self._limit.now
+        return self._hear(ready[0]) if ready else None
+
+    def _ready(self, numbers: Sequence[int], *, timeout_s: float) -> list[int]:
+        """The first of the trials that has something to say, if any."""
         import ray
 
-        late = self._first_overdue()
-        if late is not None:
-            self.cancel(late)
-            assert self._time_limit_s is not None
-            return overdue(late, self._time_limit_s)
-        streams = {running.stream: number for number, running in self._running.items()}
+        streams = {self._running[number].stream: number for number in numbers}
         try:
-            ready, _ = ray.wait(list(streams), num_returns=1, timeout=_WAITS_S, fetch_local=False)
+            ready, _ = ray.wait(list(streams), num_returns=1, timeout=timeout_s, fetch_local=False)
         except (ray.exceptions.RaySystemError, ConnectionError) as error:
             raise StudyError(
                 f"The Ray cluster is gone: {first_line(error)}. Finished trials are kept; run the same command again "
                 "once it is back."
             ) from error
-        # Also while nodes without their head go on for a while: Ray would end this process.
-        self._cluster.check_is_alive(self._resources)
-        return self._hear(streams[ready[0]]) if ready else None
+        return [streams[stream] for stream in ready]
 
     def cancel(self, number: int) -> None:
         """End the task of trial `number`, with its worker."""
         import ray
 
-        running = self._running.pop(number, None)
-        if running is not None:
-            ray.cancel(running.stream, force=True, recursive=True)
+        if number in self._running:
+            ray.cancel(self._release(number).stream, force=True, recursive=True)
 
     def close(self) -> None:
         """End all tasks, and let go of the cluster."""
@@ -192,7 +207,8 @@ class RayExecutor:
         return self._take(number, running, said)
 
     def _take(self, number: int, running: _Running, said: JobEvent) -> JobEvent | None:
-        running.began = running.began or time.monotonic()
+        # Only now: until it is first heard it waits for its turn, or its worker starts.
+        self._limit.begin(number)
         if isinstance(said, JobProgressed):
             # The next time another is heard first.
             self._running[number] = self._running.pop(number)
@@ -200,10 +216,11 @@ class RayExecutor:
         if isinstance(said, JobReturned) and self._needs_more(running):
             assert self._afterwards is not None
             evaluator, task, demands = self._afterwards
-            running.found, running.is_measured, running.began = said.measurements, True, None
+            running.found, running.is_measured = said.measurements, True
+            self._limit.forget(number)
             running.stream = task.remote(evaluator, running.job, demands)
             return None
-        del self._running[number]
+        self._release(number)
         if isinstance(said, JobReturned):
             return replace(said, measurements=(*running.found, *said.measurements))
         return said
@@ -212,14 +229,12 @@ class RayExecutor:
         return self._afterwards is not None and not running.is_measured
 
     def _lose(self, number: int, why: str, log: str = "") -> JobLost:
-        del self._running[number]
+        self._release(number)
         return JobLost(number=number, reason=f"Its worker was lost: {why.rstrip('.')}.", log=log)
 
-    def _first_overdue(self) -> int | None:
-        if self._time_limit_s is None:
-            return None
-        began = time.monotonic() - self._time_limit_s
-        return next((n for n, running in self._running.items() if running.began and running.began < began), None)
+    def _release(self, number: int) -> _Running:
+        self._limit.forget(number)
+        return self._running.pop(number)
 
 
 def _streaming(resources: TaskResources) -> Any:
@@ -248,21 +263,14 @@ def _meet(demands: Demands, evaluator: Evaluator) -> None:
     Raises:
         StudyError: it cannot evaluate here, or must not.
     """
-    from starsearch.latency import device_fingerprint
-
     if demands in _MET:
         return
     name = socket.gethostname()
     answer = look_around(evaluator, demands.folder)
-    refuse_stranger(name, answer, demands.versions)
+    refuse_stranger(name, answer, demands.versions, device=demands.device)
     if demands.host is not None and answer["host"] != demands.host:
         raise StudyError(
             f"The node {name} has joined the cluster, but latency_ms is measured on the driver's machine and the "
             "runner file names no device. Say which nodes are the device (device: NAME), or predict it from a profile."
-        )
-    if demands.device is not None and demands.device != (found := device_fingerprint().text):
-        raise StudyError(
-            f"The node {name} carries the runner's device, but is another machine: {found}. The study's latencies are "
-            f"those of {demands.device}. Start that node without the device's resource, and run the same command again."
         )
     _MET.append(demands)

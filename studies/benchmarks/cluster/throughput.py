@@ -41,7 +41,7 @@ def ours(folder, trials):
             pass
 
         def close(self):
-            pass
+            self._head.close()
 
     def make(evaluator):
         return RayExecutor(evaluator, cluster=Attached(RayRunner()), resources=TaskResources(cpu=1))
