@@ -135,8 +135,10 @@ class _RayPlace:
 
         sent = ray.put(evaluator)
         hosts = self._cluster.look_over(self._resources, evaluator=sent, folder=self._folder)
+        # Of the scale, not of whoever would answer now: a resumed study's is older than this run.
+        device = evaluator.reference.device.text if evaluator.timed and evaluator.reference is not None else None
         if self._runner.device is not None:
-            self._cluster.look_over(self._on_device, evaluator=sent, folder=self._folder)
+            self._cluster.look_over(self._on_device, evaluator=sent, folder=self._folder, device=device)
         afterwards = None
         times_here = bool(evaluator.timed or evaluator.int8) and self._runner.device is None
         demands = Demands(versions=versions(), folder=str(self._folder), host=host_identity() if times_here else None)
@@ -146,7 +148,7 @@ class _RayPlace:
             afterwards = Afterwards(
                 evaluator=evaluator.only_timing(),
                 resources=self._on_device,
-                demands=replace(demands, device=self.device()),
+                demands=replace(demands, device=device),
             )
             evaluator = replace(evaluator, timed=(), reference=None)
         return RayExecutor(

@@ -1,20 +1,22 @@
 """A real Ray cluster: a head that computes nothing and two nodes, on this machine."""
 
 import os
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from starsearch.api.workplaces import open_workplace
 from starsearch.errors import StudyError
-from starsearch.latency import device_fingerprint
+from starsearch.latency import Reference, device_fingerprint
 from starsearch.records import load_trials
-from starsearch.search.ray_cluster import Node, RayCluster
+from starsearch.search.ray_cluster import RayCluster
 from starsearch.search.ray_executor import Afterwards, Demands, RayExecutor
-from starsearch.search.ray_nodes import host_identity, refuse_stranger, versions
+from starsearch.search.ray_nodes import Node, host_identity, refuse_stranger, versions
 from starsearch.study.runner_file import RayRunner, TaskResources
-from tests.search.studies import FakeEvaluator, make_spec, run, url_of
-from tests.search.workers import Timer, Untimed, Worker
+from tests.search.studies import FakeEvaluator, make_job, make_spec, run, url_of
+from tests.search.workers import Clock, Timer, Untimed, Worker, follow_away
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -158,6 +160,48 @@ def test_an_error_and_a_time_limit_are_single_failed_trials(cluster, tmp_path):
     assert (trials["state"] == "COMPLETE").sum() == 4
 
 
+@pytest.mark.parametrize("away_s", [4.0, 600.0])  # in its own work, and where the database was locked
+def test_what_lies_ready_is_heard_by_a_driver_that_was_away_for_longer_than_the_limit(cluster, tmp_path, away_s):
+    import ray
+
+    clock = Clock()
+    with connected(cluster) as connection:
+        executor = RayExecutor(
+            Worker(str(tmp_path)), cluster=connection, resources=TaskResources(cpu=1), time_limit_s=3.0, clock=clock
+        )
+
+        def until_ready():
+            ray.wait([running.stream for running in executor._running.values()], fetch_local=False)
+
+        said = follow_away(executor, make_job(), clock, until_ready, away_s=away_s)
+    assert [type(one).__name__ for one in said] == ["JobProgressed"] * 3 + ["JobReturned"]
+
+
+def test_results_that_came_before_the_head_was_lost_are_heard_before_the_run_ends(cluster, tmp_path):
+    import ray
+
+    class Lost(RayCluster):
+        def check_is_alive(self, wanted):
+            raise StudyError("The Ray cluster is gone")
+
+    clock, connection = Clock(), Lost(RayRunner(address=cluster.address, wait_s=0.0))
+    try:
+        executor = RayExecutor(Worker(str(tmp_path)), cluster=connection, resources=TaskResources(cpu=1), clock=clock)
+
+        def until_ready():
+            ray.wait([running.stream for running in executor._running.values()], fetch_local=False)
+
+        said = follow_away(executor, make_job(), clock, until_ready, away_s=600.0)
+        assert type(said[-1]).__name__ == "JobReturned"
+        executor.submit(make_job(1))
+        until_ready()
+        clock.now += 2.0  # and while there is always something to hear
+        with pytest.raises(StudyError, match="is gone"):
+            executor.next_event()
+    finally:
+        connection.close()
+
+
 def test_what_no_candidate_can_help_ends_the_study(cluster, tmp_path):
     with pytest.raises(StudyError, match="The disk is full"):
         run_there(cluster, tmp_path, does=dict.fromkeys((16, 24, 32), "stop"))
@@ -226,7 +270,8 @@ def test_a_ray_client_address_in_the_environment_is_refused(monkeypatch):
         RayCluster(RayRunner())
 
 
-GOOD = {"versions": versions(), "data": None, "folder": True, "folder_name": "/shared/studies/small"}
+DEVICE = "A processor, 1 thread"
+GOOD = {"device": DEVICE, "versions": versions(), "data": None, "folder": True, "folder_name": "/shared/studies/small"}
 
 
 @pytest.mark.parametrize(
@@ -235,11 +280,12 @@ GOOD = {"versions": versions(), "data": None, "folder": True, "folder_name": "/s
         ({"versions": {**versions(), "torch": "1.0"}}, ["10.0.0.7", "torch 1.0 against", "ship_code"]),
         ({"data": "FileNotFoundError: /data/cifar10"}, ["10.0.0.7", "/data/cifar10", "same on every node"]),
         ({"folder": False}, ["10.0.0.7", "/shared/studies/small", "--out"]),
+        ({"device": "Another, 1 thread"}, ["10.0.0.7", "another machine: Another, 1 thread", f"those of {DEVICE}"]),
     ],
 )
 def test_a_node_that_cannot_evaluate_is_told_of_by_name(answer, words):
     with pytest.raises(StudyError) as caught:
-        refuse_stranger("10.0.0.7", GOOD | answer, versions())
+        refuse_stranger("10.0.0.7", GOOD | answer, versions(), device=DEVICE)
     for word in words:
         assert word in str(caught.value)
 
@@ -259,6 +305,33 @@ def test_a_worker_looks_around_itself_since_its_node_may_have_joined_late(cluste
         return
     with pytest.raises(StudyError, match=words):
         run_there(cluster, tmp_path, FakeEvaluator(), demands=demands)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Of a proxy evaluator what a workplace asks for."""
+
+    reference: Reference | None
+    timed: tuple[str, ...] = ("latency_ms",)
+    int8: bool = False
+
+    def only_timing(self):
+        return Timer("")
+
+
+@pytest.mark.parametrize("is_another", [True, False])
+def test_a_machine_that_is_not_the_one_of_the_studys_scale_is_refused_before_anything_is_trained(
+    cluster, tmp_path, is_another
+):
+    device = device_fingerprint(processor="Another processor") if is_another else device_fingerprint()
+    evaluator = Timed(reference=Reference(ms=10.0, spread=0.1, runs=10, device=device))
+    runner = RayRunner(address=cluster.address, wait_s=0.0, device="phone")
+    with closing(open_workplace(runner, make_spec(), tmp_path)) as workplace:
+        if not is_another:
+            workplace.make_executor(evaluator)
+            return
+        with pytest.raises(StudyError, match=r"but is another machine: .* those of Another processor"):
+            workplace.make_executor(evaluator)
 
 
 def test_every_node_is_asked_before_anything_runs(cluster, tmp_path):
