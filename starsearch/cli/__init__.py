@@ -29,9 +29,10 @@ def main() -> None:
 
 def _show_warnings() -> None:
     warnings.showwarning = _warn  # type: ignore[assignment] # where it was said is not for the user
-    # Python shows equal warnings once a process; of each new wait for a storage the user is told. Only of these:
-    # what a library says of code of ours would be repeated with every step.
-    warnings.filterwarnings("always", category=UserWarning, module=r"starsearch\.records\.patience")
+    # Python shows equal warnings once a process; of each new wait for a storage or a cluster's head the user is told.
+    # Only of these: what a library says of code of ours would be repeated with every step.
+    for waits in (r"starsearch\.records\.patience", r"starsearch\.search\.ray_head"):
+        warnings.filterwarnings("always", category=UserWarning, module=waits)
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:

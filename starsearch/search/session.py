@@ -81,9 +81,11 @@ def run_study(
             driver.give_up("interrupted")
             why = "interrupted"
         except BaseException:
-            executor.close()
-            with suppress(StudyError):  # the storage may be what has failed
-                driver.give_up("The study stopped while it was evaluated.")
+            try:
+                with suppress(StudyError):  # the storage may be what has failed
+                    driver.give_up("The study stopped while it was evaluated.")
+            finally:  # last: Ray may end this process while it lets go of a cluster whose head is lost
+                executor.close()
             raise
         executor.close()
         try:
