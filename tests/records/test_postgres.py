@@ -83,6 +83,19 @@ def test_a_server_that_is_not_there_is_told_without_its_password():
     assert "127.0.0.1:1" in str(caught.value)
 
 
+def stopping_at_the_third(server):
+    evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)
+    return evaluator
+
+
+def run_until_the_server_is_missed(server, spec, evaluator):
+    with (
+        pytest.warns(UserWarning, match="Waiting"),
+        pytest.raises(StudyError, match="server does not answer"),
+    ):
+        run(server.url, spec, evaluator)
+
+
 def test_a_server_that_is_restarted_in_the_middle_is_waited_for(server, monkeypatch):
     may_wait = patience.Patience.may_wait
     tries = []
@@ -94,7 +107,7 @@ def test_a_server_that_is_restarted_in_the_middle_is_waited_for(server, monkeypa
         return may_wait(self, **began)
 
     monkeypatch.setattr(patience.Patience, "may_wait", start_at_the_second)
-    evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)
+    evaluator = stopping_at_the_third(server)
     with pytest.warns(UserWarning, match="does not answer. Waiting up to 60 s"):
         assert run(server.url, make_spec(name="restarted", trials=6), evaluator).why == "complete"
     assert load_trials(server.url, "restarted")["state"].tolist() == ["COMPLETE"] * 7
@@ -102,13 +115,9 @@ def test_a_server_that_is_restarted_in_the_middle_is_waited_for(server, monkeypa
 
 def test_a_server_that_stays_away_ends_the_run_which_goes_on_once_it_is_back(server, monkeypatch):
     monkeypatch.setattr(patience, "_AWAY_FOR_S", 0.0)
-    evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)
+    evaluator = stopping_at_the_third(server)
     spec = make_spec(name="away", trials=6)
-    with (
-        pytest.warns(UserWarning, match="Waiting"),
-        pytest.raises(StudyError, match="server does not answer"),
-    ):
-        run(server.url, spec, evaluator)
+    run_until_the_server_is_missed(server, spec, evaluator)
     server.start()
     left = load_trials(server.url, "away")
     assert left["state"].tolist() == ["COMPLETE"] * 2 + ["RUNNING"]
@@ -129,13 +138,9 @@ def test_an_interrupt_while_the_server_is_away_ends_the_run_which_goes_on_once_i
         return granted[-1]
 
     monkeypatch.setattr(patience.Patience, "may_wait", interrupt_at_the_second)
-    evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)
+    evaluator = stopping_at_the_third(server)
     spec = make_spec(name="interrupted", trials=6)
-    with (
-        pytest.warns(UserWarning, match="Waiting"),
-        pytest.raises(StudyError, match="server does not answer"),
-    ):
-        run(server.url, spec, evaluator)
+    run_until_the_server_is_missed(server, spec, evaluator)
     server.start()
     assert granted[:2] == [True, True]
     assert not any(granted[2:])

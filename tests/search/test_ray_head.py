@@ -1,6 +1,7 @@
 """A Ray cluster whose head is lost in the middle of a run, or started anew; the driver is a process of its own."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from starsearch.errors import StudyError
 from starsearch.records import load_trials
-from starsearch.search.ray_head import Head, HeadAnswer
+from starsearch.search.ray_head import Head, HeadAnswer, ask_head
 from tests.search.studies import url_of
 from tests.search.workers import Clock
 
@@ -139,6 +140,16 @@ def test_another_head_at_the_same_address_is_another_cluster():
     head.ask()
     with pytest.raises(StudyError, match="was started anew"):
         head.is_there()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("failed to connect"), ValueError("no cluster id"), TimeoutError()])
+def test_whatever_a_question_fails_with_is_no_answer_and_ends_no_thread(monkeypatch, error):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr("ray._raylet.GcsClient", fail)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert ask_head(f"127.0.0.1:{server.getsockname()[1]}") is None
 
 
 def test_the_first_answer_is_adopted_however_late_it_comes():
