@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ class Measurement:
         name: what was measured, with its unit.
         value: the median, mean or count.
         runs: how many readings `value` stands for.
-        spread: standard error of `value` in its unit; None where there is none (a count, a single training).
+        spread: standard error of `value` in its unit; None where there is none (a count).
         device: what it was measured on; None where the quantity has no device.
     """
 
@@ -23,6 +24,18 @@ class Measurement:
     runs: int = 1
     spread: float | None = None
     device: str | None = None
+
+
+def accuracy_measurement(name: str, percent: float, *, num_images: int) -> Measurement:
+    """Return an accuracy with the binomial standard error of the images it was judged on.
+
+    The error says what other images of the same kind would change, not what another seed would. It is that of two
+    more hits and two more misses (Agresti & Coull 1998), so that 100 % of a few images is not certain.
+    """
+    share = (percent / 100 * num_images + 2) / (num_images + 4)
+    return Measurement(
+        name=name, value=percent, runs=num_images, spread=100 * math.sqrt(share * (1 - share) / (num_images + 4))
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,8 @@ class Recipe:
             file, or a .safetensors that starsearch wrote; None for none.
         task_loss_weight, distill_loss_weight: of the labels' and the teacher's loss, where there is a teacher.
         distill_temperature: by which the answers of both are softened.
-        initialization: of the network, "official" or "timm".
+        initialization: of the network, as `starsearch.models.StarNet` has it. "identity" starts every block as the
+            identity: for proxies, whose few steps depth slows down otherwise. Full trainings start as published.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -87,7 +88,7 @@ class Recipe:
     task_loss_weight: Annotated[float, Ge(0), Le(100)] = 1.0
     distill_loss_weight: Annotated[float, Ge(0), Le(100)] = 1.0
     distill_temperature: Annotated[float, Gt(0), Le(100)] = 1.0
-    initialization: Literal["official", "timm"] = "official"
+    initialization: Literal["official", "timm", "identity"] = "official"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,7 +189,7 @@ def _choose_padding(trained: TrainedNetwork) -> tuple[int | None, tuple[str, ...
 def _int8_top1(trained: TrainedNetwork, data: DataSet, graph: bytes, seed: int) -> str:
     from starsearch.evaluators.int8 import measure_onnx_top1
 
-    top1_percent = follow(measure_onnx_top1(graph, data=data, fidelity=trained.fidelity, seed=seed))
+    top1_percent = follow(measure_onnx_top1(graph, data=data, fidelity=trained.fidelity, seed=seed)).value
     recorded = trained.facts.top1_percent
     against = "" if recorded is None else f", {recorded:.2f} % in float32"
     return f"model.int8.onnx: top-1 {top1_percent:.2f} % of the validation images{against}."

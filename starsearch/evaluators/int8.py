@@ -13,7 +13,7 @@ from starsearch.architecture import architecture_hash
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, ExportError
 from starsearch.evaluators.steps import mapped, scaled, without_measuring
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement, Progress, accuracy_measurement
 from starsearch.objective import INT8_LATENCY
 from starsearch.recipe import Fidelity
 
@@ -68,8 +68,8 @@ def calibration_images(
 
 def measure_onnx_top1(
     onnx_bytes: bytes, *, data: DataSet, fidelity: Fidelity, seed: int
-) -> Generator[Progress, None, float]:
-    """Top-1 in percent on the validation images of the fidelity, through ONNX Runtime.
+) -> Generator[Progress, None, Measurement]:
+    """`int8_top1_percent` on the validation images of the fidelity, through ONNX Runtime.
 
     Args:
         onnx_bytes: a network of one image of the fidelity's resolution.
@@ -84,7 +84,7 @@ def measure_onnx_top1(
     return (yield from _as_progress(_validate(onnx_bytes, data, fidelity, seed), "int8 validation"))
 
 
-def _validate(onnx_bytes: bytes, data: DataSet, fidelity: Fidelity, seed: int) -> Generator[float, None, float]:
+def _validate(onnx_bytes: bytes, data: DataSet, fidelity: Fidelity, seed: int) -> Generator[float, None, Measurement]:
     from starsearch.data.batches import validation_batches
     from starsearch.latency.onnxruntime import build_session
 
@@ -104,7 +104,7 @@ def _validate(onnx_bytes: bytes, data: DataSet, fidelity: Fidelity, seed: int) -
         answers = [int(session.run(None, {name: image})[0].argmax()) for image in singles]
         hits += sum(answer == target for answer, target in zip(answers, targets.tolist(), strict=True))
         yield done / len(batches)
-    return 100 * hits / batches.num_images
+    return accuracy_measurement(INT8_TOP1, 100 * hits / batches.num_images, num_images=batches.num_images)
 
 
 def evaluate_int8(
@@ -140,8 +140,7 @@ def evaluate_int8(
 
     graph = yield from scaled(_quantize(model, data, fidelity, seed, samples), 0.0, 0.3)
     accuracy = measure_onnx_top1(graph, data=data, fidelity=fidelity, seed=seed)
-    top1_percent = yield from scaled(accuracy, 0.3, 0.8)
-    measured = [Measurement(name=INT8_TOP1, value=top1_percent)]
+    measured = [(yield from scaled(accuracy, 0.3, 0.8))]
     if reference is not None:
         deployed = with_image_size(graph, resolution=resolution, stem_stride=_DEPLOYED_STEM_STRIDE)
         measured.append((yield from scaled(_measure_latency(deployed, model, reference, seed), 0.8, 1.0)))

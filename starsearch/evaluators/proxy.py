@@ -15,7 +15,7 @@ from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
 from starsearch.evaluators.latency import LatencyEvaluator, LatencyMeter, predict_latencies
 from starsearch.evaluators.placement import measure_coreml_placement
 from starsearch.evaluators.steps import scaled, without_measuring
-from starsearch.measurement import Measurement, Progress, Reading
+from starsearch.measurement import Measurement, Progress, Reading, accuracy_measurement
 from starsearch.objective import LATENCY
 from starsearch.recipe import Fidelity
 
@@ -61,8 +61,8 @@ class ProxyEvaluator:
     ) -> Evaluation:
         """Yield progress; return top-1, top-5, images per second, latencies, MACs and parameters.
 
-        MACs and parameters are those of the published convention (1000 classes), so that they compare with
-        papers; latency is that of the network with the data's own classes.
+        MACs, parameters and latency are those of the network as it is deployed, with the data's own classes; the
+        accuracies carry the binomial standard error of their images.
 
         Raises:
             EvaluationError: the training diverged or took too long, or the network cannot be timed, or a profile
@@ -94,7 +94,8 @@ class ProxyEvaluator:
             ),
         )
         result = yield from scaled(without_measuring(training), 0.0, _TRAINING_SHARE * fp32_share)
-        readings: list[Reading] = [*_accuracy(result), *count_cost(candidate.architecture, self.resolution), *predicted]
+        cost = count_cost(candidate.architecture, resolution=self.resolution, num_classes=len(self.data.classes))
+        readings: list[Reading] = [*_accuracy(result), *cost, *predicted]
         if weights is not None:
             self._save(result.model, weights, stretch.of(self.fidelity))
         if known.keys() >= set(self.timed):
@@ -169,11 +170,12 @@ class ProxyEvaluator:
         )
 
 
-def count_cost(architecture: Architecture, resolution: int) -> tuple[Measurement, Measurement]:
-    """MACs (conv + linear) and parameters in the published convention: 1000 classes."""
+def count_cost(architecture: Architecture, *, resolution: int, num_classes: int) -> tuple[Measurement, Measurement]:
+    """Return MACs (conv + linear) and parameters of the network as it is deployed."""
+    macs = count_macs(architecture, resolution=resolution, num_classes=num_classes)
     return (
-        Measurement(name="macs", value=count_macs(architecture, resolution=resolution)),
-        Measurement(name="num_params", value=count_params(architecture)),
+        Measurement(name="macs", value=macs),
+        Measurement(name="num_params", value=count_params(architecture, num_classes=num_classes)),
     )
 
 
@@ -196,7 +198,7 @@ def _initial(file: Path) -> dict[str, torch.Tensor]:
 
 def _accuracy(result: TrainingResult) -> Sequence[Measurement]:
     return (
-        Measurement(name="top1_percent", value=result.top1_percent),
-        Measurement(name="top5_percent", value=result.top5_percent),
+        accuracy_measurement("top1_percent", result.top1_percent, num_images=result.num_validation_images),
+        accuracy_measurement("top5_percent", result.top5_percent, num_images=result.num_validation_images),
         Measurement(name="images_per_second", value=result.images_per_second),
     )

@@ -5,7 +5,7 @@ State-dict keys and outputs are timm's own (`timm.models.starnet`) wherever timm
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from timm.layers import DropPath, Linear, SelectAdaptivePool2d, calculate_drop_path_rates, create_act_layer
@@ -16,7 +16,7 @@ from torch import nn
 from starsearch.architecture import Architecture, Layer, lower, parse_architecture
 from starsearch.errors import ArchitectureError
 
-Initialization = Literal["official", "timm"]
+Initialization = Literal["official", "timm", "identity"]
 
 
 class Block(nn.Module):
@@ -92,7 +92,9 @@ class StarNet(timm_starnet.StarNet):
         stem_stride: 2 as published; 1 for small images.
         initialization: "official" leaves convolutions at PyTorch's default, as the code that trained the
             published weights does (its `isinstance(m, nn.Linear or nn.Conv2d)` sees linear layers only);
-            "timm" draws them from a truncated normal of 0.02.
+            "timm" draws them from a truncated normal of 0.02; "identity" is "official" with the last depthwise
+            convolution of each block at zero, so that every block starts as the identity and depth costs a short
+            training nothing.
 
     Raises:
         ArchitectureError: the text cannot be read, or an option has a value that is not known.
@@ -115,8 +117,8 @@ class StarNet(timm_starnet.StarNet):
         nn.Module.__init__(self)  # not timm's: it would build StarNet-S4 first
         if output_stride != 32:
             raise ArchitectureError(f"StarNet has no dilated form: output_stride is 32; got {output_stride}.")
-        if initialization not in ("official", "timm"):
-            raise ArchitectureError(f"initialization is 'official' or 'timm'; got {initialization!r}.")
+        if initialization not in get_args(Initialization):
+            raise ArchitectureError(f"initialization is 'official', 'timm' or 'identity'; got {initialization!r}.")
         if isinstance(architecture, str):
             architecture = parse_architecture(architecture)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -140,6 +142,8 @@ class StarNet(timm_starnet.StarNet):
         self.flatten = nn.Flatten(1) if global_pool else nn.Identity()
         self.head = Linear(self.head_hidden_size, num_classes, **factory) if num_classes > 0 else nn.Identity()
         self.apply(self._init_weights if initialization == "timm" else _init_officially)
+        if initialization == "identity":
+            self.apply(_init_as_identity)
 
     def lower(self, *, resolution: int) -> tuple[Layer, ...]:
         """The layers of this network with their shapes, at a resolution in pixels; as `starsearch.architecture.lower`.
@@ -173,6 +177,12 @@ def _init_officially(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _init_as_identity(module: nn.Module) -> None:
+    if isinstance(module, Block):
+        for parameter in module.dwconv2.parameters():
+            nn.init.zeros_(parameter)
 
 
 def build_model(

@@ -1,7 +1,8 @@
 """What a trial says of its candidate and measurements: flat user attributes, readable in optuna-dashboard.
 
 Set when it starts: `architecture`, `architecture_text`, `anchor` (of an anchor), `fidelity`, `data`, `seed`, `recipe`
-(JSON of the fields that differ from the study's recipe), `retry_of` (the trial it repeats), `continues` (the stopped
+(JSON of the fields that differ from the study's recipe), `initialization` (how the network's weights start),
+`retry_of` (the trial it repeats), `continues` (the stopped
 trial whose training goes on in it), `promoted_from` (the candidate's trial at the fidelity below), `elsewhere`
 (evaluated in another process than the driver's).
 Set when it ends: `measurements` (names), and of each NAME, NAME_spread, NAME_runs and NAME_device where there
@@ -53,6 +54,7 @@ def candidate_attributes(
         "fidelity_settings": json.dumps(asdict(spec.fidelity)),
         "data": spec.data,
         "seed": spec.seed,
+        "initialization": candidate.recipe.initialization,
         "recipe": json.dumps(dict(changed_fields(candidate.recipe, spec.recipe)), sort_keys=True),
     }
     if candidate.anchor is not None:

@@ -38,6 +38,7 @@ class TrainingResult:
         model: in eval mode, on the CPU; its weights are the moving average's where the recipe keeps one.
         top1_percent, top5_percent: of the last epoch, on the validation images; top-5 of n < 5 classes is top-n.
         best_top1_percent: of all epochs.
+        num_validation_images: that the accuracies were counted on.
         epochs: trained in all, cool-down included.
         images_per_second: trained, validation not counted.
         seconds: of the whole training with its validations, without decoding images.
@@ -47,6 +48,7 @@ class TrainingResult:
     top1_percent: float
     top5_percent: float
     best_top1_percent: float
+    num_validation_images: int
     epochs: int
     images_per_second: float
     seconds: float
@@ -145,6 +147,7 @@ def _result(optimisation: Optimisation, position: Position, run: Run) -> Trainin
         top1_percent=position.accuracy.top1_percent,
         top5_percent=position.accuracy.top5_percent,
         best_top1_percent=position.best_top1_percent,
+        num_validation_images=position.accuracy.num_images,
         epochs=position.epoch,
         images_per_second=run.images_per_second,
         seconds=run.seconds,

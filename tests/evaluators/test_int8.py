@@ -69,8 +69,8 @@ def test_top1_through_onnx_runtime_is_torchs_for_the_float_network(digits, model
     images = np.stack([by_hand(digits.validation.read(i), digits, 16) for i in range(digits.num_validation)])
     with torch.inference_mode():
         answers = model(torch.from_numpy(images)).argmax(1).numpy()
-    assert of_all == pytest.approx(100 * np.mean(answers == digits.validation.targets), abs=0.4)
-    assert found == pytest.approx(of_all, abs=5)
+    assert of_all.value == pytest.approx(100 * np.mean(answers == digits.validation.targets), abs=0.4)
+    assert found.value == pytest.approx(of_all.value, abs=5)
     assert progress[-1].fraction == 1
     assert np.array_equal(onnx_logits(graph, images[:8]).argmax(1), answers[:8])
 
@@ -87,8 +87,8 @@ def test_an_int8_network_is_judged_by_its_own_top1_and_timed_at_the_deployed_res
     layers = lower(ARCHITECTURE, resolution=16, num_classes=10, stem_stride=1)
     graph = build_onnx(layers, state_dict_arrays(model))
     _, float_top1 = finish(measure_onnx_top1(graph, data=digits, fidelity=everything, seed=0))
-    assert top1.value == pytest.approx(float_top1, abs=3)
-    assert float_top1 > 60  # it has learned something that int8 could have lost
+    assert top1.value == pytest.approx(float_top1.value, abs=3)
+    assert float_top1.value > 60  # it has learned something that int8 could have lost
     assert 0 < latency.value < 10  # of the reference's scale, which is StarNet-S1 at 224 pixels
     assert latency.device == reference.device.text
     assert latency.runs >= 6

@@ -145,6 +145,20 @@ def test_timms_initialisation_draws_timms_own_weights():
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+def test_blocks_that_start_as_the_identity_leave_the_downsamplers_alone_at_work():
+    torch.manual_seed(0)
+    deep = build_model(ANCHORS["starnet_s4"], num_classes=10, initialization="identity").eval()
+    torch.manual_seed(0)
+    published = build_model(ANCHORS["starnet_s4"], num_classes=10).state_dict()
+    images = _images()
+    x = deep.stem(images)
+    for stage in deep.stages:
+        x = stage[0](x)
+    assert torch.equal(deep.forward_features(images), deep.norm(x))
+    differing = {name for name, value in deep.state_dict().items() if not torch.equal(value, published[name])}
+    assert {name.split(".", 3)[-1] for name in differing} == {"dwconv2.conv.weight", "dwconv2.conv.bias"}
+
+
 def test_features_only_gives_timms_maps_and_their_description():
     theirs = timm.create_model("starnet_s050", features_only=True).eval()
     ours = timm.create_model("starsearch_starnet", architecture="starnet_s050", features_only=True).eval()
@@ -207,7 +221,7 @@ def test_every_parameter_belongs_to_a_group_for_layerwise_learning_rates():
     ("options", "text"),
     [
         ({"output_stride": 16}, "output_stride is 32; got 16"),
-        ({"initialization": "xavier"}, "initialization is 'official' or 'timm'; got 'xavier'"),
+        ({"initialization": "xavier"}, "initialization is 'official', 'timm' or 'identity'; got 'xavier'"),
         ({"architecture": "starnet_s9"}, "Unknown architecture 'starnet_s9'"),
     ],
 )

@@ -1,0 +1,82 @@
+"""How well short trainings rank the published StarNets: blocks that start as the identity against as published.
+
+    python studies/proxies/ranking.py --data cifar10/ --out studies/proxies/cifar10.csv [--seeds 3] [--threads 1]
+    python studies/proxies/ranking.py --data digits --out studies/proxies/digits.csv
+
+Trains each network with the product's own loop by the shipped recipe (proxy, or digits on the embedded digits), from
+either start and several seeds, in turns. A row is appended after each training, so that the same command goes on where
+it was stopped. Prints top-1 by network and Kendall's τ with the published ImageNet order for each start and seed, and
+the spread between seeds beside the spread between networks.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from scipy.stats import kendalltau
+
+from starsearch.api.progress import follow, ignore
+from starsearch.architecture import ANCHORS
+from starsearch.data import open_data
+from starsearch.recipe import Fidelity
+from starsearch.report.agreement import PUBLISHED_TOP1_PERCENT
+from starsearch.study.recipe_file import load_recipe
+from starsearch.study.study_file import DIGITS_FIDELITY
+from starsearch.training import train
+
+STARTS = ("official", "identity")
+CIFAR_FIDELITY = Fidelity(resolution=32, epochs=3, samples=10_000, validation_samples=5_000, recipe="proxy")
+
+
+def main():
+    options = parse_options()
+    torch.set_num_threads(options.threads)
+    data = open_data(options.data)
+    digits = options.data == "digits"
+    fidelity = DIGITS_FIDELITY if digits else CIFAR_FIDELITY
+    names = [name for name in PUBLISHED_TOP1_PERCENT if not digits or name[-2:] in ("s1", "s2", "s3", "s4")]
+    rows = pd.read_csv(options.out).to_dict("records") if options.out.exists() else []
+    done = {(row["network"], row["start"], row["seed"]) for row in rows}
+    for seed in range(options.seeds):
+        for name in names:
+            for start in STARTS:
+                if (name, start, seed) in done:
+                    continue
+                recipe = replace(load_recipe(fidelity.recipe), initialization=start)
+                steps = train(ANCHORS[name], data=data, recipe=recipe, fidelity=fidelity, seed=seed)
+                top1 = round(follow(steps, ignore).top1_percent, 2)
+                rows.append({"network": name, "start": start, "seed": seed, "top1_percent": top1})
+                pd.DataFrame(rows).to_csv(options.out, index=False)
+                print(f"seed {seed} {name} {start}: {top1:.2f} %", flush=True)
+    report(pd.DataFrame(rows), names)
+
+
+def report(rows, names):
+    """Print a table of top-1 and τ, and the two spreads."""
+    table = rows.pivot_table(index=["start", "seed"], columns="network", values="top1_percent")[names]
+    published = [PUBLISHED_TOP1_PERCENT[name] for name in names]
+    table["tau"] = [kendalltau(values, published).statistic for values in table.to_numpy()]
+    print(table.round(2).to_string())
+    for start, group in table.groupby(level="start"):
+        between_seeds = group[names].std(ddof=1).mean()
+        between_networks = group[names].mean().std(ddof=1)
+        mean_tau = kendalltau(group[names].mean(), published).statistic
+        print(
+            f"{start}: τ {group['tau'].mean():.2f} ± {group['tau'].std(ddof=1):.2f} over seeds, {mean_tau:.2f} of the "
+            f"means; standard deviation {between_seeds:.2f} between seeds, {between_networks:.2f} between networks"
+        )
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
