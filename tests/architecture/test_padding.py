@@ -1,8 +1,8 @@
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from starsearch.architecture import Architecture, lower, pad_channels, parse_architecture
+from starsearch.architecture import FIELDS, Architecture, lower, pad_channels, parse_architecture
 from tests.strategies import architectures
 
 MULTIPLES = st.sampled_from((2, 4, 8, 16))
@@ -16,6 +16,8 @@ def _rounded(architecture, multiple):
     """The architecture of the padded widths, made from its fields."""
     widths = tuple(_round_up(width, multiple) for width in architecture.stage_widths)
     hidden = [_round_up(architecture.hidden_width(stage), multiple) for stage in range(architecture.num_stages)]
+    ratios = tuple(channels / width for channels, width in zip(hidden, widths, strict=True))
+    assume(min(ratios) >= FIELDS["mlp_ratio"].low)  # 17 × 0.25 are 4 channels: of 18 they are 0.22
     return Architecture(
         depths=architecture.depths,
         ops=architecture.ops,
@@ -23,7 +25,7 @@ def _rounded(architecture, multiple):
         act_type=architecture.act_type,
         kernel_size=architecture.kernel_size,
         widths=widths,
-        mlp_ratio=tuple(channels / width for channels, width in zip(hidden, widths, strict=True)),
+        mlp_ratio=ratios,
         stem_width=_round_up(architecture.stem_width, multiple),
     )
 
