@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starsearch.api.formats import FORMATS, NEEDS_DATA, TrainedNetwork, check_formats
 from starsearch.api.reading import FrontView, view_of
 from starsearch.api.study_folder import StudyPlace, place_of
+from starsearch.data.source import DataSource
 from starsearch.errors import DataError, ExportError, StudyError
 from starsearch.measurement import Reading
 from starsearch.objective import INT8_LATENCY, is_latency
@@ -179,7 +180,7 @@ def _open_data(data: str | None, attributes: dict[str, Any]) -> DataSet:
 
     known = _signed(attributes, "").get("data", attributes["data"])
     try:
-        found = open_data(data or attributes["data"])
+        found = open_data(attributes["data"] if data is None else _read_alike(data, attributes["data"]))
     except DataError as error:
         if data is not None:
             raise
@@ -193,6 +194,12 @@ def _open_data(data: str | None, attributes: dict[str, Any]) -> DataSet:
             f"another one ({found.fingerprint}). Name the study's with --data."
         )
     return found
+
+
+def _read_alike(data: str, recorded: str) -> str:
+    """Return the data set's text; one without options takes those that the study recorded."""
+    source = DataSource.parse(data)
+    return data if str(source) != source.path else DataSource.parse(recorded).named(source.path)
 
 
 def load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> StarNet:

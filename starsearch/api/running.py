@@ -122,7 +122,7 @@ def check_batch(spec: StudySpec, dataset: DataSet) -> None:
 def _command(file: str, dataset: DataSet, settings: Sequence[str]) -> str:
     """How the study was begun, without a path of this machine."""
     named = Path(file).name if Path(file).is_absolute() else file
-    data = "" if dataset.name == "digits" else f" --data {dataset.name}"
+    data = "" if dataset.name == "digits" else f" --data {shlex.quote(dataset.name)}"
     return f"starsearch run {named}{data}" + "".join(f" --set {shlex.quote(setting)}" for setting in settings)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from starsearch.api.architectures import find_architecture
 from starsearch.architecture import ANCHORS, Architecture, architecture_hash
+from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError
 from starsearch.recipe import Fidelity, Recipe, with_batch_size
 
@@ -96,7 +97,7 @@ def plan_training(
     return TrainingJob(
         architecture=architecture,
         # A worker of a cluster has another working folder.
-        data=str(Path(data).expanduser().resolve()) if Path(data).expanduser().exists() else data,
+        data=DataSource.parse(data).absolute(),
         recipe=chosen,
         fidelity=Fidelity(
             name="full",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
@@ -125,7 +126,7 @@ def tune_recipe(
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name)
     url = storage or database_url(folder)
-    command = f"starsearch tune {Path(architecture).name} --data {dataset.name}"
+    command = f"starsearch tune {Path(architecture).name} --data {shlex.quote(dataset.name)}"
     with closing(_open_record(spec, url, dataset, network, scheduler, command=command)) as record:
         if storage:
             point_to_storage(folder, spec.name, storage)

@@ -9,6 +9,7 @@ import typer
 
 from starsearch.cli import data as data_commands
 from starsearch.cli import latency, planning, profiles, space, training, tuning, validation
+from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
 
 app = typer.Typer(
     name="starsearch",
@@ -58,6 +59,9 @@ def run(
             "timm data-set name. Without it: scikit-learn's digits, embedded."
         ),
     ] = None,
+    validation_fraction: ValidationFraction = None,
+    classes: Classes = None,
+    orientation: Orientation = None,
     runner: Annotated[
         str | None,
         typer.Option(
@@ -108,7 +112,7 @@ def run(
 
     run_and_watch(
         file,
-        data=data,
+        data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
         runner=runner,
         trials=trials,
         time_budget=time_budget,

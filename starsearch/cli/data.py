@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -33,6 +35,9 @@ def check(
             "shards, Parquet files) or a timm data-set name.",
         ),
     ],
+    validation_fraction: ValidationFraction = None,
+    classes: Classes = None,
+    orientation: Orientation = None,
     resolution: Annotated[int, typer.Option(min=8, max=1024, help="Of the training, in pixels.")] = 224,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes that decode. Without it: one a core, at most 8.")
@@ -57,7 +62,7 @@ def check(
 
     with progress_bar() as watch:
         found = api.check_data(
-            data,
+            with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
             resolution=resolution,
             workers=workers,
             images_per_second=images_per_second,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
 from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 def plan(
     file: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="A study file; its last fidelity is the truth.")],
     data: Annotated[str | None, typer.Option(help="As of `run`, in place of the file's.")] = None,
+    validation_fraction: ValidationFraction = None,
+    classes: Classes = None,
+    orientation: Orientation = None,
     pilot: Annotated[int, typer.Option(min=0, help="Random candidates that are trained, beside the anchors.")] = 12,
     tau: Annotated[float, typer.Option(min=-1, max=1, help="Kendall's τ a proxy shall have with the truth.")] = 0.7,
     top: Annotated[str | None, typer.Option(help="The fidelity that counts as the truth; without it the last.")] = None,
@@ -58,7 +62,7 @@ def plan(
     stop_on_signals()
     found = api.plan_study(
         file,
-        data=data,
+        data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
         pilot=pilot,
         tau=tau,
         top=top,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
+from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
 from starsearch.errors import TrainingStoppedError
 from starsearch.measurement import Progress
 
@@ -77,6 +78,9 @@ def train(
             "the whole image below 128 px.",
         ),
     ] = None,
+    validation_fraction: ValidationFraction = None,
+    classes: Classes = None,
+    orientation: Orientation = None,
     stem_stride: Annotated[int, typer.Option(min=1, max=2, help="1 for images of 32 px and the like.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
     out: Annotated[
@@ -113,7 +117,7 @@ def train(
 
     job = api.plan_training(
         architecture,
-        data=data,
+        data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
         recipe=recipe,
         epochs=epochs,
         batch_size=batch_size,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
 
 if TYPE_CHECKING:
     from starsearch.api.tuning import TuneOutcome
@@ -26,6 +29,9 @@ def tune(
             "timm data-set name. Without it: scikit-learn's digits, embedded."
         ),
     ] = "digits",
+    validation_fraction: ValidationFraction = None,
+    classes: Classes = None,
+    orientation: Orientation = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -89,6 +95,7 @@ def tune(
     from starsearch.cli.tuning_view import TuningView
     from starsearch.recipe import Fidelity
 
+    data = with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation)
     outcome = tune_recipe(
         architecture,
         data=data,
@@ -116,7 +123,7 @@ def tune(
         ),
     )
     size = f"--resolution {resolution}" + (f" --stem-stride {stem_stride}" if stem_stride != 2 else "")
-    _print_end(outcome, how=f"--data {data} {size}")
+    _print_end(outcome, how=f"--data {shlex.quote(data)} {size}")
 
 
 def _print_end(outcome: TuneOutcome, *, how: str) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
+
 if TYPE_CHECKING:
     from starsearch.api import Validation
 
@@ -44,6 +46,9 @@ def validate(
     workers: Annotated[
         int | None, typer.Option(min=0, max=256, help="Processes that decode. Without it: one a core, at most 8.")
     ] = None,
+    validation_fraction: ValidationFraction = None,
+    classes: Classes = None,
+    orientation: Orientation = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Validate a trained network by timm's protocol: resize, crop the middle, normalise; top-1 and top-5.
@@ -69,7 +74,7 @@ def validate(
     with progress_bar() as watch:
         found = api.validate_network(
             network,
-            data,
+            with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
             weights=weights,
             resolution=resolution,
             crop_pct=crop_pct,

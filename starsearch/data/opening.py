@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from starsearch.data.dataset import CACHE_LIMIT_BYTES, DataSet, ValidationSet
@@ -13,6 +14,7 @@ from starsearch.data.listing import Source, named_by_training, open_source, spli
 from starsearch.data.named import TIMM_PREFIXES, open_named
 from starsearch.data.parquet import find_parquet
 from starsearch.data.shards import find_shards
+from starsearch.data.source import DataSource
 from starsearch.errors import DataError, did_you_mean
 
 _FORMS = (
@@ -46,9 +48,10 @@ def open_data(data: str, *, cache_limit_bytes: int = CACHE_LIMIT_BYTES) -> DataS
         DataError: there is no such data set, or it breaks a rule: a class folder is empty, training and validation
             have other classes, there are no images.
     """
-    folder = _folder(data)
+    asked = DataSource.parse(data)
+    folder = _folder(asked.path)
     if folder is None:
-        return _open_name(data, cache_limit_bytes)
+        return _open_name(asked, cache_limit_bytes)
     source = _find_source(folder, {"train", "validation"})
     if source is None:
         there = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
@@ -56,7 +59,8 @@ def open_data(data: str, *, cache_limit_bytes: int = CACHE_LIMIT_BYTES) -> DataS
             f"The data folder {folder.name!r} has neither train/ and validation/ (or val/) nor train.tar and "
             f"validation.tar (or val.tar) nor other files of both splits; it holds {there}. {_capitalized(_FORMS)}."
         )
-    return open_source(source, cache_limit_bytes=cache_limit_bytes)
+    opened = open_source(source, cache_limit_bytes=cache_limit_bytes)
+    return replace(opened, name=asked.named(opened.name))
 
 
 def open_validation(data: str) -> ValidationSet:
@@ -70,7 +74,8 @@ def open_validation(data: str) -> ValidationSet:
     Raises:
         DataError: there are no such images.
     """
-    folder = _folder(data)
+    asked = DataSource.parse(data)
+    folder = _folder(asked.path)
     source = None if folder is None else _find_source(folder, {"validation"})
     if folder is not None and source is not None:
         listing = named_by_training(source, source.list_split("validation"))
@@ -82,7 +87,7 @@ def open_validation(data: str) -> ValidationSet:
             name=whole.name, classes=whole.classes, split=whole.validation, mean=whole.mean, std=whole.std
         )
     return ValidationSet(
-        name=folder.name,
+        name=asked.named(folder.name),
         classes=listing.classes,
         split=split_of("validation", listing),
         numbered=listing.numbered,
@@ -94,10 +99,10 @@ def _is_of_class_folders(folder: Path) -> bool:
     return bool(inside) and not inside & {"train", "data"}
 
 
-def _folder(data: str) -> Path | None:
-    """The folder that `data` is, as a whole path: a worker of a cluster has another working folder."""
-    path = Path(data).expanduser()
-    return path.resolve() if path.is_dir() else None
+def _folder(path: str) -> Path | None:
+    """The folder that `path` is, as a whole path: a worker of a cluster has another working folder."""
+    folder = Path(path).expanduser()
+    return folder.resolve() if folder.is_dir() else None
 
 
 def _find_source(folder: Path, splits: set[str]) -> Source | None:
@@ -105,7 +110,11 @@ def _find_source(folder: Path, splits: set[str]) -> Source | None:
     return next((source for source in sources if source is not None and source.splits >= splits), None)
 
 
-def _open_name(data: str, cache_limit_bytes: int) -> DataSet:
+def _open_name(asked: DataSource, cache_limit_bytes: int) -> DataSet:
+    data = asked.path
+    for option in ("validation_fraction", "classes"):
+        if getattr(asked, option) is not None:
+            raise DataError(f"{option} says how a folder is read; {data!r} is none.")
     if data == "digits":
         return open_digits(cache_limit_bytes=cache_limit_bytes)
     prefix, slash, _ = data.partition("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -90,7 +91,7 @@ def _commands(facts: Mapping[str, str], folder: Path) -> list[str]:
     study = facts.get("study", folder.name)
     data = facts["data"].partition(":")[0] if facts.get("data") else "DATA"
     seed = f" --seed {facts['seed']}" if facts.get("seed") else ""
-    return [f"starsearch run {study}.yaml --data {data}{seed}"]
+    return [f"starsearch run {study}.yaml --data {shlex.quote(data)}{seed}"]
 
 
 def _write_whole(path: Path, content: bytes) -> Path:

@@ -11,7 +11,8 @@ from annotated_types import Ge, Le
 
 from starsearch.architecture import ANCHORS
 from starsearch.candidate import Candidate
-from starsearch.errors import SpecError, did_you_mean
+from starsearch.data.source import DataSource
+from starsearch.errors import DataError, SpecError, did_you_mean
 from starsearch.objective import LATENCY, THIS_MACHINE, Objective
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import find_file
@@ -196,8 +197,12 @@ def _beside(file: YamlFile, data: str | None) -> str | None:
     """The file's `data:`; a folder that lies beside the file is meant relative to it, as its space is."""
     if data is None:
         return None
-    beside = file.path.parent / data
-    return str(beside) if beside.is_dir() else data
+    try:
+        source = DataSource.parse(data)
+    except DataError as error:
+        raise file.error(("data",), str(error)) from None
+    beside = file.path.parent / source.path
+    return source.named(str(beside)) if beside.is_dir() else data
 
 
 def _load_named_space(file: YamlFile, text: str) -> SearchSpace:

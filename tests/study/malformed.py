@@ -134,6 +134,11 @@ SPACE_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
 STUDY_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "unknown space": ("space: starnet", "space: starnett", ("line 1", "no file", "'starnet'")),
     "space of a number": ("space: starnet", "space: 3", ("line 1", "string", "3")),
+    "unknown option of the data": (
+        "space: starnet",
+        "space: starnet\ndata: pets?clases=outermost",
+        ("line 2", "'clases'", "'classes'"),
+    ),
     "unknown key": ("search:", "searching:", ("line 5", "unknown key", "'search'")),
     "unknown recipe field": ("{lr:", "{lrr:", ("line 2", "unknown key 'lrr'", "'lr'")),
     "recipe value of text": ("weight_decay: 0.1", "weight_decay: heavy", ("line 2", "number", "'heavy'")),

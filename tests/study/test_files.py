@@ -197,6 +197,8 @@ def test_data_beside_the_study_file_is_meant_relative_to_it(tmp_path, monkeypatc
     (tmp_path / "here" / "study.yaml").write_text("space: starnet\ndata: pictures")
     monkeypatch.chdir(tmp_path)
     assert load_study("here/study.yaml").data == str(Path("here") / "pictures")
+    (tmp_path / "here" / "study.yaml").write_text("space: starnet\ndata: pictures?classes=outermost")
+    assert load_study("here/study.yaml").data == str(Path("here") / "pictures?classes=outermost")
 
 
 def test_whole_shapes_are_a_choice_that_constraints_can_leave_one_of(tmp_path):
