@@ -1,6 +1,7 @@
 """Results at rest: an Optuna storage, the only record. No other package touches a storage.
 
 storage        a URL becomes an Optuna storage, to write or only to read; its errors become `StudyError`s
+journal        Optuna's journal file, torn lines moved aside before anything is appended
 transactions   every call of Optuna that is not public
 attributes     what a trial says of its candidate and its measurements, as user attributes
 distributions  the space's parameters as Optuna's

@@ -50,8 +50,8 @@ def open_storage(url: str) -> BaseStorage:
 
     `sqlite:///FILE` writes ahead (WAL) and waits for a disk only at checkpoints: a power failure may cost
     the last trials, a killed process costs none; locked by another program it is waited for, ten minutes at most.
-    `journal:///FILE` is Optuna's log file, for network file systems on which SQLite's locks do not work. Every other
-    URL is SQLAlchemy's; a server that is restarted later is waited for, a minute at most.
+    `journal:///FILE`, an absolute path, is Optuna's log file, for network file systems on which SQLite's locks do not
+    work. Every other URL is SQLAlchemy's; a server that is restarted later is waited for, a minute at most.
 
     Raises:
         StudyError: the URL cannot be read, its driver is not installed, or the storage cannot be opened.
@@ -112,8 +112,8 @@ def storage_file(url: str) -> Path | None:
     Raises:
         StudyError: the URL cannot be read.
     """
-    if url.startswith(_JOURNAL):
-        return Path(url.removeprefix(_JOURNAL))
+    if url.startswith("journal:"):
+        return _journal_file(url)
     parsed = _parse(url)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
@@ -133,10 +133,14 @@ def storage_errors(url: str) -> Iterator[None]:
 
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError, OSError, json.JSONDecodeError) as error:
+    except (StorageInternalError, SQLAlchemyError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         told = str(error.__cause__ or error)
         lines = [line for line in told.splitlines() if line.strip()]
         words = next((words for signs, words in _CAUSES if any(sign in told.lower() for sign in signs)), None)
+        if url.startswith(_JOURNAL) and isinstance(error, ValueError):
+            from starsearch.records.journal import repair_in_words
+
+            words = repair_in_words(_journal_file(url))
         raise StudyError(
             f"The storage {shown(url)} failed: {words or 'see below'}. Finished trials are kept.\n"
             f"It said: {lines[0] if lines else type(error).__name__}"
@@ -181,9 +185,25 @@ def _for_sqlalchemy(url: str) -> str:
 
 def _open_journal(url: str) -> BaseStorage:
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
-    return JournalStorage(JournalFileBackend(str(storage_file(url))))
+    from starsearch.records.journal import JournalFile
+
+    return JournalStorage(JournalFile(_journal_file(url)))
+
+
+def _journal_file(url: str) -> Path:
+    """The absolute path that `url` names; what might be meant as a relative one is refused."""
+    rest = url.removeprefix(_JOURNAL)
+    if rest == url or not rest.strip("/"):
+        raise StudyError(f"A journal is written with its whole path, as {_JOURNAL}shared/studies/x.log; got {url!r}.")
+    path, below = Path("/", rest.lstrip("/")).resolve(), Path(rest).resolve()
+    is_odd = not path.parent.is_dir() or path.parent == Path("/") or below.is_file()
+    if not rest.startswith("/") and is_odd and not path.is_file():
+        raise StudyError(
+            f"The storage {url!r} can be read as {path}, which is not there, or as {below}. Write the one that is "
+            f"meant: {_JOURNAL}{path} or {_JOURNAL}{below}"
+        )
+    return path
 
 
 def _open_server(url: str) -> BaseStorage:

@@ -28,6 +28,13 @@ def test_sqlite_writes_ahead(tmp_path):
         ("study.db", "A storage is written as sqlite:///FILE"),
         ("sqlite:////nowhere/at/all/study.db", "there is no folder /nowhere/at/all"),
         ("oracle9://u:secret@host/db", "Unknown kind of storage 'oracle9'"),
+        ("journal://study.log", "A journal is written with its whole path, as journal:///shared"),
+        (
+            "journal:///nowhere/study.log",
+            f"or as {Path.cwd()}/nowhere/study.log. Write the one that is meant: journal:",
+        ),
+        ("journal:///study.log", "can be read as /study.log, which is not there, or as "),
+        ("journal:////nowhere/study.log", "there is no folder /nowhere"),
     ],
 )
 def test_a_storage_that_cannot_be_is_refused_in_words(url, words):
