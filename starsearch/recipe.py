@@ -18,7 +18,7 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training samples, warm-up included, cool-down not.
-        batch_size: images a step.
+        batch_size: images a step; at least 2, of which batch norms take their statistics.
         optimizer: a name of `timm.optim.create_optimizer_v2`.
         lr: peak learning rate, for `batch_size` as it is.
         momentum: of SGD and its kin; timm ignores it elsewhere.
@@ -58,7 +58,7 @@ class Recipe:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     epochs: Annotated[int, Ge(1), Le(10_000)] = 3
-    batch_size: Annotated[int, Ge(1), Le(65_536)] = 128
+    batch_size: Annotated[int, Ge(2), Le(65_536)] = 128
     optimizer: str = "adamw"
     lr: Annotated[float, Gt(0), Le(100)] = 2e-3
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9

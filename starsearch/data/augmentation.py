@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from starsearch.data.dataset import DataSet
+from starsearch.errors import EvaluationError
 from starsearch.recipe import Recipe
 
 _MOST_DRAWS = 10  # of an image's augmentation; one in a hundred fails
@@ -86,22 +87,36 @@ def _random_erasing(probability: float, device: str) -> Callable[[torch.Tensor],
 
 def image_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> Any:
     """timm's transform of one PIL image to (3, resolution, resolution) uint8: crop, RandAugment, colour jitter."""
-    from timm.data import create_transform
-
     whole = recipe.crop != "random-resized"
-    return create_transform(
-        (3, resolution, resolution),
-        is_training=True,
+    return make_transform(
+        recipe.auto_augment,
+        resolution,
         scale=(1.0, 1.0) if whole else recipe.crop_scale,
         ratio=(1.0, 1.0) if whole else None,
         hflip=0.0 if whole else recipe.hflip,
         color_jitter=recipe.color_jitter,
-        auto_augment=recipe.auto_augment,
         interpolation=recipe.train_interpolation or data.interpolation,
         mean=data.mean,
         std=data.std,
         use_prefetcher=True,
     )
+
+
+def make_transform(auto_augment: str | None, resolution: int, **options: Any) -> Any:
+    """Return timm's transform for training with a policy.
+
+    Raises:
+        EvaluationError: timm does not know the policy.
+    """
+    from timm.data import create_transform
+
+    try:
+        return create_transform((3, resolution, resolution), is_training=True, auto_augment=auto_augment, **options)
+    except (AssertionError, ValueError, LookupError) as error:  # as timm's factories reject a text
+        raise EvaluationError(
+            f"timm has no augmentation policy {auto_augment!r} ({error}); it has rand-m9-mstd0.5-inc1, augmix-m3-w3, "
+            "3a, original, v0 and their like."
+        ) from error
 
 
 def augment(transform: Any, image: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -64,8 +65,8 @@ class StudyRecord(OpenStudy):
         Args:
             url: of the storage, as `open_storage` takes it.
             spec: of the study.
-            signature: everything on which the trials' comparability rests, by dotted name, as text; when
-                the study is there already it must have been begun with the same.
+            signature: everything on which the trials' comparability rests, by dotted name, as text; a study that
+                has a finished trial must have been begun with the same, one that has none begins anew.
             attributes: further user attributes of a new study.
 
         Raises:
@@ -76,6 +77,9 @@ class StudyRecord(OpenStudy):
         with storage_errors(url):
             study_id = _find_or_create(storage, spec)
             known = storage.get_study_user_attrs(study_id)
+            if "signature" in known and _begins_anew(storage, study_id, spec, known, signature, url=url):
+                storage.delete_study(study_id)
+                study_id, known = _find_or_create(storage, spec), {}
             if "signature" in known:
                 _refuse_change(spec, known, signature)
                 if known.get(HALVING) != (halving := _describe_halving(spec)):  # η may change
@@ -302,10 +306,41 @@ def _describe_halving(spec: StudySpec) -> dict[str, Any] | None:
     }
 
 
-def _refuse_change(spec: StudySpec, known: Mapping[str, Any], signature: Mapping[str, str]) -> None:
-    changes = list(_changes(known["signature"], signature))
+def _begins_anew(
+    storage: BaseStorage,
+    study_id: int,
+    spec: StudySpec,
+    known: Mapping[str, Any],
+    signature: Mapping[str, str],
+    *,
+    url: str,
+) -> bool:
+    """Whether the study was begun with something else, and nothing has come of it that could not be compared."""
+    from optuna.trial import TrialState
+
+    from starsearch.records.lease import working_driver
+
+    changes = _all_changes(spec, known, signature)
+    finished = (TrialState.COMPLETE, TrialState.PRUNED)
+    if not changes or storage.get_n_trials(study_id, finished) or working_driver(url, spec.name):
+        return False
+    warnings.warn(
+        f"The study {spec.name!r} was begun with something else and has no finished trial: it begins anew "
+        f"({'; '.join(changes)}).",
+        stacklevel=2,
+    )
+    return True
+
+
+def _all_changes(spec: StudySpec, known: Mapping[str, Any], signature: Mapping[str, str]) -> list[str]:
+    changes = _changes(known["signature"], signature)
     if not changes and known["objectives"] != [asdict(objective) for objective in spec.objectives]:
-        changes = ["objectives: the study has others"]
+        return ["objectives: the study has others"]
+    return changes
+
+
+def _refuse_change(spec: StudySpec, known: Mapping[str, Any], signature: Mapping[str, str]) -> None:
+    changes = _all_changes(spec, known, signature)
     if changes:
         raise StudyChangedError(
             f"The study {spec.name!r} was begun with something else:\n"

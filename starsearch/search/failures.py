@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from starsearch.candidate import Candidate
-from starsearch.errors import StudyError
+from starsearch.errors import EvaluationError, StudyError
 
 _MAX_REASON_CHARS = 500
 # So many failures one after the other are not the candidates' fault.
@@ -22,12 +22,12 @@ class Failures:
 
     def __init__(self, *, tries: int) -> None:
         self.tries = tries
-        self._in_a_row = 0
+        self._in_a_row: list[str] = []
         self._deaths: Counter[str] = Counter()
 
     def reset(self) -> None:
         """A candidate was evaluated."""
-        self._in_a_row = 0
+        self._in_a_row.clear()
 
     def may_retry(self, candidate: Candidate) -> bool:
         """Note that a worker has died of the candidate; whether it may have another."""
@@ -44,12 +44,19 @@ class Failures:
         Raises:
             StudyError: it was the twentieth in a row.
         """
-        self._in_a_row += 1
-        if self._in_a_row >= _MAX_IN_A_ROW:
+        self._in_a_row.append(reason.partition(" (logs/")[0])
+        if len(self._in_a_row) >= _MAX_IN_A_ROW:
+            # What all are refused for is in what they share; a full disk or a lost file is not in the study's file.
+            is_shared = len(set(self._in_a_row)) == 1 and reason.startswith(EvaluationError.__name__)
             raise StudyError(
                 f"{_MAX_IN_A_ROW} candidates in a row have failed, the last, trial {number}, with: {reason}\n"
                 + (f"Its traceback is in {log}. " if log else "")
-                + "Finished trials are kept: find the cause and run the same command again."
+                + (
+                    "All have failed for this one reason: correct the recipe or the fidelity in the study's file. A "
+                    "study without a finished trial takes the change; another one needs a new --name."
+                    if is_shared
+                    else "Finished trials are kept: find the cause and run the same command again."
+                )
             )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from starsearch.errors import EvaluationError, SpecError
 from starsearch.recipe import Recipe
 from starsearch.resources import find_file
-from starsearch.space import ChoiceParameter, Parameter
+from starsearch.space import ChoiceParameter, FloatParameter, Parameter
+from starsearch.space.dimension import slot_values
 from starsearch.space.space import RECIPE_PREFIX
 from starsearch.study.dimension_file import parse_range
 from starsearch.study.validation import shorten, validate
@@ -26,7 +28,54 @@ def load_recipe(text: str, *, beside: Path | None = None) -> Recipe:
         SpecError: no such recipe, or a rule is broken.
     """
     file = read_yaml(find_file(text, "recipes", beside=beside))
-    return validate(Recipe, file.data, file=file, known=RECIPE_FIELDS)
+    recipe = validate(Recipe, file.data, file=file, known=RECIPE_FIELDS)
+    check_trainable(recipe, error=lambda name, message: file.error((name,), message))
+    return recipe
+
+
+def check_trainable(
+    recipe: Recipe, searched: Sequence[Parameter] = (), *, error: Callable[[str, str], SpecError]
+) -> None:
+    """Refuse what no network can be trained by: timm's factories are asked for what only timm knows.
+
+    Args:
+        recipe: with the values of all fields that are not searched.
+        searched: fields of the recipe, each of whose values has to train.
+        error: makes the error from a field's name and the message.
+    """
+    by_name = {parameter.name.removeprefix(RECIPE_PREFIX): parameter for parameter in searched}
+
+    def values(name: str) -> tuple[Any, ...]:
+        parameter = by_name.get(name)
+        if parameter is None:
+            return (getattr(recipe, name),)
+        return (parameter.low, parameter.high) if isinstance(parameter, FloatParameter) else slot_values(parameter)
+
+    odd = [batch for batch in values("batch_size") if batch % 2]
+    if odd and any((*values("mixup"), *values("cutmix"))):
+        raise error("batch_size", f"mixup and cutmix mix images in pairs, so that batches are even; got {odd[0]}.")
+    if any(low > high for low, high in values("crop_scale")):
+        raise error("crop_scale", f"the smallest share comes first; got {list(recipe.crop_scale)}.")
+    for field in ("optimizer", "auto_augment"):
+        for value in values(field):
+            try:
+                # timm takes seconds to import; of the defaults it is known that they train.
+                if value != getattr(_DEFAULTS, field):
+                    _ask_timm(field, replace(recipe, **{field: value}))
+            except EvaluationError as reason:
+                raise error(field, str(reason)) from None
+
+
+def _ask_timm(field: str, recipe: Recipe) -> None:
+    from torch.nn import Linear
+
+    from starsearch.data.augmentation import make_transform
+    from starsearch.training.optimisation import make_optimizer
+
+    if field == "optimizer":
+        make_optimizer(Linear(1, 1), recipe)
+    else:
+        make_transform(recipe.auto_augment, 32)
 
 
 def parse_recipe_changes(file: YamlFile, at: Location, data: Any, base: Recipe) -> tuple[Recipe, tuple[Parameter, ...]]:
@@ -41,7 +90,9 @@ def parse_recipe_changes(file: YamlFile, at: Location, data: Any, base: Recipe) 
     searched = {name: value for name, value in data.items() if name not in fixed}
     changed = validate(Recipe, fixed, file=file, at=at, known=RECIPE_FIELDS)
     recipe = replace(base, **{name: getattr(changed, name) for name in fixed})
-    return recipe, tuple(_parse_searched(file, (*at, str(name)), str(name), value) for name, value in searched.items())
+    found = tuple(_parse_searched(file, (*at, str(name)), str(name), value) for name, value in searched.items())
+    check_trainable(recipe, found, error=lambda name, message: file.error((*at, name), message))
+    return recipe, found
 
 
 def _is_searched(name: str, value: Any) -> bool:

@@ -190,7 +190,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             momentum=recipe.momentum,
             **options,
         )
-    except ValueError as error:  # timm's "sgd", for one, is Nesterov's and needs a momentum
+    except Exception as error:  # timm's "sgd", for one, is Nesterov's and needs a momentum; others need a package
         raise EvaluationError(f"The optimizer {recipe.optimizer!r} does not take this recipe: {error}.") from error
     return optimizer
 

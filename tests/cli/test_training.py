@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from starsearch.cli.app import app
 from starsearch.cli.training import TrainingView
-from starsearch.errors import EvaluationError, StarsearchError, StudyError
+from starsearch.errors import EvaluationError, SpecError, StarsearchError, StudyError
 from starsearch.measurement import Progress
 
 ARCHITECTURE = "starnet:embed_dim=8,depths=1-1-1,mlp_ratio=2,kernel_size=3"
@@ -106,6 +106,12 @@ def test_what_cannot_be_is_said_in_words(tmp_path, short):
     bad.write_text("{epochs: 2, weight_deacy: 0.1}")
     with pytest.raises(StarsearchError, match="Did you mean 'weight_decay'"):
         train(tmp_path / "e", bad)
+    bad.write_text("epochs: 2\nauto_augment: trivialaugment\n")
+    with pytest.raises(SpecError, match=r"bad\.yaml, line 2, auto_augment: timm has no augmentation policy"):
+        train(tmp_path / "f", bad)
+    bad.write_text("{epochs: 2, mixup: 0.8}")
+    with pytest.raises(SpecError, match=r"--batch-size: mixup and cutmix mix images in pairs.*got 15"):
+        train(tmp_path / "g", bad, "--batch-size", "15")
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path, short):

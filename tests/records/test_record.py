@@ -6,6 +6,7 @@ import optuna
 import pandas as pd
 import pytest
 import sqlalchemy
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from starsearch.architecture import ANCHORS, architecture_hash, format_architecture
@@ -15,6 +16,7 @@ from starsearch.measurement import Measurement
 from starsearch.recipe import Recipe
 from starsearch.records import (
     StudyRecord,
+    hold_lease,
     load_attributes,
     load_objectives,
     load_trials,
@@ -201,10 +203,12 @@ def test_a_trial_begins_and_ends_by_one_clock_in_every_time_zone(record, monkeyp
         time.tzset()
 
 
-def test_another_signature_is_refused_line_by_line(tmp_path, spec):
+def test_another_signature_than_that_of_finished_trials_is_refused_line_by_line(tmp_path, spec):
     old = {"space.dimensions.embed_dim": "16..48 step 4", "data": "digits", "gone": "1"}
     new = {"space.dimensions.embed_dim": "16..64 step 4", "data": "digits", "came": "2"}
-    StudyRecord.open(url_of(tmp_path), spec, signature=old).close()
+    record = StudyRecord.open(url_of(tmp_path), spec, signature=old)
+    complete(record, record.start(S1, params=PARAMS))
+    record.close()
     with pytest.raises(StudyChangedError) as raised:
         StudyRecord.open(url_of(tmp_path), spec, signature=new)
     lines = str(raised.value).splitlines()
@@ -216,8 +220,23 @@ def test_another_signature_is_refused_line_by_line(tmp_path, spec):
 
 
 def test_other_objectives_are_refused_even_under_the_same_signature(tmp_path, spec, record):
+    complete(record, record.start(S1, params=PARAMS))
     with pytest.raises(StudyChangedError, match="objectives"):
         StudyRecord.open(url_of(tmp_path), replace(spec, objectives=OBJECTIVES[:1]), signature={"seed": "0"})
+
+
+def test_a_study_without_a_finished_trial_takes_any_change_unless_a_driver_is_at_work_on_it(tmp_path, spec, record):
+    changed = replace(spec, objectives=OBJECTIVES[:1])
+    record.fail(record.start(S1, params=PARAMS), reason="the recipe cannot train")
+    record.start(S1, params=PARAMS)  # of a driver that was killed
+    with hold_lease(record), pytest.raises(StudyChangedError, match="seed: was 0, now 1"):
+        StudyRecord.open(url_of(tmp_path), changed, signature={"seed": "1"})
+    with pytest.warns(UserWarning, match="begins anew .seed: was 0, now 1"):
+        again = StudyRecord.open(url_of(tmp_path), changed, signature={"seed": "1"})
+    assert not again.trials()
+    assert again.attribute("signature") == {"seed": "1"}
+    again.close()
+    assert optuna.load_study(study_name="small", storage=url_of(tmp_path)).directions == [StudyDirection.MAXIMIZE]
 
 
 def test_a_study_that_optuna_made_is_not_taken_over(tmp_path, spec):

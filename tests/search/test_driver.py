@@ -3,7 +3,7 @@ from contextlib import contextmanager
 import optuna
 import pytest
 
-from starsearch.errors import StudyError, StudyLeasedError
+from starsearch.errors import EvaluationError, StudyError, StudyLeasedError
 from starsearch.measurement import Measurement
 from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, load_trials
 from starsearch.search import SAMPLERS, StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted, run_study
@@ -150,6 +150,12 @@ def test_twenty_failures_in_a_row_stop_the_study_and_failed_anchors_run_again(tm
     run(tmp_path, make_spec(WIDE, trials=1))
     trials = load_trials(url_of(tmp_path))
     assert trials[trials["state"] == "COMPLETE"]["anchor"].tolist() == ["starnet_s1", "starnet_s2", None]
+    with pytest.raises(StudyError, match=r"one reason: correct the recipe .* A study without a finished trial takes"):
+        run(
+            tmp_path,
+            make_spec(WIDE, name="recipe", trials=30),
+            FakeEvaluator(raising(EvaluationError("no such policy"))),
+        )
 
 
 def test_no_trial_is_begun_when_the_time_is_over(tmp_path):
