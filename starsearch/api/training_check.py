@@ -36,7 +36,7 @@ def check_training_data(
     from starsearch.data import open_data
 
     data = open_data(job.data)
-    if data.train.timm_dataset is None or (job.folder / "last.pt").exists():
+    if data.train.in_memory or (job.folder / "last.pt").exists():
         return None
     speed = partial(_measure_speed, job, data)
     return check_data(

@@ -134,7 +134,7 @@ def _num_workers(data: ValidationSet) -> int:
     """One a thread of torch; none where the images are in memory, so that there is nothing to decode."""
     import torch
 
-    return 0 if data.split.timm_dataset is None else min(_MOST_WORKERS, torch.get_num_threads())
+    return 0 if data.split.in_memory else min(_MOST_WORKERS, torch.get_num_threads())
 
 
 def _preparation(

@@ -97,9 +97,7 @@ def validation_batches(
         DataError: too many images are unreadable.
     """
     indices = _chosen(data.validation, samples, seed)
-    in_memory = data.validation.timm_dataset is None or fits_memory(
-        len(indices), resolution, data.cache_limit_bytes // 2
-    )
+    in_memory = data.validation.in_memory or fits_memory(len(indices), resolution, data.cache_limit_bytes // 2)
     if in_memory and crop_pct == 1.0:
         images = yield from decode(data, data.validation, indices, resolution=resolution)
         return _MemoryValidation(images, data, batch_size, share)
@@ -114,7 +112,7 @@ def _chosen(split: Split, samples: int | None, seed: int) -> NDArray[np.int64]:
 
 def _keeps_in_memory(data: DataSet, recipe: Recipe, num_images: int, resolution: int) -> bool:
     """Whether decoded images of the training's resolution fit and are as good as the files."""
-    if data.train.timm_dataset is None:
+    if data.train.in_memory:
         return True
     if not fits_memory(num_images, resolution, data.cache_limit_bytes // 2):
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,7 @@ class Split:
         targets: (n,), the class of each image, from 0.
         read: decodes the image of an index; raises `OSError` where that cannot be done.
         image_name: of an index, for messages.
-        timm_dataset: the same images as timm's or torchvision's data set, for loading by worker processes; None where
-            all images are in memory anyway.
+        in_memory: whether all images are in memory, so that there is nothing to decode.
         unreadable: names of images that could not be decoded so far; they are left out.
     """
 
@@ -35,7 +34,7 @@ class Split:
     targets: NDArray[np.int64]
     read: Callable[[int], Image.Image]
     image_name: Callable[[int], str]
-    timm_dataset: Any = None
+    in_memory: bool = False
     unreadable: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:

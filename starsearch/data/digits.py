@@ -43,4 +43,5 @@ def _split(name: str, pixels: NDArray[np.uint8], targets: NDArray[np.int64], cho
         targets=targets[chosen].astype(np.int64),
         read=lambda index: Image.fromarray(pixels[chosen[index]]).convert("RGB"),
         image_name=lambda index: f"digit {chosen[index]}",
+        in_memory=True,
     )

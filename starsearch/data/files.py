@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from starsearch.data.listing import Listing, Source, SplitName, found_splits, sampled_sizes, some
-from starsearch.data.reading import ReadByTimm
 from starsearch.data.stored import StoredImages
 from starsearch.errors import DataError
 
@@ -71,10 +72,26 @@ def list_folder(name: str, folder: Path) -> Listing:
         classes=tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.get)),
         targets=np.array([target for _, target in reader.samples], dtype=np.int64),
         names=names,
-        sizes=sampled_sizes(len(files), lambda index: files[index].stat().st_size),
-        read=ReadByTimm(reader),
-        dataset=dataset,
+        sizes=sampled_sizes(len(files), lambda index: _size_of(files[index])),
+        content=_Files([str(file) for file in files]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Reads the bytes of the file of an index."""
+
+    paths: list[str]
+
+    def __call__(self, index: int) -> bytes:
+        return Path(self.paths[index]).read_bytes()
+
+
+def _size_of(file: Path) -> int:
+    """Its bytes; 0 of a link that leads nowhere, which is an unreadable image."""
+    with suppress(OSError):
+        return file.stat().st_size
+    return 0
 
 
 def _check_class_folders(name: str, folder: Path, images: Iterable[str]) -> None:
@@ -113,6 +130,5 @@ def _list_tar(name: str, tar: Path) -> Listing:
         names=[member.path for member, *_ in reader.samples],
         sizes=sizes,
         # Not by timm's reader: it keeps the tar open, and forked workers would share its position.
-        read=StoredImages.of_one_file(tar, starts, sizes),
-        dataset=dataset,
+        content=StoredImages.of_one_file(tar, starts, sizes),
     )

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.data.listing import Listing, sampled_sizes
-from starsearch.data.reading import MappedImages
 from starsearch.data.stored import Integers, StoredImages
 from starsearch.errors import DataError
 
@@ -53,8 +52,7 @@ class ImageIndex:
             targets=self.targets,
             names=self.names,
             sizes=sampled_sizes(len(self.names), lambda index: int(self.images.sizes[index])),
-            read=self.images,
-            dataset=MappedImages(self.images, self.targets),
+            content=self.images,
             numbered=numbered,
         )
 

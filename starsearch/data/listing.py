@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.data.dataset import DataSet, Split
-from starsearch.data.reading import MappedImages
+from starsearch.data.reading import DecodedImages
 from starsearch.errors import DataError
 
 SplitName = Literal["train", "validation"]
@@ -30,8 +30,7 @@ class Listing:
         targets: (n,), the class of each image.
         names: of the images, below the split.
         sizes: of the images in bytes, 0 where that was not asked for.
-        read: decodes the image of an index; picklable, and safe in a forked process.
-        dataset: the same images as timm's or torch's data set.
+        content: reads the encoded bytes of an index's image; picklable, and safe in a forked process.
         numbered: whether `classes` are but the numbers that the files say.
     """
 
@@ -39,8 +38,7 @@ class Listing:
     targets: NDArray[np.int64]
     names: Sequence[str]
     sizes: Sequence[int]
-    read: Callable[[int], Any]
-    dataset: Any
+    content: Callable[[int], bytes]
     numbered: bool = False
 
 
@@ -112,9 +110,8 @@ def split_of(name: SplitName, listing: Listing) -> Split:
     return Split(
         name=name,
         targets=listing.targets,
-        read=listing.read,
+        read=DecodedImages(listing.content, orientation="exif"),
         image_name=listing.names.__getitem__,
-        timm_dataset=listing.dataset,
     )
 
 
@@ -163,9 +160,7 @@ def renumbered(split: Split, name: str, train: Sequence[str], validation: Sequen
         )
     numbers = {class_name: number for number, class_name in enumerate(train)}
     targets = np.array([numbers[class_name] for class_name in validation], dtype=np.int64)[split.targets]
-    # The library's own data set would go on to say its own numbers.
-    dataset = None if split.timm_dataset is None else MappedImages(split.read, targets)
-    return replace(split, targets=targets, timm_dataset=dataset)
+    return replace(split, targets=targets)
 
 
 def some(names: Iterable[str], most: int = 5) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from starsearch.data.dataset import DataSet, Split
 from starsearch.data.listing import check_same_classes, renumbered
-from starsearch.data.reading import ReadByTimm
+from starsearch.data.reading import DecodedImages, to_rgb
 from starsearch.errors import DataError
 
 TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
@@ -103,16 +103,16 @@ def _class_names(dataset: Any, targets: NDArray[np.int64]) -> tuple[str, ...]:
 
 def _split(split: str, dataset: Any, name: str, cache_limit_bytes: int) -> Split:
     if hasattr(dataset, "__getitem__") and not _is_stream(dataset):
-        targets, read, source = _targets(dataset), _reader(dataset), dataset
+        targets, read, in_memory = _targets(dataset), _reader(dataset), False
     else:
         images, targets = _drain(dataset, name, cache_limit_bytes)
-        read, source = images.__getitem__, None
+        read, in_memory = _converted(images.__getitem__), True
     return Split(
         name="train" if split == "train" else "validation",
         targets=targets,
         read=read,
         image_name=lambda index: f"{name} {split} {index}",
-        timm_dataset=source,
+        in_memory=in_memory,
     )
 
 
@@ -137,8 +137,19 @@ def _targets(dataset: Any) -> NDArray[np.int64]:
 def _reader(dataset: Any) -> Callable[[int], Any]:
     """Decodes the image of an index."""
     if not hasattr(dataset, "reader"):
-        return lambda index: dataset[index][0].convert("RGB")
-    return ReadByTimm(dataset.reader)
+        return _converted(lambda index: dataset[index][0])
+    reader = dataset.reader  # timm's own data set would hide a broken image behind the next
+
+    def content(index: int) -> Any:
+        with reader[index][0] as file:
+            return file.read()
+
+    return DecodedImages(content, orientation="stored")
+
+
+def _converted(picture: Callable[[int], Any]) -> Callable[[int], Any]:
+    """The pictures that a library has opened, as 8-bit RGB."""
+    return lambda index: to_rgb(picture(index), orientation="stored")
 
 
 def _drain(dataset: Any, name: str, cache_limit_bytes: int) -> tuple[list[Any], NDArray[np.int64]]:

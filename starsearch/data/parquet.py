@@ -12,19 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from starsearch.data.listing import Listing, Source, SplitName, found_splits
-from starsearch.data.reading import MappedImages, decode_rgb
 from starsearch.data.shards import class_synsets
 from starsearch.data.split_files import find_split_files
 from starsearch.data.stored import Integers
 from starsearch.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _IMAGES, _LABELS = ("image", "img", "jpg", "jpeg", "png"), ("label", "labels", "fine_label", "cls")
 
@@ -62,7 +58,7 @@ class _Columns:
 
 @dataclass(eq=False)
 class ParquetImages:
-    """Decodes the image of an index. No file stays open, so that processes may be forked.
+    """Reads the bytes of an index's image. No file stays open, so that processes may be forked.
 
     Attributes:
         files: that hold the rows.
@@ -83,11 +79,11 @@ class ParquetImages:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_held": {}}
 
-    def __call__(self, index: int) -> Image.Image:
-        """The image, with three channels.
+    def __call__(self, index: int) -> bytes:
+        """Return the image's encoded bytes.
 
         Raises:
-            OSError, or another of `starsearch.data.reading.UNREADABLE`: it cannot be read.
+            OSError: the row has none.
         """
         group = int(np.searchsorted(self.group_ends, index, side="right"))
         rows = self._held.get(group)
@@ -95,10 +91,10 @@ class ParquetImages:
             rows = self._read(group)
             self._held.clear()
             self._held[group] = rows
-        content = rows[index - int(self.group_ends[group])].as_py()  # from the group's end: negative
+        content: bytes | None = rows[index - int(self.group_ends[group])].as_py()  # from the group's end: negative
         if content is None:
             raise OSError("the row has no bytes")
-        return decode_rgb(content)
+        return content
 
     def _read(self, group: int) -> Any:
         import pyarrow.parquet as pq
@@ -136,15 +132,13 @@ def _list(path: Path, files: Sequence[Path]) -> Listing:
     if not len(targets):
         raise DataError(f"There are no images in the Parquet files of {path.name!r} ({files[0].name}, …).")
     classes, numbered = _class_names(path, columns, [name for file in found for name in file.image_paths], targets)
-    read = _reader(columns, found)
     return Listing(
         classes=classes,
         targets=targets,
         names=[name for file in found for name in file.names],
         # The files' sizes stand for those of the images, which are known only once they are read.
         sizes=[file.path.stat().st_size if row == 0 else 0 for file in found for row in range(len(file.targets))],
-        read=read,
-        dataset=MappedImages(read, targets),
+        content=_reader(columns, found),
         numbered=numbered,
     )
 

@@ -1,4 +1,4 @@
-"""Decoding one image, and what may go wrong there."""
+"""Decoding one image to 8-bit RGB, and what may go wrong there."""
 
 from __future__ import annotations
 
@@ -8,36 +8,80 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
+
+Orientation = Literal["exif", "stored"]
 
 # What Pillow raises on damaged files, by format: "cannot identify", a broken PNG chunk, a truncated TIFF directory; and
 # on a file that says it has more than 179 million pixels, as a damaged header may.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+BACKGROUND = (255, 255, 255)  # what transparent pixels show
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION = 258, 262  # tags of TIFF
 
 
-def decode_rgb(content: bytes) -> Image.Image:
-    """The image of an encoded file (JPEG, PNG, …) with three channels; grey and CMYK are converted.
+def to_rgb(image: Image.Image, *, orientation: Orientation) -> Image.Image:
+    """Return an opened picture as 8-bit RGB, whatever its mode.
+
+    Values are scaled by the range that the format gives them: 16-bit integers are divided by 257, floating-point
+    numbers are taken from 0..1. Transparency is laid over `BACKGROUND`.
+
+    Args:
+        image: as Pillow opens it; turned in place.
+        orientation: "exif" turns it upright as its EXIF says, "stored" leaves it.
 
     Raises:
+        ValueError: nothing says the range of its values.
         OSError, or another of `UNREADABLE`: it is damaged.
     """
-    return Image.open(io.BytesIO(content)).convert("RGB")
+    if orientation == "exif":
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode[0] in "IF":
+        image = _to_grey(image)
+    elif image.mode == "La":  # Pillow converts it to LA alone
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image)
+    return image.convert("RGB")
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    """Scale the integers of more than 8 bits, or floating-point numbers, of a grey image."""
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    if image.mode == "F":
+        low, high, top = values.min(), values.max(), 1
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"floating-point values must lie in 0..1 but reach from {low:g} to {high:g}")
+    elif image.mode.startswith("I;16") or image.format in ("PNG", "PPM"):
+        top = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+    else:
+        raise ValueError("integers of 32 bits or with a sign, whose range the file does not say; store 8 or 16 bits")
+    grey = np.rint(values * (255 / top)).astype(np.uint8)
+    return Image.fromarray(255 - grey if tags.get(_PHOTOMETRIC_INTERPRETATION) == 0 else grey)
 
 
 def reason_of(error: Exception) -> str:
     """What was wrong with an image, in few words; Pillow names the stream it was given, which says nothing."""
-    return re.sub(r"\s*<[^>]*>", "", str(error)) or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return "the file is gone, or a link that leads nowhere"
+    return re.sub(r"\s*<[^>]*>", "", getattr(error, "strerror", None) or str(error)) or type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
-class ReadByTimm:
-    """Decodes the image of an index by a timm reader; timm's own data set would hide a broken one behind the next."""
+class DecodedImages:
+    """Decodes the image of an index.
 
-    reader: Any
+    Attributes:
+        content: the bytes of the file (JPEG, PNG, …) of an index.
+        orientation: as `to_rgb` takes it.
+    """
+
+    content: Callable[[int], bytes]
+    orientation: Orientation
 
     def __call__(self, index: int) -> Image.Image:
         """The image, with three channels.
@@ -45,27 +89,7 @@ class ReadByTimm:
         Raises:
             OSError, or another of `UNREADABLE`: it cannot be read.
         """
-        with self.reader[index][0] as file:
-            return decode_rgb(file.read())
-
-
-@dataclass(eq=False)
-class MappedImages:
-    """A map-style data set of torch's, (transformed image, class) at an index, over a split's own way of reading.
-
-    Attributes:
-        read: decodes the image of an index.
-        targets: (n,), the class of each image.
-        transform: of the image; None leaves it as it is.
-    """
-
-    read: Callable[[int], Image.Image]
-    targets: NDArray[np.int64]
-    transform: Callable[[Image.Image], Any] | None = None
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = self.read(index)
-        return image if self.transform is None else self.transform(image), int(self.targets[index])
+        content = self.content(index)
+        if content.startswith(_LFS_POINTER):
+            raise OSError("a pointer of Git LFS in place of the image; fetch the images with `git lfs pull`")
+        return to_rgb(Image.open(io.BytesIO(content)), orientation=self.orientation)

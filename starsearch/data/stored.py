@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-
-from starsearch.data.reading import decode_rgb
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredImages:
-    """Decodes the image of an index. The file is opened for each: nothing is shared by processes that were forked.
+    """Reads the bytes of an index's image. The file is opened for each: nothing is shared by forked processes.
 
     Attributes:
         files: that hold the images.
@@ -45,12 +40,9 @@ class StoredImages:
             sizes=np.array(sizes, dtype=np.int64),
         )
 
-    def __call__(self, index: int) -> Image.Image:
-        """The image, with three channels.
-
-        Raises:
-            OSError, or another of `starsearch.data.reading.UNREADABLE`: it cannot be read.
-        """
+    def __call__(self, index: int) -> bytes:
+        """Return the image's encoded bytes."""
         with self.files[self.file_numbers[index]].open("rb") as file:
             file.seek(int(self.starts[index]))
-            return decode_rgb(file.read(int(self.sizes[index])))
+            content: bytes = file.read(int(self.sizes[index]))  # numpy leaves the path's type open
+            return content

@@ -29,7 +29,6 @@ def test_parquet_whose_splits_number_their_classes_differently_is_matched_by_nam
     data = open_data(str(root))
     assert data.classes == names
     assert content_of(data)[1] == truth
-    assert [data.validation.timm_dataset[index][1] for index in range(12)] == data.validation.targets.tolist()
 
 
 def test_shards_whose_splits_number_their_classes_differently_are_matched_by_name(tmp_path):
