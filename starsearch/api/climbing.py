@@ -177,7 +177,12 @@ def data_in_words(dataset: DataSet) -> str:
 
 
 def _preprocessing(dataset: DataSet) -> dict[str, Any]:
-    return {"mean": list(dataset.mean), "std": list(dataset.std), "interpolation": dataset.interpolation}
+    return {
+        "mean": list(dataset.mean),
+        "std": list(dataset.std),
+        "interpolation": dataset.interpolation,
+        "orientation": dataset.orientation,
+    }
 
 
 def _make_evaluator(spec: StudySpec, dataset: DataSet, reference: Reference | None) -> Any:

@@ -212,6 +212,7 @@ def _finish(
                 stem_stride=job.fidelity.stem_stride,
             ),
             "data": f"{data.name} ({data.fingerprint})",
+            "orientation": data.orientation,
             "resolution": job.fidelity.resolution,
             "crop_pct": job.fidelity.crop_pct,
             "stem_stride": job.fidelity.stem_stride,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from starsearch.data.source import Orientation
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -50,12 +52,14 @@ class DataSet:
         classes: their names, in the order of the targets.
         train: the training images.
         validation: the validation images.
-        fingerprint: short hash of classes, image names, sizes and targets; the same wherever the data set lies.
+        fingerprint: short hash of classes, image names, sizes, targets and a turned orientation; the same wherever the
+            data set lies.
         mean: of the channels, by which images are normalised (of values in 0..1).
         std: of the channels, likewise.
         in_chans: channels of an image; grey images are read as three equal channels.
         interpolation: by which images are resized, a name of timm's.
         cache_limit_bytes: up to which a split, decoded at the resolution it is used at, is kept in memory.
+        orientation: "exif" where images are turned as their EXIF says, "stored" where they are left.
     """
 
     name: str
@@ -68,6 +72,7 @@ class DataSet:
     in_chans: int = 3
     interpolation: str = "bicubic"
     cache_limit_bytes: int = CACHE_LIMIT_BYTES
+    orientation: Orientation = "stored"
 
     @property
     def num_train(self) -> int:
@@ -95,6 +100,7 @@ class ValidationSet:
         split: the images.
         mean, std: of the channels, by which images are normalised (of values in 0..1).
         numbered: whether `classes` are but the numbers that the files say.
+        orientation: as of a `DataSet`.
     """
 
     name: str
@@ -103,6 +109,7 @@ class ValidationSet:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     numbered: bool = False
+    orientation: Orientation = "stored"
 
 
 def choose_balanced(targets: Sequence[int] | NDArray[np.int64], samples: int, *, seed: int) -> NDArray[np.int64]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from starsearch.data.dataset import DataSet, Split
 from starsearch.data.reading import DecodedImages
+from starsearch.data.source import Orientation
+from starsearch.data.synsets import imagenet_indices
 from starsearch.errors import DataError
 
 SplitName = Literal["train", "validation"]
@@ -64,8 +66,8 @@ def found_splits(path: Path, found: Mapping[SplitName, T], list_images: Callable
     return Source(name=path.name, splits=frozenset(found), list_split=lambda split: list_images(found[split]))
 
 
-def open_source(source: Source, *, cache_limit_bytes: int) -> DataSet:
-    """The data set, both splits listed and compared.
+def open_source(source: Source, *, cache_limit_bytes: int, orientation: Orientation | None) -> DataSet:
+    """The data set, both splits listed and compared; `orientation` is what was asked for.
 
     Raises:
         DataError: a split cannot be listed, or the two have other classes.
@@ -73,13 +75,15 @@ def open_source(source: Source, *, cache_limit_bytes: int) -> DataSet:
     training, validating = source.list_split("train"), source.list_split("validation")
     both_named = _name_alike(training, validating)
     check_same_classes(source.name, *both_named)
+    turned = choose_orientation(both_named[0], orientation)
     return DataSet(
         name=source.name,
         classes=both_named[0],
-        train=split_of("train", training),
-        validation=renumbered(split_of("validation", validating), source.name, *both_named),
-        fingerprint=_fingerprint(training, validating),
+        train=split_of("train", training, turned),
+        validation=renumbered(split_of("validation", validating, turned), source.name, *both_named),
+        fingerprint=_fingerprint(training, validating, orientation=turned),
         cache_limit_bytes=cache_limit_bytes,
+        orientation=turned,
     )
 
 
@@ -105,12 +109,17 @@ def named_by_training(source: Source, validating: Listing) -> Listing:
     return validating
 
 
-def split_of(name: SplitName, listing: Listing) -> Split:
+def choose_orientation(classes: Sequence[str], asked: Orientation | None) -> Orientation:
+    """Return what was asked for, else "exif"; "stored" of ImageNet's classes, which timm's protocol does not turn."""
+    return asked or ("exif" if imagenet_indices(classes) is None else "stored")
+
+
+def split_of(name: SplitName, listing: Listing, orientation: Orientation) -> Split:
     """The listing as a `Split`."""
     return Split(
         name=name,
         targets=listing.targets,
-        read=DecodedImages(listing.content, orientation="exif"),
+        read=DecodedImages(listing.content, orientation),
         image_name=listing.names.__getitem__,
     )
 
@@ -170,8 +179,8 @@ def some(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(repr(name) for name in ordered[:most]) + more
 
 
-def _fingerprint(*listings: Listing) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(*listings: Listing, orientation: Orientation) -> str:
+    digest = hashlib.sha256(b"exif" if orientation == "exif" else b"")
     for listing in listings:
         images = (f"{name} {size}" for name, size in zip(listing.names, listing.sizes, strict=True))
         digest.update("\n".join([*listing.classes, "", *images, ""]).encode())

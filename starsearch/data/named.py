@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from starsearch.data.dataset import DataSet, Split
 from starsearch.data.listing import check_same_classes, renumbered
 from starsearch.data.reading import DecodedImages, to_rgb
+from starsearch.data.source import Orientation
 from starsearch.errors import DataError
 
 TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
@@ -24,12 +26,13 @@ _LIBRARIES = {
 }
 
 
-def open_named(data: str, *, cache_limit_bytes: int) -> DataSet:
+def open_named(data: str, *, cache_limit_bytes: int, orientation: Orientation) -> DataSet:
     """The data set of a timm name, fetched by the library behind it where that does so.
 
     Args:
         data: as "torch/cifar10", "hfds/uoft-cs/cifar10" or "wds/NAME@FOLDER".
         cache_limit_bytes: of the data set.
+        orientation: of its images.
 
     Raises:
         DataError: the library behind the name is not installed, or does not know the data set or cannot read it, in
@@ -39,7 +42,7 @@ def open_named(data: str, *, cache_limit_bytes: int) -> DataSet:
     _check_library(name)
     datasets = [_create(name, root, split) for split in ("train", "validation")]
     train, validation = (
-        _split(split, dataset, name, cache_limit_bytes)
+        _split(split, dataset, name, cache_limit_bytes, orientation)
         for split, dataset in zip(("train", "validation"), datasets, strict=True)
     )
     for split in (train, validation):
@@ -49,7 +52,8 @@ def open_named(data: str, *, cache_limit_bytes: int) -> DataSet:
     validation_classes = _class_names(datasets[1], validation.targets)
     check_same_classes(name, classes, validation_classes)
     validation = renumbered(validation, name, classes, validation_classes)
-    digest = hashlib.sha256("\n".join((name, *classes)).encode())
+    turned = ("exif",) if orientation == "exif" else ()
+    digest = hashlib.sha256("\n".join((name, *classes, *turned)).encode())
     for split in (train, validation):
         digest.update(split.targets.astype("<i8").tobytes())
     return DataSet(
@@ -59,6 +63,7 @@ def open_named(data: str, *, cache_limit_bytes: int) -> DataSet:
         validation=validation,
         fingerprint=digest.hexdigest()[:12],
         cache_limit_bytes=cache_limit_bytes,
+        orientation=orientation,
     )
 
 
@@ -101,12 +106,12 @@ def _class_names(dataset: Any, targets: NDArray[np.int64]) -> tuple[str, ...]:
     return tuple(str(number) for number in range(int(targets.max()) + 1))
 
 
-def _split(split: str, dataset: Any, name: str, cache_limit_bytes: int) -> Split:
+def _split(split: str, dataset: Any, name: str, cache_limit_bytes: int, orientation: Orientation) -> Split:
     if hasattr(dataset, "__getitem__") and not _is_stream(dataset):
-        targets, read, in_memory = _targets(dataset), _reader(dataset), False
+        targets, read, in_memory = _targets(dataset), _reader(dataset, orientation), False
     else:
         images, targets = _drain(dataset, name, cache_limit_bytes)
-        read, in_memory = _converted(images.__getitem__), True
+        read, in_memory = _converted(images.__getitem__, orientation), True
     return Split(
         name="train" if split == "train" else "validation",
         targets=targets,
@@ -134,22 +139,24 @@ def _targets(dataset: Any) -> NDArray[np.int64]:
     return np.fromiter((int(target) for target in found), dtype=np.int64)
 
 
-def _reader(dataset: Any) -> Callable[[int], Any]:
+def _reader(dataset: Any, orientation: Orientation) -> Callable[[int], Any]:
     """Decodes the image of an index."""
+    if hasattr(dataset, "loader"):  # torchvision's converts to RGB, which clips 16 bits and drops transparency
+        dataset.loader = DecodedImages(lambda path: Path(path).read_bytes(), orientation)
     if not hasattr(dataset, "reader"):
-        return _converted(lambda index: dataset[index][0])
+        return _converted(lambda index: dataset[index][0], orientation)
     reader = dataset.reader  # timm's own data set would hide a broken image behind the next
 
     def content(index: int) -> Any:
         with reader[index][0] as file:
             return file.read()
 
-    return DecodedImages(content, orientation="stored")
+    return DecodedImages(content, orientation)
 
 
-def _converted(picture: Callable[[int], Any]) -> Callable[[int], Any]:
+def _converted(picture: Callable[[int], Any], orientation: Orientation) -> Callable[[int], Any]:
     """The pictures that a library has opened, as 8-bit RGB."""
-    return lambda index: to_rgb(picture(index), orientation="stored")
+    return lambda index: to_rgb(picture(index), orientation=orientation)
 
 
 def _drain(dataset: Any, name: str, cache_limit_bytes: int) -> tuple[list[Any], NDArray[np.int64]]:

@@ -10,7 +10,7 @@ from starsearch.data.dataset import CACHE_LIMIT_BYTES, DataSet, ValidationSet
 from starsearch.data.digits import open_digits
 from starsearch.data.files import find_folders, find_tars, list_folder
 from starsearch.data.imagenet_tars import DEVKIT, TRAIN, VALIDATION, find_imagenet_tars
-from starsearch.data.listing import Source, named_by_training, open_source, split_of
+from starsearch.data.listing import Source, choose_orientation, named_by_training, open_source, split_of
 from starsearch.data.named import TIMM_PREFIXES, open_named
 from starsearch.data.parquet import find_parquet
 from starsearch.data.shards import find_shards
@@ -59,7 +59,7 @@ def open_data(data: str, *, cache_limit_bytes: int = CACHE_LIMIT_BYTES) -> DataS
             f"The data folder {folder.name!r} has neither train/ and validation/ (or val/) nor train.tar and "
             f"validation.tar (or val.tar) nor other files of both splits; it holds {there}. {_capitalized(_FORMS)}."
         )
-    opened = open_source(source, cache_limit_bytes=cache_limit_bytes)
+    opened = open_source(source, cache_limit_bytes=cache_limit_bytes, orientation=asked.orientation)
     return replace(opened, name=asked.named(opened.name))
 
 
@@ -84,13 +84,20 @@ def open_validation(data: str) -> ValidationSet:
     else:
         whole = open_data(data)  # a name; or a folder that is neither, which it refuses
         return ValidationSet(
-            name=whole.name, classes=whole.classes, split=whole.validation, mean=whole.mean, std=whole.std
+            name=whole.name,
+            classes=whole.classes,
+            split=whole.validation,
+            mean=whole.mean,
+            std=whole.std,
+            orientation=whole.orientation,
         )
+    orientation = choose_orientation(listing.classes, asked.orientation)
     return ValidationSet(
         name=asked.named(folder.name),
         classes=listing.classes,
-        split=split_of("validation", listing),
+        split=split_of("validation", listing, orientation),
         numbered=listing.numbered,
+        orientation=orientation,
     )
 
 
@@ -119,7 +126,9 @@ def _open_name(asked: DataSource, cache_limit_bytes: int) -> DataSet:
         return open_digits(cache_limit_bytes=cache_limit_bytes)
     prefix, slash, _ = data.partition("/")
     if slash and prefix.lower() in TIMM_PREFIXES:
-        return open_named(data, cache_limit_bytes=cache_limit_bytes)
+        orientation = asked.orientation or "stored"
+        opened = open_named(data, cache_limit_bytes=cache_limit_bytes, orientation=orientation)
+        return replace(opened, name=asked.named(opened.name))
     if Path(data).expanduser().exists():
         raise DataError(f"{data} is a file; {_FORMS}.")
     raise DataError(f"There is no data set {data!r}.{did_you_mean(data, ['digits'])} {_capitalized(_FORMS)}.")

@@ -8,12 +8,12 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-Orientation = Literal["exif", "stored"]
+from starsearch.data.source import Orientation
 
 # What Pillow raises on damaged files, by format: "cannot identify", a broken PNG chunk, a truncated TIFF directory; and
 # on a file that says it has more than 179 million pixels, as a damaged header may.
@@ -73,17 +73,17 @@ def reason_of(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DecodedImages:
-    """Decodes the image of an index.
+    """Decodes the image of an index, or whatever `content` goes by.
 
     Attributes:
-        content: the bytes of the file (JPEG, PNG, …) of an index.
+        content: the bytes of its file (JPEG, PNG, …).
         orientation: as `to_rgb` takes it.
     """
 
-    content: Callable[[int], bytes]
+    content: Callable[[Any], bytes]
     orientation: Orientation
 
-    def __call__(self, index: int) -> Image.Image:
+    def __call__(self, index: Any) -> Image.Image:
         """The image, with three channels.
 
         Raises:

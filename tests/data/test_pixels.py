@@ -7,8 +7,10 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
-from starsearch.data import open_data
+from starsearch.data import open_data, open_validation
+from tests.data.imagenet_like import SYNSETS
 
 WHITE, GREY, RED = (255, 255, 255), (100, 100, 100), (255, 0, 0)
 
@@ -148,3 +150,45 @@ def test_a_file_whose_range_is_unknown_is_unreadable_with_the_reason(files, name
     train, places = files
     with pytest.raises(ValueError, match=re.escape(RANGE_UNKNOWN[name][1])):
         train.read(places[name])
+
+
+UPRIGHT = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 10
+
+
+def _photo(file):
+    """A photo of a camera that was held upright: stored turned by a quarter, which its EXIF says."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(UPRIGHT))).save(file, exif=exif)
+
+
+@pytest.mark.parametrize(("classes", "default"), [(("cat", "dog"), "exif"), (SYNSETS[:2], "stored")])
+def test_photos_are_turned_upright_except_imagenets_and_where_an_option_says_otherwise(tmp_path, classes, default):
+    root = tmp_path / "photos"
+    for split in ("train", "val"):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            _photo(root / split / name / "0.png")
+    found = {asked: open_data(f"{root}{asked}") for asked in ("", "?orientation=exif", "?orientation=stored")}
+    assert [data.orientation for data in found.values()] == [default, "exif", "stored"]
+    for asked, data in found.items():
+        expected = UPRIGHT if data.orientation == "exif" else np.rot90(UPRIGHT)
+        for split in (data.train, data.validation, open_validation(f"{root}{asked}").split):
+            assert np.array_equal(split.read(1), expected)
+    assert found[""].fingerprint == found[f"?orientation={default}"].fingerprint
+    assert found["?orientation=exif"].fingerprint != found["?orientation=stored"].fingerprint
+
+
+def test_a_librarys_photos_are_left_as_stored_unless_asked(tmp_path, monkeypatch):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        _photo(tmp_path / name / "0.png")
+        Image.new("RGBA", (1, 1), (0, 0, 0, 0)).save(tmp_path / name / "1.png")
+    monkeypatch.setattr("timm.data.create_dataset", lambda *_, **__: ImageFolder(tmp_path))
+    stored, turned = open_data("torch/photos"), open_data("torch/photos?orientation=exif")
+    assert np.array_equal(stored.train.read(0), np.rot90(UPRIGHT))
+    assert np.array_equal(turned.train.read(0), UPRIGHT)
+    assert turned.train.read(1).getpixel((0, 0)) == WHITE
+    assert (stored.orientation, turned.orientation) == ("stored", "exif")
+    assert turned.name == "torch/photos?orientation=exif"
+    assert turned.fingerprint != stored.fingerprint
