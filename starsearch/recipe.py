@@ -135,6 +135,16 @@ def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
     return replace(recipe, batch_size=batch_size, lr=recipe.lr * scale, min_lr=recipe.min_lr * scale)
 
 
+def value_text(value: Any) -> str:
+    """A value of a recipe in words, no digit lost: 0.9998 is not 1."""
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)
+
+
 def changed_fields(recipe: Recipe, base: Recipe) -> Mapping[str, Any]:
     """The fields of `recipe` that differ from `base`, by name."""
     return {name: getattr(recipe, name) for name in Recipe.__slots__ if getattr(recipe, name) != getattr(base, name)}

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from starsearch.architecture import Architecture, parse_architecture
 from starsearch.errors import ArchitectureError, StudyError
+from starsearch.recipe import Fidelity, Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from starsearch.api.reading import FrontView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyTrial:
+    """A trial of a study, and how its network was trained there.
+
+    Attributes:
+        architecture: of the network.
+        recipe: the study's with the trial's searched values, of as many epochs as the trial had.
+        searched: names of the recipe's fields that the study searched.
+        fidelity: at which it was judged.
+    """
+
+    architecture: Architecture
+    recipe: Recipe
+    searched: tuple[str, ...]
+    fidelity: Fidelity
 
 
 def find_architecture(text: str) -> Architecture:
@@ -22,8 +50,35 @@ def find_architecture(text: str) -> Architecture:
     """
     if Path(text).is_file():
         return _of_file(Path(text))
-    trial = re.fullmatch(r"(.+):(\d+)", text)
-    return _of_trial(trial[1], int(trial[2])) if trial else parse_architecture(text)
+    found = _find_row(text)
+    return parse_architecture(text if found is None else str(found[1]["architecture_text"]))
+
+
+def find_trial(text: str) -> StudyTrial | None:
+    """Return the trial that `text` names as STUDY:TRIAL; None where it names an architecture in another form.
+
+    Raises:
+        StudyError: no such study or trial.
+    """
+    from starsearch.records import load_attributes
+
+    found = None if Path(text).is_file() else _find_row(text)
+    if found is None:
+        return None
+    view, row = found
+    signature: Mapping[str, str] = load_attributes(view.place.url, view.place.name).get("signature", {})
+    prefix = "params_recipe."
+    params = {str(key).removeprefix(prefix): value for key, value in row.items() if str(key).startswith(prefix)}
+    fidelity = Fidelity(**_said(signature, "fidelity", Fidelity))
+    # What differs from the study's recipe stands there as it was; a column of the table knows but floats and NaN.
+    searched = {name: _as_field(name, value) for name, value in params.items()} | json.loads(row["recipe"])
+    recipe = Recipe(**{**_said(signature, "recipe", Recipe), **searched})
+    return StudyTrial(
+        architecture=parse_architecture(str(row["architecture_text"])),
+        recipe=replace(recipe, epochs=fidelity.epochs or recipe.epochs),
+        searched=tuple(searched),
+        fidelity=fidelity,
+    )
 
 
 def _of_file(path: Path) -> Architecture:
@@ -39,11 +94,33 @@ def _of_file(path: Path) -> Architecture:
         raise file.error((), str(error)) from None
 
 
-def _of_trial(study: str, number: int) -> Architecture:
+def _find_row(text: str) -> tuple[FrontView, pd.Series[Any]] | None:
+    """The trial that STUDY:TRIAL names, as a row of its study's table; None where `text` is of another form."""
     from starsearch.api.reading import study_front
 
-    trials = study_front(study).trials
-    found = trials[trials["number"] == number]
+    trial = re.fullmatch(r"(.+):(\d+)", text)
+    if trial is None:
+        return None
+    view = study_front(trial[1])
+    found = view.trials[view.trials["number"] == int(trial[2])]
     if found.empty:
-        raise StudyError(f"The study {study} has no trial {number}.")
-    return parse_architecture(str(found["architecture_text"].iloc[0]))
+        raise StudyError(f"The study {trial[1]} has no trial {trial[2]}.")
+    return view, found.iloc[0]
+
+
+def _as_field(name: str, value: Any) -> Any:
+    if value != value:
+        return None
+    return int(value) if isinstance(getattr(Recipe(), name), int) else getattr(value, "item", lambda: value)()
+
+
+def _said(signature: Mapping[str, str], what: str, kind: type[Recipe | Fidelity]) -> dict[str, Any]:
+    """The fields of a recipe or fidelity that a study was begun with, from their texts."""
+    found: dict[str, Any] = {}
+    for field in fields(kind):
+        if (text := signature.get(f"{what}.{field.name}")) is not None:
+            try:
+                found[field.name] = ast.literal_eval(text)
+            except (ValueError, SyntaxError):  # a name
+                found[field.name] = text
+    return found

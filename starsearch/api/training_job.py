@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from starsearch.api.architectures import find_architecture
+from starsearch.api.architectures import StudyTrial, find_architecture, find_trial
 from starsearch.architecture import ANCHORS, Architecture, architecture_hash
 from starsearch.data.source import DataSource
-from starsearch.errors import ArchitectureError
-from starsearch.recipe import Fidelity, Recipe, with_batch_size
+from starsearch.errors import ArchitectureError, SpecError
+from starsearch.recipe import Fidelity, Recipe, changed_fields, value_text, with_batch_size
 
 _SMALL = 128  # pixels; images of ImageNet are cropped for validation as timm does, small ones are not
 _TIMM_CROP_PCT = 0.875
+_RESOLUTION = 224
+_DEFAULT_RECIPE = "starnet-imagenet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class TrainingJob:
         weights: file of the weights it begins with; None draws new ones.
         hardware: what it runs on, by the names of `Hardware`'s attributes.
         keep_every_s: seconds after which it is kept within an epoch.
+        notes: what it takes from a study's trial and what is overridden, a line each.
     """
 
     architecture: Architecture
@@ -43,18 +46,19 @@ class TrainingJob:
     weights: Path | None = None
     hardware: Mapping[str, Any] = field(default_factory=dict)
     keep_every_s: float = 120.0
+    notes: tuple[str, ...] = ()
 
 
 def plan_training(
     text: str,
     *,
     data: str,
-    recipe: str = "starnet-imagenet",
+    recipe: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    resolution: int = 224,
+    resolution: int | None = None,
     crop_pct: float | None = None,
-    stem_stride: int = 2,
+    stem_stride: int | None = None,
     seed: int = 0,
     out: Path | None = None,
     weights: Path | None = None,
@@ -64,14 +68,14 @@ def plan_training(
     """The training that the user asks for; nothing is read but small files.
 
     Args:
-        text: an architecture, as `find_architecture` takes it.
+        text: an architecture, as `find_architecture` takes it. A trial brings its recipe, resolution, crop and stem.
         data: as `open_data` takes it.
-        recipe: a recipe file or a shipped one's name.
+        recipe: a recipe file or a shipped one's name; None for the trial's, else "starnet-imagenet".
         epochs: in place of the recipe's.
         batch_size: in place of the recipe's; its learning rates follow by the linear rule.
-        resolution: of training and validation, in pixels.
-        crop_pct: of validation; None is timm's 0.875, and the whole image below 128 px.
-        stem_stride: of the network; 1 for small images.
+        resolution: of training and validation, in pixels; None for the trial's, else 224.
+        crop_pct: of validation; None is the trial's, else timm's 0.875, and the whole image below 128 px.
+        stem_stride: of the network, 1 for small images; None for the trial's, else 2.
         seed: of everything random.
         out: folder of its files; None is trainings/NAME.
         weights: file of the weights it begins with.
@@ -81,18 +85,16 @@ def plan_training(
     Raises:
         ArchitectureError, SpecError, StudyError: the architecture or the recipe is not found or breaks a rule.
     """
-    from starsearch.study.recipe_file import load_recipe
-
-    architecture = find_architecture(text)
-    chosen = load_recipe(recipe)
-    if epochs is not None:
-        chosen = replace(chosen, epochs=epochs)
-    if batch_size is not None:
-        chosen = with_batch_size(chosen, batch_size)
-    if stem_stride not in (1, 2):
+    if stem_stride not in (None, 1, 2):
         raise ArchitectureError(f"The stem's stride is 1 or 2; got {stem_stride}.")
-    if crop_pct is None:
-        crop_pct = _TIMM_CROP_PCT if resolution >= _SMALL else 1.0
+    trial = find_trial(text)
+    architecture = find_architecture(text) if trial is None else trial.architecture
+    chosen, notes = _choose_recipe(trial, recipe, epochs=epochs, batch_size=batch_size)
+    fidelity = {"resolution": resolution, "stem_stride": stem_stride, "crop_pct": crop_pct}
+    if trial is not None:
+        notes = (*describe_trial(text, trial, fidelity), *notes)
+        fidelity = {name: getattr(trial.fidelity, name) if value is None else value for name, value in fidelity.items()}
+    pixels = int(fidelity["resolution"] or _RESOLUTION)
     folder = out or Path("trainings") / _name_of(text, architecture)
     return TrainingJob(
         architecture=architecture,
@@ -101,17 +103,72 @@ def plan_training(
         recipe=chosen,
         fidelity=Fidelity(
             name="full",
-            resolution=resolution,
-            crop_pct=crop_pct,
-            stem_stride=1 if stem_stride == 1 else 2,
-            recipe=recipe,
+            resolution=pixels,
+            crop_pct=fidelity["crop_pct"] or (_TIMM_CROP_PCT if pixels >= _SMALL else 1.0),
+            stem_stride=1 if fidelity["stem_stride"] == 1 else 2,
+            recipe=recipe or _DEFAULT_RECIPE,
         ),
         seed=seed,
         folder=folder.resolve(),
         weights=None if weights is None else weights.expanduser().resolve(),
         hardware=dict(hardware or {}),
         keep_every_s=keep_every_s,
+        notes=notes,
     )
+
+
+def _choose_recipe(
+    trial: StudyTrial | None, recipe: str | None, *, epochs: int | None, batch_size: int | None
+) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with what the command line changes of it, and a line for each change of a trial's recipe."""
+    from starsearch.study.recipe_file import check_trainable, load_recipe
+
+    notes: list[str] = []
+    chosen = trial.recipe if trial is not None and recipe is None else load_recipe(recipe or _DEFAULT_RECIPE)
+    steps = [
+        (f"--recipe {recipe}", chosen),
+        (f"--epochs {epochs}", chosen := chosen if epochs is None else replace(chosen, epochs=epochs)),
+        (f"--batch-size {batch_size}", chosen := chosen if batch_size is None else with_batch_size(chosen, batch_size)),
+    ]
+    if trial is not None:
+        before = trial.recipe
+        for option, after in steps:
+            notes += describe_override(option, before, after)
+            before = after
+        if chosen.epochs == trial.recipe.epochs:
+            notes.append(f"It trains as long as the trial, {chosen.epochs} epochs; --epochs N trains longer.")
+    if chosen.initialization == "identity":
+        chosen = replace(chosen, initialization="official")
+        notes.append("A full training starts as published: initialization identity → official.")
+    source = "--batch-size" if batch_size is not None else recipe or "the recipe"
+    check_trainable(chosen, error=lambda _, message: SpecError(f"{source}: {message}"))
+    return chosen, tuple(notes)
+
+
+def describe_override(option: str, before: Recipe, after: Recipe) -> list[str]:
+    """A line that says what of a trial's recipe an option overrides; none where it overrides nothing."""
+    changes = [
+        f"{name} {value_text(getattr(before, name))} → {value_text(new)}"
+        for name, new in changed_fields(after, before).items()
+    ]
+    return [f"{option} overrides the trial's recipe: {', '.join(changes)}."] if changes else []
+
+
+def describe_trial(text: str, trial: StudyTrial, given: Mapping[str, Any]) -> list[str]:
+    """What is taken from a trial, its searched values in full; and what options override of its fidelity."""
+    searched = [f"{name} {value_text(getattr(trial.recipe, name))}" for name in trial.searched]
+    recipe = f"its recipe (searched: {', '.join(searched)})" if searched else "its recipe"
+    fidelity = trial.fidelity
+    crop = value_text(fidelity.crop_pct)
+    return [
+        f"From {text}: {recipe}, {fidelity.resolution} px, stem stride {fidelity.stem_stride}, validation crop {crop}.",
+        *(
+            f"--{name.replace('_', '-')} overrides the trial's: {value_text(getattr(fidelity, name))} → "
+            f"{value_text(value)}."
+            for name, value in given.items()
+            if value is not None and value != getattr(fidelity, name)
+        ),
+    ]
 
 
 def _name_of(text: str, architecture: Architecture) -> str:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.architectures import find_architecture
+from starsearch.api.architectures import StudyTrial, find_architecture, find_trial
 from starsearch.api.reading import write_report_at
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
+from starsearch.api.training_job import describe_override, describe_trial
 from starsearch.errors import DataError
 from starsearch.objective import Objective
-from starsearch.recipe import Fidelity
+from starsearch.recipe import Fidelity, Recipe
 from starsearch.study.runner_file import RayRunner, Runner, TaskResources, load_runner
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class TuneOutcome:
         folder: of the study.
         ended: why it stopped, and how far it came.
         architecture: as the user wrote it.
+        fidelity: at which all were trained, with the epochs.
         best: the best recipe that was trained to the end; None where none was.
         base: the base recipe, likewise.
         recipe_file: of the best recipe.
@@ -64,6 +66,7 @@ class TuneOutcome:
     folder: Path
     ended: StudyEnded
     architecture: str
+    fidelity: Fidelity
     best: TunedRecipe | None
     base: TunedRecipe | None
     recipe_file: Path | None
@@ -76,7 +79,7 @@ def tune_recipe(
     data: str = "digits",
     space: str | None = None,
     recipe: str | None = None,
-    fidelity: Fidelity | None = None,
+    fidelity: Mapping[str, Any] | None = None,
     trials: int = 16,
     scheduler: Scheduler = "asha",
     runner: str | None = None,
@@ -85,16 +88,17 @@ def tune_recipe(
     storage: str | None = None,
     seed: int = 0,
     view: View | None = None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> TuneOutcome:
     """Search the recipe by which `architecture` trains best, or go on with the search.
 
     Args:
-        architecture: a name, one line, a file, or STUDY:TRIAL.
+        architecture: a name, one line, a file, or STUDY:TRIAL, which brings its recipe, resolution, crop and stem.
         data: what `open_data` takes.
         space: recipe-space file or shipped name; None for "recipe", or "recipe-pbt" with that scheduler.
-        recipe: the base recipe's file or shipped name, which is the first trial; None for "digits" with those, else
-            "proxy".
-        fidelity: resolution, epochs (None for the recipe's) and samples; its name and recipe are set here.
+        recipe: the base recipe's file or shipped name, which is the first trial; None for the trial's, else "digits"
+            with those, else "proxy".
+        fidelity: fields of `Fidelity` in place of the trial's or the defaults; None leaves one as it is.
         trials: recipes with a result that the study shall have, the base recipe among them.
         scheduler: "asha", "pbt" (recipes change while they train) or "none".
         runner: a runner file or shipped name; None for Ray on this machine, or the cluster at RAY_ADDRESS.
@@ -103,19 +107,34 @@ def tune_recipe(
         storage: Optuna storage URL; None for study.db in the study's folder.
         seed: of proposals and trainings.
         view: makes what watches the search from the study and its folder.
+        say: is told what is taken from a trial and what is overridden.
 
     Raises:
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
     """
     from starsearch.data import open_data
 
-    network = find_architecture(architecture)
+    trial = find_trial(architecture)
+    network = find_architecture(architecture) if trial is None else trial.architecture
     where = _as_ray(load_runner(runner))
+    start, start_name = _base_recipe(architecture, trial, recipe, data)
+    given = {name: value for name, value in (fidelity or {}).items() if value is not None}
+    if trial is not None:
+        kept = {name: getattr(trial.fidelity, name) for name in ("resolution", "stem_stride", "crop_pct")}
+        for line in describe_trial(architecture, trial, {name: given.get(name) for name in kept}):
+            say(line)
+        longer = replace(start, epochs=given.get("epochs", start.epochs))
+        for line in (
+            *describe_override(f"--recipe {recipe}", trial.recipe, start),
+            *describe_override(f"--epochs {longer.epochs}", start, longer),
+        ):
+            say(line)
+        given = kept | given
     spec = _make_spec(
         data=data,
         space=space,
-        recipe=recipe,
-        fidelity=fidelity or Fidelity(),
+        base=start,
+        fidelity=Fidelity(**given | {"name": "tune", "recipe": start_name}),
         trials=trials,
         scheduler=scheduler,
         name=name or _default_name(architecture),
@@ -140,11 +159,22 @@ def tune_recipe(
         folder=folder,
         ended=ended,
         architecture=architecture,
+        fidelity=replace(spec.fidelity, epochs=spec.fidelity.epochs or spec.recipe.epochs),
         best=best,
         base=base,
         recipe_file=recipe_file,
         files=tuple(files),
     )
+
+
+def _base_recipe(architecture: str, trial: StudyTrial | None, recipe: str | None, data: str) -> tuple[Recipe, str]:
+    """The recipe that is to be bettered, and what the study calls it."""
+    from starsearch.study.recipe_file import load_recipe
+
+    if trial is not None and recipe is None:
+        return trial.recipe, Path(architecture).name
+    name = recipe or ("digits" if data == "digits" else "proxy")
+    return load_recipe(name), Path(name).stem
 
 
 def check_batches(spec: StudySpec, dataset: DataSet) -> None:
@@ -172,7 +202,7 @@ def _make_spec(
     *,
     data: str,
     space: str | None,
-    recipe: str | None,
+    base: Recipe,
     fidelity: Fidelity,
     trials: int,
     scheduler: Scheduler,
@@ -180,21 +210,17 @@ def _make_spec(
     seed: int,
 ) -> StudySpec:
     from starsearch.search.tuning_search import ETA, rungs_of
-    from starsearch.study.recipe_file import load_recipe
     from starsearch.study.spec import Halving, Rung, StudySpec
     from starsearch.study.tuning_file import load_recipe_space
 
     changing = scheduler == "pbt"
-    base_name = recipe or ("digits" if data == "digits" else "proxy")
-    base, found = load_recipe_space(
-        space or ("recipe-pbt" if changing else "recipe"), load_recipe(base_name), changing=changing
-    )
+    base, found = load_recipe_space(space or ("recipe-pbt" if changing else "recipe"), base, changing=changing)
     spec = StudySpec(
         name=name,
         space=found,
         data=data,
         recipe=base,
-        fidelity=replace(fidelity, name="tune", recipe=Path(base_name).stem),
+        fidelity=fidelity,
         objectives=TUNED,
         trials=trials,
         seed=seed,

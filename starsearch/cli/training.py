@@ -41,13 +41,17 @@ def train(
     ],
     data: Annotated[str, typer.Option(help="What is trained on, as for starsearch run.")],
     recipe: Annotated[
-        str, typer.Option(help="A recipe file, or a shipped one's name (starnet-imagenet, starnet-imagenet-long, …).")
-    ] = "starnet-imagenet",
+        str | None,
+        typer.Option(
+            help="A recipe file, or a shipped one's name (starnet-imagenet-long, …). Without it: the trial's of "
+            "STUDY:TRIAL, else starnet-imagenet."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, max=10_000, help="In place of the recipe's.")] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            min=2,
             max=65_536,
             help="Images a step over all ranks, in place of the recipe's; lr and min_lr are scaled with it (the linear "
             "rule of Goyal et al. 2017), warmup_lr is not.",
@@ -68,20 +72,26 @@ def train(
     workers: Annotated[
         int | None, typer.Option(min=0, max=256, help="Processes that decode images, of each rank.")
     ] = None,
-    resolution: Annotated[int, typer.Option(min=8, max=1024, help="Of training and validation, in pixels.")] = 224,
+    resolution: Annotated[
+        int | None,
+        typer.Option(min=8, max=1024, help="Of training and validation, in pixels. Without it: the trial's, else 224."),
+    ] = None,
     crop_pct: Annotated[
         float | None,
         typer.Option(
             min=0.1,
             max=1.0,
-            help="Share of the side that the centre crop of validation keeps. Without it: 0.875, timm's for ImageNet; "
-            "the whole image below 128 px.",
+            help="Share of the side that the centre crop of validation keeps. Without it: the trial's, else 0.875, "
+            "timm's for ImageNet; the whole image below 128 px.",
         ),
     ] = None,
     validation_fraction: ValidationFraction = None,
     classes: Classes = None,
     orientation: Orientation = None,
-    stem_stride: Annotated[int, typer.Option(min=1, max=2, help="1 for images of 32 px and the like.")] = 2,
+    stem_stride: Annotated[
+        int | None,
+        typer.Option(min=1, max=2, help="1 for images of 32 px and the like. Without it: the trial's, else 2."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the training's files. Without it: trainings/NAME.")
@@ -138,6 +148,8 @@ def train(
     )
     is_asked_to_stop = _on_signals()
     is_first = os.environ.get("RANK", "0") == "0"
+    for note in job.notes if is_first else ():
+        _say(note)
     if check and is_first and runner is None:
         _look_at_data(job)
     epochs_in_all = job.recipe.epochs + job.recipe.cooldown_epochs

@@ -40,9 +40,15 @@ def tune(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="The base recipe, which is the first trial: a file or a shipped one's name (proxy, …)."),
+        typer.Option(
+            help="The base recipe, which is the first trial: a file or a shipped one's name (proxy, …). Without it: "
+            "the trial's of STUDY:TRIAL, else digits with those, else proxy."
+        ),
     ] = None,
-    resolution: Annotated[int, typer.Option(min=8, max=1024, help="Of training and validation, in pixels.")] = 32,
+    resolution: Annotated[
+        int | None,
+        typer.Option(min=8, max=1024, help="Of training and validation, in pixels. Without it: the trial's, else 32."),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Of a whole training; without it the base recipe's.")
     ] = None,
@@ -51,8 +57,13 @@ def tune(
     ] = None,
     validation_samples: Annotated[int | None, typer.Option(min=1, help="Validation images, likewise.")] = None,
     stem_stride: Annotated[
-        int, typer.Option(min=1, max=2, help="Of the network while it is judged; 1 for small images.")
-    ] = 2,
+        int | None,
+        typer.Option(
+            min=1,
+            max=2,
+            help="Of the network while it is judged; 1 for small images. Without it: the trial's, else 2.",
+        ),
+    ] = None,
     trials: Annotated[
         int, typer.Option(min=1, help="Recipes with a result that the study shall have, the base recipe's among them.")
     ] = 16,
@@ -93,7 +104,6 @@ def tune(
     """
     from starsearch.api.tuning import tune_recipe
     from starsearch.cli.tuning_view import TuningView
-    from starsearch.recipe import Fidelity
 
     data = with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation)
     outcome = tune_recipe(
@@ -101,13 +111,13 @@ def tune(
         data=data,
         space=space,
         recipe=recipe,
-        fidelity=Fidelity(
-            resolution=resolution,
-            epochs=epochs,
-            samples=samples,
-            validation_samples=validation_samples,
-            stem_stride=1 if stem_stride == 1 else 2,
-        ),
+        fidelity={
+            "resolution": resolution,
+            "epochs": epochs,
+            "samples": samples,
+            "validation_samples": validation_samples,
+            "stem_stride": stem_stride,
+        },
         trials=trials,
         scheduler=scheduler,
         runner=runner,
@@ -115,6 +125,7 @@ def tune(
         out=out,
         storage=storage,
         seed=seed,
+        say=typer.echo,
         view=lambda spec, folder: TuningView(
             spec.recipe,
             title=f"{spec.name} in {folder}",
@@ -122,12 +133,11 @@ def tune(
             is_population=scheduler == "pbt",
         ),
     )
-    size = f"--resolution {resolution}" + (f" --stem-stride {stem_stride}" if stem_stride != 2 else "")
-    _print_end(outcome, how=f"--data {shlex.quote(data)} {size}")
+    _print_end(outcome, data=data)
 
 
-def _print_end(outcome: TuneOutcome, *, how: str) -> None:
-    """What came out and what to do next; `how` is what `train` is told to train as the search did."""
+def _print_end(outcome: TuneOutcome, *, data: str) -> None:
+    """What came out and what to do next: a training as the search did it."""
     from rich.console import Console
 
     from starsearch import api
@@ -147,4 +157,10 @@ def _print_end(outcome: TuneOutcome, *, how: str) -> None:
         console.print("         One training each: see studies/benchmarks/recipe_seeds.py for several seeds.")
     console.print("Written: " + ", ".join(str(path) for path in (outcome.recipe_file, *outcome.files) if path))
     if best is not None:
-        console.print(f"Next:    starsearch train {outcome.architecture} --recipe {outcome.recipe_file} {how}")
+        judged = outcome.fidelity
+        how = f"--resolution {judged.resolution} --stem-stride {judged.stem_stride} --crop-pct {judged.crop_pct:g}"
+        console.print(
+            f"Next:    starsearch train {outcome.architecture} --recipe {outcome.recipe_file} "
+            f"--data {shlex.quote(data)} {how}"
+        )
+        console.print(f"         That is {judged.epochs} epochs, as each trial was trained; --epochs N trains longer.")

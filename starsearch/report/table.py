@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starsearch.objective import Objective
+from starsearch.recipe import value_text
 from starsearch.report.front import RECIPE_COLUMN, further_latencies
 from starsearch.report.labels import QUANTITIES, Quantity, anchor_label, quantity
 from starsearch.report.summary import failure_reasons
@@ -90,9 +91,7 @@ def architecture_name(row: Mapping[str, Any]) -> str:
     """An anchor's name, else the architecture's text with spaces to break lines at; then the searched recipe."""
     name: str = row["anchor"] or str(row["architecture_text"]).replace(",", ", ").replace(":", ": ")
     recipe = [
-        f"{key.removeprefix(RECIPE_COLUMN)}={value:.3g}"
-        if isinstance(value, float)
-        else f"{key.removeprefix(RECIPE_COLUMN)}={value}"
+        f"{key.removeprefix(RECIPE_COLUMN)}={value_text(value)}"
         for key, value in row.items()
         if key.startswith(RECIPE_COLUMN) and value is not None
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from starsearch.candidate import Candidate
 from starsearch.errors import SpecError, StudyError
-from starsearch.recipe import Recipe, changed_fields
+from starsearch.recipe import Recipe, changed_fields, value_text
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
 from starsearch.space.space import RECIPE_PREFIX
@@ -152,11 +152,5 @@ def describe_changes(recipe: Recipe, base: Recipe) -> str:
     """What differs from `base` in words: "lr 0.0031, mixup 0.2"; "the base recipe" where nothing does."""
     changes = changed_fields(recipe, base)
     known = asdict(recipe)
-    texts = [f"{name} {_short(known[name])}" for name in changes]
+    texts = [f"{name} {value_text(known[name])}" for name in changes]
     return ", ".join(texts) or "the base recipe"
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,16 +1,28 @@
+import json
 import os
+import re
 import signal
 import threading
 import time
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from starsearch.api import plan_training, tune_recipe
+from starsearch.api.architectures import find_architecture
+from starsearch.candidate import Candidate
 from starsearch.cli.app import app
 from starsearch.cli.training import TrainingView
 from starsearch.errors import EvaluationError, SpecError, StarsearchError, StudyError
-from starsearch.measurement import Progress
+from starsearch.measurement import Measurement, Progress
+from starsearch.recipe import with_batch_size
+from starsearch.records import StudyRecord, load_attributes
+from starsearch.study.recipe_file import load_recipe
+from starsearch.study.signature import sign_study
+from starsearch.study.study_file import load_study
 
 ARCHITECTURE = "starnet:embed_dim=8,depths=1-1-1,mlp_ratio=2,kernel_size=3"
 
@@ -32,11 +44,13 @@ def short(tmp_path):
 
 
 def train(folder, recipe, *options):
-    """What the command prints; its errors are raised."""
     command = ["train", ARCHITECTURE, "--data", "digits", "--resolution", "8", "--stem-stride", "1"]
-    done = CliRunner().invoke(
-        app, [*command, "--recipe", str(recipe), "--out", str(folder), *options], catch_exceptions=True
-    )
+    return run(*command, "--recipe", str(recipe), "--out", str(folder), *options)
+
+
+def run(*arguments):
+    """What the command prints; its errors are raised."""
+    done = CliRunner().invoke(app, arguments, catch_exceptions=True)
     if isinstance(done.exception, StarsearchError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -54,16 +68,12 @@ def test_a_training_leaves_a_folder_and_says_how_to_load_the_network(tmp_path, s
     found = {}
     exec(line, found)
     assert found["model"].num_classes == 10
-    from starsearch.study.recipe_file import load_recipe
-
     assert load_recipe(str(tmp_path / "out" / "recipe.yaml")) == load_recipe(str(short))
     again = train(tmp_path / "out", tmp_path / "out" / "recipe.yaml")
     assert again.count("epoch ") == 2, "the last epoch's line and the best's; nothing is trained again"
 
 
 def test_the_command_lines_changes_are_in_the_recipe_that_is_kept(tmp_path, short):
-    from starsearch.study.recipe_file import load_recipe
-
     train(tmp_path / "out", short, "--epochs", "1", "--batch-size", "32", "--accumulate", "2")
     kept = load_recipe(str(tmp_path / "out" / "recipe.yaml"))
     assert (kept.epochs, kept.batch_size, kept.lr) == (1, 32, 1e-3)
@@ -112,6 +122,74 @@ def test_what_cannot_be_is_said_in_words(tmp_path, short):
     bad.write_text("{epochs: 2, mixup: 0.8}")
     with pytest.raises(SpecError, match=r"--batch-size: mixup and cutmix mix images in pairs.*got 15"):
         train(tmp_path / "g", bad, "--batch-size", "15")
+
+
+@pytest.fixture
+def trial(tmp_path):
+    """STUDY:TRIAL of a study with a searched recipe, and the recipe it was trained by."""
+    file = tmp_path / "searched.yaml"
+    file.write_text(
+        "space: starnet\nanchors: []\nobjectives: {top1_percent: maximize}\n"
+        "recipe: {lr: {low: 1.0e-3, high: 1.0e-2, log: true}, drop_path: [0.0, 0.1], ema_decay: [null, 0.9998]}\n"
+        "fidelities: [{resolution: 8, stem_stride: 1, crop_pct: 0.9, epochs: 2, recipe: digits}]\n"
+    )
+    spec = load_study(str(file))
+    recipe = replace(spec.recipe, lr=0.00947, drop_path=0.1, ema_decay=0.9998)
+    candidate = Candidate(architecture=find_architecture(ARCHITECTURE), recipe=recipe)
+    signature = sign_study(spec, data="digits", device=None)
+    with closing(StudyRecord.open(f"sqlite:///{tmp_path}/study.db", spec, signature=signature)) as record:
+        for one in (replace(candidate, recipe=spec.recipe), candidate):
+            names = ("lr", "drop_path", "ema_decay")
+            number = record.start(one, params={f"recipe.{name}": getattr(one.recipe, name) for name in names})
+            measured = [Measurement(name="top1_percent", value=50.0)]
+            record.complete(number, values=[50.0], measurements=measured, constraints={}, seconds=1.0)
+    return f"{tmp_path}:1", replace(recipe, epochs=2)
+
+
+def test_a_trial_brings_its_recipe_and_its_fidelity_and_what_is_overridden_is_said(tmp_path, trial):
+    text, searched = trial
+    said = run("train", text, "--data", "digits", "--out", str(tmp_path / "out"), "--epochs", "1")
+    assert (
+        f"From {text}: its recipe (searched: lr 0.00947, drop_path 0.1, ema_decay 0.9998), 8 px, stem stride 1, "
+        "validation crop 0.9."
+    ) in said
+    assert "--epochs 1 overrides the trial's recipe: epochs 2 → 1." in said
+    assert "initialization identity → official" in said
+    kept = load_recipe(str(tmp_path / "out" / "recipe.yaml"))
+    assert kept == replace(searched, epochs=1, initialization="official"), "a full training starts as published"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["resolution"], summary["stem_stride"], summary["crop_pct"]) == (8, 1, 0.9)
+    base = plan_training(text.replace(":1", ":0"), data="digits").recipe
+    assert (base.lr, base.drop_path, base.ema_decay) == (2e-3, 0.0, None)
+
+
+def test_a_recipe_file_and_options_go_before_a_trials(short, trial):
+    text, _ = trial
+    job = plan_training(text, data="digits", recipe=str(short), batch_size=128, resolution=16, stem_stride=1)
+    assert (job.recipe, job.fidelity.resolution) == (with_batch_size(load_recipe(str(short)), 128), 16)
+    assert job.notes[1] == "--resolution overrides the trial's: 8 → 16."
+    assert re.match(
+        r"--recipe .*short.yaml overrides the trial's recipe: lr 0.00947 → 0.002, .*ema_decay", job.notes[2]
+    )
+    assert job.notes[3].startswith(
+        "--batch-size 128 overrides the trial's recipe: batch_size 64 → 128, lr 0.002 → 0.004"
+    )
+    shipped = plan_training(ARCHITECTURE, data="digits", recipe="digits")
+    assert (shipped.recipe.initialization, len(shipped.notes)) == ("official", 1)
+    assert job.notes[4] == "It trains as long as the trial, 2 epochs; --epochs N trains longer."
+
+
+def test_a_recipe_search_begins_with_the_trials_recipe_and_fidelity(tmp_path, trial, monkeypatch):
+    text, _ = trial
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    (tmp_path / "space.yaml").write_text("recipe: {smoothing: [0.0, 0.1]}")
+    space, said = str(tmp_path / "space.yaml"), []
+    with pytest.raises(StudyError, match="no Ray cluster"):
+        tune_recipe(text, space=space, name="tuned", out=tmp_path, fidelity={"epochs": 4}, say=said.append)
+    signature = load_attributes(f"sqlite:///{tmp_path}/tuned/study.db", "tuned")["signature"]
+    assert [signature[f"fidelity.{name}"] for name in ("resolution", "stem_stride", "crop_pct")] == ["8", "1", "0.9"]
+    assert signature["recipe.ema_decay"] == "0.9998"
+    assert said[1] == "--epochs 4 overrides the trial's recipe: epochs 2 → 4."
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path, short):

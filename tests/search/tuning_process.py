@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from starsearch.api.tuning import tune_recipe
-from starsearch.recipe import Fidelity
 
 NETWORK = "starnet:embed_dim=8,depths=1-1-1-1"
 EPOCHS = 5
@@ -28,7 +27,7 @@ def tune(folder, *, trials, view=None, epochs=EPOCHS, space=SPACE, **options):
     return tune_recipe(
         NETWORK,
         space=str(folder / "space.yaml"),
-        fidelity=Fidelity(resolution=32, epochs=epochs, samples=256, validation_samples=200),
+        fidelity={"resolution": 32, "epochs": epochs, "samples": 256, "validation_samples": 200},
         trials=trials,
         name="tuned",
         out=folder,

@@ -85,6 +85,6 @@ def test_a_written_recipe_is_read_as_what_it_was_whatever_its_base(tmp_path, rec
 
 def test_changes_are_told_in_the_recipes_own_words():
     recipe = replace(Recipe(), lr=0.0031234, ema_decay=0.9998, mixup=0.2)
-    assert describe_changes(recipe, Recipe()) == "lr 0.003123, mixup 0.2, ema_decay 0.9998"
+    assert describe_changes(recipe, Recipe()) == "lr 0.0031234, mixup 0.2, ema_decay 0.9998"
     assert describe_changes(Recipe(), recipe) == "lr 0.002, mixup 0, ema_decay none"
     assert describe_changes(Recipe(), Recipe()) == "the base recipe"
