@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starsearch.api.progress import ignore
+from starsearch.api.training_check import try_step
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob
 from starsearch.architecture import count_macs, count_params, format_architecture
@@ -94,7 +95,8 @@ def _train(
 
     data = open_data(job.data)
     folder = TrainingFolder(job.folder)
-    initial = None if job.weights is None else _load_initial(job.weights)
+    initial = None if job.weights is None or folder.last.is_file() else _load_initial(job.weights, data)
+    try_step(job, data, hardware)
     if hardware.is_first:
         folder.write_recipe(job.recipe)
     steps = train(
@@ -177,15 +179,20 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
-def _load_initial(file: Path) -> Mapping[str, torch.Tensor]:
-    """A state dict in any of the files that timm reads; nothing in it is run."""
+def _load_initial(file: Path, data: DataSet) -> Mapping[str, torch.Tensor]:
+    """A state dict in any of the files that timm reads, without a head of other classes; nothing in it is run."""
     from timm.models import load_state_dict
+
+    from starsearch.api.weight_files import read_validated
 
     try:
         state: dict[str, torch.Tensor] = load_state_dict(str(file), use_ema=True)
     except Exception as error:  # torch's and safetensors' own, as they come
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EvaluationError(f"The weights {file} cannot be read: {said}") from error
+    validated = read_validated(file)
+    if validated is not None and tuple(validated.classes) != tuple(data.classes):
+        return {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
     return state
 
 

@@ -97,7 +97,10 @@ def train(
         Path | None, typer.Option(help="Folder of the training's files. Without it: trainings/NAME.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights to begin with (.safetensors or .pth), of the same network and classes.")
+        Path | None,
+        typer.Option(
+            help="Weights to begin with (.safetensors or .pth), of the same network; of other classes, the head is new."
+        ),
     ] = None,
     keep_every: Annotated[
         float, typer.Option(min=0, help="Seconds after which a training is kept within an epoch, too.")

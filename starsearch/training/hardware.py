@@ -72,6 +72,15 @@ class Hardware:
         if self.sync_batch_norm and self.device_type == "cpu":
             raise EvaluationError("Batch norms are synchronised on GPUs only: torch has no such kernel for CPUs.")
 
+    def out_of_memory(self, batch_size: int) -> EvaluationError:
+        """What to say where a step's batch does not fit the GPU."""
+        now = self.micro_batch(batch_size)
+        return EvaluationError(
+            f"The GPU ({self.device}) is out of memory with {now} images at a time. --accumulate {2 * self.accumulate} "
+            f"goes through the same batch of {batch_size} by {max(1, now // 2)} images at a time; --precision bfloat16 "
+            "halves what an image takes."
+        )
+
     def micro_batch(self, batch_size: int) -> int:
         """Images that go through the network of a rank at once."""
         return batch_size // (self.world_size * self.accumulate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -24,8 +25,10 @@ def build_network(
 ) -> StarNet:
     """The network on its device in `channels_last`, new (from torch's global random state) or with the initial weights.
 
+    A head of another number of classes, or none, stays as it is drawn; a warning says so.
+
     Raises:
-        EvaluationError: the initial weights are of another network, or of a head with other classes.
+        EvaluationError: the initial weights are of another network.
     """
     model = build_model(
         architecture,
@@ -37,15 +40,14 @@ def build_network(
         initialization=recipe.initialization,
     )
     if initial is not None:
-        _check_fits(model, initial, data)
-        model.load_state_dict(initial)
+        model.load_state_dict(_fitting(model, initial, data))
     if hardware.sync_batch_norm and hardware.world_size > 1:
         torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, below the model itself
     return model.to(hardware.device).to(memory_format=torch.channels_last)
 
 
-def _check_fits(model: StarNet, initial: Mapping[str, torch.Tensor], data: DataSet) -> None:
-    """Refuse weights of another network, or with a head of other classes."""
+def _fitting(model: StarNet, initial: Mapping[str, torch.Tensor], data: DataSet) -> Mapping[str, torch.Tensor]:
+    """The initial weights, with the model's own head where they have another or none."""
     ours = model.state_dict()
     differing = [
         name
@@ -53,12 +55,15 @@ def _check_fits(model: StarNet, initial: Mapping[str, torch.Tensor], data: DataS
         if name not in ours or name not in initial or ours[name].shape != initial[name].shape
     ]
     if not differing:
-        return
-    if set(differing) <= {"head.weight", "head.bias"} and "head.weight" in initial:
-        raise EvaluationError(
-            f"The weights to begin with are of a head with {len(initial['head.weight'])} classes; {data.name!r} has "
-            f"{len(data.classes)}. Give weights that were trained on these classes, or none."
+        return initial
+    if set(differing) <= {"head.weight", "head.bias"}:
+        theirs = f"{len(initial['head.weight'])} classes" if "head.weight" in initial else "other classes"
+        warnings.warn(
+            f"The head is made anew for the {len(data.classes)} classes of {data.name!r}: the weights to begin with "
+            f"are of {theirs}.",
+            stacklevel=2,
         )
+        return {**initial, "head.weight": ours["head.weight"], "head.bias": ours["head.bias"]}
     raise EvaluationError(
         f"The weights to begin with are of another network: {len(differing)} tensors are missing, too many or of "
         f"another shape, first {differing[0]!r}."

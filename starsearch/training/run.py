@@ -9,7 +9,7 @@ from collections.abc import Generator
 import torch
 
 from starsearch.data.batches import Batches, TrainingBatches
-from starsearch.errors import EvaluationError, TimeLimitError, TrainingDivergedError, WorkerLostError
+from starsearch.errors import TimeLimitError, TrainingDivergedError, WorkerLostError
 from starsearch.measurement import Progress
 from starsearch.training.hardware import Hardware
 from starsearch.training.keeping import Keeper, Position
@@ -135,13 +135,7 @@ class Run:
         try:
             return self._optimisation.step(images, targets)
         except torch.OutOfMemoryError as error:
-            hardware = self._hardware
-            now = hardware.micro_batch(self._batch_size)
-            raise EvaluationError(
-                f"The GPU ({hardware.device}) is out of memory with {now} images at a time. "
-                f"--accumulate {2 * hardware.accumulate} goes through the same batch of {self._batch_size} by "
-                f"{max(1, now // 2)} images at a time; --precision bfloat16 halves what an image takes."
-            ) from error
+            raise self._hardware.out_of_memory(self._batch_size) from error
 
     def _validate(self, batches: Batches) -> Generator[Progress, None, Accuracy]:
         """A pass over the validation images."""

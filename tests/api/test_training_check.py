@@ -3,9 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from starsearch.api import plan_training
+from starsearch.api import plan_training, run_training
 from starsearch.api.training_check import check_training_data
+from starsearch.errors import EvaluationError
+from starsearch.training import Hardware
+from starsearch.training.optimisation import Optimisation
 from tests.training.imagenet import write_imagenet
 
 NETWORK = "starnet:embed_dim=8,depths=1-1-1-1,mlp_ratio=2"
@@ -40,3 +44,23 @@ def test_a_training_that_goes_on_and_one_from_memory_are_not_looked_at(job):
     (job.folder / "last.pt").parent.mkdir(exist_ok=True)
     (job.folder / "last.pt").touch()
     assert check_training_data(job) is None
+
+
+def test_a_batch_that_does_not_fit_the_gpu_is_told_before_an_image_is_read(tmp_path, job, monkeypatch):
+    def full(self, images, targets):
+        assert images.shape == (8, 3, 32, 32), "the largest micro-batch, at the full resolution"
+        raise torch.OutOfMemoryError("CUDA out of memory.")  # there is no GPU to fill
+
+    def read(*_args, **_kwargs):
+        raise AssertionError("an image is read")
+
+    monkeypatch.setattr(Optimisation, "step", full)
+    monkeypatch.setattr(Hardware, "device_type", "cuda")
+    monkeypatch.setattr("starsearch.training.loop.training_batches", read)
+    monkeypatch.setattr("starsearch.api.training_check.check_data", read)
+    job = replace(job, folder=tmp_path / "full", hardware={"accumulate": 2})
+    for begin in (check_training_data, run_training):
+        with pytest.raises(
+            EvaluationError, match=r"with 8 images at a time\. --accumulate 4 .* batch of 16 by 4 images"
+        ):
+            begin(job)

@@ -124,6 +124,21 @@ def test_what_cannot_be_is_said_in_words(tmp_path, short):
         train(tmp_path / "g", bad, "--batch-size", "15")
 
 
+def test_weights_of_classes_by_other_names_begin_a_training_with_a_new_head(tmp_path, short):
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    train(tmp_path / "first", short, "--epochs", "1")
+    weights = tmp_path / "first" / "best.safetensors"
+    with safe_open(weights, framework="pt") as file:
+        about = file.metadata()
+    letters = tmp_path / "letters.safetensors"
+    save_file(load_file(weights), letters, metadata={**about, "class_names": json.dumps(list("abcdefghij"))})
+    with pytest.warns(UserWarning, match="head is made anew for the 10 classes of 'digits': .* of other classes"):
+        train(tmp_path / "second", short, "--epochs", "1", "--weights", str(letters))
+    train(tmp_path / "third", short, "--epochs", "1", "--weights", str(weights))  # which warns of nothing
+
+
 @pytest.fixture
 def trial(tmp_path):
     """STUDY:TRIAL of a study with a searched recipe, and the recipe it was trained by."""
