@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # The suite runs a process a core (pytest-xdist): more threads would only wait for each other. Nor do tiny networks,
@@ -15,3 +18,36 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("random", derandomize=False, print_blob=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_temporary_folder(tmp_path_factory):
+    """A process of pytest-xdist neither waits for another's trainings to measure a latency, nor for its measurements.
+
+    The lock between them lies in the temporary folder. Its path is short: Ray's sockets are in it.
+    """
+    tmp_path_factory.getbasetemp()  # which stays where it is, for who looks at it afterwards
+    with (
+        tempfile.TemporaryDirectory(prefix="test-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        Path(folder).chmod(0o755)  # PostgreSQL does not run as root: it is another user's server
+        patched.setenv("TMPDIR", folder)
+        patched.setattr(tempfile, "tempdir", folder)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _schema_history_read_once():
+    """Optuna reads the thirty files of its schema's history anew for each database, and the tests open hundreds."""
+    from alembic.script import ScriptDirectory
+
+    read, kept = ScriptDirectory.from_config, {}
+
+    def from_config(config):
+        where = config.get_main_option("script_location")
+        return kept[where] if where in kept else kept.setdefault(where, read(config))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ScriptDirectory, "from_config", from_config)
+        yield
