@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -30,6 +31,7 @@ class Split:
         image_name: of an index, for messages.
         in_memory: whether all images are in memory, so that there is nothing to decode.
         unreadable: names of images that could not be decoded so far; they are left out.
+        left_out: files beside the images that are none, by suffix; "" stands for none.
     """
 
     name: Literal["train", "validation"]
@@ -38,6 +40,7 @@ class Split:
     image_name: Callable[[int], str]
     in_memory: bool = False
     unreadable: list[str] = field(default_factory=list)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -83,6 +86,11 @@ class DataSet:
     def num_validation(self) -> int:
         """How many validation images there are."""
         return len(self.validation)
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many files beside the images are none, by suffix."""
+        return Counter(self.train.left_out) + Counter(self.validation.left_out)
 
     @property
     def skipped(self) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ import json
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.data.listing import Listing, sampled_sizes
+from starsearch.data.names import image_suffixes, is_hidden
 from starsearch.data.stored import Integers, StoredImages
 from starsearch.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,19 +31,27 @@ class ImageIndex:
         names: (n,) of the images, without a line break.
         images: where they lie, of files in the order of the tars.
         targets: (n,), the class of each.
+        left_out: files that are no images, by suffix.
     """
 
     names: list[str]
     images: StoredImages
     targets: Integers
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tars: Sequence[Path], rows: Sequence[tuple[str, int, int, int, int]]) -> Self:
+    def of(
+        cls,
+        tars: Sequence[Path],
+        rows: Sequence[tuple[str, int, int, int, int]],
+        *,
+        left_out: Mapping[str, int] | None = None,
+    ) -> Self:
         """The index of rows (name, number of the tar, start, size, class)."""
         columns = np.array([row[1:] for row in rows], dtype=np.int64).reshape(len(rows), 4)
         numbers, starts, sizes, targets = columns.T.copy()
         images = StoredImages(files=tuple(tars), file_numbers=numbers, starts=starts, sizes=sizes)
-        return cls(names=[row[0] for row in rows], images=images, targets=targets)
+        return cls(names=[row[0] for row in rows], images=images, targets=targets, left_out=left_out or {})
 
     def listing(self, classes: Sequence[str], *, numbered: bool = False) -> Listing:
         """The images as a split of these classes."""
@@ -54,6 +62,7 @@ class ImageIndex:
             sizes=sampled_sizes(len(self.names), lambda index: int(self.images.sizes[index])),
             content=self.images,
             numbered=numbered,
+            left_out=self.left_out,
         )
 
 
@@ -71,7 +80,8 @@ def kept_index(file: Path, tars: Sequence[Path], build: Callable[[], ImageIndex]
     Raises:
         DataError: by `build`.
     """
-    about = json.dumps([_VERSION, *([tar.name, tar.stat().st_size, tar.stat().st_mtime_ns] for tar in tars)])
+    rule = [_VERSION, sorted(image_suffixes())]  # an index made by another one is of other images
+    about = json.dumps([*rule, *([tar.name, tar.stat().st_size, tar.stat().st_mtime_ns] for tar in tars)])
     found = _load(file, tars, about)
     if found is None:
         found = build()
@@ -86,13 +96,14 @@ def _load(file: Path, tars: Sequence[Path], about: str) -> ImageIndex | None:
             if bytes(kept["about"]).decode() != about:
                 return None
             names = bytes(kept["names"]).decode().split("\n")
+            left_out = json.loads(bytes(kept["left_out"]))
             numbers, starts, sizes, targets = kept["rows"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     if len(names) != len(targets) or not (numbers.min() >= 0 and numbers.max() < len(tars)):
         return None
     images = StoredImages(files=tuple(tars), file_numbers=numbers, starts=starts, sizes=sizes)
-    return ImageIndex(names=names, images=images, targets=targets)
+    return ImageIndex(names=names, images=images, targets=targets, left_out=left_out)
 
 
 def _save(file: Path, index: ImageIndex, about: str) -> None:
@@ -105,6 +116,7 @@ def _save(file: Path, index: ImageIndex, about: str) -> None:
                 stream,
                 about=_bytes(about),
                 names=_bytes("\n".join(index.names)),
+                left_out=_bytes(json.dumps(index.left_out)),
                 rows=np.stack([images.file_numbers, images.starts, images.sizes, index.targets]),
             )
         partial.replace(file)
@@ -132,6 +144,24 @@ def opened_tar(name: str, tar: Path) -> Iterator[tarfile.TarFile]:
         ) from error
 
 
-def is_image(name: str) -> bool:
-    """Whether a file of this name is taken for an image; what macOS packs beside the files ("._…") is not."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not Path(name).name.startswith(".")
+def tar_files(name: str, tar: Path) -> list[tuple[str, int, int]]:
+    """Return the files of a tar that are not hidden: path, start, size; a tar inside it stands for a folder.
+
+    Raises:
+        DataError: as `opened_tar`.
+    """
+    with opened_tar(name, tar) as opened:
+        return list(_files_of(opened))
+
+
+def _files_of(opened: tarfile.TarFile, folder: str = "", begin: int = 0) -> Iterator[tuple[str, int, int]]:
+    for member in opened:
+        if not member.isfile() or is_hidden(member.name):
+            continue
+        if member.name.endswith(".tar") and not folder:
+            content = opened.extractfile(member)
+            assert content is not None  # a regular file
+            with tarfile.open(fileobj=content, mode="r:") as inner:
+                yield from _files_of(inner, f"{member.name.removesuffix('.tar')}/", begin + member.offset_data)
+        else:
+            yield f"{folder}{member.name}", begin + member.offset_data, member.size

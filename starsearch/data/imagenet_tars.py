@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from starsearch.data.devkit import Devkit, read_devkit
-from starsearch.data.image_index import ImageIndex, is_image, kept_index, opened_tar
+from starsearch.data.image_index import ImageIndex, kept_index, opened_tar
 from starsearch.data.listing import Listing, Source, SplitName
+from starsearch.data.names import in_order, is_hidden, is_image
+from starsearch.data.source import DataSource
 from starsearch.errors import DataError
 
 TRAIN, VALIDATION, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 _WHAT = {TRAIN: "the training images", VALIDATION: "the validation images", DEVKIT: "the validation images' classes"}
 
 
-def find_imagenet_tars(path: Path) -> Source | None:
+def find_imagenet_tars(path: Path, _: DataSource) -> Source | None:
     """The data set of ImageNet's original tars; None where none of the files is there.
 
     Names, order, classes and the fingerprint are those of the same images in class folders.
@@ -69,7 +70,7 @@ def _index_train(name: str, tar: Path) -> ImageIndex:
                 images = [
                     (f"{synset}/{Path(member.name).name}", class_tar.offset_data + member.offset_data, member.size)
                     for member in inner
-                    if member.isfile() and is_image(member.name)
+                    if member.isfile() and is_image(member.name) and not is_hidden(member.name)
                 ]
             if not images:
                 raise DataError(f"The class tar {class_tar.name} in {name} has no images.")
@@ -93,7 +94,7 @@ def _index_validation(name: str, tar: Path) -> ImageIndex:
         found = [
             (Path(member.name).name, 0, member.offset_data, member.size, 0)
             for member in opened
-            if member.isfile() and is_image(member.name)
+            if member.isfile() and is_image(member.name) and not is_hidden(member.name)
         ]
     if not found:
         raise DataError(f"There are no images in {name}.")
@@ -113,11 +114,8 @@ def _with_classes(name: str, tar: Path, flat: ImageIndex, kit: Devkit) -> ImageI
 
 def _in_order(tar: Path, found: Sequence[tuple[str, int, int]]) -> ImageIndex:
     """Images (SYNSET/NAME, start, size) in the order that timm has for folders; classes in that of their synsets."""
-    from timm.utils.misc import natural_key
-
-    natural: Any = natural_key  # timm has no types
-    ordered = sorted(found, key=lambda image: natural(image[0]))
-    index = ImageIndex.of([tar], [(name, 0, start, size, 0) for name, start, size in ordered])
+    places = {name: (start, size) for name, start, size in found}
+    index = ImageIndex.of([tar], [(name, 0, *places[name], 0) for name in in_order(places)])
     synsets = [_synset(name) for name in index.names]
     numbers = {synset: number for number, synset in enumerate(sorted(set(synsets)))}
     return replace(index, targets=np.array([numbers[synset] for synset in synsets], dtype=np.int64))

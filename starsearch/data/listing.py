@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Listing:
         sizes: of the images in bytes, 0 where that was not asked for.
         content: reads the encoded bytes of an index's image; picklable, and safe in a forked process.
         numbered: whether `classes` are but the numbers that the files say.
+        left_out: files that are no images, by suffix.
     """
 
     classes: tuple[str, ...]
@@ -42,6 +43,28 @@ class Listing:
     sizes: Sequence[int]
     content: Callable[[int], bytes]
     numbered: bool = False
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def chosen(self, indices: NDArray[np.int64]) -> Self:
+        """Return the listing of these images alone."""
+        return replace(
+            self,
+            targets=self.targets[indices],
+            names=[self.names[index] for index in indices],
+            sizes=[self.sizes[index] for index in indices],
+            content=_Chosen(self.content, indices),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Reads the bytes of an index's image among those of the `indices`."""
+
+    content: Callable[[int], bytes]
+    indices: NDArray[np.int64]
+
+    def __call__(self, index: int) -> bytes:
+        return self.content(int(self.indices[index]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +144,7 @@ def split_of(name: SplitName, listing: Listing, orientation: Orientation) -> Spl
         targets=listing.targets,
         read=DecodedImages(listing.content, orientation),
         image_name=listing.names.__getitem__,
+        left_out=listing.left_out,
     )
 
 

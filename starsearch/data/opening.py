@@ -8,29 +8,31 @@ from pathlib import Path
 
 from starsearch.data.dataset import CACHE_LIMIT_BYTES, DataSet, ValidationSet
 from starsearch.data.digits import open_digits
-from starsearch.data.files import find_folders, find_tars, list_folder
+from starsearch.data.files import find_folders, find_plain, find_tars, is_of_class_folders, list_folder
 from starsearch.data.imagenet_tars import DEVKIT, TRAIN, VALIDATION, find_imagenet_tars
 from starsearch.data.listing import Source, choose_orientation, named_by_training, open_source, split_of
 from starsearch.data.named import TIMM_PREFIXES, open_named
+from starsearch.data.names import split_of_folder
 from starsearch.data.parquet import find_parquet
 from starsearch.data.shards import find_shards
 from starsearch.data.source import DataSource
 from starsearch.errors import DataError, did_you_mean
 
 _FORMS = (
-    "data is 'digits'; a folder with train/ and validation/ (or val/) of class folders; a folder with train.tar and "
-    f"validation.tar; ImageNet's original {TRAIN}, {VALIDATION} and {DEVKIT} in a folder; a folder of WebDataset "
-    "shards (NAME-train-0000.tar …, NAME-validation-0000.tar …); a folder of the Hugging Face hub's Parquet files "
-    "(data/train-00000-of-00001.parquet …, data/validation-…); or a timm data-set name "
+    "data is 'digits'; a folder with train/ and validation/ (or val/, valid/, test/) of class folders; a folder with "
+    f"train.tar and validation.tar; ImageNet's original {TRAIN}, {VALIDATION} and {DEVKIT} in a folder; a folder of "
+    "WebDataset shards (NAME-train-0000.tar …, NAME-validation-0000.tar …); a folder of the Hugging Face hub's "
+    "Parquet files (data/train-00000-of-00001.parquet …, data/validation-…); or a timm data-set name "
     f"({', '.join(f'{prefix}/…' for prefix in TIMM_PREFIXES)})"
 )
 # Class folders come first: other files may lie beside them. The shards' names are the least particular.
-_FINDERS: tuple[Callable[[Path], Source | None], ...] = (
+_FINDERS: tuple[Callable[[Path, DataSource], Source | None], ...] = (
     find_folders,
     find_tars,
     find_imagenet_tars,
     find_parquet,
     find_shards,
+    find_plain,
 )
 
 
@@ -52,12 +54,22 @@ def open_data(data: str, *, cache_limit_bytes: int = CACHE_LIMIT_BYTES) -> DataS
     folder = _folder(asked.path)
     if folder is None:
         return _open_name(asked, cache_limit_bytes)
-    source = _find_source(folder, {"train", "validation"})
+    source = _find_source(folder, asked, {"train", "validation"})
     if source is None:
-        there = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
+        entries = sorted(entry.name for entry in folder.iterdir())
+        there = ", ".join(entries[:6]) or "nothing"
+        training = next((f"/{name}" for name in entries if split_of_folder(name) == "train"), "")
+        advice = ""
+        if training or is_of_class_folders(folder):
+            advice = (
+                "To hold out a fifth of each class for validation, name the folder that holds the class folders: "
+                f"--data {folder.name}{training} --validation-fraction 0.2, or data: "
+                f"{folder.name}{training}?validation_fraction=0.2 in a study file. "
+            )
         raise DataError(
             f"The data folder {folder.name!r} has neither train/ and validation/ (or val/) nor train.tar and "
-            f"validation.tar (or val.tar) nor other files of both splits; it holds {there}. {_capitalized(_FORMS)}."
+            f"validation.tar (or val.tar) nor other files of both splits; it holds {there}. "
+            f"{advice}{_capitalized(_FORMS)}."
         )
     opened = open_source(source, cache_limit_bytes=cache_limit_bytes, orientation=asked.orientation)
     return replace(opened, name=asked.named(opened.name))
@@ -76,11 +88,11 @@ def open_validation(data: str) -> ValidationSet:
     """
     asked = DataSource.parse(data)
     folder = _folder(asked.path)
-    source = None if folder is None else _find_source(folder, {"validation"})
+    source = None if folder is None else _find_source(folder, asked, {"validation"})
     if folder is not None and source is not None:
         listing = named_by_training(source, source.list_split("validation"))
-    elif folder is not None and _is_of_class_folders(folder):
-        listing = list_folder(folder.name, folder)
+    elif folder is not None and is_of_class_folders(folder):
+        listing = list_folder(folder.name, folder, asked.classes)
     else:
         whole = open_data(data)  # a name; or a folder that is neither, which it refuses
         return ValidationSet(
@@ -101,20 +113,33 @@ def open_validation(data: str) -> ValidationSet:
     )
 
 
-def _is_of_class_folders(folder: Path) -> bool:
-    inside = {entry.name for entry in folder.iterdir() if entry.is_dir()}
-    return bool(inside) and not inside & {"train", "data"}
-
-
 def _folder(path: str) -> Path | None:
     """The folder that `path` is, as a whole path: a worker of a cluster has another working folder."""
     folder = Path(path).expanduser()
     return folder.resolve() if folder.is_dir() else None
 
 
-def _find_source(folder: Path, splits: set[str]) -> Source | None:
-    sources = (find(folder) for find in _FINDERS)
-    return next((source for source in sources if source is not None and source.splits >= splits), None)
+def _find_source(folder: Path, asked: DataSource, splits: set[str]) -> Source | None:
+    """Return the first form that has these splits.
+
+    Raises:
+        DataError: an option is given that the form has no use for.
+    """
+    for find in _FINDERS:
+        source = find(folder, asked)
+        if source is None or not source.splits >= splits:
+            continue
+        if asked.validation_fraction is not None and find is not find_plain:
+            raise DataError(
+                f"validation_fraction splits class folders that have no splits; {folder.name!r} has its own. "
+                "Leave it out."
+            )
+        if asked.classes is not None and find not in (find_folders, find_tars, find_plain):
+            raise DataError(
+                f"classes says which of nested folders is the class; {folder.name!r} has none. Leave it out."
+            )
+        return source
+    return None
 
 
 def _open_name(asked: DataSource, cache_limit_bytes: int) -> DataSet:

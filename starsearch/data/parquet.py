@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 
 from starsearch.data.listing import Listing, Source, SplitName, found_splits
+from starsearch.data.names import find_split_files
 from starsearch.data.shards import class_synsets
-from starsearch.data.split_files import find_split_files
+from starsearch.data.source import DataSource
 from starsearch.data.stored import Integers
 from starsearch.errors import DataError
 
 _IMAGES, _LABELS = ("image", "img", "jpg", "jpeg", "png"), ("label", "labels", "fine_label", "cls")
 
 
-def find_parquet(path: Path) -> Source | None:
+def find_parquet(path: Path, _: DataSource) -> Source | None:
     """The data set of the folder's Parquet files (data/train-00000-of-00294.parquet, …); None where there are none.
 
     The image is a struct of `bytes` and `path`, or bytes; the class a number. Classes are called as the files'

@@ -12,26 +12,28 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from starsearch.data.image_index import ImageIndex, is_image, kept_index, opened_tar
+from starsearch.data.image_index import ImageIndex, kept_index, opened_tar
 from starsearch.data.listing import Listing, Source, SplitName, found_splits
-from starsearch.data.split_files import find_split_files
+from starsearch.data.names import find_split_files, is_hidden, is_image
+from starsearch.data.source import DataSource
 from starsearch.errors import DataError
 
 _MOST_CLASSES = 1_000_000
 _SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|$)")
 
 
-def find_shards(path: Path) -> Source | None:
+def find_shards(path: Path, _: DataSource) -> Source | None:
     """The data set of the folder's shards (imagenet1k-train-0000.tar, …); None where there are none.
 
-    A sample is the members of one key: KEY.jpg (jpeg, png, webp) and its class as a number, in KEY.cls or as "label"
-    in KEY.json. Classes are called by their number, or by the synset where the training images' keys tell it
-    (n01440764_10026). The index of a split is kept beside the shards.
+    A sample is the members of one key: its image KEY.jpg (or another suffix that Pillow reads) and its class as a
+    number, in KEY.cls or as "label" in KEY.json; further images (KEY.seg.png) are left out. Classes are called by their
+    number, or by the synset where the training images' keys tell it (n01440764_10026). The index of a split is kept
+    beside the shards.
     """
     found = find_split_files(path, ".tar")
     splits = {split: (split, tars) for split, tars in found.items()}
@@ -64,48 +66,87 @@ def class_synsets(names: Sequence[str], targets: Sequence[int]) -> tuple[str, ..
 
 @dataclass(slots=True)
 class _Sample:
-    """What was found of one key: its image's name and place, and its class."""
+    """What was found of one key: its images (extension, start, size), the extensions of class files, and its class."""
 
-    image: tuple[str, int, int] | None = None
+    images: list[tuple[str, int, int]] = field(default_factory=list)
+    class_files: list[str] = field(default_factory=list)
     target: int | None = None
 
 
 def _index(path: Path, tars: Sequence[Path]) -> ImageIndex:
-    rows = []
+    rows, left_out = [], Counter[str]()
     for number, tar in enumerate(tars):
         name = f"{path.name}/{tar.relative_to(path).as_posix()}"
-        rows += [(image, number, start, size, target) for image, start, size, target in _samples(name, tar)]
+        samples = _samples(name, tar, left_out)
+        rows += [(image, number, start, size, target) for image, start, size, target in samples]
     if not rows:
         raise DataError(f"There are no images in the shards of {path.name!r} ({tars[0].name}, …).")
-    return ImageIndex.of(tars, rows)
+    return ImageIndex.of(tars, rows, left_out=left_out)
 
 
-def _samples(name: str, tar: Path) -> Iterator[tuple[str, int, int, int]]:
-    """The images of a shard: name, start, size, class."""
+def _samples(name: str, tar: Path, left_out: Counter[str]) -> Iterator[tuple[str, int, int, int]]:
+    """Yield the images of a shard, as name, start, size and class; count what is none of them."""
     samples: defaultdict[str, _Sample] = defaultdict(_Sample)
     with opened_tar(name, tar) as opened:
         for member in opened:
-            if member.isfile():
-                _take(samples, opened, member, name)
+            if member.isfile() and not is_hidden(member.name) and not _take(samples, opened, member, name):
+                left_out[_extension(member.name).lower()] += 1
     for key, sample in samples.items():
-        if sample.image is None:
+        if not sample.images:
             continue  # a text beside the images, as a README
+        image, others = _image_of(name, key, sample)
         if sample.target is None:
             raise DataError(f"{key} in {name} has no class: neither {key}.cls nor a number as 'label' in {key}.json.")
-        yield (*sample.image, sample.target)
+        left_out.update(f".{extension.lower()}" for extension, *_ in others)
+        yield (f"{key}.{image[0]}", image[1], image[2], sample.target)
 
 
-def _take(samples: defaultdict[str, _Sample], opened: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> None:
-    """Note an image, or the class of one. A key ends at the first dot of the file's name, as WebDataset has it."""
-    folder, slash, file = member.name.removeprefix("./").rpartition("/")
-    stem, _, extension = file.partition(".")
-    key = f"{folder}{slash}{stem}"
-    if is_image(file):
-        samples[key].image = (f"{key}.{extension}", member.offset_data, member.size)
+def _image_of(name: str, key: str, sample: _Sample) -> tuple[tuple[str, int, int], list[tuple[str, int, int]]]:
+    """Return the image that is trained on, KEY.jpg or the like, and the others, as a mask in KEY.seg.png.
+
+    Raises:
+        DataError: there are several candidates, or the members of a key are those of several samples.
+    """
+    bare = [image for image in sample.images if "." not in image[0]]
+    candidates = bare or sample.images
+    several_classes = len(sample.class_files) > 1
+    if len(candidates) > 1 or several_classes:
+        members = sorted(
+            f"{key}.{extension}"
+            for extension in [*(image[0] for image in candidates), *(sample.class_files if several_classes else ())]
+        )
+        raise DataError(
+            f"{' and '.join(members[:4])}{' and more' if len(members) > 4 else ''} in {name} share the key {key!r}, "
+            "which ends at the first dot of a file's name. Rename them where they are different samples; of one "
+            f"sample, call the image to train on {key}.jpg (or .png …) and all others {key}.KIND.png."
+        )
+    return candidates[0], [image for image in sample.images if image is not candidates[0]]
+
+
+def _take(samples: defaultdict[str, _Sample], opened: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> bool:
+    """Note an image, or the class of one, and say whether the member is either."""
+    path = member.name.removeprefix("./")
+    extension = _extension(path)[1:]
+    sample = samples[path[: len(path) - len(extension) - 1] if extension else path]
+    if is_image(path):
+        sample.images.append((extension, member.offset_data, member.size))
     elif extension == "cls":
-        samples[key].target = _class_of_text(_content(opened, member), f"{member.name} in {name}")
-    elif extension == "json" and samples[key].target is None:  # what .cls says stands above it
-        samples[key].target = _class_of_json(_content(opened, member))
+        sample.target = _class_of_text(_content(opened, member), f"{member.name} in {name}")
+        sample.class_files.append(extension)
+    elif extension.endswith(".cls"):
+        sample.class_files.append(extension)
+    elif extension == "json":
+        if sample.target is None:  # what .cls says stands above it
+            sample.target = _class_of_json(_content(opened, member))
+    else:
+        return False
+    return True
+
+
+def _extension(name: str) -> str:
+    """Return what follows the key, with its dot: a key ends at the first dot of the file's name, as in WebDataset."""
+    _, dot, extension = name.rpartition("/")[2].partition(".")
+    return f"{dot}{extension}"
 
 
 def _content(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

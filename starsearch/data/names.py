@@ -1,0 +1,182 @@
+"""What the names of files and folders say, for every reader alike: what is hidden, an image, a split, a class."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from starsearch.data.listing import SplitName, some
+from starsearch.data.source import ClassFolder
+from starsearch.errors import DataError
+
+T = TypeVar("T")
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+_IN_FILE_NAME = re.compile(rf"(?:^|[-_.])({'|'.join(_SPLITS)})(?=[-_.\d]|$)", re.IGNORECASE)
+# Formats that Pillow opens but cannot draw by itself, films, and texts.
+_NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
+_MOST_SUFFIXES = 6  # that are named
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a part of a path below the data set's root starts with a dot or is what macOS packs beside the files."""
+    return any(part == "__MACOSX" or (part.startswith(".") and part != ".") for part in name.split("/"))
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes, in lower case, of the pictures that Pillow can open."""
+    from PIL import Image
+
+    suffixes = Image.registered_extensions()
+    return frozenset(suffix for suffix, kind in suffixes.items() if kind in Image.OPEN and kind not in _NO_PICTURES)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image, hidden or not."""
+    return _suffix(name) in image_suffixes()
+
+
+def count_suffixes(names: Iterable[str]) -> Counter[str]:
+    """Return how many files there are of each suffix; "" stands for none."""
+    return Counter(_suffix(name) for name in names)
+
+
+def suffixes_in_words(counts: Mapping[str, int]) -> str:
+    """Return "12 .txt, 3 .json", the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered[:_MOST_SUFFIXES]]
+    rest = sum(count for _, count in ordered[_MOST_SUFFIXES:])
+    return ", ".join([*named, f"{rest:,} of other suffixes"] if rest else named)
+
+
+def _suffix(name: str) -> str:
+    stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return f".{suffix.lower()}" if dot and stem else ""
+
+
+def split_of_folder(name: str) -> str | None:
+    """Return "train", "validation" or "test" where a folder or a file's stem is called so in a usual spelling."""
+    return _SPLITS.get(name.lower())
+
+
+def assign_splits(name: str, found: Iterable[tuple[str, str, T]]) -> dict[SplitName, T]:
+    """Return the entry of either split; test images are the validation images where there are no others.
+
+    Args:
+        name: the data set's, for messages.
+        found: split, what the entry is called, and the entry.
+
+    Raises:
+        DataError: two entries are of the same split.
+    """
+    by_split: dict[str, dict[str, T]] = {}
+    for split, called, entry in found:
+        by_split.setdefault(split, {})[called] = entry
+    by_split.setdefault("validation", by_split.get("test", {}))
+    chosen: dict[SplitName, T] = {}
+    splits: tuple[SplitName, ...] = ("train", "validation")
+    for split_name in splits:
+        entries = by_split.get(split_name, {})
+        if len(entries) > 1:
+            raise DataError(
+                f"{some(entries)} of {name!r} all mean the {split_name} split; keep one, or put their images together."
+            )
+        for entry in entries.values():
+            chosen[split_name] = entry
+    return chosen
+
+
+def classes_of_images(where: str, names: Sequence[str], choice: ClassFolder | None) -> list[str]:
+    """Return the class of each image: the folder that it lies in, directly below the split.
+
+    Of nested folders the outermost or the innermost may name the class, so the user chooses where the two differ.
+
+    Args:
+        where: the split's folder or tar, for messages.
+        names: paths of the images below the split.
+        choice: which of nested folders names the class.
+
+    Raises:
+        DataError: an image lies outside of class folders, or the class of nested ones is not chosen.
+    """
+    folders = [name.removeprefix("./").split("/")[:-1] for name in names]
+    if outside := [name for name, path in zip(names, folders, strict=True) if not path]:
+        raise DataError(
+            f"Images lie outside of class folders in {where}: {some(outside)}; move them into their class's."
+        )
+    outermost, innermost = [path[0] for path in folders], [path[-1] for path in folders]
+    if choice is None and outermost != innermost:
+        raise DataError(
+            f"Images in {where} lie in nested folders, of which either may name the class: the outermost "
+            f"({_reading(outermost)}) or the innermost ({_reading(innermost)}). Choose with --classes outermost or "
+            "--classes innermost; in a study file, data: FOLDER?classes=outermost."
+        )
+    return innermost if choice == "innermost" else outermost
+
+
+def _reading(labels: Sequence[str]) -> str:
+    counts = Counter(labels)
+    ordered = in_order(counts)
+    ends = dict.fromkeys((ordered[0], ordered[-1]))
+    named = " … ".join(f"{label!r} with {counts[label]:,} images" for label in ends)
+    return f"{len(counts):,} {'class' if len(counts) == 1 else 'classes'}, {named}"
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return names sorted as timm sorts those of files and classes: 2 before 10, whatever the case."""
+    from timm.utils.misc import natural_key
+
+    natural: Any = natural_key  # timm has no types
+    return sorted(names, key=lambda name: (natural(name), name))
+
+
+def find_split_files(path: Path, suffix: str) -> dict[SplitName, tuple[Path, ...]]:
+    """Return the files of either split that `path` or its folder data/ holds; a split that is not there is left out.
+
+    They are called after the split (imagenet1k-train-0000.tar, train-00000-of-00294.parquet), or lie in a folder of
+    its name.
+
+    Args:
+        path: a folder.
+        suffix: of the files, as ".tar".
+
+    Raises:
+        DataError: files under two names are of the same split.
+    """
+    found: dict[SplitName, tuple[Path, ...]] = {}
+    for place in (path, path / "data"):
+        if place.is_dir():
+            found = {**assign_splits(path.name, _split_files(place, suffix)), **found}
+    return found
+
+
+def _split_files(place: Path, suffix: str) -> Iterator[tuple[str, str, tuple[Path, ...]]]:
+    named: dict[str, list[Path]] = {}
+    for file in visible(place):
+        if file.suffix == suffix and file.is_file() and (words := _IN_FILE_NAME.findall(file.name)):
+            named.setdefault(words[-1], []).append(file)
+    for word, files in named.items():
+        yield _SPLITS[word.lower()], files[0].name, tuple(files)
+    for folder in visible(place):
+        if folder.is_dir() and (split := split_of_folder(folder.name)):
+            inside = visible(folder)
+            files = [file for file in inside if file.suffix == suffix and file.is_file()]
+            if files and not any(entry.is_dir() for entry in inside):  # else they are class folders
+                yield split, f"{folder.name}/", tuple(files)
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return the entries of a folder that are not hidden, by name."""
+    return sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
