@@ -31,7 +31,7 @@ def _own_temporary_folder(tmp_path_factory):
         tempfile.TemporaryDirectory(prefix="test-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patched,
     ):
-        Path(folder).chmod(0o755)  # PostgreSQL does not run as root: it is another user's server
+        Path(folder).chmod(0o1777)  # as /tmp: some tests become another user, and PostgreSQL never runs as root
         patched.setenv("TMPDIR", folder)
         patched.setattr(tempfile, "tempdir", folder)
         yield
