@@ -16,6 +16,7 @@ from starsearch.api.reading import write_report_at
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder
 from starsearch.api.workplaces import warn_of_unknown_fidelities
 from starsearch.errors import DataError, StudyError
+from starsearch.space import ChoiceParameter
 
 if TYPE_CHECKING:
     from starsearch.api.climbing import View
@@ -108,15 +109,26 @@ def run_study_file(
 
 def check_batch(spec: StudySpec, dataset: DataSet) -> None:
     """A batch that the data can never fill would fail every trial."""
+    from starsearch.data.batches import largest_filled
+
     rungs = spec.halving.rungs if spec.halving else ()
     samples = [spec.fidelity.samples, *(rung.samples for rung in rungs)]
-    images, batch = min(number or dataset.num_train for number in samples), spec.recipe.batch_size
-    images = min(images, dataset.num_train)
+    images, batch = min(dataset.num_train, *(number or dataset.num_train for number in samples)), largest_batch(spec)
     if batch > images:
         raise DataError(
             f"A training step takes batch_size {batch} images, but the fidelity {spec.fidelity.name!r} has {images} "
-            f"of {dataset.name!r}. Lower batch_size in the study's recipe, or give it more samples."
+            f"of {dataset.name!r}. Give it more samples, or the study smaller batches: "
+            f"--set recipe.batch_size={largest_filled(images)}"
         )
+
+
+def largest_batch(spec: StudySpec) -> int:
+    """The largest batch of the recipe and of those that are searched."""
+    for parameter in spec.space.recipe_parameters:
+        if parameter.name == "recipe.batch_size":
+            sizes = parameter.choices if isinstance(parameter, ChoiceParameter) else (parameter.high,)
+            return max(size for size in sizes if isinstance(size, int))
+    return spec.recipe.batch_size
 
 
 def _command(file: str, dataset: DataSet, settings: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.api.architectures import StudyTrial, find_architecture, find_trial
 from starsearch.api.reading import write_report_at
+from starsearch.api.running import largest_batch
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
 from starsearch.api.training_job import describe_override, describe_trial
 from starsearch.errors import DataError
@@ -183,18 +184,14 @@ def check_batches(spec: StudySpec, dataset: DataSet) -> None:
     Raises:
         DataError: the recipe or one that is searched has such a batch.
     """
-    from starsearch.space import ChoiceParameter
+    from starsearch.data.batches import largest_filled
 
-    batches = [spec.recipe.batch_size]
-    for parameter in spec.space.recipe_parameters:
-        if parameter.name == "recipe.batch_size":
-            sizes = parameter.choices if isinstance(parameter, ChoiceParameter) else (parameter.high,)
-            batches = [int(size) for size in sizes if size is not None]
-    images = min(spec.fidelity.samples or dataset.num_train, dataset.num_train)
-    if max(batches) > images:
+    batch, images = largest_batch(spec), min(spec.fidelity.samples or dataset.num_train, dataset.num_train)
+    if batch > images:
         raise DataError(
-            f"A training step takes batch_size {max(batches)} images, but there are {images} of {dataset.name!r} to "
-            "train on. Lower batch_size in the recipe or the recipe space, or give more with --samples."
+            f"A training step takes batch_size {batch} images, but there are {images} of {dataset.name!r} to train on. "
+            f"Write batch_size: {largest_filled(images)} into a recipe file or the recipe space and give it with "
+            "--recipe or --space, or give more with --samples."
         )
 
 

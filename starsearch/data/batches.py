@@ -71,12 +71,17 @@ def training_batches(
     num_images = len(source) if isinstance(source, Images) else len(indices)
     if num_images < recipe.batch_size:
         raise DataError(
-            f"A training step takes batch_size {recipe.batch_size} images but there are only {num_images:,}; "
-            "choose a smaller batch_size or more samples."
+            f"A training step takes batch_size {recipe.batch_size} images but there are only {num_images:,}: take more "
+            f"samples, or `starsearch train --batch-size {largest_filled(num_images)}`."
         )
     if isinstance(source, Images):
         return _MemoryTraining(source, recipe, data, resolution, seed, share)
     return _LoadedTraining(data, recipe, indices, resolution, seed, share)
+
+
+def largest_filled(num_images: int) -> int:
+    """The largest power of two among the batch sizes that so many images fill; 2 where they fill none."""
+    return max(2, 1 << num_images.bit_length() - 1)
 
 
 def validation_batches(

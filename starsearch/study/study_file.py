@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from starsearch.study.halving_file import parse_halving
 from starsearch.study.objective_file import parse_objectives, parse_quantity_constraints
 from starsearch.study.recipe_file import load_recipe, parse_recipe_changes
 from starsearch.study.settings import apply_settings
-from starsearch.study.space_file import SPACE_KEYS, load_space, parse_anchors, parse_space
+from starsearch.study.space_file import CONSTRAINED, SPACE_KEYS, load_space, parse_anchors, parse_space
 from starsearch.study.spec import SAMPLERS, KeepWeights, StudySpec
 from starsearch.study.validation import shorten, validate
 from starsearch.yaml_file import Location, YamlFile, read_yaml
@@ -30,6 +30,11 @@ from starsearch.yaml_file import Location, YamlFile, read_yaml
 STUDY_KEYS = ("space", "data", "objectives", "constraints", "fidelities", "recipe", "search", "anchors")
 SEARCH_KEYS = ("sampler", "trials", "seed", "halving", "keep_weights")
 EMBEDDED_DATA = "digits"
+# Of a space file's settings those of the space; all others are of the study that it runs as.
+_SPACE_SETTINGS = (
+    *(f"{key}{end}" for key in SPACE_KEYS if key != "constraints" for end in ".="),
+    *(f"constraints.{name}{end}" for name in CONSTRAINED for end in ".="),
+)
 DEFAULT_OBJECTIVES = (
     Objective(name="top1_percent", direction="maximize"),
     Objective(name=LATENCY, direction="minimize", device=THIS_MACHINE),
@@ -81,17 +86,40 @@ def load_ladder(
     Raises:
         SpecError: a rule is broken; the text says file, line, rule and what came.
     """
-    file = apply_settings(read_yaml(find_file(text, "spaces")), settings)
+    file, space = _read(text, data, settings)
     given: dict[str, Any] = {"name": name or _default_name(file.path), "trials": trials, "seed": seed}
     changes = {key: value for key, value in given.items() if value is not None}
-    if not _is_study(file):
-        return (replace(_study_of_space(parse_space(file), data), **changes),)
     steps = parse_fidelities(file, file.data["fidelities"]) if "fidelities" in file.data else ()
-    first = replace(_parse_study(file, data, steps[0].fidelity if steps else None), **changes)
+    first = replace(_parse_study(file, data, steps[0].fidelity if steps else None, space), **changes)
     specs = (first, *(_climb(file, first, step, number) for number, step in enumerate(steps[1:], start=1)))
     check_steps(file, specs)
     above = (*specs[1:], None)
     return tuple(_with_weights_for(two, one) for one, two in zip(specs, above, strict=True))
+
+
+def _read(text: str, data: str | None, settings: Sequence[str]) -> tuple[YamlFile, SearchSpace | None]:
+    """The study file with its changed values; of a space file, which runs as a study, also the space.
+
+    What the file leaves to the defaults can be changed as well.
+    """
+    file = read_yaml(find_file(text, "spaces"))
+    space = None
+    if not _is_study(file):
+        of_space = [one for one in settings if one.startswith(_SPACE_SETTINGS)]
+        space = parse_space(apply_settings(file, of_space))
+        file = replace(file, data={"space": str(file.path)}, lines={})
+        settings = [one for one in settings if one not in of_space]
+    named = {setting.partition("=")[0].partition(".")[0]: setting.partition("=")[2] for setting in settings}
+    source = data or named.get("data") or file.data.get("data") or EMBEDDED_DATA
+    defaults = {
+        "fidelities": [asdict(_default_fidelity(source))],
+        "objectives": {
+            one.name: {"direction": one.direction} | ({"device": one.device} if one.device else {})
+            for one in DEFAULT_OBJECTIVES
+        },
+    }
+    laid_under = {key: value for key, value in defaults.items() if key in named}
+    return apply_settings(replace(file, data=laid_under | file.data), settings), space
 
 
 def _with_weights_for(above: StudySpec | None, spec: StudySpec) -> StudySpec:
@@ -120,9 +148,13 @@ def _default_name(path: Path) -> str:
     return path.resolve().parent.name if path.stem == "study" else path.stem
 
 
+def _default_fidelity(data: str) -> Fidelity:
+    return DIGITS_FIDELITY if data == EMBEDDED_DATA else PROXY_FIDELITY
+
+
 def _study_of_space(space: SearchSpace, data: str | None) -> StudySpec:
     source = data or EMBEDDED_DATA
-    fidelity = DIGITS_FIDELITY if source == EMBEDDED_DATA else PROXY_FIDELITY
+    fidelity = _default_fidelity(source)
     return StudySpec(
         name=space.name,
         space=space,
@@ -133,10 +165,12 @@ def _study_of_space(space: SearchSpace, data: str | None) -> StudySpec:
     )
 
 
-def _parse_study(file: YamlFile, data: str | None, fidelity: Fidelity | None) -> StudySpec:
+def _parse_study(
+    file: YamlFile, data: str | None, fidelity: Fidelity | None, space: SearchSpace | None = None
+) -> StudySpec:
     raw: dict[str, Any] = file.data
     head = _check_head(file)
-    space = _load_named_space(file, raw["space"])
+    space = space or _load_named_space(file, raw["space"])
     spec = _study_of_space(space, data or _beside(file, head.data))
     fidelity = fidelity or spec.fidelity
     if "anchors" in raw:
@@ -171,6 +205,11 @@ def _parse_recipe(
             ("recipe", "epochs"), f"the fidelity {fidelity.name!r} sets the epochs ({fidelity.epochs}); say them there."
         )
     recipe, searched = parse_recipe_changes(file, ("recipe",), changes, recipe)
+    if recipe.batch_size % fidelity.accumulate:
+        raise file.error(
+            ("fidelities", number, "accumulate"),
+            f"micro-batches divide batch_size {recipe.batch_size}; got {fidelity.accumulate}.",
+        )
     space = replace(space, recipe_parameters=searched)
     _check_anchors_train(file, space, recipe)
     return recipe, space

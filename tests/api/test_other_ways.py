@@ -193,6 +193,9 @@ def test_a_batch_that_the_data_cannot_fill_is_refused_before_the_study_is_made(t
     assert done.returncode == 2
     assert "batch_size 301" in done.stderr
     assert not (tmp_path / "studies").exists()
+    remedy = done.stderr.split()[-2:]
+    assert remedy == ["--set", "recipe.batch_size=256"]
+    assert starsearch("run", "few.yaml", *remedy, "--time-budget", "0.01s", cwd=tmp_path).returncode == 0
 
 
 def test_a_run_in_which_everything_fails_or_is_infeasible_says_so(tmp_path):

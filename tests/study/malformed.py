@@ -165,6 +165,11 @@ STUDY_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("line 2", "auto_augment", "no augm"),
     ),
     "augmentation that timm cannot read": ("weight_decay: 0.1", "auto_augment: rand-x9-n2", ("line 2", "'rand-x9-n2'")),
+    "micro-batches that divide no batch": (
+        "samples: 10000,",
+        "samples: 10000, accumulate: 3,",
+        ("line 4", "accumulate", "divide batch_size 128; got 3"),
+    ),
     "crop shares in disorder": ("weight_decay: 0.1", "crop_scale: [0.9, 0.1]", ("line 2", "crop_scale", "smallest")),
     "constraint without bound": ("{max: 15}", "{}", ("line 3", "neither")),
     "unknown constraint": ("latency_ms: {max: 15}", "latency: {max: 15}", ("line 3", "'latency_ms'")),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,3 +213,25 @@ def test_a_recipe_outside_its_searched_range_is_refused_because_anchors_are_trai
     path.write_text(STUDY.replace("{low: 1e-3, high: 1e-2, log: true}", "{low: 0.5, high: 0.9}"))
     with pytest.raises(SpecError, match=r"lr is .*outside the searched 0.5\.\.0.9"):
         load_study(str(path))
+
+
+def test_every_key_of_a_study_and_of_the_space_is_set_on_a_space_file():
+    settings = [
+        "search.trials=3", "search.sampler=random", "fidelities.proxy.epochs=1", "recipe.lr={low: 1e-3, high: 1e-2}",
+        "objectives.macs=minimize", "constraints.latency_ms.max=5", "constraints.macs.max=1.1e9",
+        "anchors=[starnet_s2]", "dimensions.mlp_ratio=[3, 4]", "recipe.batch_size=32",
+    ]  # fmt: skip
+    plain, spec = load_study("starnet"), load_study("starnet", settings=settings)
+    assert (spec.trials, spec.sampler, spec.fidelity) == (3, "random", replace(plain.fidelity, epochs=1))
+    assert [parameter.name for parameter in spec.space.recipe_parameters] == ["recipe.lr"]
+    assert [one.name for one in spec.objectives] == ["top1_percent", "latency_ms", "macs"]
+    assert [(one.name, one.high) for one in (*spec.constraints, *spec.space.constraints)] == [
+        ("latency_ms", 5), ("macs", 1.1e9),
+    ]  # fmt: skip
+    assert (spec.name, spec.space.name, spec.space.anchors) == ("starnet", "starnet", ("starnet_s2",))
+    assert spec.recipe == replace(plain.recipe, batch_size=32)
+    assert "3, 4" in spec.space.describe()["space.dimensions.mlp_ratio"]
+    on_files = load_study("starnet", data="photos", settings=["fidelities.proxy.epochs=1"])
+    assert on_files.fidelity == replace(load_study("starnet", data="photos").fidelity, epochs=1)
+    with pytest.raises(SpecError, match=r"^--set search.trails=3: unknown key 'trails'\. Did you mean 'trials'"):
+        load_study("starnet", settings=["search.trails=3"])
