@@ -2,29 +2,68 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 import warnings
-from typing import Any
+from typing import Any, TextIO
 
 from starsearch.errors import StarsearchError
+from starsearch.signals import exit_code, interrupt_on_signals
 
 
 def main() -> None:
-    """Run the command line; a `StarsearchError` becomes one message and exit code 2."""
-    from starsearch.cli.app import app
-
-    _show_warnings()
+    """Run the command line; a `StarsearchError` becomes one message and exit code 2, Ctrl-C 130, SIGTERM 143."""
+    code: Any = 130
     try:
+        interrupt_on_signals()
+        sys.stdout, sys.stderr = _outlive_reader(sys.stdout), _outlive_reader(sys.stderr)
+        from starsearch.cli.app import app
+
+        _show_warnings()
         app()
     except StarsearchError as error:
         _complain(str(error))
-        sys.exit(2)
-    except KeyboardInterrupt:
+        code = 2
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        if exit_code() is None:
+            raise
+    if exit_code() is not None and code == 130:  # else the command has said how far it came
         _complain("Interrupted.")
-        sys.exit(130)
-    except BrokenPipeError:  # `starsearch front … | head`
-        sys.stderr.close()
-        sys.exit(141)
+    sys.exit(exit_code() or code)
+
+
+class _Output(io.FileIO):
+    """A standard stream that says nothing more once nobody reads it (`| head -1`, a closed terminal)."""
+
+    def write(self, data: Any) -> int:
+        """Write, or leave it; either way all of `data` is done with."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
+
+
+def _outlive_reader(stream: TextIO) -> TextIO:
+    """A standard stream as `_Output`; what a test or a notebook has put in its place stays."""
+    if stream not in (sys.__stdout__, sys.__stderr__) or not isinstance(stream, io.TextIOWrapper):
+        return stream
+    output = _Output(stream.fileno(), "wb", closefd=False)
+    return io.TextIOWrapper(
+        output if stream.write_through else io.BufferedWriter(output),  # as python -u does
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _show_warnings() -> None:

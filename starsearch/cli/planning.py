@@ -52,14 +52,12 @@ def plan(
     from starsearch.api.pilot import Grid
     from starsearch.api.running import parse_duration
     from starsearch.cli.live import LiveView
-    from starsearch.cli.running import stop_on_signals
 
     grid = Grid(
         resolutions=_numbers("--resolutions", resolutions),
         epochs=_numbers("--epochs", epochs),
         samples=_numbers("--samples", samples),
     )
-    stop_on_signals()
     found = api.plan_study(
         file,
         data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),

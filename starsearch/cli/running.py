@@ -31,7 +31,6 @@ def run_and_watch(
     from starsearch.cli.live import LiveView
     from starsearch.cli.printing import print_front
 
-    stop_on_signals()
     outcome = api.run_study_file(
         file,
         out=out,
@@ -58,14 +57,6 @@ def _say(line: str) -> None:
     from rich.console import Console
 
     Console(soft_wrap=True, highlight=False).print(line, markup=False)
-
-
-def stop_on_signals() -> None:
-    """Ctrl-C and a scheduler's SIGTERM end the run cleanly, also in the background, where shells switch SIGINT off."""
-    import signal
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
 
 
 def _print_end(outcome: RunOutcome, *, exportable: bool) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
@@ -15,6 +13,7 @@ import typer
 from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
 from starsearch.errors import TrainingStoppedError
 from starsearch.measurement import Progress
+from starsearch.signals import asked_to_stop
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -149,7 +148,6 @@ def train(
             "workers": workers,
         },
     )
-    is_asked_to_stop = _on_signals()
     is_first = os.environ.get("RANK", "0") == "0"
     for note in job.notes if is_first else ():
         _say(note)
@@ -157,13 +155,14 @@ def train(
         _look_at_data(job)
     epochs_in_all = job.recipe.epochs + job.recipe.cooldown_epochs
     try:
-        with TrainingView(f"{architecture} in {job.folder}", epochs=epochs_in_all, shows=is_first) as view:
+        title = f"{architecture} in {job.folder}"
+        with asked_to_stop() as stop, TrainingView(title, epochs=epochs_in_all, shows=is_first) as view:
             if runner is None:
-                trained = api.run_training(job, watch=view, is_asked_to_stop=is_asked_to_stop)
+                trained = api.run_training(job, watch=view, is_asked_to_stop=stop.is_set)
             else:
                 from starsearch.api.ray_training import run_training_on_ray
 
-                trained = run_training_on_ray(job, runner, watch=view, is_asked_to_stop=is_asked_to_stop)
+                trained = run_training_on_ray(job, runner, watch=view, is_asked_to_stop=stop.is_set)
     except TrainingStoppedError as stopped:
         if is_first:
             _say(f"{stopped} Nothing is lost; the same command goes on.")
@@ -190,20 +189,6 @@ def _look_at_data(job: TrainingJob) -> None:
     _say(f"Data: {found.classes} {found.train.num_images:,} training images; {speeds}.")
     for warning in found.warnings:
         _say(f"warning: {warning}")
-
-
-def _on_signals() -> Callable[[], bool]:
-    """Whether Ctrl-C or a scheduler's SIGTERM has come; a second one ends the process at once."""
-    came: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if came:
-            signal.default_int_handler(number, frame)
-        came.append(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, note)
-    return lambda: bool(came)
 
 
 class TrainingView:

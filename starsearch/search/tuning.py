@@ -15,10 +15,11 @@ from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, unfinished
 from starsearch.search.events import Event, StudyEnded, StudyStarted
 from starsearch.search.ray_cluster import RayCluster, as_ray
 from starsearch.search.ray_head import first_line
-from starsearch.search.tuning_listener import Listener, StopAll, quiet_ray, stopped_by_signals
+from starsearch.search.tuning_listener import Listener, StopAll, quiet_ray
 from starsearch.search.tuning_log import BASE_RECIPE, TuningLog
 from starsearch.search.tuning_search import make_asha, make_population, make_searcher, rungs_of
 from starsearch.search.tuning_worker import SCRATCH, RecipeTraining, Tuned
+from starsearch.signals import asked_to_stop
 from starsearch.study.tuning_file import encode_recipe
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def tune_recipes(
         StudyLeasedError: another live driver works on the study.
     """
     base = encode_recipe(spec.space, spec.recipe)
-    with hold_lease(record) as lease, stopped_by_signals() as stop:
+    with hold_lease(record) as lease, asked_to_stop() as stop:
         record.fail_running(DRIVER_DIED)
         trials = record.trials()
         finished = _count_finished(trials, scheduler)

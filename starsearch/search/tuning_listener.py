@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -123,29 +122,6 @@ def _error_of(trial: Any) -> BaseException | None:
         return None
     found = cloudpickle.loads(Path(file).read_bytes())
     return found if isinstance(found, BaseException) else None
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or a scheduler's SIGTERM sets; a second one interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def ask(number: int, _frame: Any) -> None:
-        stop.set()
-        signal.signal(number, signal.default_int_handler)
-
-    for number in numbers:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number in numbers:
-            signal.signal(number, before[number])
 
 
 @contextmanager

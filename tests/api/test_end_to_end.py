@@ -115,24 +115,23 @@ def test_exporting_a_trial_that_is_not_there_says_which_are(finished, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how):
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how, code):
     write_tiny_files(tmp_path, UNTIMED)
-    command = [sys.executable, "-u", "-c", "from starsearch.cli import main; main()", "run", "few.yaml"]
+    # As a script starts it in the background: Python leaves SIGINT as it is then.
+    command = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable, "-u", "-m", "starsearch", "run", "few.yaml"]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert running.stdout is not None
-    seen = []
-    for line in running.stdout:  # a line a finished trial, since stdout is no terminal
-        seen.append(line)
-        if "trial 0" in line.lower() and "top-1" in line.lower():
-            os.kill(running.pid, how)
-            break
-    rest = running.stdout.read()
-    running.wait(timeout=120)
-    running.stdout.close()
-    assert running.returncode == (-9 if how == signal.SIGKILL else 0), "".join([*seen, rest])
-    if how == signal.SIGINT:
-        assert "the same command goes on" in rest
+    with running:
+        try:
+            # A line a finished trial, since stdout is no terminal.
+            seen = next(line for line in running.stdout if "trial 0" in line and "top-1" in line)
+            running.send_signal(how)
+            rest, _ = running.communicate(timeout=120)
+        finally:
+            running.kill()
+    assert running.returncode == code, seen + rest
+    assert ("the same command goes on" in rest) == (how != signal.SIGKILL)
     url = f"sqlite:///{tmp_path}/studies/few/study.db"
     before = [t for t in optuna.load_study(study_name="few", storage=url).trials if t.state.name == "COMPLETE"]
     assert before
@@ -144,3 +143,15 @@ def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how):
     assert not [trial for trial in trials if trial.state.name == "RUNNING"]
     assert len({trial.user_attrs["architecture"] for trial in complete}) == 4
     assert [trial.values for trial in complete[: len(before)]] == [trial.values for trial in before]
+
+
+def test_a_pipe_that_is_closed_silences_a_run_and_never_ends_it(tmp_path):
+    write_tiny_files(tmp_path, UNTIMED)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "starsearch", "run", "few.yaml", "--trials", "1"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, timeout=300, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    study = optuna.load_study(study_name="few", storage=f"sqlite:///{tmp_path}/studies/few/study.db")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2

@@ -20,6 +20,7 @@ from starsearch.errors import EvaluationError, SpecError, StarsearchError, Study
 from starsearch.measurement import Measurement, Progress
 from starsearch.recipe import with_batch_size
 from starsearch.records import StudyRecord, load_attributes
+from starsearch.signals import exit_code, interrupt_on_signals
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.signature import sign_study
 from starsearch.study.study_file import load_study
@@ -29,7 +30,7 @@ ARCHITECTURE = "starnet:embed_dim=8,depths=1-1-1,mlp_ratio=2,kernel_size=3"
 
 @pytest.fixture(autouse=True)
 def _signals():
-    """The command takes Ctrl-C and SIGTERM for itself."""
+    """What the process does on Ctrl-C and SIGTERM is put back."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -93,12 +94,14 @@ def test_a_signal_ends_a_training_with_its_state_kept(tmp_path, number):
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
+    interrupt_on_signals()
     thread = threading.Thread(target=interrupt)
     thread.start()
     said = train(tmp_path / "out", recipe)
     thread.join()
     assert "Nothing is lost; the same command goes on." in said
     assert "Stopped in epoch" in said
+    assert exit_code() == 128 + number
     assert (tmp_path / "out" / "last.pt").exists()
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from starsearch.errors import StarsearchError
+from starsearch.signals import interrupt_on_signals
 from tests.search.studies import FakeEvaluator, make_spec, run
 
 
@@ -16,6 +17,7 @@ def wait_for_parent(candidate):
 
 
 def main():
+    interrupt_on_signals()  # as the command line does
     folder, trials = Path(sys.argv[1]), int(sys.argv[2])
     try:
         ended = run(folder, make_spec(trials=trials), FakeEvaluator(wait_for_parent))

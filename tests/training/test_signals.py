@@ -40,9 +40,9 @@ def wait_for(process, file):
         time.sleep(0.05)
 
 
-def assert_kept_where_it_was(process, said, last):
-    """It ended well, in words, and keeps the step of which it told; what is kept."""
-    assert process.returncode == 0, said
+def assert_kept_where_it_was(process, said, last, number):
+    """It ended in words, as its shell expects it, and keeps the step of which it told; what is kept."""
+    assert process.returncode == 128 + number, said
     assert "Nothing is lost; the same command goes on." in said
     assert "Traceback" not in said
     kept = torch.load(last, weights_only=True)
@@ -61,7 +61,7 @@ def test_a_signal_to_the_whole_group_keeps_the_epoch_under_way(tmp_path, number)
         wait_for(process, last)
         os.killpg(process.pid, number)
         said, _ = process.communicate(timeout=60)
-        assert_kept_where_it_was(process, said, last)
+        assert_kept_where_it_was(process, said, last, number)
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_ctrl_c_at_the_driver_of_a_cluster_lets_the_ranks_keep_where_they_are(tm
     wait_for(process, last)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     said, _ = process.communicate(timeout=90)
-    kept = assert_kept_where_it_was(process, said, last)
+    kept = assert_kept_where_it_was(process, said, last, signal.SIGINT)
     assert len(kept["random"]) == 2
     assert not (tmp_path / "out" / ".stop").exists()
 
