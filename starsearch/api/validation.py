@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starsearch.api.classifier import Classifier
 from starsearch.api.output_classes import Comparison, compare_classes
 from starsearch.api.progress import follow, ignore
-from starsearch.errors import BackendError, DataError, EvaluationError
+from starsearch.errors import BackendError, EvaluationError
 from starsearch.measurement import Progress
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _BATCH_SIZE = 128
 _MOST_WORKERS = 8
-_MOST_UNREADABLE = 0.01  # of the images; above, the figures are of another data set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,13 +219,10 @@ def _rank(classifier: Classifier, pixels: torch.Tensor, outputs: torch.Tensor | 
 def _judge(
     classifier: Classifier, data: ValidationSet, comparison: Comparison, images: ValidationImages, counts: _Counts
 ) -> Validation:
+    from starsearch.data.unreadable import Unreadable
+
     unreadable = tuple(images.unreadable)
-    if len(unreadable) > max(1, _MOST_UNREADABLE * len(data.split)) or not counts.images:
-        raise DataError(
-            f"{len(unreadable):,} of {len(data.split):,} validation images of {data.name!r} cannot be read: "
-            f"{'; '.join(unreadable[:3])}{' …' if len(unreadable) > 3 else ''}. At most {_MOST_UNREADABLE:.0%} may be "
-            "left out; repair or remove them."
-        )
+    Unreadable(data.name, data.split, len(data.split)).note(unreadable)
     return Validation(
         network=classifier.text,
         data=data.name,

@@ -22,7 +22,8 @@ from starsearch.data.dataset import DataSet, Split, choose_balanced
 from starsearch.data.memory import Images, decode, fits_memory
 from starsearch.data.reading import UNREADABLE
 from starsearch.data.share import ALL, Share, order_of_images
-from starsearch.data.workers import Samples, Unreadable, load
+from starsearch.data.unreadable import Unreadable
+from starsearch.data.workers import Samples, load
 from starsearch.errors import DataError
 from starsearch.recipe import Recipe
 
@@ -214,7 +215,7 @@ class _LoadedTraining:
         transform = image_augmentation(recipe, data, resolution)
         self._samples = Samples(data.train, transform, seed=seed, substitutes=indices)
         self._augment = batch_augmentation(recipe, data, resolution, share.device)
-        self._unreadable = Unreadable(data, data.train, len(indices), "Others take their places.", share)
+        self._unreadable = Unreadable(data.name, data.train, len(indices), "Others take their places.", share)
 
     def __len__(self) -> int:
         return self.num_images // self._batch_size
@@ -261,7 +262,7 @@ class _LoadedValidation:
         )
         self._samples = Samples(data.validation, transform, seed=0, substitutes=None)
         self._statistics = channel_statistics(data, share.device)
-        self._unreadable = Unreadable(data, data.validation, len(indices), "They are left out.", share)
+        self._unreadable = Unreadable(data.name, data.validation, len(indices), share=share)
 
     def __len__(self) -> int:
         return -(-len(self._indices) // self._batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 
 from starsearch.data.dataset import DataSet, Split
 from starsearch.data.reading import UNREADABLE, reason_of
-from starsearch.errors import DataError
+from starsearch.data.unreadable import Unreadable
 
-MOST_UNREADABLE = 0.01  # of a split; more is no accident of single files
 _PROGRESS_EVERY = 500  # images
 
 
@@ -92,18 +90,7 @@ def _decode(data: DataSet, split: Split, indices: NDArray[np.int64], resolution:
             unreadable.append(f"{split.image_name(index)} ({reason_of(error)})")
         if done % _PROGRESS_EVERY == _PROGRESS_EVERY - 1:
             yield (done + 1) / len(indices)
-    _judge_unreadable(data, split, unreadable, len(indices))
+    left_out = Unreadable(data.name, split, len(indices))
+    left_out.note(unreadable)
+    left_out.tell()
     return Images(pixels=pixels[: len(readable)], targets=torch.from_numpy(split.targets[readable]))
-
-
-def _judge_unreadable(data: DataSet, split: Split, unreadable: list[str], num_images: int) -> None:
-    """Warn of unreadable images, or refuse the data set."""
-    if not unreadable:
-        return
-    named = "; ".join(unreadable[:3]) + (" …" if len(unreadable) > 3 else "")
-    text = f"{len(unreadable):,} of {num_images:,} {split.name} images of {data.name!r} cannot be read: {named}"
-    # One file among few is an accident too.
-    if len(unreadable) > max(1, MOST_UNREADABLE * num_images):
-        raise DataError(f"{text}. At most {MOST_UNREADABLE:.0%} may be left out; repair or remove them.")
-    split.unreadable.extend(name for name in unreadable if name not in split.unreadable)
-    warnings.warn(f"{text}. They are left out.", stacklevel=2)

@@ -7,7 +7,6 @@ at which a pass begins makes a difference. A broken image is named, counted, and
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +18,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from starsearch.data.augmentation import augment
-from starsearch.data.dataset import DataSet, Split
-from starsearch.data.memory import MOST_UNREADABLE
+from starsearch.data.dataset import Split
 from starsearch.data.processes import iterate, outlive_signals
 from starsearch.data.reading import UNREADABLE, reason_of
-from starsearch.data.share import Share
-from starsearch.errors import DataError
 
 Key = tuple[int, int]  # epoch and index of an image
 Loaded = tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]
@@ -163,64 +159,3 @@ def load(
         generator=torch.Generator(),  # its own: a pass that begins in the middle draws no more than one that goes on
     )
     yield from iterate(loader)
-
-
-class Unreadable:
-    """Broken images of a split, as the batches of a pass name them.
-
-    Args:
-        data: that the split is of.
-        split: whose list of unreadable images grows.
-        num_images: that are used of it, by all ranks.
-        consequence: what is done about them, in words.
-        share: tells what other ranks have found.
-    """
-
-    def __init__(self, data: DataSet, split: Split, num_images: int, consequence: str, share: Share) -> None:
-        self._data = data
-        self._split = split
-        self._num_images = num_images
-        self._consequence = consequence
-        self._share = share
-        self._told = 0
-        self._found: list[str] = []
-
-    def note(self, names: tuple[str, ...]) -> None:
-        """Take note of what a batch of this rank lacked.
-
-        Raises:
-            DataError: more than one in a hundred images cannot be read.
-        """
-        self._add(names)
-        self._judge()
-
-    def tell(self) -> None:
-        """Bring together what the ranks have found, and warn of those that are new; once a pass, on every rank.
-
-        Raises:
-            DataError: more than one in a hundred images cannot be read; on every rank.
-        """
-        for names in self._share.gather(tuple(self._found)):
-            self._add(names)
-        self._judge()
-        if len(self._found) > self._told:
-            warnings.warn(f"{self._in_words()}. {self._consequence}", stacklevel=2)
-        self._told = len(self._found)
-
-    def _add(self, names: tuple[str, ...]) -> None:
-        self._found.extend(name for name in names if name not in self._found)
-        self._split.unreadable.extend(name for name in names if name not in self._split.unreadable)
-
-    def _judge(self) -> None:
-        # One file among few is an accident too.
-        if len(self._found) > max(1, MOST_UNREADABLE * self._num_images):
-            raise DataError(
-                f"{self._in_words()}. At most {MOST_UNREADABLE:.0%} may be left out; repair or remove them."
-            )
-
-    def _in_words(self) -> str:
-        named = "; ".join(self._found[:3]) + (" …" if len(self._found) > 3 else "")
-        return (
-            f"{len(self._found):,} of {self._num_images:,} {self._split.name} images of {self._data.name!r} "
-            f"cannot be read: {named}"
-        )
