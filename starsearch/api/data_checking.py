@@ -16,6 +16,8 @@ from starsearch.measurement import Progress
 if TYPE_CHECKING:
     from starsearch.data import DataSet, Split
     from starsearch.data.decode_speed import Probe, Transform
+    from starsearch.data.shared_images import SharedImages
+    from starsearch.data.source import Orientation
 
 _SAMPLES = 300  # of each split: with 1 % of damaged images, 95 % likely to show one
 _PER_WORKER = 48  # images that each process decodes at least, to be timed
@@ -23,6 +25,11 @@ _MOST_WORKERS = 8
 _FEW = 0.1  # of the median number of images a class
 _LARGE_SIDE = 320  # pixels; most of the time of a larger image goes into pixels that are then thrown away
 _RESERVE = 1.1  # by which loading shall be faster than training: both vary
+_SPLITS = ("training", "validation")
+_LIKELY = (
+    "Look at a few: white drawn on a transparent background is white on white, values in a small part of the file's "
+    "range are all but black, and a failed download gives the same placeholder for every image."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,7 @@ class SplitCheck:
         sampled: images that were read.
         unreadable: those of them that cannot be read, by name and with the reason.
         shorter_side_px: least, median and most, of the sample; None where none could be read.
+        modes: how many images of the sample have which of Pillow's modes.
     """
 
     num_images: int
@@ -44,6 +52,7 @@ class SplitCheck:
     sampled: int
     unreadable: tuple[str, ...]
     shorter_side_px: tuple[int, float, int] | None
+    modes: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +70,10 @@ class DataCheck:
         workers_images_per_second: what these read and augment.
         training_images_per_second: what the training takes; None where that is not known.
         workers_needed: that would keep up with it; None likewise.
+        orientation: "exif" where images are turned as their EXIF says, "stored" where they are left.
+        shared: validation images that are among the training images too.
         warnings: what should be looked at first, a sentence each.
+        errors: what a training refuses, a sentence each.
     """
 
     name: str
@@ -75,7 +87,10 @@ class DataCheck:
     workers_images_per_second: float
     training_images_per_second: float | None
     workers_needed: int | None
+    orientation: Orientation
+    shared: SharedImages
     warnings: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
 def check_data(
@@ -107,6 +122,7 @@ def check_data(
     """
     from starsearch.data import open_data
     from starsearch.data.decode_speed import paper_transform
+    from starsearch.data.unreadable import MOST_UNREADABLE, are_too_many
 
     dataset = open_data(data) if isinstance(data, str) else data
     transform = transform or paper_transform(dataset, resolution=resolution)
@@ -131,16 +147,30 @@ def check_data(
         workers_images_per_second=found.together,
         training_images_per_second=wanted,
         workers_needed=needed,
-        warnings=(*_warn_of_images(checks, resolution), *_warn_of_loading(wanted, needed, workers, found)),
+        orientation=dataset.orientation,
+        shared=found.shared,
+        warnings=(
+            *_warn_of_images(checks, resolution),
+            *_warn_of_sameness((found.train, found.validation)),
+            *([found.shared.in_words()] if found.shared.names else []),
+            *_warn_of_loading(wanted, needed, workers, found),
+        ),
+        errors=tuple(
+            f"{_unreadable_in_words(name, check)} cannot be read, as {check.unreadable[0]}. A training leaves "
+            f"out no more than {MOST_UNREADABLE:.0%} of a split: repair or remove them."
+            for name, check in zip(_SPLITS, checks, strict=True)
+            if are_too_many(len(check.unreadable), check.sampled)
+        ),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """The samples of both splits, and images a second that several processes read together."""
+    """The samples of both splits, what these share, and images a second that several processes read together."""
 
     train: Probe
     validation: Probe
+    shared: SharedImages
     together: float
 
 
@@ -148,18 +178,21 @@ def _look(
     data: DataSet, transform: Transform, *, workers: int, samples: int, seed: int
 ) -> Generator[Progress, None, _Found]:
     from starsearch.data.decode_speed import measure_workers, probe
+    from starsearch.data.shared_images import find_shared_images
 
     yield Progress(fraction=0.0, stage="reading training images")
     train = probe(data.train, _sample(data.train, samples, seed), transform)
     yield Progress(fraction=0.4, stage="reading validation images")
     validation = probe(data.validation, _sample(data.validation, samples, seed), transform)
+    yield Progress(fraction=0.7, stage="comparing the splits")
+    shared = find_shared_images(data)
     yield Progress(fraction=0.8, stage=f"timing {workers} workers")
     # Others than were read above: those are in the file system's cache by now.
     enough = max(samples, _PER_WORKER * workers)
     others = list(islice(cycle(_sample(data.train, enough, seed + 1)), enough))
     together = measure_workers(data.train, others, transform, workers=workers)
     yield Progress(fraction=1.0, stage="timed")
-    return _Found(train=train, validation=validation, together=together)
+    return _Found(train=train, validation=validation, shared=shared, together=together)
 
 
 def _sample(split: Split, samples: int, seed: int) -> list[int]:
@@ -183,6 +216,7 @@ def _check_split(split: Split, classes: Sequence[str], seen: Probe) -> SplitChec
         sampled=seen.num_images,
         unreadable=seen.unreadable,
         shorter_side_px=(sides[0], float(median(sides)), sides[-1]) if sides else None,
+        modes=seen.modes,
     )
 
 
@@ -212,14 +246,12 @@ def _some(names: Sequence[str], most: int = 3) -> str:
 
 
 def _warn_of_images(checks: Sequence[SplitCheck], resolution: int) -> list[str]:
+    from starsearch.data.unreadable import are_too_many
+
     found = []
-    for name, check in zip(("training", "validation"), checks, strict=True):
-        if check.unreadable:
-            share = len(check.unreadable) / check.sampled
-            found.append(
-                f"{len(check.unreadable)} of {check.sampled} {name} images that were tried ({share:.1%}) cannot be "
-                "read; a training leaves such images out, up to one in a hundred."
-            )
+    for name, check in zip(_SPLITS, checks, strict=True):
+        if check.unreadable and not are_too_many(len(check.unreadable), check.sampled):
+            found.append(f"{_unreadable_in_words(name, check)} cannot be read; a training leaves such images out.")
         if check.small_classes:
             found.append(
                 f"{len(check.small_classes):,} classes have less than a tenth of the usual number of {name} images: "
@@ -231,6 +263,24 @@ def _warn_of_images(checks: Sequence[SplitCheck], resolution: int) -> list[str]:
             f"Half of the training images are smaller than {resolution} pixels ({side[1]:g} in the median): they will "
             "be enlarged."
         )
+    return found
+
+
+def _unreadable_in_words(name: str, check: SplitCheck) -> str:
+    number = len(check.unreadable)
+    return f"{number} of {check.sampled} {name} images that were tried ({number / check.sampled:.1%})"
+
+
+def _warn_of_sameness(probes: Sequence[Probe]) -> list[str]:
+    """Words for samples that show nothing, or nothing but one picture."""
+    found = []
+    for name, seen in zip(_SPLITS, probes, strict=True):
+        readable = len(seen.shorter_sides)
+        if readable > 1 and seen.num_different == 1:
+            found.append(f"All {readable} {name} images that were tried are equal. {_LIKELY}")
+        elif seen.num_of_one_colour > readable / 2:
+            number = "All" if seen.num_of_one_colour == readable else f"{seen.num_of_one_colour} of"
+            found.append(f"{number} {readable} {name} images that were tried show one colour alone. {_LIKELY}")
     return found
 
 

@@ -75,6 +75,7 @@ def run_study_file(
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
     """
     from starsearch.data import open_data
+    from starsearch.data.shared_images import warn_of_shared_images
     from starsearch.study.runner_file import load_runner
     from starsearch.study.settings import runner_settings
     from starsearch.study.study_file import load_ladder
@@ -87,6 +88,7 @@ def run_study_file(
         check_machine(spec)
     warn_of_other_resolutions(specs[0])
     dataset = open_data(specs[0].data)
+    warn_of_shared_images(dataset)
     for spec in specs:
         check_batch(spec, dataset)
     # By its name from here on: a record or a report holds no path of the machine it was made on.

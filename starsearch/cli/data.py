@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from starsearch.api import DataCheck
     from starsearch.api.data_checking import SplitCheck
 
+_ORIENTATIONS = {
+    "exif": "photos turned as their EXIF says, transparency laid over white",
+    "stored": "photos left as stored, whatever their EXIF says, transparency laid over white",
+}
 _MOST_NAMED = 10  # unreadable images of a split; JSON has all
 
 app = typer.Typer(help="Look at a data set before hours are spent on it.", no_args_is_help=True)
@@ -59,6 +63,7 @@ def check(
     from starsearch import api
     from starsearch.cli.latency import progress_bar
     from starsearch.cli.printing import print_json
+    from starsearch.errors import DataError
 
     with progress_bar() as watch:
         found = api.check_data(
@@ -70,6 +75,8 @@ def check(
             watch=watch,
         )
     print_json(asdict(found)) if json else _print(found)
+    if found.errors:
+        raise DataError(" ".join(found.errors))
 
 
 def _print(found: DataCheck) -> None:
@@ -89,13 +96,15 @@ def _print(found: DataCheck) -> None:
     if found.training_images_per_second is not None:
         wanted = f"{found.training_images_per_second:,.0f} images/s, for which {found.workers_needed} workers would do"
         table.add_row("training", wanted)
+    table.add_row("pixels", _ORIENTATIONS[found.orientation])
+    table.add_row("in both splits", _shared_in_words(found))
     console.print(table)
     for split in (found.train, found.validation):
         for name in split.unreadable[:_MOST_NAMED]:
             console.print(f"cannot be read: {name}", markup=False)
     for warning in found.warnings:
         console.print(f"warning: {warning}", markup=False, style="yellow")
-    if not found.warnings:
+    if not found.warnings and not found.errors:
         console.print("Nothing stands in the way of a training.")
 
 
@@ -106,4 +115,14 @@ def _add_split(table: Table, name: str, split: SplitCheck) -> None:
     if split.shorter_side_px is not None:
         low, middle, high = split.shorter_side_px
         read += f"; shorter side {low:,} to {high:,} px, {middle:,g} in the median"
+    if other := {mode: number for mode, number in split.modes.items() if mode not in ("L", "RGB")}:
+        read += "; of other modes: " + ", ".join(f"{number} {mode}" for mode, number in other.items())
     table.add_row("", read)
+
+
+def _shared_in_words(found: DataCheck) -> str:
+    shared = found.shared
+    if not shared.compared:
+        return "not compared: so much would have to be read"
+    words = f"{len(shared.names):,} of {shared.compared:,} validation images, compared byte for byte"
+    return words + (f" with {shared.among:,} training images, a sample" if shared.is_sample else "")

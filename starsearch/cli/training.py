@@ -187,7 +187,7 @@ def _look_at_data(job: TrainingJob) -> None:
     if found.training_images_per_second is not None:
         speeds += f", {found.training_images_per_second:,.0f} trained"
     _say(f"Data: {found.classes} {found.train.num_images:,} training images; {speeds}.")
-    for warning in found.warnings:
+    for warning in (*found.errors, *found.warnings):
         _say(f"warning: {warning}")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,31 +47,47 @@ class Probe:
         num_images: that were tried.
         unreadable: their names, and what was wrong.
         shorter_sides: of the readable ones, in pixels, ascending.
+        modes: how many of them have which of Pillow's modes.
+        num_different: how many of them differ.
+        num_of_one_colour: how many of them show one colour and nothing else.
         images_per_second: read and transformed in this process.
     """
 
     num_images: int
     unreadable: tuple[str, ...]
     shorter_sides: tuple[int, ...]
+    modes: dict[str, int]
+    num_different: int
+    num_of_one_colour: int
     images_per_second: float
 
 
 def probe(split: Split, indices: Sequence[int], transform: Transform) -> Probe:
     """Read and transform the images of these indices in this process."""
-    unreadable, sides = [], []
-    began = time.perf_counter()
+    unreadable, sides, modes, different = [], [], Counter[str](), set()
+    of_one_colour, seconds = 0, 0.0
     for index in indices:
+        began = time.perf_counter()
         try:
             image = split.read(index)
-            sides.append(min(image.size))
             transform(image)
         except UNREADABLE as error:
             unreadable.append(f"{split.image_name(index)} ({reason_of(error)})")
+            continue
+        finally:
+            seconds += time.perf_counter() - began
+        sides.append(min(image.size))
+        modes[image.info.get("mode", image.mode)] += 1
+        different.add((image.size, blake2b(image.tobytes()).digest()))
+        of_one_colour += image.getcolors(maxcolors=1) is not None
     return Probe(
         num_images=len(indices),
         unreadable=tuple(unreadable),
         shorter_sides=tuple(sorted(sides)),
-        images_per_second=len(indices) / (time.perf_counter() - began),
+        modes=dict(modes),
+        num_different=len(different),
+        num_of_one_colour=of_one_colour,
+        images_per_second=len(indices) / seconds,
     )
 
 

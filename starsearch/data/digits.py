@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.data.dataset import CACHE_LIMIT_BYTES, DataSet, Split
+from starsearch.data.reading import to_rgb
 
 _VALIDATION_SHARE = 0.3  # 540 images: a trial's top-1 is then known to ±2 percentage points
 
@@ -41,7 +42,7 @@ def _split(name: str, pixels: NDArray[np.uint8], targets: NDArray[np.int64], cho
     return Split(
         name="train" if name == "train" else "validation",
         targets=targets[chosen].astype(np.int64),
-        read=lambda index: Image.fromarray(pixels[chosen[index]]).convert("RGB"),
+        read=lambda index: to_rgb(Image.fromarray(pixels[chosen[index]]), orientation="stored"),
         image_name=lambda index: f"digit {chosen[index]}",
         in_memory=True,
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from starsearch.data.names import (
     visible,
 )
 from starsearch.data.source import ClassFolder, DataSource
+from starsearch.data.stored import FileImages
 from starsearch.errors import DataError
 
 
@@ -128,12 +127,12 @@ def list_folder(name: str, folder: Path, choice: ClassFolder | None = None) -> L
     folders = {entry.name for entry in visible(folder) if entry.is_dir()}
     if empty := folders - {image.partition("/")[0] for image in names}:
         raise DataError(f"Class folders without images in {name}/: {some(empty)}. Fill or remove them.")
-    paths = [str(folder / image) for image in names]
+    content = FileImages([str(folder / image) for image in names])
     return _listing(
         names,
         labels,
-        sizes=sampled_sizes(len(names), lambda index: _size_of(paths[index])),
-        content=_Files(paths),
+        sizes=sampled_sizes(len(names), content.size_of),
+        content=content,
         left_out=left_out,
     )
 
@@ -150,23 +149,6 @@ def _files_below(folder: Path) -> list[str]:
         below = Path(place).relative_to(folder).as_posix()
         found += [name if below == "." else f"{below}/{name}" for name in files if not is_hidden(name)]
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Reads the bytes of the file of an index."""
-
-    paths: list[str]
-
-    def __call__(self, index: int) -> bytes:
-        return Path(self.paths[index]).read_bytes()
-
-
-def _size_of(file: str) -> int:
-    """Return a file's bytes; 0 for a link that leads nowhere, which is an unreadable image."""
-    with suppress(OSError):
-        return Path(file).stat().st_size
-    return 0
 
 
 def _list_tar(path: Path, split: SplitName, tar: Path, choice: ClassFolder | None) -> Listing:

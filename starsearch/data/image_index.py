@@ -59,7 +59,7 @@ class ImageIndex:
             classes=tuple(classes),
             targets=self.targets,
             names=self.names,
-            sizes=sampled_sizes(len(self.names), lambda index: int(self.images.sizes[index])),
+            sizes=sampled_sizes(len(self.names), self.images.size_of),
             content=self.images,
             numbered=numbered,
             left_out=self.left_out,

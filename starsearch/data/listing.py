@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from starsearch.data.dataset import DataSet, Split
 from starsearch.data.reading import DecodedImages
 from starsearch.data.source import Orientation
+from starsearch.data.stored import FileImages
 from starsearch.data.synsets import imagenet_indices
 from starsearch.errors import DataError
 
@@ -46,25 +47,16 @@ class Listing:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def chosen(self, indices: NDArray[np.int64]) -> Self:
-        """Return the listing of these images alone."""
+        """Return the listing of these images alone, of class folders."""
+        assert isinstance(self.content, FileImages)
+        paths = self.content.paths
         return replace(
             self,
             targets=self.targets[indices],
             names=[self.names[index] for index in indices],
             sizes=[self.sizes[index] for index in indices],
-            content=_Chosen(self.content, indices),
+            content=FileImages([paths[index] for index in indices]),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """Reads the bytes of an index's image among those of the `indices`."""
-
-    content: Callable[[int], bytes]
-    indices: NDArray[np.int64]
-
-    def __call__(self, index: int) -> bytes:
-        return self.content(int(self.indices[index]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

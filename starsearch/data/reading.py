@@ -27,7 +27,7 @@ def to_rgb(image: Image.Image, *, orientation: Orientation) -> Image.Image:
     """Return an opened picture as 8-bit RGB, whatever its mode.
 
     Values are scaled by the range that the format gives them: 16-bit integers are divided by 257, floating-point
-    numbers are taken from 0..1. Transparency is laid over `BACKGROUND`.
+    numbers are taken from 0..1. Transparency is laid over `BACKGROUND`. What the mode was is `info["mode"]`.
 
     Args:
         image: as Pillow opens it; turned in place.
@@ -39,14 +39,17 @@ def to_rgb(image: Image.Image, *, orientation: Orientation) -> Image.Image:
     """
     if orientation == "exif":
         ImageOps.exif_transpose(image, in_place=True)
-    if image.mode[0] in "IF":
+    mode = image.mode
+    if mode[0] in "IF":
         image = _to_grey(image)
-    elif image.mode == "La":  # Pillow converts it to LA alone
+    elif mode == "La":  # Pillow converts it to LA alone
         image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image.info["mode"] = mode
+    return image
 
 
 def _to_grey(image: Image.Image) -> Image.Image:

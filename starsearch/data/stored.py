@@ -1,8 +1,9 @@
-"""Images that lie one behind the other in large files (tars): found once, then read by their place."""
+"""Images as files, or one behind the other in large files (tars): found once, then read by their place."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,6 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class FileImages:
+    """Reads the bytes of an index's image, each a file of its own."""
+
+    paths: list[str]
+
+    def __call__(self, index: int) -> bytes:
+        """Return the image's encoded bytes."""
+        return Path(self.paths[index]).read_bytes()
+
+    def size_of(self, index: int) -> int:
+        """Return its size in bytes; 0 of a link that leads nowhere, which is an unreadable image."""
+        with suppress(OSError):
+            return Path(self.paths[index]).stat().st_size
+        return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +64,7 @@ class StoredImages:
             file.seek(int(self.starts[index]))
             content: bytes = file.read(int(self.sizes[index]))  # numpy leaves the path's type open
             return content
+
+    def size_of(self, index: int) -> int:
+        """Return its size in bytes."""
+        return int(self.sizes[index])
