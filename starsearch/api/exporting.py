@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.formats import FORMATS, NEEDS_DATA, TrainedNetwork, check_formats
+from starsearch.api.formats import FORMATS, NEEDS_DATA, USES_DATA, TrainedNetwork, check_formats
 from starsearch.api.reading import FrontView, view_of
 from starsearch.api.study_folder import StudyPlace, place_of
 from starsearch.data.source import DataSource
@@ -85,7 +85,13 @@ def export_study(
     numbers = _chosen(view, trial=trial, top=top)
     attributes = load_attributes(place.url, place.name)
     # Before anything is written: the user may have to say where it is.
-    dataset = _open_data(data, attributes) if NEEDS_DATA.intersection(formats) else None
+    dataset = None
+    if USES_DATA.intersection(formats):
+        try:
+            dataset = _open_data(data, attributes)
+        except ExportError:
+            if data is not None or NEEDS_DATA.intersection(formats):
+                raise
     return [
         _export_trial(
             place,

@@ -32,7 +32,7 @@ class TrainedNetwork:
         class_names: of its outputs, in their order.
         metadata: for files that hold some.
         fidelity: that it was trained at.
-        data: that it was trained on, where one of the formats `NEEDS_DATA`; else None.
+        data: that it was trained on, where one of the formats `USES_DATA` and it is there; else None.
         pad: whether channels may be padded, where that is faster on this machine.
     """
 
@@ -142,6 +142,7 @@ FORMATS: dict[str, Callable[[TrainedNetwork, Path], Written]] = {
     "coreml-fp32": write_coreml_fp32,
 }
 NEEDS_DATA = frozenset({"onnx-int8"})  # since it is calibrated
+USES_DATA = NEEDS_DATA | {"coreml"}  # to see how large activations become, which in half precision have an end
 
 
 def check_formats(names: Collection[str]) -> None:
@@ -162,6 +163,12 @@ def check_formats(names: Collection[str]) -> None:
 def _write_coreml(trained: TrainedNetwork, path: Path, precision: Precision) -> Written:
     from starsearch.export.coreml import export_coreml
 
+    images = None
+    if trained.data is not None:
+        from starsearch.evaluators.int8 import calibration_images
+
+        resolution, seed = trained.facts.resolution, trained.facts.seed or 0
+        images = follow(calibration_images(trained.data, resolution=resolution, seed=seed))
     check = export_coreml(
         trained.model,
         path,
@@ -170,6 +177,7 @@ def _write_coreml(trained: TrainedNetwork, path: Path, precision: Precision) -> 
         class_names=trained.class_names,
         precision=precision,
         metadata=trained.metadata,
+        images=images,
     )
     return Written(files=(path,), notes=(f"{path.name}: {check.text}.",))
 

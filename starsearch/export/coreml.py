@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,7 @@ def export_coreml(
     class_names: Sequence[str] = (),
     precision: Precision = "fp16",
     metadata: Mapping[str, str] | None = None,
+    images: Iterable[FloatArray] | None = None,
 ) -> CoreMLCheck:
     """Write `model` for one image of `resolution` pixels; what was compared, and with what result.
 
@@ -83,6 +84,8 @@ def export_coreml(
         class_names: of the outputs, in their order; with them the package is a classifier.
         precision: "fp16" or "fp32".
         metadata: written into the package's user-defined metadata.
+        images: normalised, each (1, channels, resolution, resolution), on which activations must stay within half
+            precision; None takes noise, on which they were seven times smaller.
 
     Raises:
         ExportError: as for `build_coreml`, or the package cannot be written, does not read back as the model, or
@@ -101,7 +104,13 @@ def export_coreml(
         package = Path(folder) / f"model{SUFFIX}"  # Core ML loads nothing without the suffix
         program.save(str(package))
         check = check_package(
-            package, operations, model, resolution=resolution, preprocessing=preprocessing, class_names=class_names
+            package,
+            operations,
+            model,
+            resolution=resolution,
+            preprocessing=preprocessing,
+            class_names=class_names,
+            images=images,
         )
         package.rename(partial)
     return check

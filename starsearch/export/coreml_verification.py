@@ -7,7 +7,7 @@ its outputs are compared with torch's as well.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +44,8 @@ class CoreMLCheck:
         operations: compared with the lowering: type, inputs, settings, weights and shape.
         weights: numbers among them that were compared bit by bit.
         size_bytes: of the package.
-        largest_activation: magnitude reached on random images, computed by torch in float32. Half precision ends at
-            65504; on a data set's own images it may be larger or smaller.
+        largest_activation: magnitude reached on `images`, computed by torch in float32. Half precision ends at 65504.
+        images: in words; on random ones activations may be far smaller than on the data set's own.
         difference: largest absolute difference of the outputs from torch's by their spread; None where the package
             was not run, since that takes macOS.
     """
@@ -56,6 +56,7 @@ class CoreMLCheck:
     size_bytes: int
     largest_activation: float
     difference: float | None
+    images: str = "random images"
 
     @property
     def text(self) -> str:
@@ -64,16 +65,18 @@ class CoreMLCheck:
         run = "not run, which takes macOS"
         if self.difference is not None:
             run = f"run: outputs within {self.difference:.1e} of their spread from torch's"
-        return f"{read}; {run}{self._overflow_warning}"
+        return f"{read}; {run}{self._range}"
 
     @property
-    def _overflow_warning(self) -> str:
-        if self.precision != "fp16" or self.largest_activation < _NEAR_OVERFLOW * MAX_HALF:
+    def _range(self) -> str:
+        if self.precision != "fp16":
             return ""
-        return (
-            f"; activations reach {self.largest_activation:.0f} on random images and half precision ends at "
-            f"{MAX_HALF}: compare the package's accuracy on images of the data set, or export with precision 'fp32'"
+        reached = (
+            f"activations reach {self.largest_activation:.0f} on {self.images} and half precision ends at {MAX_HALF}"
         )
+        if self.largest_activation < _NEAR_OVERFLOW * MAX_HALF:
+            return f"; {reached}"
+        return f"; {reached}: compare the package's accuracy on images of the data set, or export with precision 'fp32'"
 
 
 def check_package(
@@ -84,6 +87,7 @@ def check_package(
     resolution: int,
     preprocessing: Preprocessing,
     class_names: Sequence[str] = (),
+    images: Iterable[NDArray[np.float32]] | None = None,
 ) -> CoreMLCheck:
     """Compare the saved package with the planned operations and, on macOS, its outputs with torch's.
 
@@ -92,18 +96,20 @@ def check_package(
     """
     compare_with_plan(package, operations, class_names=class_names)
     twin = deployed_copy(model)
-    images = random_pixels(model, resolution=resolution)
+    pixels = random_pixels(model, resolution=resolution)
     precision = _precision(operations)
-    largest = largest_activation(twin, normalised(images, preprocessing))
+    looked_at = "random images" if images is None else "the study's calibration images"
+    seen = [normalised(pixels, preprocessing)] if images is None else images
+    largest = float(np.max([largest_activation(twin, batch) for batch in seen]))
     if precision == "fp16" and not largest <= MAX_HALF:
         raise ExportError(
-            f"The network reaches {largest:.3g} on random images; half precision ends at {MAX_HALF}, and its outputs "
+            f"The network reaches {largest:.3g} on {looked_at}; half precision ends at {MAX_HALF}, and its outputs "
             "would not be numbers. Export with precision 'fp32'."
         )
     difference = None
     if platform.system() == "Darwin":
         predict = _predictor(package, class_names)
-        difference = compare_outputs(predict, twin, images, preprocessing, as_probabilities=bool(class_names))
+        difference = compare_outputs(predict, twin, pixels, preprocessing, as_probabilities=bool(class_names))
         _refuse_difference(difference, TOLERANCES[precision])
     return CoreMLCheck(
         precision=precision,
@@ -112,6 +118,7 @@ def check_package(
         size_bytes=sum(file.stat().st_size for file in package.rglob("*") if file.is_file()),
         largest_activation=largest,
         difference=difference,
+        images=looked_at,
     )
 
 

@@ -73,6 +73,7 @@ def test_a_core_ml_export_says_what_was_verified(study, tmp_path):
     (exported,) = api.export_study(study, out=tmp_path / "best", formats=["coreml"])
     assert (tmp_path / "best" / "model.mlpackage").is_dir()
     assert "weights are the model's" in exported.notes[0]
+    assert "on the study's calibration images and half precision ends at 65504" in exported.notes[0]
 
 
 def test_an_unknown_format_lists_the_known_ones(study, tmp_path):

@@ -194,6 +194,16 @@ def test_activations_near_the_end_of_half_precision_are_told(tmp_path):
     assert "on random images and half precision ends at 65504: compare the package's accuracy" in check.text
 
 
+def test_activations_are_judged_on_the_datas_images_where_there_are_any(tmp_path):
+    model = settled_model(f"{SMALL},activation=none", num_classes=4)
+    bright = np.full((1, 3, 32, 32), 1e6, dtype=np.float32)  # far from any noise
+    out, images = tmp_path / "model.mlpackage", [np.zeros_like(bright), bright]
+    export_coreml(model, out, resolution=32)
+    with pytest.raises(ExportError, match=r"on the study's calibration images; half precision ends at 65504"):
+        export_coreml(model, out, resolution=32, images=images)
+    assert export_coreml(model, out, resolution=32, images=images, precision="fp32").largest_activation > 65504
+
+
 def test_the_largest_activation_is_that_of_the_stars():
     model = settled_model(f"{SMALL},activation=none", num_classes=4)
     images = normalised(random_pixels(model, resolution=32), Preprocessing())
@@ -270,7 +280,7 @@ def test_what_was_verified_is_said(tmp_path):
     assert check.operations == len(operations)
     assert check.text.startswith(f"read back: {len(operations)} operations and {check.weights} weights are the")
     if sys.platform != "darwin":
-        assert check.text.endswith("not run, which takes macOS")
+        assert "; not run, which takes macOS; activations reach" in check.text
 
 
 def test_outputs_that_are_not_finite_or_another_number_are_told():
