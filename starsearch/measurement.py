@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+X = TypeVar("X")
+Y = TypeVar("Y")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,3 +85,22 @@ class Progress:
     stage: str
     epoch: int | None = None
     values: Mapping[str, float] = field(default_factory=dict)
+
+
+def mapped(steps: Generator[X, None, T], change: Callable[[X], Y]) -> Generator[Y, None, T]:
+    """The same generator, each of its steps changed."""
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            yield change(step)
+    finally:
+        steps.close()
+
+
+def scaled(steps: Generator[Progress, None, T], low: float, high: float) -> Generator[Progress, None, T]:
+    """The same generator, its fractions mapped from 0..1 to low..high."""
+    return mapped(steps, lambda progress: replace(progress, fraction=low + (high - low) * progress.fraction))

@@ -81,6 +81,24 @@ def find_trial(text: str) -> StudyTrial | None:
     )
 
 
+def find_deployment(text: str) -> tuple[int | None, int]:
+    """Return the resolution and the number of classes that the network `text` names is deployed with.
+
+    A study says both of its trials; other networks have no resolution of their own and ImageNet's 1,000 classes.
+
+    Raises:
+        StudyError: no such study or trial.
+    """
+    from starsearch.records import load_attributes
+
+    found = None if Path(text).is_file() else _find_row(text)
+    if found is None:
+        return None, 1000
+    attributes = load_attributes(found[0].place.url, found[0].place.name)
+    resolution = attributes.get("signature", {}).get("space.resolution")
+    return (int(resolution) if resolution else None), len(attributes.get("classes", ())) or 1000
+
+
 def _of_file(path: Path) -> Architecture:
     from starsearch.yaml_file import read_yaml
 

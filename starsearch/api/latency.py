@@ -29,8 +29,8 @@ def measure_architecture(
 
     Args:
         text: an architecture in any of its forms, FILE.onnx, or timm:NAME.
-        resolution: of the image in pixels; by default 224, or a timm model's own. An ONNX file has its own.
-        spec: how it is measured; its resolution is not read.
+        resolution: of the image in pixels; by default a study's, a timm model's own, or 224. An ONNX file has its own.
+        spec: how it is measured; its resolution and number of classes are not read.
         watch: told how far it is.
 
     Raises:
@@ -43,7 +43,7 @@ def measure_architecture(
     spec = spec or MeasureSpec()
     backend = spec.open_backend()  # what is missing is said before a network is built
     named = find_network(text, resolution=resolution)
-    spec = replace(spec, resolution=named.resolution or spec.resolution)
+    spec = replace(spec, resolution=named.resolution or spec.resolution, num_classes=named.num_classes)
     measured = follow(measure(named.network, spec), watch)
     placement, notes = _place(named.network, backend, spec)
     measured = replace(measured, notes=(*measured.notes, *notes))

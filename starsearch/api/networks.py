@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.api.architectures import find_architecture
+from starsearch.api.architectures import find_architecture, find_deployment
 from starsearch.architecture import count_macs, format_architecture
 from starsearch.errors import EvaluationError, did_you_mean
 
@@ -27,12 +27,14 @@ class NamedNetwork:
         text: an architecture's one line, an ONNX file's name, or "timm:NAME".
         network: what is measured.
         resolution: of its image in pixels; None where the file knows it.
+        num_classes: outputs of an architecture's head.
         macs: of an architecture at that resolution, multiply-adds of convolutions and the head; else None.
     """
 
     text: str
     network: Network
     resolution: int | None
+    num_classes: int = 1000
     macs: int | None = None
 
 
@@ -41,7 +43,7 @@ def find_network(text: str, *, resolution: int | None = None) -> NamedNetwork:
 
     Args:
         text: as a user writes it; architectures as `find_architecture` takes them.
-        resolution: of the image in pixels; by default 224, or a timm model's own.
+        resolution: of the image in pixels; by default a study's, a timm model's own, or 224.
 
     Raises:
         ArchitectureError, SpecError, StudyError: the text names no architecture.
@@ -51,12 +53,14 @@ def find_network(text: str, *, resolution: int | None = None) -> NamedNetwork:
         return _of_timm(text.removeprefix(_TIMM), resolution)
     if Path(text).suffix == ".onnx":
         return _of_onnx_file(Path(text), resolution)
-    architecture, pixels = find_architecture(text), resolution or _RESOLUTION
+    architecture, (own, num_classes) = find_architecture(text), find_deployment(text)
+    pixels = resolution or own or _RESOLUTION
     return NamedNetwork(
         text=format_architecture(architecture),
         network=architecture,
         resolution=pixels,
-        macs=count_macs(architecture, resolution=pixels),
+        num_classes=num_classes,
+        macs=count_macs(architecture, resolution=pixels, num_classes=num_classes),
     )
 
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.architectures import find_architecture
+from starsearch.api.architectures import find_architecture, find_deployment
 from starsearch.api.progress import follow, ignore
 from starsearch.architecture import Architecture
 from starsearch.errors import EvaluationError, SpecError
@@ -168,18 +168,35 @@ def profile_of_measurements(
 
 def predict_architectures(
     profile: str, networks: Sequence[str], *, resolution: int | None = None
-) -> tuple[DeviceProfile, tuple[Architecture, ...], Predictions]:
-    """Predicted latencies of the named networks on the profile's device.
+) -> tuple[DeviceProfile, tuple[Architecture, ...], Predictions, tuple[int, ...]]:
+    """Predict the latencies of the named networks, as they are deployed, on the profile's device.
+
+    Returned are the profile, the networks, their latencies, and the resolution of each in pixels.
+
+    Args:
+        profile: file or shipped name.
+        networks: names, one-line texts, YAML files, or STUDY:TRIAL, which has the study's resolution and classes.
+        resolution: in pixels; by default the study's, or the profile's.
 
     Raises:
         SpecError, ArchitectureError, StudyError: no such profile or network.
         EvaluationError: the profile has no term for one of a network's layers.
     """
+    import numpy as np
+
     from starsearch.latency.predicting import predict_latency
+    from starsearch.latency.profile import Predictions
 
     opened = open_profile(profile)
     found = tuple(find_architecture(text) for text in networks)
-    return opened, found, predict_latency(opened, found, resolution=resolution or opened.resolution)
+    deployed = [find_deployment(text) for text in networks]
+    pixels = tuple(resolution or own or opened.resolution for own, _ in deployed)
+    each = [
+        predict_latency(opened, [architecture], resolution=px, num_classes=num_classes)
+        for architecture, px, (_, num_classes) in zip(found, pixels, deployed, strict=True)
+    ]
+    ms, low, high = np.array([[one.ms[0], one.low_ms[0], one.high_ms[0]] for one in each]).T
+    return opened, found, Predictions(ms=ms, low_ms=low, high_ms=high, device=opened.device.text), pixels
 
 
 def check_profile(
@@ -218,7 +235,7 @@ def check_profile(
     here = spec.open_backend().describe_device()
     chosen = list(islice(_draw(_open_space(space), seed), networks))
     predict_latency(opened, chosen, resolution=spec.resolution)  # what it does not cover is said before measuring
-    measured = follow(measure_networks(chosen, spec=spec), watch)
+    measured = follow(measure_networks(chosen, spec=spec, deployed=True), watch)
     return CheckOutcome(
         profile=opened,
         differences=opened.device.differences(here),

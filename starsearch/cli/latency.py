@@ -51,7 +51,9 @@ def measure(
     ] = 1.0,
     resolution: Annotated[
         int | None,
-        typer.Option(min=32, max=4096, help="Height and width of the image. Without it: 224, or a timm model's own."),
+        typer.Option(
+            min=32, max=4096, help="Height and width of the image; by default STUDY's, a timm model's, or 224."
+        ),
     ] = None,
     compute_units: Annotated[ComputeUnitsName, typer.Option(help="That Core ML may use.")] = "all",
     development_team: Annotated[

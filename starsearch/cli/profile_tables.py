@@ -65,7 +65,7 @@ def _profile_rows(profile: DeviceProfile) -> dict[str, str]:
 
 
 def prediction_facts(
-    profile: DeviceProfile, architectures: Sequence[Architecture], found: Predictions
+    profile: DeviceProfile, architectures: Sequence[Architecture], found: Predictions, resolutions: Sequence[int]
 ) -> list[dict[str, Any]]:
     """What `predict --json` prints, a network an entry."""
     return [
@@ -76,32 +76,35 @@ def prediction_facts(
             "high_ms": float(high),
             "device": found.device,
             "profile": profile.name,
+            "resolution": resolution,
         }
-        for architecture, ms, low, high in zip(architectures, found.ms, found.low_ms, found.high_ms, strict=True)
+        for architecture, ms, low, high, resolution in zip(
+            architectures, found.ms, found.low_ms, found.high_ms, resolutions, strict=True
+        )
     ]
 
 
 def print_predictions(
-    profile: DeviceProfile, architectures: Sequence[Architecture], found: Predictions, *, resolution: int
+    profile: DeviceProfile, architectures: Sequence[Architecture], found: Predictions, resolutions: Sequence[int]
 ) -> None:
     """Predicted latencies with their intervals, and how good the profile is."""
     from rich.console import Console
 
     console = Console()
     table = _table(("network", "predicted ms", "90 % interval"))
-    for fact in prediction_facts(profile, architectures, found):
+    for fact in prediction_facts(profile, architectures, found, resolutions):
         interval = f"{fact['low_ms']:.3g} – {fact['high_ms']:.3g}"
         table.add_row(fact["architecture"], f"{fact['predicted_ms']:.3g}", interval)
     console.print(table)
-    error = profile.held_out
+    error, pixels = profile.held_out, " and ".join(str(one) for one in sorted(set(resolutions)))
     console.print(
-        f"On {found.device}, {resolution} px; held-out error of the profile {error.mape_percent:.1f} % "
+        f"On {found.device}, {pixels} px; held-out error of the profile {error.mape_percent:.1f} % "
         f"({error.networks} networks, {error.method}, {profile.date}).",
         style="dim",
     )
-    if resolution != profile.resolution:
+    if set(resolutions) != {profile.resolution}:
         console.print(
-            f"The profile was calibrated at {profile.resolution} px: at {resolution} px its error is not known.",
+            f"The profile was calibrated at {profile.resolution} px: at others its error is not known.",
             style="yellow",
         )
     if profile.note:

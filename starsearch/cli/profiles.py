@@ -82,7 +82,8 @@ def predict(
         list[str], typer.Argument(metavar="ARCH...", help="Names, one-line texts, YAML files, or STUDY:TRIAL.")
     ],
     resolution: Annotated[
-        int | None, typer.Option(min=32, max=4096, help="Of the image in pixels; by default the profile's.")
+        int | None,
+        typer.Option(min=32, max=4096, help="Pixels of the image; by default STUDY's, else the profile's."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
@@ -101,8 +102,7 @@ def predict(
     from starsearch.cli.profile_tables import prediction_facts, print_predictions
 
     found = api.predict_architectures(profile, networks, resolution=resolution)
-    pixels = resolution or found[0].resolution
-    print_json(prediction_facts(*found)) if json else print_predictions(*found, resolution=pixels)
+    print_json(prediction_facts(*found)) if json else print_predictions(*found)
 
 
 def import_(

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from starsearch.architecture import architecture_hash
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, ExportError
-from starsearch.evaluators.steps import mapped, scaled, without_measuring
-from starsearch.measurement import Measurement, Progress, accuracy_measurement
+from starsearch.evaluators.steps import without_measuring
+from starsearch.measurement import Measurement, Progress, accuracy_measurement, mapped, scaled
 from starsearch.objective import INT8_LATENCY
 from starsearch.recipe import Fidelity
 
@@ -143,7 +142,7 @@ def evaluate_int8(
     measured = [(yield from scaled(accuracy, 0.3, 0.8))]
     if reference is not None:
         deployed = with_image_size(graph, resolution=resolution, stem_stride=_DEPLOYED_STEM_STRIDE)
-        measured.append((yield from scaled(_measure_latency(deployed, model, reference, seed), 0.8, 1.0)))
+        measured.append((yield from scaled(_measure_latency(deployed, reference, seed), 0.8, 1.0)))
     return tuple(measured)
 
 
@@ -163,16 +162,12 @@ def _quantize(
         raise EvaluationError(str(error)) from error
 
 
-def _measure_latency(
-    graph: bytes, model: StarNet, reference: Reference, seed: int
-) -> Generator[Progress, None, Measurement]:
-    from starsearch.latency import measure_latency
+def _measure_latency(graph: bytes, reference: Reference, seed: int) -> Generator[Progress, None, Measurement]:
+    from starsearch.latency import MeasureSpec, measure
 
-    # Each network its own order of pairs, the same one when it is measured again.
-    rng = np.random.default_rng([seed, int(architecture_hash(model.architecture), 16)])
-    steps = measure_latency(graph, reference=reference, rng=rng)
-    measured = yield from mapped(steps, lambda progress: replace(progress, stage="int8 latency"))
-    return replace(measured, name=INT8_LATENCY)
+    spec = MeasureSpec.like("onnxruntime-cpu", reference.device, seed=seed, reference=reference)
+    measured = yield from mapped(measure(graph, spec), lambda progress: replace(progress, stage="int8 latency"))
+    return measured.as_measurement(INT8_LATENCY)
 
 
 def _as_progress(shares: Generator[float, None, T], stage: str) -> Generator[Progress, None, T]:

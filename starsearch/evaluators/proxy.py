@@ -14,8 +14,8 @@ from starsearch.errors import EvaluationError
 from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
 from starsearch.evaluators.latency import LatencyEvaluator, LatencyMeter, predict_latencies
 from starsearch.evaluators.placement import measure_coreml_placement
-from starsearch.evaluators.steps import scaled, without_measuring
-from starsearch.measurement import Measurement, Progress, Reading, accuracy_measurement
+from starsearch.evaluators.steps import without_measuring
+from starsearch.measurement import Measurement, Progress, Reading, accuracy_measurement, scaled
 from starsearch.objective import LATENCY
 from starsearch.recipe import Fidelity
 
@@ -101,7 +101,7 @@ class ProxyEvaluator:
         if known.keys() >= set(self.timed):
             readings += [known[name] for name in self.timed]
         elif self.reference is not None:
-            steps = self._measure_latency(result.model, seed)
+            steps = self._measure_latency(candidate.architecture, seed)
             latency = yield from scaled(steps, _TRAINING_SHARE * fp32_share, fp32_share)
             readings += [replace(latency, name=name) for name in self.timed]
         if self.int8:
@@ -144,18 +144,16 @@ class ProxyEvaluator:
             )
         return predicted
 
-    def _measure_latency(self, model: StarNet, seed: int) -> Generator[Progress, None, Measurement]:
-        from starsearch.export.weights import state_dict_arrays
-
+    def _measure_latency(self, architecture: Architecture, seed: int) -> Generator[Progress, None, Measurement]:
         assert self.reference is not None
         meter = LatencyMeter(
             name=LATENCY,
             reference=self.reference,
             resolution=self.resolution,
-            num_classes=model.num_classes,
+            num_classes=len(self.data.classes),
             seed=seed,
         )
-        return (yield from meter(model.architecture, weights=state_dict_arrays(model)))
+        return (yield from meter(architecture))
 
     def _evaluate_int8(self, model: StarNet, seed: int) -> Generator[Progress, None, tuple[Measurement, ...]]:
         from starsearch.evaluators.int8 import evaluate_int8

@@ -3,7 +3,7 @@
 from starsearch.latency.device import Device, device_fingerprint
 from starsearch.latency.imported import read_samples
 from starsearch.latency.lock import computing, measuring
-from starsearch.latency.measure import Measured, MeasureSpec, measure, measure_latency
+from starsearch.latency.measure import Measured, MeasureSpec, measure
 from starsearch.latency.paired import DEFAULT_LIMITS, Paired, PairLimits, measure_paired
 from starsearch.latency.reference import Reference, calibrate_reference
 
@@ -19,7 +19,6 @@ __all__ = [
     "computing",
     "device_fingerprint",
     "measure",
-    "measure_latency",
     "measure_paired",
     "measuring",
     "read_samples",

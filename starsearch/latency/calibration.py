@@ -18,8 +18,11 @@ from starsearch.architecture import Architecture, format_architecture, lower
 from starsearch.errors import EvaluationError, SpecError
 from starsearch.latency.accuracy import describe_errors, log_error, prediction_interval
 from starsearch.latency.adaptation import adapt_coefficients
+from starsearch.latency.backends import Network
+from starsearch.latency.backends.networks import as_onnx
 from starsearch.latency.device import Device, device_fingerprint, vector_width
 from starsearch.latency.fitting import VECTOR_WIDTHS, fit_coefficients
+from starsearch.latency.lock import computing
 from starsearch.latency.measure import MeasureSpec, measure
 from starsearch.latency.op_profile import profile_layers
 from starsearch.latency.paired import PairLimits
@@ -159,7 +162,11 @@ def choose_networks(
 
 
 def measure_networks(
-    architectures: Sequence[Architecture], *, spec: MeasureSpec, log: CalibrationLog | None = None
+    architectures: Sequence[Architecture],
+    *,
+    spec: MeasureSpec,
+    log: CalibrationLog | None = None,
+    deployed: bool = False,
 ) -> Generator[Progress, None, Calibration]:
     """Measure each on this machine; yields progress. One that cannot be measured is left out, with a note.
 
@@ -168,6 +175,8 @@ def measure_networks(
         spec: how; where it has no reference, the log's or a new one is the scale.
         log: keeps each sample at once, with its profile; what it holds is not measured again but counts, whether it
             is among `architectures` or not. None keeps nothing.
+        deployed: whether channels are padded where that is faster. A fit is of the layers that an architecture names,
+            so what it is fitted to is measured as it is.
 
     Raises:
         BackendError: the backend cannot run here.
@@ -191,7 +200,8 @@ def measure_networks(
         progress = Progress(fraction=index / len(architectures), stage=f"network {index + 1}/{len(architectures)}")
         yield progress
         try:
-            sample = yield from _measure_one(architecture, spec, progress, notes)
+            network = architecture if deployed else _as_it_is(architecture, spec)
+            sample = yield from _measure_one(architecture, network, spec, progress, notes)
             if log:
                 sample = replace(sample, shares=_profile(architecture, spec))
                 log.add(sample)
@@ -202,10 +212,18 @@ def measure_networks(
     return Calibration(reference=begun.reference, samples=tuple(known.values()), notes=_in_words(notes))
 
 
+def _as_it_is(architecture: Architecture, spec: MeasureSpec) -> Network:
+    """Return the network in the form in which `measure` pads nothing."""
+    if spec.backend != _PROFILED_BACKEND:
+        return architecture
+    with computing():
+        return as_onnx(architecture, resolution=spec.resolution, rng=np.random.default_rng(spec.seed))
+
+
 def _measure_one(
-    architecture: Architecture, spec: MeasureSpec, progress: Progress, notes: list[str]
+    architecture: Architecture, network: Network, spec: MeasureSpec, progress: Progress, notes: list[str]
 ) -> Generator[Progress, None, Sample]:
-    steps = measure(architecture, spec)
+    steps = measure(network, spec)
     while True:
         try:
             pairs = next(steps).values

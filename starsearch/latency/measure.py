@@ -1,22 +1,30 @@
-"""`measure`: a network's milliseconds on this machine or on a device attached to it, in pairs with a reference."""
+"""`measure`: a network's milliseconds as it is deployed on this machine, in pairs with a reference."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
+from starsearch.architecture import Architecture, pad_channels
+from starsearch.export.onnx import build_onnx
+from starsearch.export.padding import pad_weights
 from starsearch.latency.backends import Backend, BackendOptions, ComputeUnits, Network, open_backend
-from starsearch.latency.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from starsearch.latency.backends.networks import as_layers, as_module
 from starsearch.latency.caveats import find_caveats
-from starsearch.latency.device import Device
+from starsearch.latency.device import Device, vector_width
 from starsearch.latency.lock import computing
-from starsearch.latency.onnxruntime import OnnxRuntimeTimer
+from starsearch.latency.padded import PaddingChoice, choose_padding
 from starsearch.latency.paired import DEFAULT_LIMITS, Copies, PairLimits, Timer, measure_paired
 from starsearch.latency.reference import Reference, calibrate_reference, reference_timer
-from starsearch.measurement import Measurement, Progress
+from starsearch.latency.terms import has_unblocked_channels
+from starsearch.measurement import Measurement, Progress, scaled
+
+_PADDED_BACKEND = "onnxruntime-cpu"
+# Of the progress, where a network's channels may be padded: it is timed against the padded one first.
+_CHOICE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,7 @@ class MeasureSpec:
         compute_units: that Core ML may use.
         development_team: Apple's id of yours, with which Xcode signs the app that times networks on an iPhone.
         resolution: of the image in pixels; an ONNX file has its own.
+        num_classes: outputs of an architecture's head.
         limits: when enough pairs have been timed.
         seed: of random weights, of the image's values and of the order within the pairs.
         reference: the scale; None calibrates it now.
@@ -39,6 +48,7 @@ class MeasureSpec:
     compute_units: ComputeUnits = "all"
     development_team: str = ""
     resolution: int = 224
+    num_classes: int = 1000
     limits: PairLimits = DEFAULT_LIMITS
     seed: int = 0
     reference: Reference | None = None
@@ -99,11 +109,17 @@ class Measured:
     device: Device
     notes: tuple[str, ...] = ()
 
+    def as_measurement(self, name: str) -> Measurement:
+        """Return it as one of an evaluation's measurements."""
+        return Measurement(name=name, value=self.ms, runs=self.pairs, spread=self.spread_ms, device=self.device.text)
+
 
 def measure(model: Network, spec: MeasureSpec | None = None) -> Generator[Progress, None, Measured]:
-    """Measure `model`, alone on this machine; yields after each stretch of runs.
+    """Measure `model` as it is deployed, alone on this machine; yields after each stretch of runs.
 
-    An interval that does not close within the limits is no error: what was measured is returned, with a note.
+    On ONNX Runtime's processor backend an architecture or a StarNet that leaves the blocked layout is timed with padded
+    channels first, and measured padded where that is faster. An ONNX file is measured as it is. An interval that does
+    not close within the limits is no error: what was measured is returned, with a note.
 
     Args:
         model: an architecture (random weights), an ONNX file's bytes with inputs of fixed shape, or a module.
@@ -119,45 +135,53 @@ def measure(model: Network, spec: MeasureSpec | None = None) -> Generator[Progre
     if spec.reference is not None:
         spec.reference.check_device(backend.describe_device())
     rng = np.random.default_rng(spec.seed)
+    deployed, choice = yield from scaled(_as_deployed(model, spec, rng), 0.0, _CHOICE_SHARE)
+    start = 0.0 if choice is None else _CHOICE_SHARE
 
     def make() -> Timer:
         with computing():
-            return backend.make_timer(model, resolution=spec.resolution, rng=rng)
+            return backend.make_timer(deployed, resolution=spec.resolution, rng=rng)
 
     candidate = Copies(make, backend.copies)
     if spec.reference is None:  # only now: who named a network that cannot run need not wait to be told
-        yield Progress(fraction=0.0, stage="calibration")
+        yield Progress(fraction=start, stage="calibration")
     reference = spec.reference or calibrate_reference(backend=backend)
-    return (yield from _measure_ready(candidate, backend, reference=reference, rng=rng, limits=spec.limits))
+    steps = _measure_ready(candidate, backend, reference=reference, rng=rng, limits=spec.limits)
+    measured = yield from scaled(steps, start, 1.0)
+    return replace(measured, notes=(choice.text, *measured.notes)) if choice else measured
 
 
-def measure_latency(
-    model: bytes, *, reference: Reference, rng: np.random.Generator, limits: PairLimits = DEFAULT_LIMITS
-) -> Generator[Progress, None, Measurement]:
-    """Measure `latency_ms` with ONNX Runtime on the processor, as one of an evaluation's measurements.
+def _as_deployed(
+    model: Network, spec: MeasureSpec, rng: np.random.Generator
+) -> Generator[Progress, None, tuple[Network, PaddingChoice | None]]:
+    """Return the network in the form in which it is exported, and what timing said of padding it (None: not asked).
 
-    Args:
-        model: the ONNX file's bytes, inputs of fixed shape.
-        reference: the scale, from `calibrate_reference` on this machine.
-        rng: of the input's values and of the order within the pairs.
-        limits: when enough pairs have been timed.
-
-    Raises:
-        EvaluationError: ONNX Runtime refuses the model or cannot run it, an input is not fixed, a run took no
-            time, or the reference was calibrated on another device.
+    Other backends than ONNX Runtime on the processor have no blocked layout that a network could leave.
     """
-    threads = reference.device.threads or 1
-    backend = OnnxRuntimeCpu(threads=threads)
-    reference.check_device(backend.describe_device())
-    candidate = Copies(lambda: OnnxRuntimeTimer(model, rng=rng, threads=threads), backend.copies)
-    measured = yield from _measure_ready(candidate, backend, reference=reference, rng=rng, limits=limits)
-    return Measurement(
-        name="latency_ms",
-        value=measured.ms,
-        runs=measured.pairs,
-        spread=measured.spread_ms,
-        device=measured.device.text,
-    )
+    if isinstance(model, bytes):
+        return model, None
+    if spec.backend != _PADDED_BACKEND:
+        if not isinstance(model, Architecture):
+            return model, None
+        with computing():
+            module = as_module(model, resolution=spec.resolution, rng=rng, num_classes=spec.num_classes)
+        return module, None
+    if not isinstance(model, Architecture):
+        from starsearch.models import StarNet
+
+        if not isinstance(model, StarNet):
+            return model, None
+    with computing():
+        layers, weights = as_layers(model, resolution=spec.resolution, rng=rng, num_classes=spec.num_classes)
+    choice = None
+    if has_unblocked_channels(layers):
+        multiple = vector_width()
+        choice = yield from choose_padding(layers, weights, multiple=multiple, rng=rng, threads=spec.threads)
+    with computing():
+        if choice is None or choice.multiple is None:
+            return build_onnx(layers, weights), choice
+        padded = pad_channels(layers, multiple=choice.multiple)
+        return build_onnx(padded, pad_weights(layers, padded, weights)), choice
 
 
 def _measure_ready(

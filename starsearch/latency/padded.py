@@ -15,19 +15,13 @@ from starsearch.export.weights import FloatArray
 from starsearch.latency.lock import computing, measuring
 from starsearch.latency.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.paired import COPIES, Alone, Copies, PairLimits, measure_paired
-from starsearch.latency.predicting import covers, predict_layers
-from starsearch.latency.profile import DeviceProfile
 from starsearch.latency.statistics import Interval
-from starsearch.latency.terms import has_unblocked_channels
 from starsearch.measurement import Progress
 
 # A padded file is larger, and two sessions of one and the same network differ by half a percent or so.
 _LEAST_GAIN = 0.01
 # A predictor errs by 2 to 4 %, so that a smaller gain may be none.
 _LEAST_PREDICTED_GAIN = 0.05
-# Profiles of what runs networks as they are exported; the other backends that measure (Core ML, a GPU, PyTorch) keep no
-# blocked layout and are given networks as they are.
-_PADDED_BACKENDS = ("onnxruntime-cpu", "imported")
 _LIMITS = PairLimits(min_pairs=20, max_pairs=60, half_width=0.005)
 
 
@@ -120,28 +114,3 @@ def choose_padding_by_prediction(
         return PaddingChoice(tried=multiple, multiple=None, ratio=1.0)
     ratio = predict_ms(padded) / predict_ms(layers)
     return PaddingChoice(tried=multiple, multiple=multiple if ratio < 1 - _LEAST_PREDICTED_GAIN else None, ratio=ratio)
-
-
-def predict_deployed_layers(profile: DeviceProfile, layers: Sequence[Layer]) -> float:
-    """Milliseconds of the network as it is deployed: one that leaves the blocked layout padded, if that is faster.
-
-    Channels are padded to the profile's vector width. Where the profile has no term for the network as it is, but for
-    all layers of the padded one, the padded one is what can be said anything about.
-
-    Args:
-        profile: of the device.
-        layers: of `lower`, as they are.
-
-    Raises:
-        EvaluationError: the profile has no term for a layer of either.
-    """
-    if profile.backend not in _PADDED_BACKENDS or not has_unblocked_channels(layers):
-        return predict_layers(profile, layers)
-    multiple = profile.vector_width
-    padded = pad_channels(layers, multiple=multiple)
-    if not covers(profile, padded):
-        return predict_layers(profile, layers)
-    if not covers(profile, layers):
-        return predict_layers(profile, padded)
-    choice = choose_padding_by_prediction(layers, multiple=multiple, predict_ms=partial(predict_layers, profile))
-    return predict_layers(profile, layers if choice.multiple is None else padded)

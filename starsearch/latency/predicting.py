@@ -1,24 +1,33 @@
-"""Latency predicted from a device profile: a sum over the layers, for one network or a million."""
+"""Latency predicted from a device profile: a sum over the layers of the network as it is deployed."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
-from starsearch.architecture import Architecture, Layer, format_architecture, lower
+from starsearch.architecture import Architecture, Layer, lower, pad_channels
 from starsearch.errors import EvaluationError
-from starsearch.latency.population import Population
-from starsearch.latency.profile import DeviceProfile, FloatVector, Predictions
-from starsearch.latency.terms import NETWORK_FIXED, layer_terms
+from starsearch.latency.padded import choose_padding_by_prediction
+from starsearch.latency.profile import DeviceProfile, Predictions
+from starsearch.latency.terms import NETWORK_FIXED, has_unblocked_channels, layer_terms
+
+# Profiles of what runs networks as they are exported; the other backends that measure (Core ML, a GPU, PyTorch) keep no
+# blocked layout and are given networks as they are.
+_PADDED_BACKENDS = ("onnxruntime-cpu", "imported")
 
 
 def predict_latency(
     profile: DeviceProfile, architectures: Sequence[Architecture], *, resolution: int, num_classes: int = 1000
 ) -> Predictions:
-    """Latencies of the architectures as they are deployed, with 90 % prediction intervals.
+    """Return the latencies of the networks as they are deployed, with 90 % prediction intervals.
+
+    A network that leaves ONNX Runtime's blocked layout is padded to the profile's vector width where that is predicted
+    to be faster. Where the profile has no term for the network as it is, but for all layers of the padded one, the
+    padded one is all that can be predicted.
 
     Args:
         profile: of the device.
@@ -27,17 +36,29 @@ def predict_latency(
         num_classes: outputs of the head.
 
     Raises:
-        EvaluationError: an architecture has a layer the profile has no term for; the text names both.
+        EvaluationError: the profile has no term for a layer of either; the text names the layers.
     """
-    ms = [
-        predict_layers(profile, lower(architecture, resolution=resolution, num_classes=num_classes))
-        for architecture in architectures
-    ]
-    return with_intervals(profile, np.array(ms, dtype=float))
+    deployed = [lower(architecture, resolution=resolution, num_classes=num_classes) for architecture in architectures]
+    ms = np.array([_predict_deployed(profile, layers) for layers in deployed], dtype=float)
+    low, high = np.exp(profile.interval_log)
+    return Predictions(ms=ms, low_ms=ms * low, high_ms=ms * high, device=profile.device.text)
+
+
+def _predict_deployed(profile: DeviceProfile, layers: Sequence[Layer]) -> float:
+    if profile.backend not in _PADDED_BACKENDS or not has_unblocked_channels(layers):
+        return predict_layers(profile, layers)
+    multiple = profile.vector_width
+    padded = pad_channels(layers, multiple=multiple)
+    if not covers(profile, padded):
+        return predict_layers(profile, layers)
+    if not covers(profile, layers):
+        return predict_layers(profile, padded)
+    choice = choose_padding_by_prediction(layers, multiple=multiple, predict_ms=partial(predict_layers, profile))
+    return predict_layers(profile, layers if choice.multiple is None else padded)
 
 
 def predict_layers(profile: DeviceProfile, layers: Sequence[Layer]) -> float:
-    """Milliseconds of one network, given as its lowering.
+    """Return the milliseconds of exactly these layers, given as a network's lowering.
 
     Raises:
         EvaluationError: a layer the profile has no term for.
@@ -90,74 +111,8 @@ def known_kinds(profile: DeviceProfile) -> frozenset[str]:
     return frozenset(name.rsplit(".", 1)[0] for name in profile.coefficients_ms)
 
 
-class Predictor:
-    """Predicts populations: each stage's configurations are costed once and looked up from then on.
-
-    Args:
-        profile: of the device.
-        resolution: at which networks are deployed, in pixels.
-        num_classes: outputs of the head.
-    """
-
-    def __init__(self, profile: DeviceProfile, *, resolution: int = 224, num_classes: int = 1000) -> None:
-        self._profile, self._resolution, self._num_classes = profile, resolution, num_classes
-        self._stage_costs: dict[tuple[int, ...], tuple[float, float]] = {}
-        self._end_costs: dict[tuple[int, ...], float] = {}
-
-    def __call__(self, population: Population) -> Predictions:
-        """Latencies of all networks of a population.
-
-        Raises:
-            EvaluationError: one has a layer the profile has no term for.
-        """
-        ms = np.zeros(len(population))
-        for stage in range(population.num_stages):
-            codes = population.stage_codes(stage)
-            costs = np.array([self._cost_stage(population, stage, config) for config in codes.configurations])
-            first, rest = costs[codes.index].T
-            depth = population.depths[:, stage]
-            ms += first + depth * rest
-        ends = population.end_codes()
-        ms += np.array([self._cost_ends(population, config) for config in ends.configurations])[ends.index]
-        return with_intervals(self._profile, ms)
-
-    def _cost_stage(self, population: Population, stage: int, config: tuple[int, ...]) -> tuple[float, float]:
-        """Milliseconds of the stage's downsampling layer, and of one block."""
-        key = (stage, *config)
-        if key not in self._stage_costs:
-            costs = self._costs(population.stage_example(stage, config))
-            head, block = f"stages.{stage}.0", f"stages.{stage}.1."
-            self._stage_costs[key] = (
-                costs[head],
-                math.fsum(cost for name, cost in costs.items() if name.startswith(block)),
-            )
-        return self._stage_costs[key]
-
-    def _cost_ends(self, population: Population, config: tuple[int, ...]) -> float:
-        """Milliseconds of what stands before and behind the stages."""
-        if config not in self._end_costs:
-            costs = self._costs(population.end_example(config))
-            fixed = self._profile.coefficients_ms.get(NETWORK_FIXED, 0.0)
-            outside = (cost for name, cost in costs.items() if not name.startswith("stages."))
-            self._end_costs[config] = fixed + math.fsum(outside)
-        return self._end_costs[config]
-
-    def _costs(self, architecture: Architecture) -> dict[str, float]:
-        layers = lower(architecture, resolution=self._resolution, num_classes=self._num_classes)
-        try:
-            return layer_costs(self._profile, layers)
-        except EvaluationError as error:
-            raise EvaluationError(f"{error} One such network: {format_architecture(architecture)}.") from None
-
-
 def _cost(coefficients_ms: Mapping[str, float], terms: Mapping[str, float]) -> float:
     return math.fsum(coefficients_ms.get(name, 0.0) * value for name, value in terms.items())
-
-
-def with_intervals(profile: DeviceProfile, ms: FloatVector) -> Predictions:
-    """Predicted milliseconds with the profile's 90 % intervals."""
-    low, high = np.exp(profile.interval_log)
-    return Predictions(ms=ms, low_ms=ms * low, high_ms=ms * high, device=profile.device.text)
 
 
 _KINDS_IN_WORDS = {

@@ -20,6 +20,8 @@ BoolVector = NDArray[np.bool_]
 class Sample:
     """One network's latency on the device: what a profile is fitted to.
 
+    It is of the very layers that the architecture names; what is deployed may have padded channels.
+
     Attributes:
         architecture: one-line text.
         ms: measured.

@@ -48,8 +48,12 @@ def run(folder, watch=lambda event: None, **options):
         )
 
 
+# Widths that are no multiples of four, of which the profiles have no term but padded.
+UNALIGNED = TINY_SPACE.replace("embed_dim: [8, 16]", "embed_dim: [10, 14, 16]")
+
+
 def write_files(folder: Path) -> None:
-    (folder / "tiny.yaml").write_text(TINY_SPACE)
+    (folder / "tiny.yaml").write_text(UNALIGNED)
     (folder / "devices.yaml").write_text(STUDY)
     save_profile(make_profile("here", device=this_machine(), reference_ms=5.0), folder / "here.yaml")
     save_profile(make_profile("phone", ms=2.0), folder / "phone.yaml")
@@ -88,6 +92,15 @@ def test_this_machines_predictions_are_measured_on_the_front_and_the_phones_are_
     assert (front["latency_ms@phone"] < front["latency_ms@phone_high"]).all()
     assert {e.number for e in events if isinstance(e, MemberMeasured)} == set(front["number"])
     assert isinstance(events[-1], StudyEnded)
+
+
+def test_the_command_predicts_what_the_study_has_predicted(ran):
+    folder, _ = ran
+    front = front_of(folder)
+    assert front["architecture_text"].str.contains("embed_dim=1[04]").any()
+    trials = [f"studies/devices:{number}" for number in front["number"]]
+    printed = starsearch("latency", "predict", "here.yaml", *trials, "--json", cwd=folder)
+    assert [one["predicted_ms"] for one in json.loads(printed.stdout)] == front["latency_ms_predicted"].tolist()
 
 
 def test_the_report_and_the_front_show_both(ran):
@@ -176,7 +189,7 @@ def test_a_card_tells_what_was_measured_from_what_is_predicted(ran, tmp_path):
 def test_a_layer_without_a_term_is_a_failed_trial_with_the_reason(tmp_path):
     write_files(tmp_path)
     save_profile(make_profile("phone", leave_out="star"), tmp_path / "phone.yaml")
-    (tmp_path / "tiny.yaml").write_text(TINY_SPACE.replace("ops: {each: [star, sum]}", "ops: star"))
+    (tmp_path / "tiny.yaml").write_text(UNALIGNED.replace("ops: {each: [star, sum]}", "ops: star"))
     # The anchor and every candidate hold stars: none is trained.
     with (
         pytest.warns(UserWarning, match=STAYS_PREDICTED),

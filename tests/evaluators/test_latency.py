@@ -1,17 +1,20 @@
 import dataclasses
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from starsearch.architecture import Architecture, lower, pad_channels, parse_architecture
+from starsearch import api
+from starsearch.architecture import Architecture, format_architecture, lower, pad_channels, parse_architecture
 from starsearch.errors import EvaluationError
 from starsearch.evaluators import placement
 from starsearch.evaluators.latency import LatencyMeter, predict_latencies
-from starsearch.latency import Reference, device_fingerprint
+from starsearch.export import random_weights
+from starsearch.latency import MeasureSpec, Reference, device_fingerprint
 from starsearch.latency.coreml_placement import CpuOperation, Placement
+from starsearch.latency.device import vector_width
 from starsearch.latency.predicting import predict_layers
-from starsearch.latency.terms import has_unblocked_channels
 from starsearch.measurement import Prediction
 from tests.latency.devices import make_profile
 
@@ -40,21 +43,44 @@ def test_a_measurement_stands_under_the_name_it_was_asked_for(meter):
     assert found.device == device_fingerprint().text
 
 
-def test_a_network_that_leaves_the_blocked_layout_is_timed_as_it_would_be_exported(meter):
-    odd = Architecture.of(embed_dim=30, depths=(1, 1, 1, 1))
-    layers = lower(odd, resolution=64)
-    assert has_unblocked_channels(layers)
-    assert not has_unblocked_channels(lower(TINY, resolution=64))
-    fractions, timed_as_exported = finish(dataclasses.replace(meter, resolution=224)(odd))
-    assert fractions == sorted(fractions)  # choosing and measuring are one stretch of the bar
-    from starsearch.export import build_onnx, random_weights
-    from starsearch.latency import measure_latency
+class SizedTimer:
+    """Takes as many milliseconds a run as the file has bytes, or as one that is smaller has more."""
 
-    rng = np.random.default_rng(0)
-    deployed = lower(odd, resolution=224, num_classes=10)
-    plain = build_onnx(deployed, random_weights(deployed, rng))
-    _, as_it_is = finish(measure_latency(plain, reference=meter.reference, rng=rng))
-    assert timed_as_exported.value < 1.05 * as_it_is.value
+    computes_in_caller = False
+    timed: ClassVar = []
+    larger_is_faster = True
+
+    def __init__(self, model, **options):
+        self.timed.append(model)
+        self._ms = 1e9 / len(model) if self.larger_is_faster else len(model)
+
+    def __call__(self):
+        return self._ms
+
+
+@pytest.mark.parametrize("larger_is_faster", [True, False])
+def test_study_and_command_time_the_same_network_padded_where_it_is_faster(meter, monkeypatch, larger_is_faster):
+    monkeypatch.setattr(SizedTimer, "timed", [])
+    monkeypatch.setattr(SizedTimer, "larger_is_faster", larger_is_faster)
+    for module in ("padded", "backends.onnxruntime_cpu"):
+        monkeypatch.setattr(f"starsearch.latency.{module}.OnnxRuntimeTimer", SizedTimer)
+    monkeypatch.setattr(sys.modules["starsearch.latency.measure"], "reference_timer", lambda backend: lambda: 1.0)
+    odd = Architecture.of(embed_dim=30, depths=(1, 1, 1, 1))
+    fractions, by_study = finish(dataclasses.replace(meter, num_classes=1000)(odd))
+    assert fractions == sorted(fractions)  # choosing and measuring are one stretch of the bar
+    last, SizedTimer.timed = SizedTimer.timed[-1], []
+    spec = MeasureSpec(reference=meter.reference)
+    by_command = api.measure_architecture(format_architecture(odd), resolution=64, spec=spec)
+    assert SizedTimer.timed[-1] == last
+    assert by_command["latency_ms"] == by_study.value
+    layers = lower(odd, resolution=64)
+    padded = pad_channels(layers, multiple=vector_width())
+    assert len(last) == pytest.approx(4 * count_weights(padded if larger_is_faster else layers), rel=0.1)
+    assert by_command["notes"][0].startswith("Padded" if larger_is_faster else "Not padded")
+
+
+def count_weights(layers):
+    return sum(array.size for array in random_weights(layers, np.random.default_rng(0)).values())
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,7 @@ import pytest
 
 from starsearch.architecture import Architecture, parse_architecture
 from starsearch.errors import BackendError, EvaluationError
-from starsearch.latency import (
-    MeasureSpec,
-    PairLimits,
-    calibrate_reference,
-    device_fingerprint,
-    measure,
-    measure_latency,
-)
+from starsearch.latency import MeasureSpec, PairLimits, calibrate_reference, device_fingerprint, measure
 from starsearch.latency.backends.networks import as_onnx
 from starsearch.latency.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from starsearch.latency.reference import reference_timer
@@ -30,7 +23,8 @@ def reference():
 
 
 def as_evaluators_do(model, reference):
-    return run(measure_latency(model, reference=reference, rng=np.random.default_rng(0), limits=LIMITS))
+    progress, measured = run(measure(model, MeasureSpec(reference=reference, limits=LIMITS)))
+    return progress, measured.as_measurement("latency_ms")
 
 
 def test_the_reference_network_measures_as_its_own_calibrated_time(reference):

@@ -1,17 +1,11 @@
 import dataclasses
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from starsearch.architecture import Architecture, lower
-from starsearch.errors import ArchitectureError, EvaluationError
+from starsearch.errors import EvaluationError
 from starsearch.latency.checking import compare_with_profile
-from starsearch.latency.population import Population
-from starsearch.latency.predicting import Predictor, known_kinds, layer_costs, predict_latency
-from starsearch.latency.published import build_published_profiles
-from tests.strategies import architectures
+from starsearch.latency.predicting import known_kinds, layer_costs, predict_latency
 
 from .devices import RESOLUTION, draw_networks, make_profile, measure_imagined, run_on_imagined_device
 
@@ -19,13 +13,6 @@ from .devices import RESOLUTION, draw_networks, make_profile, measure_imagined, 
 @pytest.fixture(scope="module")
 def profile():
     return make_profile(60)
-
-
-PHONE = next(iter(build_published_profiles()))
-
-
-def networks_of(stages):
-    return architectures(max_stages=stages).filter(lambda a: a.num_stages == stages)
 
 
 def test_predictions_are_those_of_the_imagined_device(profile):
@@ -37,42 +24,10 @@ def test_predictions_are_those_of_the_imagined_device(profile):
     assert (found.ms < found.high_ms).all()
 
 
-@given(st.integers(2, 4).flatmap(lambda stages: st.lists(networks_of(stages), min_size=1, max_size=8)))
-@settings(max_examples=40, deadline=None)
-def test_a_population_is_predicted_as_its_networks_are_one_by_one(networks):
-    try:
-        singly = predict_latency(PHONE, networks, resolution=64).ms
-    except EvaluationError:
-        with pytest.raises(EvaluationError, match="has no term for"):
-            Predictor(PHONE, resolution=64)(Population.of(networks))
-        return
-    together = Predictor(PHONE, resolution=64)(Population.of(networks)).ms
-    assert together == pytest.approx(singly, rel=1e-9)
-
-
-def test_a_population_of_columns_needs_no_architecture_objects(profile):
-    networks = draw_networks(50, seed=8)
-    columns = dataclasses.replace(Population.of(networks))
-    twice = dataclasses.replace(
-        columns,
-        **{f.name: np.concatenate([getattr(columns, f.name)] * 2) for f in dataclasses.fields(columns)},
-    )
-    predictor = Predictor(profile)
-    assert len(twice) == 100
-    assert predictor(twice).ms == pytest.approx(np.tile(predictor(columns).ms, 2))
-
-
-def test_a_population_is_of_equally_many_stages():
-    with pytest.raises(ArchitectureError, match="all of equally many stages"):
-        Population.of([Architecture(), Architecture.of(depths=(1, 1))])
-
-
 def test_layers_the_profile_has_not_seen_are_refused_with_the_coverage(profile):
     network = Architecture.of(act_type="gelu")
     with pytest.raises(EvaluationError, match=r"no term for gelu after convolution: it covers \d+ of the network's"):
         predict_latency(profile, [network], resolution=RESOLUTION)
-    with pytest.raises(EvaluationError, match="One such network: starnet:"):
-        Predictor(profile)(Population.of([network]))
 
 
 def test_costs_a_layer_add_up_to_the_network(profile):

@@ -43,7 +43,7 @@ def as_onnx(network: Network, *, resolution: int, rng: np.random.Generator) -> b
 
 
 def as_layers(
-    network: Network, *, resolution: int, rng: np.random.Generator
+    network: Network, *, resolution: int, rng: np.random.Generator, num_classes: int = 1000
 ) -> tuple[tuple[Layer, ...], dict[str, FloatArray]]:
     """The lowering of an architecture or a StarNet, with its weights by state-dict key (an architecture's: random).
 
@@ -53,7 +53,7 @@ def as_layers(
     from starsearch.export.weights import random_weights, state_dict_arrays
 
     if isinstance(network, Architecture):
-        layers = lower(network, resolution=resolution)
+        layers = lower(network, resolution=resolution, num_classes=num_classes)
         return layers, random_weights(layers, rng)
     from starsearch.models import StarNet
 
@@ -65,7 +65,7 @@ def as_layers(
     return network.lower(resolution=resolution), state_dict_arrays(network)
 
 
-def as_module(network: Network, *, resolution: int, rng: np.random.Generator) -> nn.Module:
+def as_module(network: Network, *, resolution: int, rng: np.random.Generator, num_classes: int = 1000) -> nn.Module:
     """`network` as a PyTorch module in eval mode; a module is copied and stays as it is.
 
     Raises:
@@ -83,8 +83,8 @@ def as_module(network: Network, *, resolution: int, rng: np.random.Generator) ->
     from starsearch.models import build_model
 
     with torch.random.fork_rng(devices=[]):  # its initialisation shall not move the caller's seed
-        model = build_model(network)
-    weights = random_weights(lower(network, resolution=resolution), rng)
+        model = build_model(network, num_classes=num_classes)
+    weights = random_weights(lower(network, resolution=resolution, num_classes=num_classes), rng)
     # Not strict: the weights leave out the batch norms' counters of training steps.
     model.load_state_dict({key: torch.from_numpy(array) for key, array in weights.items()}, strict=False)
     return model.eval()

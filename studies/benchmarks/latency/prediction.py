@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,7 @@ from starsearch.errors import EvaluationError
 from starsearch.latency.calibration import adapt_profile, fit_profile
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.imported import read_samples
-from starsearch.latency.population import Population
-from starsearch.latency.predicting import Predictor, predict_latency
+from starsearch.latency.predicting import predict_latency
 from starsearch.latency.profile import DeviceProfile, Sample
 from starsearch.latency.terms import describe_network
 
@@ -206,30 +204,6 @@ def judge_adaptation(space: str, base: Data) -> Iterator[dict[str, object]]:
             yield {**head, **judge(found.ms, measured), "covered_percent": covered}
 
 
-def time_population(profile: DeviceProfile, count: int = 1_000_000) -> tuple[float, float]:
-    """Predictions a second over columns of spaces/starnet.yaml's ranges: the first time, and from then on."""
-    rng = np.random.default_rng(0)
-    widths = 4 * rng.integers(4, 13, count)[:, None] * 2 ** np.arange(4)
-    depths = [rng.integers(low, high + 1, count) for low, high in ((1, 4), (1, 4), (2, 12), (1, 6))]
-    population = Population(
-        depths=np.column_stack(depths),
-        widths=widths,
-        hidden=widths * rng.integers(2, 7, count)[:, None],
-        kernel_size=np.repeat(rng.choice([3, 5, 7], count)[:, None], 4, axis=1),
-        ops=rng.integers(0, 2, (count, 4)),
-        activation=np.repeat(rng.integers(0, 4, count)[:, None], 4, axis=1),
-        act_type=np.zeros(count, dtype=int),
-        stem_width=np.full(count, 32),
-    )
-    predictor = Predictor(profile)
-    seconds = []
-    for _ in range(4):
-        begin = time.perf_counter()
-        predictor(population)
-        seconds.append(time.perf_counter() - begin)
-    return count / seconds[0], count / float(np.median(seconds[1:]))
-
-
 def show(rows: Sequence[dict[str, object]]) -> Iterator[str]:
     """A line a method and sort of calibration: one calibration with its confidence, or the range over the draws."""
     yield "| method | networks | calibration | MAPE % | within ±5 % | within ±10 % | Spearman | covered % |"
@@ -270,9 +244,6 @@ def main() -> None:
         for row in rows:
             writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
     print("\n".join(show(rows)))
-    if options.space == "starnet":
-        first, later = time_population(make_profile([*data.chosen, *data.random]))
-        print(f"\n{later / 1e6:.2f} million predictions/s over a million networks; the first time {first / 1e6:.2f}.")
 
 
 if __name__ == "__main__":
