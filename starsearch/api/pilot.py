@@ -36,7 +36,7 @@ class Grid:
 def pilot_steps(
     specs: Sequence[StudySpec], top: StudySpec, grid: Grid, dataset: DataSet, pilot: int
 ) -> tuple[StudySpec, ...]:
-    """The pilot's studies: the top fidelity, then the proxies from cheap to dear."""
+    """The pilot's studies: the top fidelity, then the proxies of the grid and the study's own, from cheap to dear."""
     from starsearch.study.spec import Promotion
 
     first = specs[0]
@@ -48,19 +48,26 @@ def pilot_steps(
         profiles={},
         profile_files={},
         halving=None,
+        anchor_recipes=0,
         keep_weights="none",
         promotion=Promotion(best=pilot),
     )
-    proxies = [
-        replace(base, fidelity=fidelity, name=f"{first.name}-plan.{fidelity.name}")
+    cheaper = [
+        fidelity
         for fidelity in _proxies(first, grid, dataset)
         if work_of(fidelity, first, dataset) < work_of(top.fidelity, top, dataset)
     ]
-    if not proxies:
+    if not cheaper:
         raise SpecError(
             f"No proxy of the grid is cheaper than {top.fidelity.name!r}: give smaller --resolutions, --epochs or "
             "--samples, or the study a dearer fidelity."
         )
+    if first.fidelity.name != top.fidelity.name:
+        cheaper.append(own_proxy(first, dataset))
+    proxies = [
+        replace(base, fidelity=fidelity, name=f"{first.name}-plan.{fidelity.name}")
+        for fidelity in dict.fromkeys(cheaper)
+    ]
     proxies.sort(key=lambda spec: work_of(spec.fidelity, spec, dataset))
     truth = replace(base, name=f"{first.name}-plan", fidelity=top.fidelity, recipe=top.recipe, space=top.space)
     for spec in (truth, *proxies):
@@ -77,17 +84,26 @@ def _proxies(first: StudySpec, grid: Grid, dataset: DataSet) -> list[Fidelity]:
     for name, numbers, low, high in (("resolutions", grid.resolutions, 8, 1024), ("epochs", grid.epochs, 1, 10_000)):
         if wrong := [number for number in numbers or () if not low <= number <= high]:
             raise SpecError(f"--{name} lie between {low} and {high:,}; got {wrong[0]}.")
-    given = first.fidelity
-    epochs, samples = given.epochs or first.recipe.epochs, min(given.samples or dataset.num_train, dataset.num_train)
+    given = own_proxy(first, dataset)
+    epochs, samples = given.epochs or first.recipe.epochs, given.samples or dataset.num_train
     options = itertools.product(
         grid.resolutions or (given.resolution,),
         grid.epochs or _with_half(epochs),
         grid.samples or [one for one in _with_half(samples) if one >= min(samples, first.recipe.batch_size)],
     )
-    return [
-        replace(given, name=f"{resolution}px-{number}e-{images}", resolution=resolution, epochs=number, samples=images)
-        for resolution, number, images in dict.fromkeys(options)
-    ]
+    return [_named(given, resolution, number, images) for resolution, number, images in options]
+
+
+def own_proxy(first: StudySpec, dataset: DataSet) -> Fidelity:
+    """The study's first fidelity with its numbers said, by its name in a pilot."""
+    given = first.fidelity
+    images = min(given.samples or dataset.num_train, dataset.num_train)
+    return _named(given, given.resolution, given.epochs or first.recipe.epochs, images)
+
+
+def _named(given: Fidelity, resolution: int, epochs: int, images: int) -> Fidelity:
+    name = f"{resolution}px-{epochs}e-{images}"
+    return replace(given, name=name, resolution=resolution, epochs=epochs, samples=images)
 
 
 def runner_for_pilot(runner: Runner, first: StudySpec, steps: Sequence[StudySpec]) -> Runner:

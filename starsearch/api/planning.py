@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starsearch.api.climbing import LadderRun, ignore
-from starsearch.api.pilot import OBJECTIVES, Grid, draw_pilot, pilot_steps, runner_for_pilot, work_of
+from starsearch.api.pilot import OBJECTIVES, Grid, draw_pilot, own_proxy, pilot_steps, runner_for_pilot, work_of
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder
 from starsearch.errors import SpecError
 
@@ -166,7 +166,9 @@ def _conclude(
     assert place.folder is not None
     trials = {step.name: _complete(place, step.name) for step in steps}
     truth = trials[steps[0].name]
-    options = [one for step in steps[1:] if (one := _option(step, trials[step.name], truth)) is not None]
+    own = own_proxy(specs[0], dataset)
+    found = [_option(step, trials[step.name], truth, is_own=step.fidelity == own) for step in steps[1:]]
+    options = [one for one in found if one is not None]
     options.sort(key=lambda one: one.seconds)
     chosen = choose_proxy(options, tau)
     plan = Plan(
@@ -195,7 +197,7 @@ def _complete(place: StudyPlace, name: str) -> pd.DataFrame:
     return trials[trials["state"] == "COMPLETE"]
 
 
-def _option(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame) -> ProxyOption | None:
+def _option(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame, *, is_own: bool) -> ProxyOption | None:
     from starsearch.report import compare_fidelities
     from starsearch.report.planning import ProxyOption
 
@@ -204,7 +206,8 @@ def _option(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame) -> Proxy
     found = compare_fidelities(trials, truth, OBJECTIVES)
     if found is None:
         return None
-    return ProxyOption(fidelity=step.fidelity, seconds=float(trials["seconds"].mean()), agreement=found)
+    seconds = float(trials["seconds"].mean())
+    return ProxyOption(fidelity=step.fidelity, seconds=seconds, agreement=found, is_own=is_own)
 
 
 def _costs(
@@ -232,8 +235,8 @@ def _costs(
         costs.append(
             StepCost(
                 name=spec.fidelity.name,
-                candidates=spec.trials + len(spec.space.anchors),
-                trainings=spec.trials * _share_trained(spec) + len(spec.space.anchors),
+                candidates=spec.trials + spec.num_anchor_trials,
+                trainings=spec.trials * _share_trained(spec) + spec.num_anchor_trials,
                 seconds=predicted if taken is None else taken,
                 is_measured=taken is not None,
                 gpus=runner.resources_of(spec.fidelity.name).gpu if isinstance(runner, RayRunner) else 0.0,
@@ -271,6 +274,7 @@ def _write(plan: Plan) -> None:
                 "tau_overall_high": round(found.overall.high, 4),
                 "better_than_params": round(found.better_than_params, 3),
                 "chosen": one is plan.chosen,
+                "own": one.is_own,
             }
         )
     if rows:

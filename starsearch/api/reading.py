@@ -156,7 +156,7 @@ def write_study_report(study: str) -> list[Path]:
 def write_report_at(place: StudyPlace) -> list[Path]:
     """As `write_study_report`, for a study whose place is known."""
     from starsearch.records import HALVING, load_attributes
-    from starsearch.report import Rung, halving_lines, write_report
+    from starsearch.report import Rung, anchor_recipe_note, halving_lines, write_report
 
     if place.folder is None:
         raise StudyError("A report is written into the study's folder: name the folder, not the storage.")
@@ -165,6 +165,8 @@ def write_report_at(place: StudyPlace) -> list[Path]:
     facts = _facts(view.place, attributes)
     if lines := halving_lines(view.trials, attributes.get(HALVING)):
         facts["successive halving"] = " ".join(lines).removeprefix("Successive halving ")
+    if (note := anchor_recipe_note(view.trials)) is not None:
+        facts["published networks"] = note
     commands = (attributes["command"],) if "command" in attributes else ()
     lower = [Rung(study=one.place.name, trials=one.trials, front=one.front) for one in view.lower]
     files = write_report(

@@ -74,7 +74,7 @@ def plan(
         settings=settings or (),
         view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.fidelity.name}, pilot in {folder}"),
     )
-    _print(found)
+    _print(found, pilot)
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
@@ -88,7 +88,7 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def _print(found: Plan) -> None:
+def _print(found: Plan, pilot: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -110,7 +110,7 @@ def _print(found: Plan) -> None:
         table.add_row(
             f"{fidelity.resolution}",
             f"{fidelity.epochs}",
-            f"{fidelity.samples:,}",
+            f"{fidelity.samples:,}{' *' if one.is_own else ''}",
             f"{one.seconds:.1f}",
             _with_interval(taus.overall),
             _value(taus.in_bands),
@@ -119,13 +119,20 @@ def _print(found: Plan) -> None:
             style="bold" if one is found.chosen else "",
         )
     console.print(table)
-    for line in _advice(found):
+    if any(one.is_own for one in found.options):
+        console.print("* the study's own proxy")
+    for line in _advice(found, pilot):
         console.print(line, soft_wrap=True)
 
 
-def _advice(found: Plan) -> list[str]:
+def _advice(found: Plan, pilot: int) -> list[str]:
     """What to do, what it costs, where the pilot lies."""
+    from starsearch.report.agreement import candidates_to_tell
+
     lines = []
+    missing = candidates_to_tell(found.tau) - found.pilot
+    more = f"{missing} more candidates (--pilot {pilot + missing}) tell it to within about 0.2."
+    taus = [one.agreement.overall for one in found.options]
     if not found.is_complete:
         lines.append("The pilot is not complete: the same command goes on with it, and the figures may change.")
     if found.chosen is not None:
@@ -133,7 +140,12 @@ def _advice(found: Plan) -> list[str]:
         lines.append(f"Cheapest proxy with τ ≥ {found.tau:g}; in the study file, as the first of its fidelities:")
         lines.append(f"    - {{name: proxy, {_fields(found.chosen.fidelity)}}}")
         if low < found.tau:
-            lines.append(f"Its τ may be as low as {low:.2f} (95 %): a larger --pilot would tell more surely.")
+            wider = more if missing > 0 else "a larger --pilot would tell more surely."
+            lines.append(f"Its τ may be as low as {low:.2f} (95 %): {wider}")
+    elif missing > 0 and any(not tau.is_known or tau.high >= found.tau for tau in taus):
+        lines.append(
+            f"{found.pilot} candidates cannot tell whether a proxy reaches τ {found.tau:g} (95 % intervals). {more}"
+        )
     elif found.options:
         lines.append(f"No proxy of the grid reaches τ {found.tau:g}: give dearer ones, or accept a lower --tau.")
     if found.costs:

@@ -21,7 +21,7 @@ def print_json(value: Any) -> None:
 def print_front(view: FrontView, *, with_agreement: bool = True) -> None:
     """The front as a table; below it how far lower fidelities can be trusted (unless that was told), and failures."""
     from starsearch.api.reading import agreements
-    from starsearch.report import agreement_lines, prediction_lines, render_failures, render_front
+    from starsearch.report import agreement_lines, anchor_recipe_note, prediction_lines, render_failures, render_front
 
     console = Console()
     for lower in reversed(view.lower):
@@ -40,6 +40,8 @@ def print_front(view: FrontView, *, with_agreement: bool = True) -> None:
                 console.print(line, highlight=False, markup=False)
         else:
             console.print("No trial satisfies the study's constraints: loosen them, or search on.")
+    if (note := anchor_recipe_note(view.trials)) is not None:
+        console.print(note, highlight=False, markup=False)
     for line in (line for one in (agreements(view) if with_agreement else ()) for line in agreement_lines(one)):
         console.print(line, highlight=False, markup=False)
     failures = view.trials[view.trials["state"] == "FAIL"]

@@ -9,7 +9,7 @@ trials ─ front_table ─ render_front, to_json        terminal, scripts
 from starsearch.report.agreement import Agreement, agreement_lines, compare_fidelities
 from starsearch.report.fidelities import Rung
 from starsearch.report.files import write_report
-from starsearch.report.front import front_table, knee
+from starsearch.report.front import anchor_recipe_note, front_table, knee
 from starsearch.report.halving import halving_lines
 from starsearch.report.html import render_page
 from starsearch.report.plot import draw_front
@@ -21,6 +21,7 @@ __all__ = [
     "Agreement",
     "Rung",
     "agreement_lines",
+    "anchor_recipe_note",
     "compare_fidelities",
     "draw_front",
     "failure_reasons",

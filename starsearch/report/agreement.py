@@ -187,6 +187,16 @@ def _normal_interval(value: float, candidates: int, pairs: int) -> tuple[float, 
     return (ends[0], max(value, ends[1])) if value > 0 else (min(value, ends[0]), ends[1])
 
 
+def candidates_to_tell(tau: float) -> int:
+    """Return how many candidates put the lower end of the 95 % interval of `tau` within 0.2 of it.
+
+    By the same transformation; a bootstrap's interval is about as wide.
+    """
+    tau = min(max(tau, -0.75), 0.95)
+    half = math.atanh(tau) - math.atanh(tau - 0.2)
+    return math.ceil(4 + 0.437 * (1.96 / half) ** 2)
+
+
 def _tau(signs_x: FloatArray, signs_y: FloatArray, chosen: BoolArray) -> float:
     """τ-b over the chosen pairs; of a thing and its copy in a resample both signs are 0, so that they do not count."""
     both = (signs_x * signs_y * chosen).sum()

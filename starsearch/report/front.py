@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from starsearch.architecture import ANCHORS
 from starsearch.errors import StudyError
 from starsearch.objective import INT8_LATENCY, Objective, is_latency, losses
+from starsearch.recipe import value_text
 from starsearch.records import READING_SUFFIXES, reading_names
 from starsearch.report.labels import quantity
 
@@ -86,7 +88,39 @@ def complete_trials(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd
             f"A front holds trials of one fidelity; these are of {', '.join(fidelities)}. Choose one of them first."
         )
     numbers = {objective.name: complete[objective.name].astype(float) for objective in objectives}
-    return complete.assign(feasible=complete["feasible"].astype("boolean").fillna(False).astype(bool), **numbers)
+    complete = complete.assign(feasible=complete["feasible"].astype("boolean").fillna(False).astype(bool), **numbers)
+    return _best_of_anchors(complete, objectives)
+
+
+def _best_of_anchors(complete: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
+    """Drop all but the best row of an anchor trained by several recipes: feasible, then by the objectives in order."""
+    values = loss_matrix(complete, objectives)
+    order = np.lexsort((*reversed(values.T), ~complete["feasible"].to_numpy(dtype=bool)))
+    anchors = complete["anchor"].iloc[order]
+    worse = anchors.notna() & anchors.duplicated()
+    return complete.drop(index=anchors.index[worse]).reset_index(drop=True)
+
+
+def anchor_recipe_note(trials: pd.DataFrame) -> str | None:
+    """By which recipes the published networks were trained, where the candidates' are searched; else None."""
+    searched = [str(column) for column in trials if str(column).startswith(RECIPE_COLUMN)]
+    complete = trials[trials["state"] == "COMPLETE"]
+    recipes = complete[complete["anchor"].isin(list(ANCHORS))].drop_duplicates(["anchor", *searched])
+    if not searched or recipes.empty:
+        return None
+    most = int(recipes.groupby("anchor").size().max())
+    if most > 1:
+        return f"Each published network is shown by the best of up to {most} recipes, the candidates by searched ones."
+    own = recipes.iloc[0][searched].items()
+    words = ", ".join(f"{str(name).removeprefix(RECIPE_COLUMN)} {_recipe_text(value)}" for name, value in own)
+    return (
+        f"The published networks are trained by the study's own recipe ({words}), the candidates by searched ones: "
+        "part of a difference may be the recipe's. In a study file, anchors: {recipe: searched} searches theirs too."
+    )
+
+
+def _recipe_text(value: Any) -> str:
+    return value_text(None if value != value else getattr(value, "item", lambda: value)())
 
 
 def loss_matrix(trials: pd.DataFrame, objectives: Sequence[Objective]) -> FloatArray:

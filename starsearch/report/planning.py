@@ -25,11 +25,13 @@ class ProxyOption:
         fidelity: of it.
         seconds: that a candidate takes, on average.
         agreement: with the top fidelity.
+        is_own: whether it is the study's own first fidelity.
     """
 
     fidelity: Fidelity
     seconds: float
     agreement: Agreement
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ def summary(trials: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, 
     predictions = prediction_errors(trials, front)
     return {
         "trials": len(trials),
-        "complete": len(complete),
+        "complete": int((trials["state"] == "COMPLETE").sum()) if "state" in trials else 0,
         "failed": num_failed,
         "stopped": int((trials["state"] == "PRUNED").sum()) if "state" in trials else 0,
         "infeasible": int((~complete["feasible"]).sum()),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from starsearch.architecture import ANCHORS
 from starsearch.candidate import Candidate
+from starsearch.recipe import Recipe
 from starsearch.records import recorded_candidate, unfinished
 from starsearch.search.promoting import Below, Promoted, still_to_come
 from starsearch.space.parameters import Value
@@ -62,6 +64,7 @@ def plan(spec: StudySpec, trials: Sequence[FrozenTrial], below: Below | None = N
     again = [planned for planned in again if planned.candidate.key not in complete]
     settled = complete | {planned.candidate.key for planned in again}
     anchors = [Candidate(architecture=ANCHORS[name], recipe=spec.recipe, anchor=name) for name in spec.space.anchors]
+    anchors += [replace(one, recipe=recipe) for one in anchors for recipe in _draw_recipes(spec, one)]
     again += [
         Planned(candidate=anchor, params=spec.space.encode(anchor), promoted=_from_below(anchor, below))
         for anchor in anchors
@@ -69,6 +72,17 @@ def plan(spec: StudySpec, trials: Sequence[FrozenTrial], below: Below | None = N
     ]
     promoted = [] if below is None else still_to_come(spec, below, trials)
     return again + [Planned(candidate=one.candidate, params=one.params, promoted=one) for one in promoted]
+
+
+def _draw_recipes(spec: StudySpec, anchor: Candidate) -> list[Recipe]:
+    """The same recipes whenever the study goes on, the first of them whatever their number."""
+    rng = random.Random(f"recipes of {anchor.anchor} {spec.seed}")  # noqa: S311 — sampling, not secrets
+    found = [spec.recipe]
+    for _ in range(50 * spec.anchor_recipes):
+        recipe = spec.space.decode(spec.space.sample(rng), spec.recipe).recipe
+        if len(found) <= spec.anchor_recipes and recipe not in found:
+            found.append(recipe)
+    return found[1:]
 
 
 def _from_below(candidate: Candidate, below: Below | None) -> Promoted | None:

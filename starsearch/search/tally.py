@@ -41,7 +41,7 @@ class Tally:
     @property
     def wanted(self) -> int:
         """That the study shall have, with anchors."""
-        return self._spec.trials + len(self._spec.space.anchors)
+        return self._spec.trials + self._spec.num_anchor_trials
 
 
 def recall(recorded: Sequence[FrozenTrial], spec: StudySpec, measured: Measured) -> Iterator[TrialEnded]:

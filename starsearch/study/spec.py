@@ -83,6 +83,7 @@ class StudySpec:
         seed: of sampling, training and subsets.
         halving: which candidates are trained to the end; None for all.
         promotion: who comes from the fidelity before; None at the first, where the sampler chooses.
+        anchor_recipes: further recipes, drawn from the searched ones, by which each anchor is trained.
         keep_weights: whose trained weights are kept: the front's and the anchors', all trials', or none's.
     """
 
@@ -100,7 +101,13 @@ class StudySpec:
     seed: int = 0
     halving: Halving | None = None
     promotion: Promotion | None = None
+    anchor_recipes: int = 0
     keep_weights: KeepWeights = "front"
+
+    @property
+    def num_anchor_trials(self) -> int:
+        """Candidates that are anchors: each by the study's own recipe, and by those that are drawn for it."""
+        return len(self.space.anchors) * (1 + self.anchor_recipes)
 
     @property
     def num_epochs(self) -> int:

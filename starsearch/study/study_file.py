@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
@@ -32,7 +32,7 @@ SEARCH_KEYS = ("sampler", "trials", "seed", "halving", "keep_weights")
 EMBEDDED_DATA = "digits"
 # Of a space file's settings those of the space; all others are of the study that it runs as.
 _SPACE_SETTINGS = (
-    *(f"{key}{end}" for key in SPACE_KEYS if key != "constraints" for end in ".="),
+    *(f"{key}{end}" for key in SPACE_KEYS if key not in ("anchors", "constraints") for end in ".="),
     *(f"constraints.{name}{end}" for name in CONSTRAINED for end in ".="),
 )
 DEFAULT_OBJECTIVES = (
@@ -173,9 +173,10 @@ def _parse_study(
     space = space or _load_named_space(file, raw["space"])
     spec = _study_of_space(space, data or _beside(file, head.data))
     fidelity = fidelity or spec.fidelity
-    if "anchors" in raw:
-        space = replace(space, anchors=parse_anchors(file, ("anchors",), raw["anchors"], space))
+    space, anchor_recipes = _parse_anchors(file, space)
     recipe, space = _parse_recipe(file, fidelity, space)
+    if anchor_recipes and not space.recipe_parameters:
+        raise file.error(("anchors", "recipe"), "nothing of the recipe is searched: give a field of recipe: a range.")
     objectives, profiles = parse_objectives(file, raw["objectives"]) if "objectives" in raw else (spec.objectives, {})
     constraints, more_profiles = parse_quantity_constraints(file, raw.get("constraints", {}), objectives)
     profiles |= more_profiles
@@ -185,6 +186,7 @@ def _parse_study(
         space=space,
         fidelity=fidelity,
         recipe=recipe,
+        anchor_recipes=anchor_recipes,
         objectives=objectives,
         constraints=constraints,
         profiles={name: found.profile for name, found in profiles.items()},
@@ -192,6 +194,26 @@ def _parse_study(
         **search,
     )
     return replace(spec, halving=parse_halving(file, raw.get("search", {}).get("halving"), spec))
+
+
+def _parse_anchors(file: YamlFile, space: SearchSpace) -> tuple[SearchSpace, int]:
+    """The space with the study's anchors, and the recipes that are drawn for each: `[a, b]`, or with `recipe`."""
+    from pydantic import BaseModel, ConfigDict
+
+    class Anchors(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        names: Any = None
+        recipe: Literal["base", "searched"] = "base"
+        trials: Annotated[int, Ge(1), Le(1_000)] = 8
+
+    data = file.data.get("anchors", list(space.anchors))
+    if not isinstance(data, dict):
+        return replace(space, anchors=parse_anchors(file, ("anchors",), data, space)), 0
+    found = validate(Anchors, data, file=file, at=("anchors",), known=("names", "recipe", "trials"))
+    names = parse_anchors(file, ("anchors", "names"), data.get("names", list(space.anchors)), space)
+    if found.recipe == "searched" and len(file.data.get("fidelities", ())) > 1:
+        raise file.error(("anchors", "recipe"), "the recipes of anchors are searched in a study of one fidelity.")
+    return replace(space, anchors=names), found.trials if found.recipe == "searched" else 0
 
 
 def _parse_recipe(

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from starsearch.errors import StudyError
-from starsearch.report import front_table, hypervolume_history, knee, summary
+from starsearch.report import anchor_recipe_note, front_table, hypervolume_history, knee, summary
+from starsearch.report.table import architecture_name, plain_rows
 from tests.report.frames import ACCURACY, BOTH, FAMILY, LATENCY, PARAMS, failed, frame, realistic_trials, trial
 
 # Few values, so that ties and repeats are frequent; NaN for what was not measured.
@@ -22,7 +23,7 @@ def random_trials(draw):
             rows.append(failed(number))
             continue
         values = {name: draw(NUMBERS) for name in ("top1_percent", "latency_ms", "num_params")}
-        anchor = draw(st.sampled_from([None, None, *FAMILY])) if number < 4 else None
+        anchor = draw(st.sampled_from([None, FAMILY[number]])) if number < 4 else None
         rows.append(trial(number, anchor=anchor, feasible=draw(st.booleans()), **values))
     return frame(rows)
 
@@ -44,6 +45,25 @@ def brute_force_front(trials, objectives):
 
 
 OBJECTIVES = st.sampled_from([(ACCURACY,), (LATENCY,), BOTH, (LATENCY, ACCURACY), (*BOTH, PARAMS)])
+
+
+def test_an_anchor_of_several_recipes_is_its_best_feasible_row_and_says_by_which():
+    lr = "params_recipe.lr"
+    rows = [
+        trial(0, anchor="starnet_s1", top1_percent=60.0, **{lr: 0.002}),
+        trial(1, anchor="starnet_s1", top1_percent=64.0, latency_ms=5.01, **{lr: 0.009471234}),
+        trial(2, anchor="starnet_s1", top1_percent=70.0, feasible=False, **{lr: 0.01}),
+        trial(3, top1_percent=62.0, latency_ms=4.0, **{lr: 0.004}),
+    ]
+    front = front_table(frame(rows), BOTH)
+    assert front["number"].tolist() == [3, 1]
+    assert front.loc[0, "gain_top1_percent"] == -2.0, "over the best recipe of the anchor"
+    assert summary(frame(rows), BOTH)["complete"] == 4
+    assert architecture_name(plain_rows(front)[1]) == "starnet_s1; lr=0.009471234"
+    assert "best of up to 3 recipes" in anchor_recipe_note(frame(rows))
+    note = anchor_recipe_note(frame([rows[0], rows[3]]))
+    assert "trained by the study's own recipe (lr 0.002), the candidates by searched ones" in note
+    assert anchor_recipe_note(realistic_trials()) is None
 
 
 @settings(max_examples=40, deadline=None)

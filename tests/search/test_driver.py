@@ -1,4 +1,5 @@
 from contextlib import contextmanager
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -9,6 +10,7 @@ from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, load_trials
 from starsearch.search import SAMPLERS, StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted, run_study
 from starsearch.search.executor import JobReturned
 from starsearch.search.proposer import Proposer
+from starsearch.space import FloatParameter
 from starsearch.study.spec import SAMPLERS as SPEC_SAMPLERS
 from tests.search.studies import NARROW, OBJECTIVES, WIDE, FakeEvaluator, make_spec, measure, run, url_of
 
@@ -156,6 +158,21 @@ def test_twenty_failures_in_a_row_stop_the_study_and_failed_anchors_run_again(tm
             make_spec(WIDE, name="recipe", trials=30),
             FakeEvaluator(raising(EvaluationError("no such policy"))),
         )
+
+
+def test_anchors_are_trained_by_drawn_recipes_too_and_more_of_them_go_on_from_the_same(tmp_path):
+    lr = FloatParameter(name="recipe.lr", low=1e-3, high=1e-2, log=True)
+    spec = make_spec(trials=2, anchor_recipes=2)
+    spec = replace(spec, space=replace(spec.space, recipe_parameters=(lr,)))
+    ended = run(tmp_path, spec)
+    assert (ended.finished, ended.wanted, ended.why) == (5, 5, "complete")
+    assert run(tmp_path, replace(spec, anchor_recipes=4)).finished == 7
+    trials = load_trials(url_of(tmp_path))
+    anchors = trials[trials["anchor"] == "starnet_s1"]
+    assert len(trials) == 7
+    assert len(anchors) == anchors["params_recipe.lr"].nunique() == 5
+    assert anchors["architecture"].nunique() == 1
+    assert anchors["params_recipe.lr"].iloc[0] == spec.recipe.lr
 
 
 def test_no_trial_is_begun_when_the_time_is_over(tmp_path):

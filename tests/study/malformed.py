@@ -187,6 +187,16 @@ STUDY_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "negative seed": ("seed: 3", "seed: -3", ("line 5", "seed", "-3")),
     "unknown keeping": ("keep_weights: front", "keep_weights: some", ("line 5", "'front', 'all' or 'none'")),
     "unknown anchor": ("starnet_s050", "starnet_s0", ("line 6", "unknown anchor")),
+    "anchors' recipe misspelt": (
+        "[starnet_s050, starnet_s4]",
+        "{names: [starnet_s4], recipe: search}",
+        ("line 6", "recipe", "'searched'"),
+    ),
+    "anchor outside among names": (
+        "[starnet_s050, starnet_s4]",
+        "{names: [starnet_s9], recipe: searched}",
+        ("line 6", "unknown anchor"),
+    ),
     "unknown objective": ("top1_percent: max", "top_percent: max", ("line 7", "unknown objective", "top1_percent")),
     "wrong direction": ("direction: minimize", "direction: maximize", ("line 7", "minimize", "'maximize'")),
     "unknown device": ("this-machine", "my-phone", ("line 7", "this-machine", "'my-phone'")),

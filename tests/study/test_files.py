@@ -215,6 +215,19 @@ def test_a_recipe_outside_its_searched_range_is_refused_because_anchors_are_trai
         load_study(str(path))
 
 
+def test_anchors_whose_recipes_are_searched(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY.replace("[starnet_s050, starnet_s4]", "{names: [starnet_s4], recipe: searched, trials: 3}"))
+    spec = load_study(str(path))
+    assert (spec.space.anchors, spec.anchor_recipes, spec.num_anchor_trials) == (("starnet_s4",), 3, 4)
+    assert load_study(str(path), settings=["anchors.recipe=base"]).anchor_recipes == 0
+    with pytest.raises(SpecError, match="nothing of the recipe is searched"):
+        load_study(str(path), settings=["recipe={}"])
+    twice = "fidelities=[{name: a}, {name: b, promote: 2}]"
+    with pytest.raises(SpecError, match="in a study of one fidelity"):
+        load_study(str(path), settings=[twice])
+
+
 def test_every_key_of_a_study_and_of_the_space_is_set_on_a_space_file():
     settings = [
         "search.trials=3", "search.sampler=random", "fidelities.proxy.epochs=1", "recipe.lr={low: 1e-3, high: 1e-2}",
