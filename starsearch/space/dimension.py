@@ -9,6 +9,7 @@ from typing import Any
 
 from starsearch.architecture import FIELDS
 from starsearch.architecture.text import format_value, parse_value
+from starsearch.recipe import value_text
 from starsearch.space.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter, Value
 
 
@@ -141,7 +142,7 @@ def describe_parameter(parameter: Parameter) -> str:
     if isinstance(parameter, ChoiceParameter):
         only = "one of " if len(parameter.choices) == 1 else ""  # a study with one choice is not one without
         return only + ", ".join(str(choice) for choice in parameter.choices)
-    text = f"{parameter.low:g}..{parameter.high:g}"
+    text = f"{value_text(parameter.low)}..{value_text(parameter.high)}"
     if parameter.step not in (None, 1):
-        text += f" step {parameter.step:g}"
+        text += f" step {value_text(parameter.step)}"
     return text + (" log" if parameter.log else "")

@@ -56,7 +56,7 @@ def check_trainable(
         raise error("batch_size", f"mixup and cutmix mix images in pairs, so that batches are even; got {odd[0]}.")
     if any(low > high for low, high in values("crop_scale")):
         raise error("crop_scale", f"the smallest share comes first; got {list(recipe.crop_scale)}.")
-    for field in ("optimizer", "auto_augment"):
+    for field in ("optimizer", "auto_augment", "teacher"):
         for value in values(field):
             try:
                 # timm takes seconds to import; of the defaults it is known that they train.
@@ -70,12 +70,15 @@ def _ask_timm(field: str, recipe: Recipe) -> None:
     from torch.nn import Linear
 
     from starsearch.data.augmentation import make_transform
+    from starsearch.training.distillation import check_teacher
     from starsearch.training.optimisation import make_optimizer
 
     if field == "optimizer":
         make_optimizer(Linear(1, 1), recipe)
-    else:
+    elif recipe.auto_augment is not None and field == "auto_augment":
         make_transform(recipe.auto_augment, 32)
+    elif recipe.teacher is not None:
+        check_teacher(recipe.teacher)
 
 
 def parse_recipe_changes(file: YamlFile, at: Location, data: Any, base: Recipe) -> tuple[Recipe, tuple[Parameter, ...]]:

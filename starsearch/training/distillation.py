@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm import create_model
+from timm import create_model, is_model, list_models
 from timm.task import LogitDistillationTask
 from timm.task.distillation import DistillationTeacher
 from torch import nn
 
 from starsearch.data import DataSet
-from starsearch.errors import EvaluationError
+from starsearch.errors import EvaluationError, did_you_mean
 from starsearch.models import StarNet
 from starsearch.recipe import Recipe
 from starsearch.training.weight_file import load_weights
@@ -37,6 +37,20 @@ class Teacher:
 
     network: DistillationTeacher
     pupil_cfg: dict[str, tuple[float, ...]]
+
+
+def check_teacher(text: str) -> None:
+    """Return if a recipe may name this teacher, as far as can be told without loading it.
+
+    Raises:
+        EvaluationError: timm has no model of that name, or there is no such file.
+    """
+    name, at, _ = text.partition("@")
+    is_file = text.endswith(".safetensors") and not at
+    if is_file and not Path(text).is_file():
+        raise EvaluationError(f"There is no file {text!r} of a teacher. {_FORMS}")
+    if not is_file and ":" not in name and not is_model(name.partition(".")[0]):
+        raise EvaluationError(f"timm has no model {name!r} to teach.{did_you_mean(name, list_models())} {_FORMS}")
 
 
 def open_teacher(text: str, data: DataSet, *, device: str) -> Teacher:

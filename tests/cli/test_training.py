@@ -13,13 +13,15 @@ from typer.testing import CliRunner
 
 from starsearch.api import plan_training, tune_recipe
 from starsearch.api.architectures import find_architecture
+from starsearch.api.tuning import TunedRecipe, TuneOutcome
 from starsearch.candidate import Candidate
 from starsearch.cli.app import app
 from starsearch.cli.training import TrainingView
 from starsearch.errors import EvaluationError, SpecError, StarsearchError, StudyError
 from starsearch.measurement import Measurement, Progress
-from starsearch.recipe import with_batch_size
+from starsearch.recipe import Fidelity, with_batch_size
 from starsearch.records import StudyRecord, load_attributes
+from starsearch.search import StudyEnded
 from starsearch.signals import exit_code, interrupt_on_signals
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.signature import sign_study
@@ -208,6 +210,21 @@ def test_a_recipe_search_begins_with_the_trials_recipe_and_fidelity(tmp_path, tr
     assert [signature[f"fidelity.{name}"] for name in ("resolution", "stem_stride", "crop_pct")] == ["8", "1", "0.9"]
     assert signature["recipe.ema_decay"] == "0.9998"
     assert said[1] == "--epochs 4 overrides the trial's recipe: epochs 2 → 4."
+
+
+def test_a_recipe_search_ends_with_the_command_that_trains_as_it_did(tmp_path, short, trial, monkeypatch):
+    outcome = TuneOutcome(
+        folder=tmp_path, ended=StudyEnded(finished=2, wanted=2, why="complete"), architecture=ARCHITECTURE,
+        fidelity=Fidelity(resolution=8, stem_stride=1, crop_pct=0.9, epochs=2), base=None, recipe_file=short, files=(),
+        best=TunedRecipe(trial=1, top1_percent=50.0, changes="lr 0.00947"),
+    )  # fmt: skip
+    monkeypatch.setattr("starsearch.api.tuning.tune_recipe", lambda *_args, **_options: outcome)
+    said = run("tune", ARCHITECTURE)
+    assert "That is 2 epochs, as each trial was trained; --epochs N trains longer." in said
+    command = next(line for line in said.splitlines() if line.startswith("Next:")).split()[2:]
+    run(*command, "--out", str(tmp_path / "out"))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [summary[name] for name in ("resolution", "stem_stride", "crop_pct", "epochs")] == [8, 1, 0.9, 2]
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path, short):

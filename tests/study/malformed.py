@@ -170,6 +170,11 @@ STUDY_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "samples: 10000, accumulate: 3,",
         ("line 4", "accumulate", "divide batch_size 128; got 3"),
     ),
+    "unknown teacher": (
+        "weight_decay: 0.1",
+        "teacher: regnety_16",
+        ("line 2", "teacher", "Did you mean 'regnety_160'"),
+    ),
     "crop shares in disorder": ("weight_decay: 0.1", "crop_scale: [0.9, 0.1]", ("line 2", "crop_scale", "smallest")),
     "constraint without bound": ("{max: 15}", "{}", ("line 3", "neither")),
     "unknown constraint": ("latency_ms: {max: 15}", "latency: {max: 15}", ("line 3", "'latency_ms'")),
