@@ -1,11 +1,14 @@
 """`starsearch validate` and `starsearch data check` as a user calls them."""
 
+import itertools
 import json
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.data.imagenet_like import SYNSETS, write_folders
+from tests.data.pictures import write_pictures
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,52 @@ def test_data_check_prints_what_was_found(starsearch):
     found = json.loads(starsearch(*arguments, "--json")[1])
     assert found["train"]["images_a_class"] == [3, 3.0, 3]
     assert found["workers_needed"] > 100
+
+
+def test_data_check_tells_of_broken_links_and_of_images_in_both_splits(starsearch, place):
+    write_pictures(place / "pets" / "train", {"cat": 12, "dog": 12})
+    write_pictures(place / "pets" / "val", {"cat": 2, "dog": 1})  # drawn alike: the cats are the first training cats
+    (place / "pets" / "train" / "dog" / "link.png").symlink_to("../../cache/3f/9c")
+    code, out, _ = starsearch("data", "check", "pets", "--workers", "1", "--resolution", "16")
+    assert code == 0
+    assert "cannot be read: dog/link.png (the file is gone, or a link that leads nowhere)" in out
+    assert "1 of 25 training images that were tried (4.0%) cannot be read; a training leaves such images out." in out
+    assert (
+        "2 of the 3 validation images (66.7%) are also among the training images, byte for byte: cat/000.png =" in out
+    )
+    assert "photos turned as their EXIF says" in out
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_run_warns_of_images_in_both_splits_in_a_line(starsearch, place):
+    write_pictures(place / "leaking" / "train", {"cat": 2, "dog": 2})
+    write_pictures(place / "leaking" / "val", {"cat": 2, "dog": 2})
+    code, _, err = starsearch("run", "starnet", "--data", "leaking")
+    assert code == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert "4 of the 4 validation images (100.0%) are also among the training images, byte for byte" in line
+
+
+def test_data_that_a_training_refuses_is_exit_code_2_and_names_git_lfs(starsearch, place):
+    for split, name in itertools.product(("train", "val"), ("cat", "dog")):
+        (place / "icons" / split / name).mkdir(parents=True)
+        for number in range(3):
+            file = place / "icons" / split / name / f"{number}.png"
+            Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(file)  # their shape is nowhere
+            if split == "val" and number:
+                file.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{name}{number}\nsize 9\n")
+    arguments = ("data", "check", "icons", "--workers", "1", "--resolution", "8")
+    code, out, err = starsearch(*arguments)
+    assert code == 2
+    assert "4 of 6 validation images that were tried (66.7%) cannot be read, as " in err
+    assert (
+        "(a pointer of Git LFS in place of the image; fetch the images with `git lfs pull`). A training leaves" in err
+    )
+    assert "All 6 training images that were tried are equal." in out
+    assert "of other modes: 6 RGBA" in out
+    assert "leaves such images out." not in out
+    code, out, _ = starsearch(*arguments, "--json")
+    assert (code, json.loads(out)["orientation"]) == (2, "exif")
 
 
 @pytest.mark.parametrize(

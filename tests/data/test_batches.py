@@ -16,6 +16,7 @@ from starsearch.errors import DataError
 from starsearch.recipe import Recipe
 from tests.data.pictures import finish, write_pictures
 
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0"
 PLAIN = Recipe(batch_size=4, crop="none", hflip=0)
 
 
@@ -159,12 +160,23 @@ def test_a_split_is_decoded_once_over_trials(folder):
     assert finish(decode(data, data.train, everything, resolution=16)) is first
 
 
-def test_an_unreadable_image_is_left_out_named_and_counted(tmp_path):
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda file: file.write_bytes(b"not a picture"), "cannot identify image file"),
+        (lambda file: file.symlink_to("../nowhere.png"), "the file is gone, or a link that leads nowhere"),
+        (lambda file: file.write_text(f"{LFS_POINTER}\nsize 9\n"), "a pointer of Git LFS .*`git lfs pull`"),
+    ],
+    ids=["no picture", "broken link", "pointer of Git LFS"],
+)
+def test_an_unreadable_image_is_left_out_named_and_counted(tmp_path, spoil, reason):
     write_pictures(tmp_path / "many" / "train", {"a": 60, "b": 60}, size=(4, 4))
     write_pictures(tmp_path / "many" / "val", {"a": 1, "b": 1}, size=(4, 4))
-    (tmp_path / "many" / "train" / "b" / "007.png").write_bytes(b"not a picture")
+    file = tmp_path / "many" / "train" / "b" / "007.png"
+    file.unlink()
+    spoil(file)
     data = open_data(str(tmp_path / "many"))
-    with pytest.warns(UserWarning, match=r"1 of 120 train images of 'many' cannot be read: b/007\.png"):
+    with pytest.warns(UserWarning, match=rf"1 of 120 train images of 'many' cannot be read: b/007\.png \({reason}\)"):
         batches = batches_of(data, resolution=4)
     assert batches.num_images == 119
     assert len(data.skipped) == 1
