@@ -3,10 +3,12 @@
 import itertools
 import json
 
+import optuna
 import pytest
 import torch
 from PIL import Image
 
+from tests.api.conftest import UNTIMED, write_tiny_files
 from tests.data.imagenet_like import SYNSETS, write_folders
 from tests.data.pictures import write_pictures
 
@@ -77,13 +79,16 @@ def test_data_check_tells_of_broken_links_and_of_images_in_both_splits(starsearc
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_run_warns_of_images_in_both_splits_in_a_line(starsearch, place):
-    write_pictures(place / "leaking" / "train", {"cat": 2, "dog": 2})
-    write_pictures(place / "leaking" / "val", {"cat": 2, "dog": 2})
-    code, _, err = starsearch("run", "starnet", "--data", "leaking")
-    assert code == 2
+def test_a_run_warns_of_images_in_both_splits_and_records_how_photos_are_read(starsearch, place):
+    write_tiny_files(place, UNTIMED)
+    for split in ("train", "val"):
+        write_pictures(place / "photos" / split, {"cat": 4, "dog": 4})
+    options = ("--set", "recipe.batch_size=4", "--time-budget", "0.001s")
+    _, _, err = starsearch("run", "few.yaml", "--data", "photos", *options)
     (line,) = [line for line in err.splitlines() if line.startswith("warning: ")]
-    assert "4 of the 4 validation images (100.0%) are also among the training images, byte for byte" in line
+    assert "8 of the 8 validation images (100.0%) are also among the training images, byte for byte" in line
+    study = optuna.load_study(study_name="few", storage=f"sqlite:///{place}/studies/few/study.db")
+    assert study.user_attrs["preprocessing"]["orientation"] == "exif"
 
 
 def test_data_that_a_training_refuses_is_exit_code_2_and_names_git_lfs(starsearch, place):
