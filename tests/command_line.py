@@ -21,15 +21,15 @@ _LIBRARIES = [
 ]  # fmt: skip
 _LONGEST_S = 300.0
 
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(_LIBRARIES)
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(_LIBRARIES)
 
 
 def starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """What the command with these arguments printed in `cwd`, and how it ended."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "stdout"), Path(folder, "stderr")
-        process = _processes.Process(target=_run, args=(arguments, str(cwd), dict(os.environ), out, err))
+        process = processes.Process(target=_run, args=(arguments, str(cwd), dict(os.environ), out, err))
         process.start()
         process.join(_LONGEST_S)
         if process.exitcode is None:

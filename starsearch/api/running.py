@@ -93,7 +93,7 @@ def run_study_file(
         check_batch(spec, dataset)
     # By its name from here on: a record or a report holds no path of the machine it was made on.
     specs = tuple(replace(spec, data=dataset.name) for spec in specs)
-    folder = make_folder(out, specs[0].name)
+    folder = make_folder(out, specs[0].name, storage)
     place = StudyPlace(name=specs[0].name, url=storage or database_url(folder), folder=folder)
     run = LadderRun(
         specs=specs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,11 +123,11 @@ def point_to_storage(folder: Path, name: str, url: str) -> None:
     (folder / POINTER).write_text(f"{name}@{url}\n", encoding="utf-8")
 
 
-def make_folder(out: Path, name: str) -> Path:
-    """The study's folder, made if need be.
+def make_folder(out: Path, name: str, storage: str | None = None) -> Path:
+    """The study's folder, made if need be; `storage` is the URL where the study is not kept in it.
 
     Raises:
-        StudyError: it cannot be made or written to.
+        StudyError: it cannot be made or written to, or another study lives there.
     """
     if not name or name != Path(name).name or name in (".", "..") or "@" in name:
         raise StudyError(f"A study's name is that of a folder, without '/' and '@'; got {name!r}.")
@@ -140,4 +141,29 @@ def make_folder(out: Path, name: str) -> Path:
         raise StudyError(
             f"The study's folder {folder} cannot be written: {error.strerror}. Give another one with --out."
         ) from None
+    _refuse_other_study(folder, name, storage)
     return folder
+
+
+def _refuse_other_study(folder: Path, name: str, storage: str | None) -> None:
+    """Refuse a renamed or copied folder, in which a second study would overwrite the weights of the first."""
+    from starsearch.records import study_names
+
+    pointer, kept = folder / POINTER, DATABASE
+    names: tuple[str, ...] = ()
+    if pointer.is_file():
+        there, _, kept = pointer.read_text(encoding="utf-8").strip().partition("@")
+        names = (there,)
+    elif (folder / DATABASE).is_file():
+        with suppress(StudyError):  # damaged, or made by a driver that was killed at once; opening it tells
+            names = study_names(database_url(folder))
+    if not names:
+        return
+    if not any(one == name or one.startswith(f"{name}.") for one in names):
+        raise StudyError(
+            f"{folder} holds the study {names[0]!r}, whose weights {name!r} would overwrite. To go on with it, call "
+            f"the folder {names[0]!r} again and run with that name; a new study takes another --name."
+        )
+    if pointer.is_file() != (storage is not None):
+        how = f"--storage {kept}" if storage is None else "no --storage"
+        raise StudyError(f"{folder} holds the study {name!r}, kept in {kept}. Run with {how}, or with another --name.")

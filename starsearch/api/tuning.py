@@ -144,7 +144,7 @@ def tune_recipe(
     dataset = open_data(spec.data)
     check_batches(spec, dataset)
     spec = replace(spec, data=dataset.name)
-    folder = make_folder(out, spec.name)
+    folder = make_folder(out, spec.name, storage)
     url = storage or database_url(folder)
     command = f"starsearch tune {Path(architecture).name} --data {shlex.quote(dataset.name)}"
     with closing(_open_record(spec, url, dataset, network, scheduler, command=command)) as record:

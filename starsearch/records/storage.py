@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -21,6 +22,8 @@ _JOURNAL = "journal:///"
 _READ_WITHIN_S = 30.0
 # psycopg's own default is 130 s, a try, where a firewall drops what is sent.
 _CONNECT_WITHIN_S = 5
+# Optuna's tables, then those of its schema's version: each may be made by another process at the same time.
+_SCHEMA_STEPS = 2
 # With what is waited for each storage that is open; Optuna's classes have no place for it.
 _PATIENCE: WeakKeyDictionary[BaseStorage, Patience] = WeakKeyDictionary()
 
@@ -217,10 +220,14 @@ def _open_server(url: str) -> BaseStorage:
 
 def _open_database(url: str, *, exists: bool = False, **options: Any) -> RDBStorage:
     from optuna.storages import RDBStorage
-    from sqlalchemy.exc import NoSuchModuleError
+    from sqlalchemy.exc import IntegrityError, NoSuchModuleError, ProgrammingError
 
+    open_it = partial(RDBStorage, _for_sqlalchemy(url), engine_kwargs=options, skip_table_creation=exists)
     try:
-        return RDBStorage(_for_sqlalchemy(url), engine_kwargs=options, skip_table_creation=exists)
+        for _ in range(_SCHEMA_STEPS):
+            with suppress(IntegrityError, ProgrammingError):
+                return open_it()
+        return open_it()
     except ImportError as error:
         missing = getattr(error.__cause__, "name", None) or "a database driver"
         raise StudyError(

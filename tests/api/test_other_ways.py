@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 from PIL import Image
@@ -32,6 +33,8 @@ def test_a_study_kept_in_another_storage_is_found_by_its_folder(tmp_path):
     assert not (tmp_path / "studies/kept/study.db").exists()
     assert starsearch("front", "studies/kept", cwd=tmp_path).returncode == 0
     assert starsearch("front", "kept@sqlite:///elsewhere.db", cwd=tmp_path).returncode == 0
+    done = starsearch("run", "few.yaml", "--name", "kept", cwd=tmp_path)
+    assert "holds the study 'kept', kept in sqlite:///elsewhere.db. Run with --storage" in done.stderr
     exported = starsearch("export", "studies/kept", "--trial", "0", "--out", "best", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
 
@@ -41,6 +44,29 @@ def test_a_renamed_folder_is_still_the_study(finished, tmp_path):
     assert "COMPLETE" in (tmp_path / "another name" / "trials.csv").read_text()
     done = starsearch("front", "another name/", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_second_study_is_refused_in_a_renamed_folder_and_a_moved_one_goes_on(finished, tmp_path):
+    write_tiny_files(tmp_path)
+    shutil.copytree(finished / "studies/few", tmp_path / "moved/few")
+    shutil.copytree(finished / "studies/few", tmp_path / "moved/copied")
+    weights = {path: path.read_bytes() for path in (tmp_path / "moved/copied/weights").iterdir()}
+    for more, words in (
+        (["--name", "copied"], "moved/copied holds the study 'few', whose weights 'copied' would overwrite"),
+        (
+            ["--storage", "sqlite:///other.db"],
+            "moved/few holds the study 'few', kept in study.db. Run with no --storage",
+        ),
+    ):
+        done = starsearch("run", "few.yaml", "--out", "moved", *more, cwd=tmp_path)
+        assert done.returncode == 2
+        assert words in done.stderr
+    assert {path: path.read_bytes() for path in weights} == weights
+    url = f"sqlite:///{tmp_path}/moved/copied/study.db"
+    assert [study.study_name for study in optuna.get_all_study_summaries(url)] == ["few"]
+    done = starsearch("run", "few.yaml", "--out", "moved", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Done: 4 of 4 trials" in done.stdout
 
 
 def test_an_anchor_is_exported_for_timm_alone(finished, tmp_path):

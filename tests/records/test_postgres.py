@@ -9,6 +9,7 @@ import pytest
 from starsearch.errors import StudyError, StudyLeasedError
 from starsearch.records import OpenStudy, StudyRecord, hold_lease, load_trials, patience, study_names
 from starsearch.search import run_study
+from tests.command_line import processes
 from tests.records import postgres
 from tests.search.studies import FakeEvaluator, make_spec
 
@@ -147,3 +148,25 @@ def test_an_interrupt_while_the_server_is_away_ends_the_run_which_goes_on_once_i
     monkeypatch.undo()
     assert run(server.url, spec, FakeEvaluator()).why == "complete"
     assert load_trials(server.url, "interrupted")["state"].tolist() == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 5
+
+
+def test_processes_that_begin_at_once_in_an_empty_database_make_its_tables_together(server):
+    import psycopg
+
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE empty")
+    url, several = server.url.replace("/postgres", "/empty"), 3
+    barrier = processes.Barrier(several)
+    racers = [processes.Process(target=_begin, args=(url, f"study-{number}", barrier)) for number in range(several)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(300)
+    assert [racer.exitcode for racer in racers] == [0] * several
+    assert sorted(study_names(url)) == [f"study-{number}" for number in range(several)]
+
+
+def _begin(url, name, barrier):
+    spec = make_spec(name=name)
+    barrier.wait(300)
+    StudyRecord.open(url, spec, signature=spec.space.describe()).close()
