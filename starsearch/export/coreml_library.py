@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
+import platform
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,13 +22,22 @@ def load_coremltools() -> Any:
     part of Apple's framework that is missing. What is really missing is said when it is needed.
 
     Raises:
-        ExportError: coremltools is not installed.
+        ExportError: coremltools is not installed, or without its native library.
     """
     try:
         with _no_warnings_logged():
             import coremltools
     except ImportError as error:
         raise ExportError(f"{INSTALL_HINT} ({error})") from error
+    try:  # without it coremltools imports, and fails when the first weights are written
+        importlib.import_module("coremltools.libmilstoragepython")
+    except ImportError as error:
+        raise ExportError(
+            f"coremltools {coremltools.__version__} is installed without its native library, as pip builds it where "
+            f"it has no wheel for Python {platform.python_version()} on {platform.system()} {platform.machine()} "
+            f"({error}). Use an environment with a Python that has one (3.10 to 3.13 for coremltools 9; macOS or Linux "
+            "on x86-64)."
+        ) from error
     return coremltools
 
 

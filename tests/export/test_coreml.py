@@ -298,10 +298,17 @@ def test_a_conversion_prints_nothing(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_coremltools_the_user_is_told_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "coremltools", None)
+@pytest.mark.parametrize(
+    ("lacking", "says"),
+    [
+        ("coremltools", r"Core ML needs coremltools: pip install coremltools"),
+        ("coremltools.libmilstoragepython", r"without its native library.*Use an environment with a Python that has"),
+    ],
+)
+def test_without_coremltools_or_its_native_library_the_user_is_told_what_to_do(monkeypatch, lacking, says):
+    monkeypatch.setitem(sys.modules, lacking, None)
     layers = lower(parse_architecture(SMALL))
-    with pytest.raises(ExportError, match=r"Core ML needs coremltools: pip install coremltools"):
+    with pytest.raises(ExportError, match=says):
         build_coreml(layers, random_weights(layers, np.random.default_rng(0)))
 
 
