@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from starsearch.api.data_checking import DataCheck, check_data
-from starsearch.api.exporting import Exported, export_study
+from starsearch.api.exporting import Exported, export_networks
 from starsearch.api.latency import measure_architecture
 from starsearch.api.measured import Imported, import_measurements
 from starsearch.api.planning import Plan, plan_study
@@ -39,7 +39,7 @@ __all__ = [
     "check_file",
     "check_profile",
     "describe_space",
-    "export_study",
+    "export_networks",
     "import_measurements",
     "measure_architecture",
     "open_profile",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -14,13 +15,12 @@ from starsearch.api.classifier import Classifier
 from starsearch.api.onnx_classifier import open_onnx
 from starsearch.api.weight_files import fill, load_starnet, read_state, read_validated
 from starsearch.architecture import ANCHORS, Architecture, format_architecture
+from starsearch.data.source import Orientation
 from starsearch.errors import EvaluationError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-    from starsearch.export import Preprocessing
 
 _TIMM = "timm:"
 _CONFIG = "config.json"
@@ -80,6 +80,7 @@ def _of_module(
     *,
     class_names: tuple[str, ...] = (),
     config: Mapping[str, Any] | None = None,
+    orientation: Orientation | None = None,
 ) -> Classifier:
     import torch
 
@@ -90,7 +91,14 @@ def _of_module(
         return found
 
     num_outputs: Any = module.num_classes
-    return Classifier(text=text, logits=logits, num_outputs=num_outputs, class_names=class_names, config=config or {})
+    return Classifier(
+        text=text,
+        logits=logits,
+        num_outputs=num_outputs,
+        class_names=class_names,
+        config=config or {},
+        orientation=orientation,
+    )
 
 
 def _of_file(text: str | None, file: Path, device: str, architecture: Architecture | None = None) -> Classifier:
@@ -100,18 +108,10 @@ def _of_file(text: str | None, file: Path, device: str, architecture: Architectu
     if validated is None:
         return _of_module(text, model, device)
     names = tuple(validated.classes) if len(validated.classes) == model.num_classes else ()
-    return _of_module(text, model, device, class_names=names, config=_config_of(validated.preprocessing))
-
-
-def _config_of(prepared: Preprocessing) -> dict[str, Any]:
-    """As a model's `pretrained_cfg` says it."""
-    return {
-        "input_size": (3, prepared.resolution, prepared.resolution),
-        "mean": prepared.mean,
-        "std": prepared.std,
-        "crop_pct": prepared.crop_pct,
-        "interpolation": prepared.interpolation,
-    }
+    prepared = validated.preprocessing
+    return _of_module(
+        text, model, device, class_names=names, config=prepared.config(), orientation=prepared.orientation
+    )
 
 
 def _of_training(folder: Path, device: str) -> Classifier:
@@ -208,7 +208,9 @@ def _of_folder(folder: Path, device: str) -> Classifier:
         raise EvaluationError(f"timm cannot load the folder {str(folder)!r}: {words}") from error
     config = module.pretrained_cfg
     names = tuple(str(name) for name in config.get("label_names") or ())
-    return _of_module(folder.resolve().name, module, device, class_names=names, config=config)
+    about = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    orientation = about.get("starsearch", {}).get("orientation")
+    return _of_module(folder.resolve().name, module, device, class_names=names, config=config, orientation=orientation)
 
 
 def _of_trial(study: str, number: int, device: str) -> Classifier:
@@ -228,10 +230,12 @@ def _of_trial(study: str, number: int, device: str) -> Classifier:
         raise StudyError(f"The study {study} has no trial {number}.")
     row = {str(column): value for column, value in rows[0].items()}
     attributes = load_attributes(place.url, place.name)
+    prepared = preprocessing_of(attributes)
     return _of_module(
         f"{study}:{number} ({row['architecture_text']})",
         load_trained(place, number, row),
         device,
         class_names=tuple(attributes.get("classes", ())),
-        config=_config_of(preprocessing_of(attributes)),
+        config=prepared.config(),
+        orientation=prepared.orientation,
     )

@@ -28,22 +28,37 @@ class TrainedNetwork:
     Attributes:
         model: as it was trained.
         facts: for the model card.
-        preprocessing: what it was validated with.
         class_names: of its outputs, in their order.
-        metadata: for files that hold some.
-        fidelity: that it was trained at.
+        origin: where it comes from, for files that hold metadata: study, trial, architecture.
+        fidelity: that it is validated at.
         data: that it was trained on, where one of the formats `USES_DATA` and it is there; else None.
         pad: whether channels may be padded, where that is faster on this machine.
+        dynamic_batch: whether an ONNX file takes any number of images at once.
+        is_trained: whether its weights are of any use.
     """
 
     model: StarNet
     facts: CardFacts
-    preprocessing: Preprocessing
     class_names: tuple[str, ...]
-    metadata: Mapping[str, str]
+    origin: Mapping[str, str]
     fidelity: Fidelity
     data: DataSet | None = None
     pad: bool = True
+    dynamic_batch: bool = False
+    is_trained: bool = True
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What images go through before the network sees them."""
+        return self.facts.preprocessing
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Origin, preprocessing and class names, as files of weights have them."""
+        from starsearch.training.weight_file import Validated
+
+        validated = Validated(preprocessing=self.preprocessing, classes=self.class_names)
+        return {**self.origin, **validated.metadata()}
 
     @property
     def card(self) -> str:
@@ -56,7 +71,7 @@ class TrainedNetwork:
         """The layers of the network as it was trained, and its weights."""
         from starsearch.export import state_dict_arrays
 
-        return self.model.lower(resolution=self.facts.resolution), state_dict_arrays(self.model)
+        return self.model.lower(resolution=self.preprocessing.resolution), state_dict_arrays(self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,25 +112,53 @@ def write_onnx(trained: TrainedNetwork, folder: Path) -> Written:
 
     multiple, notes = _choose_padding(trained) if trained.pad else (None, ())
     path = folder / ONNX_FILE
-    export_onnx(trained.model, path, resolution=trained.facts.resolution, metadata=trained.metadata, multiple=multiple)
-    return Written(files=(path,), notes=notes)
+    export_onnx(
+        trained.model,
+        path,
+        resolution=trained.preprocessing.resolution,
+        metadata=trained.metadata,
+        multiple=multiple,
+        dynamic_batch=trained.dynamic_batch,
+    )
+    return Written(files=(path, _write_script(folder)), notes=notes)
 
 
 def write_int8_onnx(trained: TrainedNetwork, folder: Path) -> Written:
     """model.int8.onnx, calibrated on training images, with its own top-1 and its time by float32's."""
     from starsearch.evaluators.int8 import calibration_images
     from starsearch.export.int8 import export_int8_onnx
+    from starsearch.export.onnx import with_batch
     from starsearch.export.timm import INT8_FILE
     from starsearch.latency import computing
 
-    resolution, seed = trained.facts.resolution, trained.facts.seed or 0
+    resolution, seed = trained.preprocessing.resolution, trained.facts.seed or 0
     assert trained.data is not None
     images = follow(calibration_images(trained.data, resolution=resolution, seed=seed))
     path = folder / INT8_FILE
     with computing():
-        graph = export_int8_onnx(trained.model, path, images=images, resolution=resolution, metadata=trained.metadata)
-    notes = (_int8_top1(trained, trained.data, graph, seed), _int8_latency(trained, graph))
-    return Written(files=(path,), notes=notes)
+        graph = export_int8_onnx(
+            trained.model,
+            path,
+            images=images,
+            resolution=resolution,
+            metadata=trained.metadata,
+            dynamic_batch=trained.dynamic_batch,
+        )
+    # Of random weights, or of other classes than the data's, a top-1 says nothing.
+    judged = trained.is_trained and len(trained.data.classes) == trained.model.num_classes
+    notes = [_int8_top1(trained, trained.data, graph, seed)] if judged else []
+    notes += [_int8_latency(trained, with_batch(graph, 1))]
+    return Written(files=(path, _write_script(folder)), notes=tuple(notes))
+
+
+def _write_script(folder: Path) -> Path:
+    """run_onnx.py, which classifies a picture by the file beside it."""
+    from starsearch.export.files import replaced_when_done
+    from starsearch.export.timm import RUN_ONNX_SCRIPT, script
+
+    with replaced_when_done(folder / RUN_ONNX_SCRIPT) as partial:
+        partial.write_text(script(RUN_ONNX_SCRIPT), encoding="utf-8")
+    return folder / RUN_ONNX_SCRIPT
 
 
 def write_coreml(trained: TrainedNetwork, folder: Path) -> Written:
@@ -141,6 +184,7 @@ FORMATS: dict[str, Callable[[TrainedNetwork, Path], Written]] = {
     "coreml": write_coreml,
     "coreml-fp32": write_coreml_fp32,
 }
+ONNX_FORMATS = ("onnx", "onnx-int8")
 NEEDS_DATA = frozenset({"onnx-int8"})  # since it is calibrated
 USES_DATA = NEEDS_DATA | {"coreml"}  # to see how large activations become, which in half precision have an end
 
@@ -167,12 +211,12 @@ def _write_coreml(trained: TrainedNetwork, path: Path, precision: Precision) -> 
     if trained.data is not None:
         from starsearch.evaluators.int8 import calibration_images
 
-        resolution, seed = trained.facts.resolution, trained.facts.seed or 0
+        resolution, seed = trained.preprocessing.resolution, trained.facts.seed or 0
         images = follow(calibration_images(trained.data, resolution=resolution, seed=seed))
     check = export_coreml(
         trained.model,
         path,
-        resolution=trained.facts.resolution,
+        resolution=trained.preprocessing.resolution,
         preprocessing=trained.preprocessing,
         class_names=trained.class_names,
         precision=precision,
@@ -197,10 +241,10 @@ def _choose_padding(trained: TrainedNetwork) -> tuple[int | None, tuple[str, ...
 def _int8_top1(trained: TrainedNetwork, data: DataSet, graph: bytes, seed: int) -> str:
     from starsearch.evaluators.int8 import measure_onnx_top1
 
-    top1_percent = follow(measure_onnx_top1(graph, data=data, fidelity=trained.fidelity, seed=seed)).value
-    recorded = trained.facts.top1_percent
+    top1 = follow(measure_onnx_top1(graph, data=data, fidelity=trained.fidelity, seed=seed))
+    recorded = next((one.value for one in trained.facts.accuracies if one.name == "top1_percent"), None)
     against = "" if recorded is None else f", {recorded:.2f} % in float32"
-    return f"model.int8.onnx: top-1 {top1_percent:.2f} % of the validation images{against}."
+    return f"model.int8.onnx: top-1 {top1.value:.2f} ± {top1.spread:.2f} % of {top1.runs:,} validation images{against}."
 
 
 def _int8_latency(trained: TrainedNetwork, graph: bytes) -> str:

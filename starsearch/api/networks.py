@@ -68,8 +68,8 @@ def _of_onnx_file(path: Path, resolution: int | None) -> NamedNetwork:
     """Read through `onnx`, which fetches weights that lie in files beside it."""
     if resolution is not None:
         raise EvaluationError(
-            f"An ONNX file has its input's size written in it; leave out the resolution, or export {path.name} with "
-            f"{resolution} px."
+            f"An ONNX file has its input's size written in it; leave out the resolution, or export {path.name} again "
+            f"(starsearch export … --resolution {resolution})."
         )
     import onnx
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.classifier import Classifier
+from starsearch.data.source import Orientation
 from starsearch.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -28,14 +30,41 @@ def open_onnx(path: Path) -> Classifier:
     assert isinstance(model, bytes)
     session = build_session(model, threads=torch.get_num_threads())
     batch, resolution = _input_size(path, session)
+    num_outputs = _num_outputs(path, session, (batch or 1, 3, resolution or 224, resolution or 224))
+    config, names, orientation = _description(path, session.get_modelmeta().custom_metadata_map)
+    if resolution is not None:
+        config["input_size"] = (3, resolution, resolution)
     return Classifier(
         text=path.name,
         logits=_runner(path, session, batch),
-        num_outputs=_num_outputs(path, session, (batch or 1, 3, resolution or 224, resolution or 224)),
-        config={} if resolution is None else {"input_size": (3, resolution, resolution)},
+        num_outputs=num_outputs,
+        class_names=names if len(names) == num_outputs else (),
+        config=config,
+        orientation=orientation,
         fixed_resolution=resolution,
         runs_on_cpu=True,
     )
+
+
+def _description(path: Path, about: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...], Orientation | None]:
+    """How images are prepared, the class names and the orientation, by the metadata or else a config.json beside it."""
+    from starsearch.training.weight_file import Validated
+
+    try:
+        validated = Validated.of_metadata(about)
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"{path.name} says in its metadata how it was validated, but not as starsearch does: {error}"
+        ) from error
+    if validated is not None:
+        prepared = validated.preprocessing
+        return prepared.config(), tuple(validated.classes), prepared.orientation
+    try:
+        beside = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+        orientation = beside.get("starsearch", {}).get("orientation")
+        return dict(beside["pretrained_cfg"]), tuple(beside.get("label_names") or ()), orientation
+    except (OSError, ValueError, KeyError, TypeError):  # none of timm's
+        return {}, (), None
 
 
 def _input_size(path: Path, session: Any) -> tuple[int | None, int | None]:

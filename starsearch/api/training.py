@@ -236,6 +236,7 @@ def _finish(
             "precision": hardware.precision,
             "ranks": hardware.world_size,
             "needs_starsearch": needs_starsearch(model),
+            "validation_images": len(data.validation),
             "unreadable_images": list(data.skipped),
         }
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.classifier import Classifier
 from starsearch.api.output_classes import Comparison, compare_classes
 from starsearch.api.progress import follow, ignore
+from starsearch.data.source import DataSource
 from starsearch.errors import BackendError, EvaluationError
 from starsearch.measurement import Progress
 
@@ -103,6 +104,9 @@ def validate_network(
     _check_device(device)
     images = open_validation(data)
     classifier = find_classifier(network, weights=weights, device=device)
+    source = DataSource.parse(data)
+    if source.orientation is None and classifier.orientation not in (None, images.orientation):
+        images = open_validation(str(replace(source, orientation=classifier.orientation)))
     on_device = "cpu" if classifier.runs_on_cpu else device
     comparison = compare_classes(classifier, images)
     passes = ValidationImages(
@@ -151,7 +155,7 @@ def _preparation(
     if fixed is not None and resolution not in (None, fixed):
         raise EvaluationError(
             f"{classifier.text} takes images of {fixed} pixels, as is written in it; leave out the resolution of "
-            f"{resolution}, or export it with that."
+            f"{resolution}, or export it again (starsearch export … --resolution {resolution})."
         )
     known = {"mean": data.mean, "std": data.std, **{key: value for key, value in config.items() if value is not None}}
     # As timm's validate.py: at the size a model is tested at, where that is another than it was trained at.

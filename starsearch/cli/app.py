@@ -167,7 +167,14 @@ def dashboard(
 
 @app.command()
 def export(
-    study: Study,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A study's folder, STUDY:TRIAL, a training's folder (trainings/X), or an architecture "
+            "(starnet_s1, one line, a YAML file) with --weights; without them it is exported untrained.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder that is made; a folder a network where there are several.")],
     trial: Annotated[int | None, typer.Option(min=0, help="This trial.")] = None,
     knee: Annotated[bool, typer.Option("--knee", help="The front's knee (the default).")] = False,
@@ -175,10 +182,21 @@ def export(
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: timm, onnx, onnx-int8, coreml, coreml-fp32.")
     ] = "timm",
+    weights: Annotated[Path | None, typer.Option(help="A file of weights for an architecture.")] = None,
+    resolution: Annotated[
+        int | None,
+        typer.Option(min=8, max=4096, help="Of its images, in pixels. Without it: as it was trained, or 224."),
+    ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="The study's data set, to calibrate onnx-int8 on; without it: found by its name."),
+        typer.Option(
+            help="The data set it was trained on, to calibrate onnx-int8 on; without it: found by its name. An "
+            "untrained architecture takes its classes from it."
+        ),
     ] = None,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="Let ONNX files take any number of images at once.")
+    ] = False,
     pad: Annotated[
         bool,
         typer.Option(
@@ -186,7 +204,9 @@ def export(
         ),
     ] = True,
 ) -> None:
-    """Write trained networks as timm folders, ONNX files or Core ML packages; each is read back and checked.
+    """Write networks as timm folders, ONNX files or Core ML packages; each is read back and checked.
+
+    Beside them lie a model card and a script that classifies a picture.
 
     Examples:
 
@@ -194,20 +214,25 @@ def export(
 
         starsearch export studies/cifar10 --top 3 --format onnx,onnx-int8 --data cifar10/ --out best
 
-        python -c "import starsearch, timm; timm.create_model('local-dir:best', pretrained=True)"
+        starsearch export trainings/starnet_s1 --format onnx --dynamic-batch --out best
+
+        starsearch export starnet_s1 --weights starnet_s1.pth.tar --format coreml --out best
     """
     from starsearch import api
     from starsearch.cli.printing import print_exports
 
     print_exports(
-        api.export_study(
-            study,
+        api.export_networks(
+            source,
             out=out,
             trial=trial,
             knee=knee,
             top=top,
+            weights=weights,
+            resolution=resolution,
             formats=[name.strip() for name in formats.split(",")],
             data=data,
             pad=pad,
+            dynamic_batch=dynamic_batch,
         )
     )

@@ -152,14 +152,14 @@ def print_exports(found: Sequence[Exported]) -> None:
     """What was written and how to load it."""
     console = Console(soft_wrap=True, highlight=False)
     for export in found:
-        console.print(f"trial {export.trial}  {export.architecture}")
+        console.print(f"{export.source}: {export.architecture}")
         for path in export.files:
             console.print(f"  {path}")
         for note in export.notes:
             console.print(f"  {note}", markup=False)
         if export.load:
             console.print(f"  {export.load}", markup=False)
-    console.print("Each was read back and checked against the trained model.")
+    console.print("Each was read back and checked against the model.")
 
 
 def facts_table() -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -173,7 +174,7 @@ def train(
         _say("Interrupted. The last state the ranks have written is kept; the same command goes on.")
         return
     if trained is not None:
-        _print_end(trained)
+        _print_end(trained, data=job.data)
 
 
 def _look_at_data(job: TrainingJob) -> None:
@@ -249,7 +250,7 @@ class TrainingView:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_end(trained: Trained) -> None:
+def _print_end(trained: Trained, *, data: str) -> None:
     _say(
         f"Done: {trained.epochs} epochs, top-1 {trained.top1_percent:.2f} %, top-5 {trained.top5_percent:.2f} %; best: "
         f"epoch {trained.best_epoch}, top-1 {trained.best_top1_percent:.2f} %, top-5 {trained.best_top5_percent:.2f} %."
@@ -258,6 +259,8 @@ def _print_end(trained: Trained) -> None:
         _say(f"{trained.skipped} images could not be read; their names are in summary.json.")
     _say(f"Written: {trained.folder} (recipe.yaml, log.csv, last.pt, best.safetensors, timm/, summary.json)")
     _say(f"Load it: {trained.load}")
+    command = shlex.join(["starsearch", "export", str(trained.folder), "--data", data])
+    _say(f"Export it: {command} --format onnx,onnx-int8 --out best   (or timm, coreml)")
 
 
 def _say(text: str) -> None:

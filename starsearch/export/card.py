@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starsearch.architecture import Architecture, architecture_hash, count_macs, count_params, format_architecture
-from starsearch.measurement import Prediction, Reading
+from starsearch.export.timm import Preprocessing
+from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.objective import LATENCY, device_label
 
 _CITATION = """@inproceedings{ma2024rewrite,
@@ -15,6 +16,38 @@ _CITATION = """@inproceedings{ma2024rewrite,
   booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
   year      = {2024}
 }"""
+_FRONT_MATTER = """---
+library_name: timm
+pipeline_tag: image-classification
+tags:
+- image-classification
+- timm
+- starnet
+- neural-architecture-search
+---"""
+_LICENSE = (
+    "Weights: not stated; mind the license of the data they were trained on. The code that defines the network "
+    "(timm, starsearch) is Apache-2.0."
+)
+_WITH_TIMM = """```python
+import timm
+
+model = timm.create_model("local-dir:PATH/OF/THIS/FOLDER", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+```"""
+_WITH_MODEL_SCRIPT = f"""timm's StarNet cannot express this network; `model.py` has it in plain PyTorch:
+
+```python
+from model import CLASS_NAMES, load  # in this folder; needs torch and safetensors
+
+model = load()
+```
+
+timm loads it too after `import starsearch`. Install that from its source, `pip install PATH/OR/URL/OF/ITS/CHECKOUT`: on
+PyPI the name belongs to another project.
+
+{_WITH_TIMM.replace("import timm", "import starsearch, timm")}"""
+ACCURACIES = {"top1_percent": "top-1", "top5_percent": "top-5", "int8_top1_percent": "top-1 as int8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,115 +55,92 @@ class CardFacts:
     """What is known of an exported model besides its architecture. What is None is left out of the card.
 
     Attributes:
-        title: of the card; the study and trial by default.
-        study: name of the study the model comes from.
-        trial: its number in the study.
+        source: where the weights come from, in words: "trial 7 of study flowers", "random weights".
         anchor: the published name, if it is one.
         data: what it was trained on.
-        resolution: that it was trained and validated at, in pixels.
-        in_chans: channels of an image.
+        preprocessing: what images go through before the exported network sees them.
+        formats: in which it is exported; they decide how it is loaded.
         num_classes: outputs of the head.
         stem_stride: of the exported network.
         recipe: how it was trained, by field.
         fidelity: how much was spent on it, by field ("name", "epochs", "samples" …).
         seed: of its training.
-        top1_percent, top5_percent: on the validation images.
-        int8_top1_percent: of the network made int8, on the same images.
+        accuracies: on the validation images: "top1_percent", "top5_percent", "int8_top1_percent".
         latencies: of one image at `latency_resolution`, measured or predicted: "latency_ms", "latency_ms@LABEL",
             "int8_latency_ms".
         latency_resolution: that they are about, in pixels.
-        onnx_difference: of the ONNX file's logits from torch's, by their spread.
-        needs_starsearch: whether loading takes `import starsearch`.
-        license: of the weights, as the hub spells it.
+        needs_starsearch: whether timm loads it only with starsearch.
     """
 
-    title: str | None = None
-    study: str | None = None
-    trial: int | None = None
+    source: str
     anchor: str | None = None
-    data: str
-    resolution: int
-    in_chans: int = 3
+    data: str | None = None
+    preprocessing: Preprocessing
+    formats: Collection[str] = ("timm",)
     num_classes: int
     stem_stride: int = 2
     recipe: Mapping[str, object] = field(default_factory=dict)
     fidelity: Mapping[str, object] = field(default_factory=dict)
     seed: int | None = None
-    top1_percent: float | None = None
-    top5_percent: float | None = None
-    int8_top1_percent: float | None = None
+    accuracies: tuple[Measurement, ...] = ()
     latencies: tuple[Reading, ...] = ()
     latency_resolution: int = 224
-    onnx_difference: float | None = None
     needs_starsearch: bool = False
-    license: str | None = None
 
 
 def model_card(architecture: Architecture, facts: CardFacts) -> str:
     """The text of README.md, in Markdown with the hub's YAML front matter."""
     sections = (
-        _front_matter(facts),
-        f"# {_title(facts)}",
+        _FRONT_MATTER,
+        f"# {facts.source[0].upper()}{facts.source[1:]}",
         _origin(architecture, facts),
-        "## Results\n\n" + _table(("quantity", "value"), _results(architecture, facts)),
+        "## Results\n\n" + _table(("quantity", "value"), _results(architecture, facts)) + _legend(facts),
         "## How to load it\n\n" + _loading(facts),
         "## Architecture\n\n" + _architecture(architecture),
-        "## Training\n\n" + _training(facts),
-        "## License and citation\n\n" + _license(facts) + f"\n\n```bibtex\n{_CITATION}\n```",
+        *(["## Training\n\n" + _training(facts)] if facts.data else []),
+        f"## License and citation\n\n{_LICENSE}\n\n```bibtex\n{_CITATION}\n```",
     )
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(facts: CardFacts) -> str:
-    license_line = [f"license: {facts.license}"] if facts.license else []
-    tags = ["tags:", "- image-classification", "- timm", "- starnet", "- neural-architecture-search"]
-    return "\n".join(["---", *license_line, "library_name: timm", "pipeline_tag: image-classification", *tags, "---"])
-
-
-def _title(facts: CardFacts) -> str:
-    if facts.title:
-        return facts.title
-    where = f" of study {facts.study}" if facts.study else ""
-    return f"Trial {facts.trial}{where}" if facts.trial is not None else "A StarNet"
-
-
 def _origin(architecture: Architecture, facts: CardFacts) -> str:
     what = f"The published {facts.anchor}" if facts.anchor else "A network of the StarNet family"
-    found = f", trial {facts.trial} of the study `{facts.study}`" if facts.study and facts.trial is not None else ""
+    trained = f", trained on {facts.data}" if facts.data else ""
     return (
-        f"{what}{found}, trained on {facts.data} at {facts.resolution}×{facts.resolution} pixels. "
-        "Written by starsearch.\n\n"
+        f"{what}: {facts.source}{trained}. Written by starsearch.\n\n"
         f"    {format_architecture(architecture)}\n\nHash `{architecture_hash(architecture)}`."
     )
 
 
 def _results(architecture: Architecture, facts: CardFacts) -> list[tuple[str, str]]:
-    macs = count_macs(
-        architecture,
-        resolution=facts.latency_resolution,
-        num_classes=facts.num_classes,
-        in_chans=facts.in_chans,
-        stem_stride=facts.stem_stride,
-    )
-    num_params = count_params(architecture, num_classes=facts.num_classes, in_chans=facts.in_chans)
-    rows = [
-        ("top-1", _percent(facts.top1_percent)),
-        ("top-5", _percent(facts.top5_percent)),
-        ("top-1 as int8", _percent(facts.int8_top1_percent)),
-        *((_latency_name(one.name), _latency(one, facts.latency_resolution)) for one in facts.latencies),
-        (f"MACs at {facts.latency_resolution} px (convolutions and head)", f"{macs / 1e6:,.1f} M"),
-        ("parameters", f"{num_params / 1e6:,.3f} M"),
-        ("ONNX against PyTorch, by the logits' spread", _scientific(facts.onnx_difference)),
+    resolution, stem_stride = facts.latency_resolution, facts.stem_stride
+
+    def counted(num_classes: int) -> tuple[str, str]:
+        macs = count_macs(architecture, resolution=resolution, num_classes=num_classes, stem_stride=stem_stride)
+        return f"{macs / 1e6:,.1f} M", f"{count_params(architecture, num_classes=num_classes) / 1e6:,.3f} M"
+
+    (macs, num_params), (published_macs, published_params) = counted(facts.num_classes), counted(1000)
+    if facts.num_classes != 1000:
+        macs = f"{macs} ({published_macs} with ImageNet's 1,000 classes, as papers count)"
+        num_params = f"{num_params} ({published_params} with ImageNet's 1,000 classes)"
+    return [
+        *((ACCURACIES[one.name], _accuracy(one)) for one in facts.accuracies),
+        *((_latency_name(one.name), _latency(one, resolution)) for one in facts.latencies),
+        (f"MACs at {resolution} px (convolutions and head)", macs),
+        ("parameters", num_params),
     ]
-    return [(name, value) for name, value in rows if value is not None]
 
 
-def _percent(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f} %"
+def _accuracy(one: Measurement) -> str:
+    if one.spread is None:
+        return f"{one.value:.2f} %"
+    return f"{one.value:.2f} ± {one.spread:.2f} % of {one.runs:,} images"
 
 
-def _scientific(value: float | None) -> str | None:
-    return None if value is None else f"{value:.1e}"
+def _legend(facts: CardFacts) -> str:
+    if all(one.spread is None for one in facts.accuracies):
+        return ""
+    return "\n\n± of an accuracy is the standard error of the validation images; another seed may differ by more."
 
 
 def _latency_name(name: str) -> str:
@@ -155,18 +165,27 @@ def _latency(one: Reading, resolution: int) -> str:
 
 
 def _loading(facts: CardFacts) -> str:
-    register = "import starsearch  # registers its networks with timm\n" if facts.needs_starsearch else ""
-    who = (
-        "timm's StarNet cannot express this network, so `pip install starsearch` besides timm:"
-        if facts.needs_starsearch
-        else "With timm alone:"
+    parts = []
+    if "timm" in facts.formats:
+        parts += [_WITH_MODEL_SCRIPT if facts.needs_starsearch else f"With timm alone:\n\n{_WITH_TIMM}"]
+        parts += ["`python run_torch.py PICTURE` classifies a picture."]
+    if {"onnx", "onnx-int8"}.intersection(facts.formats):
+        parts.append(
+            "`python run_onnx.py PICTURE` classifies a picture by the ONNX file, whose metadata hold preprocessing "
+            "and class names."
+        )
+    return "\n\n".join([*parts, _prepared(facts.preprocessing)])
+
+
+def _prepared(prepared: Preprocessing) -> str:
+    upright = "turned upright as its EXIF tag says" if prepared.orientation == "exif" else "as it is stored"
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (prepared.mean, prepared.std))
+    return (
+        f"A picture, {upright} and laid over white where it is transparent, is resized ({prepared.interpolation}) "
+        f"until its shorter side has {int(prepared.resolution / prepared.crop_pct)} pixels, cropped to the "
+        f"{prepared.resolution}×{prepared.resolution} in its middle, and normalised (mean {mean}; std {std} of values "
+        "in 0..1). Core ML packages normalise by themselves."
     )
-    code = (
-        f"import timm\n{register}\n"
-        'model = timm.create_model("local-dir:PATH/OF/THIS/FOLDER", pretrained=True).eval()\n'
-        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
-    )
-    return f"{who}\n\n```python\n{code}\n```"
 
 
 def _architecture(architecture: Architecture) -> str:
@@ -200,16 +219,11 @@ def _block_facts(architecture: Architecture, stage: int) -> tuple[str, str, str,
 
 def _training(facts: CardFacts) -> str:
     """Data, fidelity, seed and recipe, one field a row."""
-    rows = [("data", facts.data)]
+    rows = [("data", str(facts.data))]
     rows += [(f"fidelity: {name}", str(value)) for name, value in facts.fidelity.items()]
     rows += [("seed", str(facts.seed))] if facts.seed is not None else []
     rows += [(name, str(value)) for name, value in facts.recipe.items()]
     return _table(("field", "value"), rows)
-
-
-def _license(facts: CardFacts) -> str:
-    weights = facts.license or "not stated; mind the license of the data they were trained on"
-    return f"Weights: {weights}. The code that defines the network (timm, starsearch) is Apache-2.0."
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from starsearch.architecture import Layer
 from starsearch.errors import ExportError
 from starsearch.export.files import replaced_when_done
-from starsearch.export.onnx import INPUT_NAME, build_onnx
+from starsearch.export.onnx import INPUT_NAME, build_onnx, with_batch
 from starsearch.export.verification import check_onnx_format, onnx_logits
 from starsearch.export.weights import FloatArray, state_dict_arrays
 
@@ -75,6 +75,7 @@ def export_int8_onnx(
     images: Iterable[NDArray[np.float32]],
     resolution: int = 224,
     metadata: Mapping[str, str] | None = None,
+    dynamic_batch: bool = False,
 ) -> bytes:
     """Write `model` in 8-bit integers for one image of `resolution` pixels; the file's bytes, as they were read back.
 
@@ -86,12 +87,15 @@ def export_int8_onnx(
         images: for calibration, (1, channels, resolution, resolution) each, normalised as in training.
         resolution: height and width of the image.
         metadata: written into the file's metadata properties.
+        dynamic_batch: let the file take any number of images at once.
 
     Raises:
         ExportError: there are no images, the file cannot be written, or its logits are not finite.
     """
     layers = model.lower(resolution=resolution)
     onnx_bytes = build_int8_onnx(layers, state_dict_arrays(model), images=images, metadata=metadata)
+    if dynamic_batch:
+        onnx_bytes = with_batch(onnx_bytes, "batch")
     with replaced_when_done(out) as partial:
         partial.write_bytes(onnx_bytes)
         written = partial.read_bytes()

@@ -68,6 +68,17 @@ def build_onnx(
     return serialize_model(model, writer.graph, writer.initializers)
 
 
+def with_batch(onnx_bytes: bytes, size: int | str) -> bytes:
+    """The same network for `size` images at once; for any number where that is a name."""
+    from onnx import load_from_string
+
+    model = load_from_string(onnx_bytes)
+    for value in (*model.graph.input, *model.graph.output):
+        setattr(value.type.tensor_type.shape.dim[0], "dim_param" if isinstance(size, str) else "dim_value", size)
+    del model.graph.value_info[:]  # shapes of the old size
+    return bytes(model.SerializeToString())
+
+
 def _check_size(layers: Sequence[Layer]) -> None:
     shapes = {key: shape for layer in layers for key, shape in weight_shapes(layer).items()}
     size = 4 * sum(map(prod, shapes.values()))

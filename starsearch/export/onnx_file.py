@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starsearch.architecture import pad_channels
 from starsearch.export.files import replaced_when_done
-from starsearch.export.onnx import build_onnx
+from starsearch.export.onnx import build_onnx, with_batch
 from starsearch.export.padding import pad_weights
 from starsearch.export.verification import TOLERANCE, check_onnx
 from starsearch.export.weights import state_dict_arrays
@@ -24,6 +24,7 @@ def export_onnx(
     resolution: int = 224,
     metadata: Mapping[str, str] | None = None,
     multiple: int | None = None,
+    dynamic_batch: bool = False,
     tolerance: float = TOLERANCE,
 ) -> float:
     """Write `model` for one image of `resolution` pixels; the difference from torch's logits by their spread.
@@ -38,6 +39,7 @@ def export_onnx(
         metadata: written into the file's metadata properties.
         multiple: to which channels are padded with zeros, for the same logits in less time on some devices (see
             `starsearch.latency.padded`); None leaves them as they are.
+        dynamic_batch: let the file take any number of images at once.
         tolerance: largest difference, by the logits' spread.
 
     Raises:
@@ -49,6 +51,8 @@ def export_onnx(
         padded = pad_channels(layers, multiple=multiple)
         layers, weights = padded, pad_weights(layers, padded, weights)
     onnx_bytes = build_onnx(layers, weights, metadata=metadata)
+    if dynamic_batch:
+        onnx_bytes = with_batch(onnx_bytes, "batch")
     with replaced_when_done(out) as partial:
         partial.write_bytes(onnx_bytes)
         return check_onnx(partial.read_bytes(), model, resolution=resolution, tolerance=tolerance)

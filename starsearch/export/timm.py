@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from starsearch.architecture import ANCHORS, Architecture, format_architecture
+from starsearch.data.source import Orientation
 from starsearch.errors import ExportError
 from starsearch.export.files import replaced_when_done
 from starsearch.export.verification import deployed_copy, random_images, torch_logits
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
 COREML_PACKAGE, COREML_FP32_PACKAGE = "model.mlpackage", "model.fp32.mlpackage"
-_OTHER_FORMATS = {ONNX_FILE, INT8_FILE, COREML_PACKAGE, COREML_FP32_PACKAGE}  # that may lie beside a timm export
+MODEL_SCRIPT, RUN_SCRIPT, RUN_ONNX_SCRIPT = "model.py", "run_torch.py", "run_onnx.py"
+_OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, MODEL_SCRIPT, RUN_SCRIPT, "__pycache__"}
+# That may lie beside a timm export.
+_OTHER_FORMATS = {ONNX_FILE, INT8_FILE, RUN_ONNX_SCRIPT, COREML_PACKAGE, COREML_FP32_PACKAGE}
 # An entry of config.json that timm passes over; it tells an export from other people's files.
 _MARK = "starsearch"
 
@@ -33,6 +39,7 @@ class Preprocessing:
         resolution: height and width, in pixels.
         interpolation: a name of timm's, as "bicubic".
         crop_pct: share of the resized image's side that the centre crop keeps.
+        orientation: "exif" where pictures are turned upright as their EXIF says, "stored" where they are not.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -40,6 +47,22 @@ class Preprocessing:
     resolution: int = 224
     interpolation: str = "bicubic"
     crop_pct: float = 0.875
+    orientation: Orientation = "stored"
+
+    def config(self, *, channels: int = 3) -> dict[str, Any]:
+        """The same as a timm model's `pretrained_cfg` says it, which knows no orientation."""
+        return {
+            "input_size": [channels, self.resolution, self.resolution],
+            "interpolation": self.interpolation,
+            "crop_pct": self.crop_pct,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+
+def script(name: str) -> str:
+    """The text of a script that lies beside an export and needs no starsearch."""
+    return (Path(__file__).parent / "beside" / name).read_text(encoding="utf-8")
 
 
 def timm_arguments(architecture: Architecture) -> dict[str, Any] | None:
@@ -75,10 +98,11 @@ def export_timm(
     class_names: Sequence[str] = (),
     card: str | None = None,
 ) -> None:
-    """Write the folder `out`: config.json, model.safetensors and, with `card`, README.md.
+    """Write the folder `out`: config.json, model.safetensors, run_torch.py and, with `card`, README.md.
 
-    It is read back by timm before it takes its place: weights and logits are the model's bit by bit. An earlier
-    export at `out` is replaced.
+    A network that timm's StarNet cannot express has a model.py, too, which needs torch and safetensors only. All is
+    read back before it takes its place: weights and logits are the model's bit by bit, by timm and by model.py. An
+    earlier export at `out` is replaced.
 
     Args:
         model: the trained model; on any device, in any mode, it stays as it is.
@@ -101,6 +125,9 @@ def export_timm(
         (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         # Not save_file: its errors on a full disk are no OSError.
         (partial / WEIGHTS_FILE).write_bytes(save(deployed.state_dict(), metadata={"format": "pt"}))
+        (partial / RUN_SCRIPT).write_text(script(RUN_SCRIPT), encoding="utf-8")
+        if needs_starsearch(deployed):
+            (partial / MODEL_SCRIPT).write_text(_model_script(deployed, class_names), encoding="utf-8")
         if card is not None:
             (partial / CARD_FILE).write_text(card, encoding="utf-8")
         _compare_with_folder(deployed, partial, resolution=preprocessing.resolution)
@@ -112,7 +139,7 @@ def _refuse_other_files(out: Path) -> None:
     if not out.is_dir():
         raise ExportError(f"{out} is a file; a timm export is a folder. Choose another name.")
     found = {path.name for path in out.iterdir()}
-    others = sorted(found - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE} - _OTHER_FORMATS)
+    others = sorted(found - _OWN_FILES - _OTHER_FORMATS)
     without_timm = {*_OTHER_FORMATS, CARD_FILE} if found & _OTHER_FORMATS else set()
     if others or (found - without_timm and not _is_export(out)):
         what = f"holds {others[0]!r}" if others else "was not written by starsearch"
@@ -133,7 +160,6 @@ def _config(model: StarNet, preprocessing: Preprocessing, class_names: Sequence[
     if class_names and len(class_names) != model.num_classes:
         raise ExportError(f"The model has {model.num_classes} outputs; {len(class_names)} class names were given.")
     name, arguments = _model_and_arguments(model)
-    channels = model.in_chans
     config = {
         "architecture": name,
         "num_classes": model.num_classes,
@@ -141,13 +167,9 @@ def _config(model: StarNet, preprocessing: Preprocessing, class_names: Sequence[
         "global_pool": "avg",
         "model_args": arguments,
         "pretrained_cfg": {
-            "input_size": [channels, preprocessing.resolution, preprocessing.resolution],
+            **preprocessing.config(channels=model.in_chans),
             "fixed_input_size": False,
-            "interpolation": preprocessing.interpolation,
-            "crop_pct": preprocessing.crop_pct,
             "crop_mode": "center",
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
             "num_classes": model.num_classes,
             "pool_size": None,
             "first_conv": "stem.0.conv",
@@ -155,7 +177,11 @@ def _config(model: StarNet, preprocessing: Preprocessing, class_names: Sequence[
             "paper_name": "Rewrite the Stars",
             "paper_ids": "arXiv:2403.19967",
         },
-        _MARK: {"version": __version__, "architecture": format_architecture(model.architecture)},
+        _MARK: {
+            "version": __version__,
+            "architecture": format_architecture(model.architecture),
+            "orientation": preprocessing.orientation,
+        },
     }
     return {**config, "label_names": list(class_names)} if class_names else config
 
@@ -173,8 +199,37 @@ def _model_and_arguments(model: StarNet) -> tuple[str, dict[str, Any]]:
     return "starnet_s1", arguments
 
 
+def _model_script(model: StarNet, class_names: Sequence[str]) -> str:
+    """model.py with this network's table in it."""
+    network = model.architecture.canonical()
+    stages = zip(
+        network.stage_widths,
+        network.depths,
+        map(network.hidden_width, range(network.num_stages)),
+        network.kernel_size,
+        network.ops,
+        network.activation,
+        strict=True,
+    )
+    table = {
+        "in_channels": model.in_chans,
+        "stem_width": network.stem_width,
+        "stem_stride": model.stem_stride,
+        "activation": network.act_type,
+        "stages": list(stages),
+        "num_classes": model.num_classes,
+    }
+    text = script(MODEL_SCRIPT)
+    for name, empty, value in (
+        ("NETWORK: dict[str, Any]", "{}", table),
+        ("CLASS_NAMES: list[str]", "[]", list(class_names)),
+    ):
+        text = text.replace(f"{name} = {empty}\n", f"{name} = {pformat(value, width=100, sort_dicts=False)}\n")
+    return text
+
+
 def _compare_with_folder(model: StarNet, folder: Path, *, resolution: int) -> None:
-    """Raise `ExportError` unless timm reads the folder as `model`, weights and logits bit by bit."""
+    """Raise `ExportError` unless timm and model.py read the folder as `model`, weights and logits bit by bit."""
     import timm
     import torch
 
@@ -189,6 +244,14 @@ def _compare_with_folder(model: StarNet, folder: Path, *, resolution: int) -> No
     differing = [key for key in expected if key not in found or not torch.equal(expected[key], found[key])]
     if differing or len(expected) != len(found):
         raise ExportError(f"The exported weights do not read back as the model's; first: {(differing or ['?'])[0]!r}.")
+    twins = {"timm": twin}
+    if (folder / MODEL_SCRIPT).exists():
+        with torch.random.fork_rng(devices=[]):
+            twins[MODEL_SCRIPT] = runpy.run_path(str(folder / MODEL_SCRIPT))["load"]()
     images = random_images(model, resolution=resolution, num_images=2)
-    if torch_logits(model, images).tobytes() != torch_logits(twin, images).tobytes():
-        raise ExportError("timm loads the exported folder as another network: its logits differ from the model's.")
+    logits = torch_logits(model, images).tobytes()
+    for name, twin in twins.items():
+        if torch_logits(twin, images).tobytes() != logits:
+            raise ExportError(
+                f"{name} loads the exported folder as another network: its logits differ from the model's."
+            )

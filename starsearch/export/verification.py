@@ -41,7 +41,9 @@ def torch_logits(model: StarNet, images: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def onnx_logits(onnx_bytes: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What ONNX Runtime's CPU provider answers, (num_images, classes); one image at a time.
+    """What ONNX Runtime's CPU provider answers, (num_images, classes).
+
+    One image at a time, or, of a model that takes any number, the first alone and the others at once.
 
     Raises:
         ExportError: the runtime cannot load the model.
@@ -53,8 +55,9 @@ def onnx_logits(onnx_bytes: bytes, images: NDArray[np.float32]) -> NDArray[np.fl
     options.log_severity_level = 4  # what goes wrong is raised as well
     try:
         session = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
-        (name,) = (value.name for value in session.get_inputs())
-        outputs: list[Any] = [session.run(None, {name: image[np.newaxis]})[0] for image in images]
+        (node,) = session.get_inputs()
+        at = [1] if isinstance(node.shape[0], str) else range(1, len(images))
+        outputs: list[Any] = [session.run(None, {node.name: batch})[0] for batch in np.split(images, at)]
     except Exception as error:  # ONNX Runtime's own exceptions have no common base but this
         raise ExportError(f"ONNX Runtime cannot run the exported model: {error}") from error
     return np.concatenate(outputs)

@@ -40,6 +40,7 @@ class Validated:
             resolution=fidelity.resolution,
             interpolation=data.interpolation,
             crop_pct=fidelity.crop_pct,
+            orientation=data.orientation,
         )
         return cls(preprocessing=preprocessing, classes=data.classes)
 

@@ -178,7 +178,9 @@ def test_figures_for_a_constraint_are_named_by_its_profile_and_shown(tmp_path):
 
 def test_a_card_tells_what_was_measured_from_what_is_predicted(ran, tmp_path):
     trial = int(front_of(ran[0])["number"][0])
-    api.export_study(str(ran[0] / "studies/devices"), trial=trial, out=tmp_path / "best", formats=["onnx"], pad=False)
+    api.export_networks(
+        str(ran[0] / "studies/devices"), trial=trial, out=tmp_path / "best", formats=["onnx"], pad=False
+    )
     card = (tmp_path / "best/README.md").read_text()
     assert re.search(r"\| latency \| \d+\.\d{3} ± .* paired readings\) \|", card)
     assert re.search(

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import threading
 import time
@@ -71,6 +72,12 @@ def test_a_training_leaves_a_folder_and_says_how_to_load_the_network(tmp_path, s
     found = {}
     exec(line, found)
     assert found["model"].num_classes == 10
+    line = next(line for line in said.splitlines() if line.startswith("Export it: starsearch ")).partition("   ")[0]
+    command = line.removeprefix("Export it: starsearch ").replace("onnx,onnx-int8 --out best", "onnx --no-pad --out")
+    done = CliRunner().invoke(app, [*shlex.split(command), str(tmp_path / "best")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "best" / "model.onnx").is_file()
+
     assert load_recipe(str(tmp_path / "out" / "recipe.yaml")) == load_recipe(str(short))
     again = train(tmp_path / "out", tmp_path / "out" / "recipe.yaml")
     assert again.count("epoch ") == 2, "the last epoch's line and the best's; nothing is trained again"

@@ -1,5 +1,6 @@
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from starsearch.export import (
     build_onnx,
     check_onnx,
     compare_with_torch,
+    export_int8_onnx,
     export_onnx,
     random_weights,
     state_dict_arrays,
@@ -53,6 +55,19 @@ def test_random_architectures_compute_what_the_module_computes(architecture, num
     onnx.checker.check_model(onnx_bytes, full_check=True)
     # Networks of a few channels on maps of one pixel have hardly any spread to compare with: hence not 1e-4.
     assert compare_with_torch(onnx_bytes, model, resolution=resolution) < 1e-2
+
+
+def test_a_file_of_a_dynamic_batch_takes_one_image_or_three(tmp_path):
+    model = settled_model(SMALL, num_classes=7)
+    assert export_onnx(model, tmp_path / "model.onnx", resolution=32, multiple=8, dynamic_batch=True) < 2e-5
+    images = np.random.default_rng(0).standard_normal((3, 3, 32, 32), dtype=np.float32)
+    export_int8_onnx(model, tmp_path / "int8.onnx", images=images[:, None], resolution=32, dynamic_batch=True)
+    for name in ("model.onnx", "int8.onnx"):
+        session = onnxruntime.InferenceSession(tmp_path / name)
+        at_once, alone = (session.run(None, {"input": batch})[0] for batch in (images, images[:1]))
+        assert at_once.shape == (3, 7)
+        assert np.allclose(at_once[:1], alone, atol=1e-5)
+        assert not np.allclose(at_once[1:], alone, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["starnet_s050", "starnet_s150"])

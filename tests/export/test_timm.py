@@ -1,7 +1,9 @@
 import json
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -9,12 +11,16 @@ import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from starsearch.architecture import ANCHORS, Architecture, parse_architecture
 from starsearch.errors import ExportError
 from starsearch.export import Preprocessing, export_timm, needs_starsearch, timm_arguments
 from starsearch.export import timm as timm_export
+from starsearch.models import build_model
 from tests.export.networks import settled_model
+from tests.strategies import architectures
 
 TIMM_CAN = "starnet:embed_dim=8,depths=1-0-2,mlp_ratio=3"
 TIMM_CANNOT = "starnet:embed_dim=8,depths=1-1,ops=sum-star,kernel_size=3"
@@ -81,6 +87,46 @@ def test_other_networks_load_once_starsearch_is_imported(tmp_path):
     assert np.array_equal(logits, _logits(model, images))
 
 
+WITHOUT_TIMM = """
+    import sys, numpy, torch
+    sys.modules.update(starsearch=None, timm=None)  # what Python keeps for a package that is not there
+    sys.path.insert(0, sys.argv[1])
+    from model import CLASS_NAMES, load
+    with torch.inference_mode():
+        numpy.save(sys.argv[2], load()(torch.from_numpy(numpy.load(sys.argv[2]))).numpy())
+    print(*CLASS_NAMES)
+"""
+
+
+def test_model_py_is_the_network_where_neither_starsearch_nor_timm_is(tmp_path):
+    model = settled_model(f"{TIMM_CANNOT},activation=both-post,act_type=hard_swish", num_classes=3, stem_stride=1)
+    export_timm(model, tmp_path / "out", class_names=("cat", "dog", "eel"))
+    images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+    np.save(tmp_path / "values.npy", images)
+    assert _run(WITHOUT_TIMM, tmp_path / "out", tmp_path / "values.npy", PYTHONPATH="") == "cat dog eel"
+    assert np.abs(np.load(tmp_path / "values.npy") - _logits(model, images)).max() < 1e-5
+    (tmp_path / "out" / "__pycache__").mkdir(exist_ok=True)
+    export_timm(model, tmp_path / "out")  # what Python has left there is no stranger's
+
+
+@given(architectures(), st.sampled_from((0, 3)), st.sampled_from((1, 2)))
+@settings(max_examples=15, deadline=None)
+def test_model_py_of_any_architecture_answers_as_the_model(architecture, num_classes, stem_stride):
+    torch.manual_seed(0)
+    model = build_model(architecture, num_classes=num_classes, stem_stride=stem_stride).eval()
+    for buffer in (value for key, value in model.named_buffers() if "running" in key):
+        buffer.uniform_(0.5, 1.5)
+    with tempfile.TemporaryDirectory() as folder:
+        export_timm(model, Path(folder), preprocessing=Preprocessing(resolution=32))
+        if not needs_starsearch(model):
+            return
+        twin = runpy.run_path(f"{folder}/model.py")["load"]()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected, found = model(images), twin(images)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_folder_says_how_images_are_prepared_and_what_the_classes_are(tmp_path):
     model = settled_model(TIMM_CAN, num_classes=3)
     preprocessing = Preprocessing(
@@ -140,7 +186,7 @@ def test_a_stem_of_stride_one_needs_starsearch():
 
 
 def test_exporting_changes_neither_the_model_nor_the_random_state(tmp_path):
-    model = settled_model(TIMM_CAN).to(memory_format=torch.channels_last).train()
+    model = settled_model(TIMM_CANNOT).to(memory_format=torch.channels_last).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
     export_timm(model, tmp_path / "out")
@@ -154,7 +200,12 @@ def test_an_earlier_export_is_replaced_and_nothing_else_left(tmp_path):
     export_timm(settled_model(TIMM_CAN, num_classes=2), out, card="old")
     export_timm(settled_model(TIMM_CANNOT, num_classes=9), out)
     assert json.loads((out / "config.json").read_text())["num_classes"] == 9
-    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.json",
+        "model.py",
+        "model.safetensors",
+        "run_torch.py",
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from starsearch.api import plan_training, run_training, validate_network
+from starsearch.api import export_networks, plan_training, run_training, validate_network
 from starsearch.api.classifiers import find_classifier
 from starsearch.errors import EvaluationError, StudyError
 from starsearch.export import Preprocessing, export_timm
@@ -75,8 +75,13 @@ def test_a_trainings_folder_is_as_good_as_its_log_says(tmp_path, ended):
     trained = run_training(job)
     if not ended:
         shutil.rmtree(tmp_path / "out" / "timm")
+        (tmp_path / "out" / "summary.json").unlink()
     assert trained.best_top1_percent > 20, "or the figures say nothing"
-    for network in (tmp_path / "out", tmp_path / "out" / "best.safetensors"):
+    export_networks(str(tmp_path / "out"), out=tmp_path / "best", formats=["timm", "onnx"], pad=False)
+    card = (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
+    assert f"| top-1 | {trained.best_top1_percent:.2f} {'± ' if ended else '%'}" in card
+    networks = ("out", "out/best.safetensors", "best", "best/model.onnx")
+    for network in (tmp_path / name for name in networks):
         found = validate_network(str(network), "digits", **HERE)
         assert found.resolution == 16
         assert found.top1_percent == pytest.approx(trained.best_top1_percent, abs=0.3)  # one image of 360
@@ -91,11 +96,11 @@ def test_weights_whose_metadata_say_nonsense_are_refused(starnet, tmp_path):
 
 @pytest.mark.slow  # runs a study first, on a worker of its own
 def test_a_trial_is_as_good_as_its_exported_folder(finished, tmp_path):
-    from starsearch.api import export_study, study_front
+    from starsearch.api import study_front
 
     study = str(finished / "studies" / "few")
     knee = study_front(study).knee
-    export_study(study, out=tmp_path / "best", trial=knee)
+    export_networks(study, out=tmp_path / "best", trial=knee)
     of_trial = validate_network(f"{study}:{knee}", "digits", **HERE)
     of_folder = validate_network(str(tmp_path / "best"), "digits", **HERE)
     assert (of_trial.resolution, of_trial.crop_pct, of_trial.num_images) == (32, 1.0, 540)

@@ -1,0 +1,42 @@
+"""Classify a picture with the network of this folder: python run_torch.py PICTURE.
+
+Needs torch, pillow and safetensors, and timm where there is no model.py here.
+"""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+
+folder = Path(__file__).resolve().parent
+config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+names = config.get("label_names") or range(config["num_classes"])
+prepared = config["pretrained_cfg"]
+
+picture: Image.Image = Image.open(sys.argv[1])  # 8 bits a channel; divide a 16-bit one by 257 first
+if config["starsearch"]["orientation"] == "exif":  # upright, as the pictures it was trained on
+    picture = ImageOps.exif_transpose(picture)
+white = Image.new("RGBA", picture.size, "white")  # under what is transparent
+picture = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+pixels = prepared["input_size"][-1]
+side, shorter = int(pixels / prepared["crop_pct"]), min(picture.size)
+size = [side * length // shorter for length in picture.size]
+picture = picture.resize(size, Image.Resampling[prepared["interpolation"].upper()])
+left, top = (round((length - pixels) / 2) for length in picture.size)
+picture = picture.crop((left, top, left + pixels, top + pixels))
+image = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(pixels, pixels, 3) / 255
+image = ((image - torch.tensor(prepared["mean"])) / torch.tensor(prepared["std"])).permute(2, 0, 1)
+
+if (folder / "model.py").is_file():
+    model = runpy.run_path(str(folder / "model.py"))["load"](folder)
+else:
+    import timm
+
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+with torch.inference_mode():
+    probabilities = model(image[None]).softmax(1)[0]
+for output in probabilities.argsort(descending=True)[:5]:
+    print(f"{probabilities[output]:7.2%}  {names[output]}")
