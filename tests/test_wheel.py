@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -50,6 +51,15 @@ def test_spaces_runners_and_recipes_are_found_by_name_from_a_wheel_in_an_empty_f
     assert "runners imagenet-8gpu imagenet-cluster local ray" in done.stdout
     assert "starnet-imagenet" in done.stdout
     assert "starnet_s4" in done.stdout
+
+
+def test_the_wheel_is_not_another_projects_on_pypi_and_nothing_in_it_says_to_install_that(installed):
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    assert "Name: starnet-search\n" in metadata.read_text(encoding="utf-8")
+    (commands,) = installed.glob("*.dist-info/entry_points.txt")
+    assert "starsearch = starsearch.cli:main" in commands.read_text(encoding="utf-8")
+    files = [path for path in (installed / "starsearch").rglob("*") if path.suffix in (".py", ".yaml")]
+    assert not [path for path in files if re.search(r"pip install ['\"]?starsearch", path.read_text(encoding="utf-8"))]
 
 
 def test_the_wheel_is_typed_and_carries_no_tests(installed):

@@ -19,8 +19,8 @@ from starsearch.errors import DataError
 TIMM_PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 # The library behind a prefix that does not come with timm, and what installs it.
 _LIBRARIES = {
-    "hfds": ("datasets", "pip install 'starsearch[huggingface]'"),
-    "hfids": ("datasets", "pip install 'starsearch[huggingface]'"),
+    "hfds": ("datasets", "pip install datasets"),
+    "hfids": ("datasets", "pip install datasets"),
     "tfds": ("tensorflow_datasets", "pip install tensorflow tensorflow-datasets"),
     "wds": ("webdataset", "pip install webdataset"),
 }

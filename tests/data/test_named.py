@@ -13,7 +13,7 @@ from tests.data.imagenet_like import content_of, write_parquet
         ("wds/imagenet", r"by the package 'webdataset', which is not installed: pip install webdataset"),
         (
             "hfds/imagenet",
-            r"by the package 'datasets', which is not installed: pip install 'starsearch\[huggingface\]'",
+            r"by the package 'datasets', which is not installed: pip install datasets",
         ),
         ("tfds/mnist", r"by the package 'tensorflow_datasets', which is not installed: pip install tensorflow"),
     ],
