@@ -1,25 +1,85 @@
 """What was measured after a trial had ended: attributes of the study, since a finished trial never changes.
 
 One attribute a network and quantity, "measured:NAME:ARCHITECTURE" (`latency_ms@phone`, the architecture's hash), whose
-value is a `Measurement`. Wherever a study is looked at, it stands in for what was predicted.
+value is a `Measurement`. Wherever a study is looked at, it stands in for what was predicted, and what the measurements
+say of the predictions corrects the others: values on the front compare, and the search goes on with the better ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from starsearch.measurement import Measurement, Reading, prediction_error_percent
-from starsearch.records.attributes import PREDICTED, measurement_attributes, recorded_reading
+from starsearch.measurement import Measurement, Prediction, Reading, prediction_error_percent
+from starsearch.records.attributes import PREDICTED, measurement_attributes, reading_attributes, recorded_reading
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from starsearch.records.open_study import OpenStudy
 
 _PREFIX = "measured:"
 
-Measured = Mapping[tuple[str, str], Measurement]
-"""Measurements by architecture's hash and name."""
+_CONFIDENCE = 0.9
+_NORMAL_QUANTILE = 1.645  # of a two-sided 90 %
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What measured networks say of the predictions of one quantity.
+
+    Attributes:
+        factor: that predictions are multiplied by.
+        widening: that the logarithms of their intervals' ends are multiplied by; at least 1.
+    """
+
+    factor: float
+    widening: float
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[Prediction, float]]) -> Correction:
+        """Return the correction that predictions with their measured values suggest.
+
+        The level's prior is the profile's own error, so that one measurement moves it by half; intervals are widened
+        until they hold nine in ten of the measured values (split conformal prediction; all of fewer than nine).
+        """
+        logs = [math.log(value / one.value) for one, value in pairs]
+        error = statistics.fmean(math.log(one.high / one.low) / 2 for one, _ in pairs) / _NORMAL_QUANTILE
+        prior = max(error, 1e-6) ** 2
+        mean, count = statistics.fmean(logs), len(logs)
+        noise = (prior + sum((one - mean) ** 2 for one in logs)) / count
+        level = mean * count * prior / (count * prior + noise)
+        # How many times the interval's half in that direction each lies off.
+        off = sorted(
+            (log - level)
+            / (math.log((one.high if log > level else one.low) / one.value) or math.copysign(1e-6, log - level))
+            for (one, _), log in zip(pairs, logs, strict=True)
+        )
+        rank = min(count, math.ceil(_CONFIDENCE * (count + 1)))
+        return cls(factor=math.exp(level), widening=max(1.0, off[rank - 1]))
+
+    def __call__(self, one: Prediction) -> Prediction:
+        """Return the prediction corrected."""
+        value = one.value * self.factor
+        low, high = (value * (end / one.value) ** self.widening for end in (one.low, one.high))
+        return replace(one, value=value, low=low, high=high)
+
+
+class Measured(dict[tuple[str, str], Measurement]):
+    """Measurements by architecture's hash and name; `corrections` by name is what they say of other predictions."""
+
+    corrections: Mapping[str, Correction] = MappingProxyType({})
+
+    def corrected(self, readings: Iterable[Reading]) -> tuple[Reading, ...]:
+        """Return the readings, the predictions among them corrected."""
+        return tuple(
+            self.corrections[one.name](one) if isinstance(one, Prediction) and one.name in self.corrections else one
+            for one in readings
+        )
 
 
 def keep_measured(study: OpenStudy, architecture: str, measurement: Measurement) -> None:
@@ -27,38 +87,51 @@ def keep_measured(study: OpenStudy, architecture: str, measurement: Measurement)
     study.set_attribute(f"{_PREFIX}{measurement.name}:{architecture}", asdict(measurement))
 
 
-def measured_afterwards(attributes: Mapping[str, Any]) -> dict[tuple[str, str], Measurement]:
-    """What `keep_measured` has written among a study's attributes, by architecture's hash and name."""
-    found = {}
+def measured_afterwards(attributes: Mapping[str, Any], trials: Iterable[FrozenTrial] = ()) -> Measured:
+    """What `keep_measured` has written among a study's attributes, and what it says of the predictions of `trials`."""
+    found = Measured()
     for key, value in attributes.items():
         if key.startswith(_PREFIX):
             name, _, architecture = key.removeprefix(_PREFIX).rpartition(":")
             found[architecture, name] = Measurement(**value)
+    pairs: dict[str, dict[str, tuple[Prediction, float]]] = {}
+    for trial in trials:
+        said = trial.user_attrs
+        for name in said.get("measurements", ()):
+            network, prediction = said.get("architecture", ""), recorded_reading(said, name)
+            one = found.get((network, name))
+            if one and isinstance(prediction, Prediction) and trial.state.name == "COMPLETE":
+                pairs.setdefault(name, {})[network] = prediction, one.value
+    found.corrections = {name: Correction.of(list(by_network.values())) for name, by_network in pairs.items()}
     return found
 
 
 def merge_measured(attributes: Mapping[str, Any], measured: Measured) -> dict[str, Any]:
     """A complete trial's attributes with what was measured of its architecture afterwards.
 
-    Of what was predicted, NAME is the measured value where there is one, NAME_kind says which it is ("measured" or
-    "predicted"), NAME_predicted keeps the prediction (NAME_low and NAME_high are its interval), and
-    NAME_error_percent is how far it lies above the measured value. What the trial measured itself stays.
+    Of what was predicted, NAME is the measured value where there is one, else the corrected prediction; NAME_kind says
+    which it is ("measured" or "predicted"). NAME_predicted keeps what was predicted in the trial, and
+    NAME_error_percent is how far it lies above the measured value. NAME_low and NAME_high are the interval of the
+    corrected prediction; of a measured network that of the trial. What the trial measured itself stays.
     """
     merged = dict(attributes)
     names = list(attributes.get("measurements", ()))
+    later = dict(measured_of(attributes, measured))
     for name in names:
         if is_predicted(attributes, name):
+            if name not in later:
+                merged |= reading_attributes(measured.corrected([recorded_reading(attributes, name)]))
             merged[f"{name}_predicted"] = attributes[name]
-    for name, one in measured_of(attributes, measured):
+    for name, one in later.items():
         if name in names:
             merged[f"{name}_error_percent"] = prediction_error_percent(attributes[name], one.value)
         merged |= {f"{name}_kind": "measured", **measurement_attributes(one)}
-    merged["measurements"] = list(dict.fromkeys([*names, *(name for name, _ in measured_of(attributes, measured))]))
+    merged["measurements"] = list(dict.fromkeys([*names, *later]))
     return merged
 
 
 def latest_readings(attributes: Mapping[str, Any], measured: Measured) -> tuple[Reading, ...]:
-    """A complete trial's readings, what was measured afterwards in place of what was predicted."""
+    """A complete trial's readings, what was measured afterwards, or corrected, in place of what was predicted."""
     merged = merge_measured(attributes, measured)
     return tuple(recorded_reading(merged, name) for name in merged["measurements"])
 
@@ -66,15 +139,15 @@ def latest_readings(attributes: Mapping[str, Any], measured: Measured) -> tuple[
 def merge_violations(
     violations: Mapping[str, float], attributes: Mapping[str, Any], measured: Measured
 ) -> dict[str, float]:
-    """By how much each constraint ("NAME.min", "NAME.max") is broken by the measured values, where there are such.
+    """By how much each constraint ("NAME.min", "NAME.max") is broken by the measured or the corrected values.
 
     A bound is a difference, so it moves by as much as the value does.
     """
     moved = dict(violations)
-    for name, one in measured_of(attributes, measured):
-        for bound, sign in ((f"{name}.max", 1), (f"{name}.min", -1)):
-            if bound in moved and name in attributes:
-                moved[bound] += sign * (one.value - attributes[name])
+    for one in latest_readings(attributes, measured):
+        for bound, sign in ((f"{one.name}.max", 1), (f"{one.name}.min", -1)):
+            if bound in moved and one.name in attributes:
+                moved[bound] += sign * (one.value - attributes[one.name])
     return moved
 
 

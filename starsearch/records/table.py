@@ -49,7 +49,7 @@ def load_trials(url: str, name: str | None = None, *, folder: Path | None = None
     folder = folder or _folder(url)
     with _read_study(url, name) as (storage, study_id):
         trials = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
-        measured = measured_afterwards(storage.get_study_user_attrs(study_id))
+        measured = measured_afterwards(storage.get_study_user_attrs(study_id), trials)
     return _table(trials, folder, measured)
 
 

@@ -85,7 +85,7 @@ def _front_sections(trials: pd.DataFrame, objectives: Sequence[Objective]) -> st
         ("Front" if len(objectives) > 1 else "Trials", _figure(front_figure(trials, objectives), "front")),
         ("Front, as a table" if len(objectives) > 1 else "Ranking", table),
     ]
-    if errors := prediction_errors(trials, front_table(trials, objectives)):
+    if errors := prediction_errors(trials, front_table(trials, objectives), objectives):
         sections.append(("Predicted against measured", _predictions(trials, errors)))
     if len(objectives) > 1:  # with one, the figure of trials already shows the best so far
         sections.append(("How the study learned", _learning(trials, objectives)))

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from starsearch.objective import Objective
 from starsearch.report.labels import quantity
+from starsearch.resources import shipped_names
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 _SUFFIX = "_predicted"
+_CONFIDENCE = 0.9
+# A profile that holds is called broken this seldom.
+_SIGNIFICANCE = 0.01
 
 
 def predicted_quantities(trials: pd.DataFrame) -> list[str]:
@@ -23,31 +28,54 @@ def predicted_quantities(trials: pd.DataFrame) -> list[str]:
     return [name for name in names if name in trials]
 
 
-def prediction_errors(trials: pd.DataFrame, front: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
+def prediction_errors(
+    trials: pd.DataFrame, front: pd.DataFrame, objectives: Sequence[Objective]
+) -> dict[str, dict[str, Any]]:
     """How far off the predictions were, for each predicted quantity, ready for JSON.
 
     Args:
         trials: the study's.
         front: of `front_table`.
+        objectives: of the study; they name the profiles.
 
     Returns:
         By name: `networks` that were measured after they had been predicted, `mape_percent` (mean absolute error
-        in percent of the measured value; None without any), `inside` (how many lie in their 90 % interval) and
-        `only_predicted` (front members that were not measured).
+        in percent of the measured value; None without any), `inside` (how many lie in their 90 % interval),
+        `only_predicted` (front members that were not measured), `corrected_percent` (by how much the measured ones
+        move the other predictions; None where there are no others) and `repair` (the command that makes a better
+        profile where more lie outside than chance explains; else None).
     """
-    found: dict[str, dict[str, float | int | None]] = {}
+    from scipy.stats import binom
+
+    profiles = {one.name: one.device for one in objectives}
+    found: dict[str, dict[str, Any]] = {}
     members = set(front["number"][front["on_front"]])
     for name in predicted_quantities(trials):
         pairs = predicted_and_measured(trials, name)
         inside = pairs["measured"].between(pairs["low"], pairs["high"])
-        open_members = trials[trials["number"].isin(members) & (trials[f"{name}_kind"] == "predicted")]
+        unmeasured = trials[trials[f"{name}_kind"] == "predicted"]
+        open_members = unmeasured[unmeasured["number"].isin(members)]
+        moved = (unmeasured[name] / unmeasured[f"{name}{_SUFFIX}"]).median() if len(pairs) else np.nan
+        chance = binom.sf(len(pairs) - inside.sum() - 1, len(pairs), 1 - _CONFIDENCE) if len(pairs) else 1.0
         found[name] = {
             "networks": len(pairs),
             "mape_percent": float(pairs["error_percent"].abs().mean()) if len(pairs) else None,
             "inside": int(inside.sum()),
             "only_predicted": len(open_members),
+            "corrected_percent": float(100 * (moved - 1)) if np.isfinite(moved) else None,
+            "repair": _repair(trials, name, profiles.get(name)) if chance < _SIGNIFICANCE else None,
         }
     return found
+
+
+def _repair(trials: pd.DataFrame, name: str, profile: str | None) -> str:
+    """The command that adapts the profile to what it was measured to be wrong about."""
+    base = profile if profile in shipped_names("profiles") else f"{profile or 'PROFILE'}.yaml"
+    command = f"starsearch latency fit --out {profile or 'PROFILE'}-2.yaml --from {base}"
+    runs = trials.get(f"{name}_runs")
+    if runs is not None and runs.notna().any():  # measured in pairs, so on a machine that `fit` can measure on
+        return f"{command} --budget 10"
+    return f'{command} --measurements FILE.csv --device "WHAT WAS MEASURED"'
 
 
 def predicted_and_measured(trials: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -135,4 +163,8 @@ def _line(name: str, found: Mapping[str, Any]) -> str:
     only = found["only_predicted"]
     if networks and only:
         text += f" {only} on the front {'is' if only == 1 else 'are'} predicted only."
+    if (corrected := found.get("corrected_percent")) is not None:
+        text += f" By these, what was not measured is corrected by {corrected:+.1f} %, and its intervals hold as many."
+    if (repair := found.get("repair")) is not None:
+        text += f" The profile does not hold. Repair it for other studies: {repair}"
     return text

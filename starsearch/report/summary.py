@@ -39,7 +39,7 @@ def summary(trials: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, 
     front = front_table(trials, objectives)
     num_failed = int((trials["state"] == "FAIL").sum()) if "state" in trials else 0
     has_front = bool(front["on_front"].any())
-    predictions = prediction_errors(trials, front)
+    predictions = prediction_errors(trials, front, objectives)
     return {
         "trials": len(trials),
         "complete": int((trials["state"] == "COMPLETE").sum()) if "state" in trials else 0,

@@ -63,7 +63,8 @@ class Driver:
         self._folder = folder
         self._deadline = deadline
         self._agenda = plan(spec, recorded, below)
-        self._proposer = Proposer(spec, recorded)
+        self._measured = measured_afterwards(record.attributes(), recorded)
+        self._proposer = Proposer(spec, recorded, self._measured)
         self._ladder = Ladder(spec, recorded)
         self._weights = WeightsShelf(folder, spec.keep_weights, spec.objectives)
         self._checkpoints = CheckpointShelf(folder)
@@ -72,12 +73,13 @@ class Driver:
         self._failures = Failures(tries=tries)
         self._exhausted = False
         self._resumed = bool(recorded)
-        self._earlier = tuple(recall(recorded, spec, measured_afterwards(record.attributes())))
+        self._earlier = tuple(recall(recorded, spec, self._measured))
         for trial in self._earlier:
             self._tally.judged(trial.candidate)
             if trial.state == "complete":
-                outcome = judge(trial.measurements, spec.objectives, spec.constraints)
-                self._weights.add(trial.number, outcome, anchor=trial.candidate.anchor is not None)
+                self._weights.add(
+                    trial.number, self._judge(trial.measurements), anchor=trial.candidate.anchor is not None
+                )
 
     def run(self) -> Why:
         """Evaluate candidates until there is a reason to stop."""
@@ -214,7 +216,7 @@ class Driver:
                 self._lose(number, reason, log)
             case JobReturned(number=number, measurements=measurements):
                 try:
-                    outcome = judge(measurements, self._spec.objectives, self._spec.constraints)
+                    outcome = self._judge(measurements)
                 except EvaluationError as error:
                     self._fail(number, str(error), log="")
                 else:
@@ -233,6 +235,9 @@ class Driver:
             running.curve[progress.epoch] = value
             self._record.report(number, epoch=progress.epoch, value=value)
 
+    def _judge(self, readings: Sequence[Reading]) -> Outcome:
+        return judge(readings, self._spec.objectives, self._spec.constraints)
+
     def _judged(self, number: int, measurements: tuple[Reading, ...], outcome: Outcome) -> None:
         self._lease.check()
         running = self._running[number]
@@ -245,8 +250,11 @@ class Driver:
 
     def _complete(self, number: int, running: Running, measurements: Sequence[Reading], outcome: Outcome) -> None:
         seconds = running.seconds
+        # The trial says what its evaluation returned; what was measured of others corrects what is learned from it.
+        readings = self._measured.corrected(measurements)
+        learned = self._judge(readings)
         # Before the record: an interrupt between the two must not cost a complete trial its weights.
-        self._weights.add(number, outcome, anchor=running.candidate.anchor is not None)
+        self._weights.add(number, learned, anchor=running.candidate.anchor is not None)
         self._record.complete(
             number,
             values=outcome.values,
@@ -254,18 +262,19 @@ class Driver:
             constraints=outcome.constraints,
             seconds=seconds,
             weights=self._weights.written(number),
-            sampler_attributes=self._proposer.tell(running.proposal, outcome),
+            sampler_attributes=self._proposer.tell(running.proposal, learned),
         )
         del self._running[number]
         self._weights.clear(running=self._running)
         self._checkpoints.drop(running.candidate)
-        self._watch(running.ended(number, measurements, outcome))
+        self._watch(running.ended(number, readings, learned))
 
     def _stop_at(
         self, rung: int, number: int, running: Running, measurements: tuple[Reading, ...], outcome: Outcome
     ) -> None:
         """The trial ends at a rung; its candidate waits there."""
         epochs = self._ladder.epochs(rung)
+        readings = self._measured.corrected(measurements)
         self._record.prune(
             number,
             rung=rung,
@@ -273,7 +282,7 @@ class Driver:
             measurements=measurements,
             constraints=outcome.constraints,
             seconds=running.seconds,
-            sampler_attributes=self._proposer.tell(running.proposal, outcome, rung=rung),
+            sampler_attributes=self._proposer.tell(running.proposal, self._judge(readings), rung=rung),
         )
         del self._running[number]
         self._ladder.reach(
@@ -287,7 +296,7 @@ class Driver:
                 curve=running.curve,
             )
         )
-        self._watch(running.ended(number, measurements, outcome, epochs=epochs))
+        self._watch(running.ended(number, readings, self._judge(readings), epochs=epochs))
 
     def _lose(self, number: int, reason: str, log: str) -> None:
         """A worker has died: the candidate runs again, unless workers keep dying of it."""

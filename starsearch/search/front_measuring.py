@@ -117,8 +117,8 @@ def _measure(
 
 def _due(spec: StudySpec, record: StudyRecord, meters: Mapping[str, Meter]) -> list[_Due]:
     """Predictions of what would be shown now, one an architecture and quantity, in the order of the trials."""
-    measured = measured_afterwards(record.attributes())
     complete = [trial for trial in record.trials() if trial.state.name == "COMPLETE"]
+    measured = measured_afterwards(record.attributes(), complete)
     found: dict[tuple[str, str], _Due] = {}
     for trial in _shown(spec, complete, measured):
         for reading in recorded_measurements(trial):

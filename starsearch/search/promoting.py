@@ -16,6 +16,7 @@ from starsearch.measurement import Measurement, Reading
 from starsearch.objective import is_latency
 from starsearch.pareto import promotion_order
 from starsearch.records import measured_afterwards, recorded_candidate, unfinished
+from starsearch.records.measured import Measured
 from starsearch.search.outcome import Outcome, judge
 from starsearch.search.tally import recall
 from starsearch.space.parameters import Value
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from starsearch.records import StudyRecord
-    from starsearch.records.measured import Measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Below:
 
     ranked: tuple[Promoted, ...]
     by_key: Mapping[str, Promoted]
-    measured: Measured = field(default_factory=dict)
+    measured: Measured = field(default_factory=Measured)
 
 
 def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder: Path | None) -> Below:
@@ -71,7 +71,8 @@ def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder
         record: of the latter.
         folder: of the latter, where its weights lie.
     """
-    recorded, measured = record.trials(), measured_afterwards(record.attributes())
+    recorded = record.trials()
+    measured = measured_afterwards(record.attributes(), recorded)
     ended = {one.number: one for one in recall(recorded, below, measured)}
     judged: list[tuple[Promoted, Outcome]] = []
     for trial in recorded:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.candidate import Candidate
 from starsearch.records import parameter_distributions, quiet_optuna, recorded_candidate, sampler_attributes
+from starsearch.records.measured import Measured, latest_readings
 from starsearch.search.outcome import Outcome, judge
 from starsearch.search.samplers import find_sampler
 from starsearch.search.unseen import Params, UnseenDraw
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+    from starsearch.measurement import Reading
+
 # TPE draws its first ten at random.
 _FEWEST_LESSONS = 10
+_NOTHING = Measured()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,8 @@ class Proposer:
 
     Suggestions that break a constraint or that the study knows already are answered in the mirror: the
     record never shows them, and sampling never reads the storage. Intermediate values are not mirrored:
-    TPE crashes on them where there are two objectives. Optuna does not keep a sampler: its seed is
+    TPE crashes on them where there are two objectives. What was measured after trials had ended stands in for what was
+    predicted, and corrects the other predictions. Optuna does not keep a sampler: its seed is
     the study's plus the number of recorded trials, lest a resumed study repeat its suggestions.
 
     With successive halving the mirror shows the values of one rung only, of everybody who has reached it, so that
@@ -58,10 +63,11 @@ class Proposer:
     enough to learn from, as BOHB does (Falkner et al. 2018, section 3.2).
     """
 
-    def __init__(self, spec: StudySpec, recorded: Sequence[FrozenTrial]) -> None:
+    def __init__(self, spec: StudySpec, recorded: Sequence[FrozenTrial], measured: Measured = _NOTHING) -> None:
         kind = find_sampler(spec.sampler)
         seed = spec.seed + len(recorded)
         self._spec = spec
+        self._measured = measured
         self._space = spec.space
         self._recipe = spec.recipe
         self._kind = kind
@@ -179,6 +185,9 @@ class Proposer:
             constraints=dict(lesson.outcome.constraints),
         )
 
+    def _judge(self, readings: Sequence[Reading]) -> Outcome:
+        return judge(readings, self._spec.objectives, self._spec.constraints)
+
     def _restore(self, trial: FrozenTrial) -> None:
         """Learn from a trial of the record: from what it has reached in the end, or at a rung."""
         from starsearch.records import recorded_measurements
@@ -187,10 +196,10 @@ class Proposer:
         self._known.add(candidate.key)
         attributes = sampler_attributes(trial)
         if trial.state.name == "COMPLETE":
-            outcome = Outcome(values=tuple(trial.values), constraints=trial.constraints)
+            outcome = self._judge(latest_readings(trial.user_attrs, self._measured))
             lesson = _Lesson(params=trial.params, outcome=outcome, attributes=attributes)
             self._lessons[-1][candidate.key] = lesson
         elif trial.state.name == "PRUNED" and self._spec.halving:
-            outcome = judge(recorded_measurements(trial), self._spec.objectives, self._spec.constraints)
+            outcome = self._judge(self._measured.corrected(recorded_measurements(trial)))
             lesson = _Lesson(params=trial.params, outcome=outcome, attributes=attributes)
             self._lessons[trial.user_attrs["rung"]][candidate.key] = lesson

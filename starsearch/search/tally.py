@@ -50,7 +50,11 @@ def recall(recorded: Sequence[FrozenTrial], spec: StudySpec, measured: Measured)
         if trial.state.name not in ("COMPLETE", "PRUNED"):
             continue
         is_complete = trial.state.name == "COMPLETE"
-        readings = latest_readings(trial.user_attrs, measured) if is_complete else recorded_measurements(trial)
+        readings = (
+            latest_readings(trial.user_attrs, measured)
+            if is_complete
+            else measured.corrected(recorded_measurements(trial))
+        )
         yield TrialEnded(
             number=trial.number,
             candidate=recorded_candidate(trial, spec.recipe),

@@ -67,9 +67,19 @@ def test_what_is_measured_later_stands_in_for_the_prediction_and_the_trial_stays
     assert (first["latency_ms@phone_predicted"], first["latency_ms@phone_error_percent"]) == (2.0, pytest.approx(-20))
     assert (first["latency_ms@phone_runs"], first["latency_ms@phone_spread"]) == (40, 0.01)
     assert first["latency_ms@phone_device"] == "this phone"
-    assert (second["latency_ms@phone"], second["latency_ms@phone_kind"]) == (2.0, "predicted")
+    # One measured network moves the others' predictions half as far, and widens their intervals until it is inside.
+    assert (second["latency_ms@phone"], second["latency_ms@phone_kind"]) == (pytest.approx(2 * 1.25**0.5), "predicted")
+    assert second["latency_ms@phone_predicted"] == 2.0
+    assert second["latency_ms@phone_high"] == pytest.approx(2.5)
     assert [trial.user_attrs for trial in record.trials()] == before
     assert record.trials()[0].values == [70.0, 2.0]
+
+
+def test_a_constraint_is_judged_by_the_corrected_prediction(tmp_path, record):
+    complete(record, S1)  # predicted 2.0, half a millisecond below the bound
+    complete(record, S2)
+    keep_measured(record, architecture_hash(S1.architecture), measured(2.0 * 1.6))  # by half of it 2.0 is 2.53
+    assert load_trials(url_of(tmp_path))["feasible"].tolist() == [False, False]
 
 
 @pytest.mark.parametrize(("ms", "feasible"), [(2.4, True), (2.5, True), (2.6, False)])

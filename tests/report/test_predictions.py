@@ -66,14 +66,35 @@ def test_front_csv_has_the_columns_and_json_the_numbers(trials):
     found = json.loads(to_json(front, summary(trials, BOTH)))
     assert found["front"][0][f"{NAME}_kind"] == "measured"
     assert found["summary"]["predictions"] == {
-        NAME: {"networks": 2, "mape_percent": pytest.approx((20 + 100 / 29) / 2), "inside": 1, "only_predicted": 1}
+        NAME: {
+            "networks": 2,
+            "mape_percent": pytest.approx((20 + 100 / 29) / 2),
+            "inside": 1,
+            "only_predicted": 1,
+            "corrected_percent": 0.0,  # as the record has corrected them, which these frames have not
+            "repair": None,
+        }
     }
 
 
 def test_the_mean_error_is_said_in_words(trials):
     (line,) = prediction_lines(summary(trials, BOTH)["predictions"])
     assert "off by 11.7 % on average over 2 measured networks; 1 of them within the 90 % interval" in line
-    assert line.endswith("1 on the front is predicted only.")
+    assert "1 on the front is predicted only." in line
+
+
+def test_a_profile_that_does_not_hold_is_said_with_the_correction_and_the_command_that_repairs_it():
+    rows = [predicted(number, 2.0, 2.5, top1_percent=50.0) for number in range(6)]
+    moved = predicted(6, 3.0, top1_percent=60.0) | {f"{NAME}_predicted": 2.4}
+    (line,) = prediction_lines(summary(frame([*rows, moved]), BOTH)["predictions"])
+    assert "off by 20.0 % on average over 6 measured networks; 0 of them within the 90 % interval" in line
+    assert "what was not measured is corrected by +25.0 %" in line
+    assert line.endswith(
+        'latency fit --out phone-2.yaml --from phone.yaml --measurements FILE.csv --device "WHAT WAS MEASURED"'
+    )
+    here = [row | {f"{NAME}_runs": 12} for row in rows]
+    (line,) = prediction_lines(summary(frame([*here, moved]), BOTH)["predictions"])
+    assert line.endswith("starsearch latency fit --out phone-2.yaml --from phone.yaml --budget 10")
 
 
 def test_without_measurements_that_is_what_is_said():

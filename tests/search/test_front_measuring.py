@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+import shutil
+from dataclasses import replace
+from typing import ClassVar
 
+import optuna
 import pytest
 
-from starsearch.architecture import architecture_hash, count_macs
+from starsearch.architecture import architecture_hash, count_macs, parse_architecture
 from starsearch.errors import BackendError, EvaluationError, ExportError
 from starsearch.measurement import Measurement, Prediction, Progress
 from starsearch.objective import Constraint, Objective
 from starsearch.records import load_trials
 from starsearch.search import FrontProgressed, MemberMeasured, StudyEnded
+from starsearch.search.events import TrialEnded
+from starsearch.search.samplers import SAMPLERS, SamplerKind
 from tests.search.studies import WIDE, make_spec, run, url_of
 
 NAME = "latency_ms@phone"
@@ -84,6 +90,67 @@ def test_all_that_is_shown_is_measured_though_measuring_changes_who_that_is(tmp_
         e.number for e in events if isinstance(e, FrontProgressed)
     ]
     assert isinstance(events[-1], StudyEnded)
+
+
+@pytest.fixture(scope="module")
+def slower(tmp_path_factory):
+    """The folder of a study whose profile is off: its networks take a quarter longer, give or take two percent."""
+    folder = tmp_path_factory.mktemp("slower")
+    run(folder, spec_of(constraints=()), evaluate_scattered, meters={NAME: slower_meter})
+    return folder
+
+
+def evaluate_scattered(candidate, *, seed, weights, stretch=None):
+    top1, predicted = yield from evaluate(candidate, seed=seed, weights=weights)
+    luck = int(architecture_hash(candidate.architecture), 16) % 7  # so that some are dominated
+    return replace(top1, value=top1.value + luck), predicted
+
+
+def slower_ms(architecture):
+    return predicted_ms(architecture) * (1.25 + 0.02 * math.sin(int(architecture_hash(architecture), 16)))
+
+
+def slower_meter(architecture):
+    yield Progress(fraction=0.5, stage="latency")
+    return Measurement(name=NAME, value=slower_ms(architecture), runs=20, spread=0.01, device="this phone")
+
+
+def test_measured_members_correct_the_predictions_of_the_others(slower):
+    trials = load_trials(url_of(slower))
+    others = trials[trials[f"{NAME}_kind"] == "predicted"]
+    assert len(others) > 3
+    true = others["architecture_text"].map(parse_architecture).map(slower_ms)
+    assert others[NAME].to_numpy() == pytest.approx(true.to_numpy(), rel=0.05)
+    assert ((others[f"{NAME}_low"] < true) & (true < others[f"{NAME}_high"])).all()
+    # What the trials have said stays, for plain Optuna too.
+    said = others["architecture_text"].map(parse_architecture).map(predicted_ms)
+    assert others[f"{NAME}_predicted"].to_numpy() == pytest.approx(said.to_numpy())
+    by_number = {
+        trial.number: trial.values[1] for trial in optuna.load_study(storage=url_of(slower), study_name=None).trials
+    }
+    assert trials["number"].map(by_number).to_numpy() == pytest.approx(trials[f"{NAME}_predicted"].to_numpy())
+
+
+class Noting(optuna.samplers.RandomSampler):
+    """Remembers the values that it was shown last."""
+
+    shown: ClassVar = []
+
+    def before_trial(self, study, trial):
+        Noting.shown = [one.values[1] for one in study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
+
+
+def test_a_resumed_search_goes_on_with_the_corrected_predictions(slower, tmp_path, monkeypatch):
+    shutil.copytree(slower, tmp_path, dirs_exist_ok=True)
+    before, events = load_trials(url_of(tmp_path)), []
+    kind = SamplerKind(factory=lambda seed, trials: Noting(seed=seed), max_asks=10)
+    monkeypatch.setitem(SAMPLERS, "tpe", kind)
+    run(tmp_path, spec_of(constraints=(), trials=15), evaluate_scattered, watch=events.append)
+    assert Noting.shown == pytest.approx(before[NAME].tolist())
+    (new,) = [event for event in events if isinstance(event, TrialEnded)]
+    after = load_trials(url_of(tmp_path)).set_index("number").loc[new.number]
+    assert new.measurements[1].value == pytest.approx(after[NAME])
+    assert after[NAME] == pytest.approx(1.25 * after[f"{NAME}_predicted"], rel=0.03)
 
 
 def test_networks_off_the_front_are_not_measured(tmp_path):
