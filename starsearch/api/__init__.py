@@ -13,6 +13,7 @@ from starsearch.api.profiles import (
     open_profile,
     predict_architectures,
     profile_of_measurements,
+    write_kit,
 )
 from starsearch.api.reading import FrontView, serve_dashboard, study_front, study_status, write_study_report
 from starsearch.api.running import RunOutcome, run_study_file
@@ -56,5 +57,6 @@ __all__ = [
     "study_status",
     "tune_recipe",
     "validate_network",
+    "write_kit",
     "write_study_report",
 ]

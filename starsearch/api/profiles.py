@@ -25,6 +25,23 @@ if TYPE_CHECKING:
 _SEED = 0
 _MOST_DRAWN = 1_000
 _CHECK_SEED = 1_000_003  # other networks than a fit's
+_NARROWEST_VECTORS = 4  # of a device that is not known
+_KIT = """\
+# Latency kit
+
+{count} networks of the space {space} at {resolution} px, with random weights, which latency does not depend on.
+measurements.csv names the ONNX files (input "input", 1×3×{resolution}×{resolution}, float32). Core ML packages, where
+there are any, have the same names (input "image", {resolution}×{resolution}, RGB).
+
+1. Time each file on the device with the runtime that you deploy with: one thread, batch 1, nothing else running. Let
+   10 runs warm it up, then time at least 50; the median counts. Let the device cool down between networks.
+2. Write the milliseconds into the column ms. Where a network does not run, leave it empty.
+3. Where starsearch is installed:
+
+       starsearch latency fit --out phone.yaml --measurements measurements.csv --device "Phone, system, runtime"
+
+   With the profile of a similar device of {resolution} px (--from PROFILE) five networks are enough, else eight.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +141,62 @@ def calibrate_device(
     return profile, calibration.notes
 
 
+def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Path, ...]:
+    """Write what it takes to measure informative networks of a space on a device that cannot run starsearch.
+
+    An ONNX file a network, with coremltools also a Core ML package, measurements.csv to be filled in, and README.md,
+    which says how. `profile_of_measurements` reads it back.
+
+    Args:
+        out: a folder that is made, or is empty.
+        count: how many networks; 8 make a profile, 5 adapt one.
+        space: a space file or a shipped space's name.
+
+    Raises:
+        SpecError: no such space, or the folder is not empty or cannot be written.
+    """
+    import csv
+
+    import numpy as np
+
+    from starsearch.architecture import format_architecture, lower
+    from starsearch.errors import ExportError
+    from starsearch.export import build_onnx, random_weights
+    from starsearch.export.coreml import SUFFIX, build_coreml
+    from starsearch.export.coreml_library import load_coremltools
+    from starsearch.latency.calibration import choose_networks
+
+    found = _open_space(space)
+    networks = choose_networks(_draw(found, _SEED), count, resolution=found.resolution, vector_width=_NARROWEST_VECTORS)
+    try:
+        load_coremltools()
+        has_coreml = True
+    except ExportError:
+        has_coreml = False
+    rng, rows = np.random.default_rng(_SEED), []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise SpecError(f"{out} is not empty; name another folder with --out.")
+        for number, architecture in enumerate(networks, start=1):
+            file = f"network-{number:02d}.onnx"
+            layers = lower(architecture, resolution=found.resolution)
+            weights = random_weights(layers, rng)
+            (out / file).write_bytes(build_onnx(layers, weights))
+            if has_coreml:
+                build_coreml(layers, weights).save(str((out / file).with_suffix(SUFFIX)))
+            rows.append((format_architecture(architecture), "", file, found.resolution))
+        with (out / "measurements.csv").open("w", newline="", encoding="utf-8") as target:
+            csv.writer(target).writerows([("architecture", "ms", "file", "resolution"), *rows])
+        text = _KIT.format(count=len(networks), space=Path(space).stem, resolution=found.resolution)
+        (out / "README.md").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"The kit cannot be written to {out}: {error.strerror}.") from error
+    return tuple(sorted(out.iterdir()))
+
+
 def profile_of_measurements(
-    measurements: Path, out: Path, *, device: str, resolution: int = 224, base: str | None = None
+    measurements: Path, out: Path, *, device: str, resolution: int | None = None, base: str | None = None
 ) -> DeviceProfile:
     """A profile from figures measured elsewhere (a phone, by any app), fitted or adapted, written at `out`.
 
@@ -133,19 +204,22 @@ def profile_of_measurements(
         measurements: CSV with the columns architecture and ms.
         out: the profile's file.
         device: what was measured, in the user's words.
-        resolution: it was measured at, in pixels.
+        resolution: it was measured at, in pixels; None for what the CSV says, else 224.
         base: a profile of a similar device to adapt; None fits from nothing.
 
     Raises:
-        SpecError: the CSV breaks a rule, or no such base profile.
+        SpecError: the CSV breaks a rule or says another resolution, or no such base profile.
         EvaluationError: too few figures.
     """
     from starsearch.latency.calibration import adapt_profile, fit_profile
-    from starsearch.latency.imported import read_samples
+    from starsearch.latency.imported import read_measurements
     from starsearch.latency.profile_file import save_profile
 
     _check_free(out)
-    samples = read_samples(measurements)
+    samples, said = read_measurements(measurements)
+    if resolution and said and resolution != said:
+        raise SpecError(f"{measurements} says that it is of {said} px, --resolution says {resolution}; leave it out.")
+    resolution = resolution or said or 224
     about: dict[str, Any] = {
         "name": out.stem,
         "device": _imported_device(device),

@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(space.app, name="space")
-for command in (profiles.fit, profiles.predict, profiles.check):
+for command in (profiles.fit, profiles.kit, profiles.predict, profiles.check):
     latency.app.command()(command)
 latency.app.command("import")(profiles.import_)
 app.add_typer(latency.app, name="latency")

@@ -1,7 +1,8 @@
-"""`starsearch latency fit | predict | check`: device profiles."""
+"""`starsearch latency fit | kit | predict | check`: device profiles."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +31,11 @@ def fit(
     ] = None,
     device: Annotated[str, typer.Option(help="With --measurements: what was measured, in your words.")] = "",
     resolution: Annotated[
-        int | None, typer.Option(min=32, max=4096, help="With --measurements: of the image; 224 without it.")
+        int | None, typer.Option(min=32, max=4096, help="With --measurements: of the image; by default FILE's, or 224.")
     ] = None,
+    pairs: Annotated[
+        int, typer.Option(min=2, max=100_000, help="Of a network with the reference at most; more on a noisy machine.")
+    ] = 20,  # of `LIMITS`
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Calibrate a device: measure networks that tell its layers' costs apart, fit, and say the held-out error.
@@ -58,11 +62,12 @@ def fit(
     if measurements is not None:
         if not device:
             raise SpecError('Say what was measured: --device "Pixel 8, Android 16, ONNX Runtime 1.22".')
-        profile = api.profile_of_measurements(measurements, out, device=device, resolution=resolution or 224, base=base)
+        profile = api.profile_of_measurements(measurements, out, device=device, resolution=resolution, base=base)
     else:
         if device or resolution:
             raise SpecError("--device and --resolution go with --measurements; here the space says the resolution.")
-        spec = MeasureSpec(backend=backend, threads=threads, compute_units=compute_units, limits=LIMITS)
+        limits = replace(LIMITS, min_pairs=min(LIMITS.min_pairs, pairs), max_pairs=pairs)
+        spec = MeasureSpec(backend=backend, threads=threads, compute_units=compute_units, limits=limits)
         try:
             with progress_bar() as watch:
                 profile, notes = api.calibrate_device(
@@ -72,6 +77,37 @@ def fit(
             typer.echo("What has been measured is kept; the same command goes on from there.", err=True)
             raise
     print_json({**profile_facts(profile), "notes": notes}) if json else print_profile(profile, out, notes)
+
+
+def kit(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Made; what lies there is not written over.")] = Path(
+        "kit"
+    ),
+    count: Annotated[int, typer.Option(min=5, max=1_000, help="Networks: 8 make a profile, 5 adapt one.")] = 10,
+    space: Annotated[str, _SPACE] = "starnet",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Write networks to be timed on a device that cannot run starsearch, and the CSV to fill in.
+
+    ONNX files, with coremltools installed also Core ML packages, and a README that says how to time them. What was
+    filled in becomes a profile with: starsearch latency fit --measurements FOLDER/measurements.csv.
+
+    Example:
+
+        starsearch latency kit --space spaces/starnet.yaml --count 10 --out kit/
+    """
+    from starsearch import api
+    from starsearch.cli.printing import print_json
+
+    files = [str(path) for path in api.write_kit(out, count=count, space=space)]
+    if json:
+        print_json({"files": files})
+        return
+    fit_it = f'starsearch latency fit --out phone.yaml --measurements {out}/measurements.csv --device "Phone, runtime"'
+    typer.echo(
+        f"{len(files)} files in {out}. Time the networks as {out}/README.md says and fill in the column ms, then:"
+    )
+    typer.echo(f"  {fit_it}")
 
 
 def predict(

@@ -18,11 +18,16 @@ SHARE = "share."
 
 
 def read_samples(path: Path) -> tuple[Sample, ...]:
-    """The networks of a CSV file with their latencies, in the file's order.
+    """The networks of a CSV file with their latencies, in the file's order; `read_measurements` without resolution."""
+    return read_measurements(path)[0]
+
+
+def read_measurements(path: Path) -> tuple[tuple[Sample, ...], int | None]:
+    """The networks of a CSV file with their latencies, in the file's order, and at which resolution they were measured.
 
     Columns: `architecture` (a name, or one line in quotes, since it holds commas) and `ms`; optionally `pairs` with the
-    reference network and `spread_ms`, the standard error; `share.KIND`, of the network's time by kind of layer. Other
-    columns are passed over.
+    reference network and `spread_ms`, the standard error; `share.KIND`, of the network's time by kind of layer;
+    `resolution`, the same in all lines. Other columns are passed over, as are lines whose `ms` was left empty.
 
         architecture,ms
         starnet_s1,0.7
@@ -35,14 +40,22 @@ def read_samples(path: Path) -> tuple[Sample, ...]:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin their files with a mark
             reader = csv.DictReader(file, restkey=_OVERFLOW, skipinitialspace=True)
             _check_columns(reader.fieldnames or (), path)
-            samples = tuple(_read_row(row, f"{path}, line {reader.line_num}") for row in reader)
+            rows = [(row, f"{path}, line {reader.line_num}") for row in reader if row["ms"] != ""]
     except OSError as error:
         raise SpecError(f"The latencies {path} cannot be read: {error.strerror}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise SpecError(f"{path} is no CSV file in UTF-8: {error}.") from error
+    samples = tuple(_read_row(row, where) for row, where in rows)
     if not samples:
         raise SpecError(f"{path} holds no latencies. Write a line a network, as: starnet_s1,0.7")
-    return samples
+    resolutions = {
+        int(_read_number(row["resolution"], "resolution", where, whole=True))
+        for row, where in rows
+        if row.get("resolution")
+    }
+    if len(resolutions) > 1:
+        raise SpecError(f"{path} is of networks at {sorted(resolutions)} px; a profile is of one resolution.")
+    return samples, next(iter(resolutions), None)
 
 
 def _check_columns(found: object, path: Path) -> None:

@@ -27,6 +27,7 @@ COMMANDS = [
     "latency",
     "latency measure",
     "latency fit",
+    "latency kit",
     "latency predict",
     "latency check",
     "latency import",

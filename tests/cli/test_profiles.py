@@ -1,13 +1,17 @@
 import csv
 import json
+import sys
 from functools import partial
 
+import onnx
 import pytest
+from onnx import numpy_helper
 
+from starsearch.architecture import count_params, parse_architecture
 from starsearch.latency.imported import read_samples
 from starsearch.latency.profile import Sample
 from starsearch.latency.profile_file import load_profile, save_profile, save_samples
-from tests.latency.devices import draw_networks, make_profile, measure_imagined
+from tests.latency.devices import draw_networks, make_profile, measure_imagined, run_on_imagined_device
 
 TINY_SPACE = """\
 family: starnet
@@ -87,6 +91,76 @@ def test_figures_of_a_phone_make_a_profile_of_it(starsearch, tmp_path):
     code, _, err = starsearch("check", "phone.yaml")
     assert code == 2
     assert "holds figures from elsewhere (Pixel 8, imported)" in err
+
+
+def test_as_many_pairs_are_timed_as_are_asked_for(starsearch, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "starsearch.api.calibrate_device",
+        lambda out, *, spec, **options: (seen.append(spec.limits), (make_profile(12), ()))[1],
+    )
+    for pairs in ((), ("--pairs", 60), ("--pairs", 4)):
+        assert starsearch("fit", "--out", "here.yaml", *pairs, "--json")[0] == 0
+    assert [(limits.min_pairs, limits.max_pairs) for limits in seen] == [(10, 20), (10, 60), (4, 4)]
+
+
+@pytest.fixture
+def filled_kit(starsearch, tiny, tmp_path, monkeypatch):
+    """A kit of ten networks, all but one of which the imagined device has timed."""
+    monkeypatch.setitem(sys.modules, "coremltools", None)  # what Python keeps for a package that is not there
+    code, out, err = starsearch("kit", "--space", tiny, "--count", 10, "--out", "kit")
+    assert (code, err) == (0, "")
+    assert "12 files in kit" in out
+    path = tmp_path / "kit/measurements.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[:-1]:
+        row["ms"] = sum(run_on_imagined_device(parse_architecture(row["architecture"]), resolution=64).values())
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path, rows
+
+
+def test_a_kit_holds_the_networks_it_names_and_says_how_to_time_them(filled_kit):
+    path, rows = filled_kit
+    assert list(rows[0]) == ["architecture", "ms", "file", "resolution"]
+    assert len({row["architecture"] for row in rows}) == 10
+    for row in rows:
+        model = onnx.load(path.parent / row["file"])
+        assert [one.dim_value for one in model.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 64, 64]
+        weights = sum(numpy_helper.to_array(one).size for one in model.graph.initializer)
+        # Batch norms are folded in the file, so that it holds a few less.
+        assert weights == pytest.approx(count_params(parse_architecture(row["architecture"])), rel=0.02)
+    words = (path.parent / "README.md").read_text()
+    for word in ("batch 1", "one thread", "warm", "median", "64 px", "starsearch latency fit"):
+        assert word in words
+
+
+def test_a_kit_that_was_filled_in_makes_a_profile_at_its_resolution(starsearch, filled_kit, tmp_path):
+    path, rows = filled_kit
+    fit = ("fit", "--out", "phone.yaml", "--measurements", path, "--device", "Phone")
+    code, _, err = starsearch(*fit, "--resolution", 224)
+    assert code == 2
+    assert "says that it is of 64 px" in err
+    code, out, err = starsearch(*fit)
+    assert (code, err) == (0, "")
+    assert "9 networks at 64 px" in out
+    left_out = rows[-1]["architecture"]
+    (found,) = json.loads(starsearch("predict", "phone.yaml", left_out, "--json")[1])
+    truth = sum(run_on_imagined_device(parse_architecture(left_out), resolution=64).values())
+    assert found["predicted_ms"] == pytest.approx(truth, rel=0.15)
+    code, _, err = starsearch("kit", "--out", "kit")
+    assert code == 2
+    assert "kit is not empty" in err
+
+
+@pytest.mark.slow
+def test_a_kit_holds_core_ml_packages_where_they_can_be_written(starsearch, tiny, tmp_path):
+    pytest.importorskip("coremltools")
+    assert starsearch("kit", "--space", tiny, "--count", 5, "--out", "kit")[0] == 0
+    assert len(list((tmp_path / "kit").glob("*.mlpackage"))) == 5
 
 
 def test_a_profile_or_the_figures_it_is_made_from_are_not_written_over(starsearch, tmp_path):

@@ -38,10 +38,10 @@ def draw_networks(count, *, seed):
     ]
 
 
-def run_on_imagined_device(architecture, *, slowdown=1.0):
+def run_on_imagined_device(architecture, *, slowdown=1.0, resolution=RESOLUTION):
     """Milliseconds by kind of layer: 25 G multiply-adds/s in vectors of 8, 20 GB/s, 4 µs a launch; sums are free."""
     costs = {}
-    for layer in layer_terms(lower(architecture, resolution=RESOLUTION), vector_width=8):
+    for layer in layer_terms(lower(architecture, resolution=resolution), vector_width=8):
         quantities = {name.rsplit(".", 1)[1]: value for name, value in layer.terms.items()}
         ms = quantities.get("mmacs", 0) / 25 + 0.004 * quantities.get("fixed", 0)
         ms += (quantities.get("mbytes", 0) + quantities.get("weight_mbytes", 0)) / 20

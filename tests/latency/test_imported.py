@@ -49,6 +49,8 @@ def test_a_spreadsheets_mark_and_line_ends_do_no_harm(write):
         ("architecture,ms\nstarnet_s1,fast\n", ["line 2", "ms is a number above 0; got 'fast'"]),
         ("architecture,ms\nstarnet_s1,0\n", ["number above 0; got '0'"]),
         ("architecture,ms\nstarnet_s1,nan\n", ["number above 0; got 'nan'"]),
+        ("architecture,ms\nstarnet_s1,\n", ["no latencies"]),
+        ("architecture,ms,resolution\nstarnet_s1,1,224\nstarnet_s2,1,64\n", ["[64, 224] px", "one resolution"]),
         ("architecture,ms,pairs\nstarnet_s1,1,2.5\n", ["pairs is a whole number"]),
         ("architecture,ms,spread_ms\nstarnet_s1,1,-1\n", ["spread_ms is a number from 0 on"]),
     ],
