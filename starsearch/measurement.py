@@ -52,6 +52,7 @@ class Prediction:
         value: the best guess.
         low, high: ends of the 90 % prediction interval, in the unit of `value`.
         device: what it was predicted for, in words.
+        parts: by sort of work, what of `value` it takes; empty where that is not known.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Prediction:
     low: float
     high: float
     device: str
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 Reading = Measurement | Prediction

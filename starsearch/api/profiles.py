@@ -270,7 +270,8 @@ def predict_architectures(
         for architecture, px, (_, num_classes) in zip(found, pixels, deployed, strict=True)
     ]
     ms, low, high = np.array([[one.ms[0], one.low_ms[0], one.high_ms[0]] for one in each]).T
-    return opened, found, Predictions(ms=ms, low_ms=low, high_ms=high, device=opened.device.text), pixels
+    parts = tuple(one.parts[0] for one in each)
+    return opened, found, Predictions(ms=ms, low_ms=low, high_ms=high, device=opened.device.text, parts=parts), pixels
 
 
 def check_profile(

@@ -137,6 +137,7 @@ def predict_latencies(
                 low=float(found.low_ms[0]),
                 high=float(found.high_ms[0]),
                 device=found.device,
+                parts=found.parts[0],
             )
         )
     return tuple(predictions)

@@ -12,7 +12,7 @@ from starsearch.errors import EvaluationError
 from starsearch.latency.fitting import folds, solve_non_negative, term_matrix
 from starsearch.latency.predicting import check_covered
 from starsearch.latency.profile import DeviceProfile, FloatVector, IndexVector, Sample
-from starsearch.latency.terms import describe_network
+from starsearch.latency.terms import describe_network, sort_of_work
 
 MIN_SAMPLES = 5
 # How closely the sorts of work keep to the device's overall speed: of its own speed each has as much evidence as its
@@ -52,16 +52,25 @@ def adapt_coefficients(profile: DeviceProfile, samples: Sequence[Sample]) -> Ada
             f"got {len(samples)}."
         )
     problem = _Scaling.of(profile, samples)
-    predicted = np.empty(len(samples))
-    for held_out in folds(len(samples)):
-        kept = np.setdiff1d(np.arange(len(samples)), held_out)
-        predicted[held_out] = problem.parts[held_out] @ problem.solve(kept)
-    factors = problem.solve(np.arange(len(samples)))
+    factors, predicted = problem.cross_validate()
     coefficients = {
-        name: value * float(factors[problem.groups.index(_sort_of_work(name))])
+        name: value * float(factors[problem.groups.index(sort_of_work(name))])
         for name, value in profile.coefficients_ms.items()
     }
     return Adaptation(coefficients_ms=coefficients, predicted_ms=predicted)
+
+
+def scale_parts(parts: Sequence[Mapping[str, float]], ms: Sequence[float]) -> tuple[dict[str, float], FloatVector]:
+    """Return a factor by sort of work, and each network predicted by the others.
+
+    Args:
+        parts: (n,), predicted milliseconds by sort of work.
+        ms: (n,), measured.
+    """
+    groups = tuple(sorted({group for one in parts for group in one}))
+    problem = _Scaling(groups=groups, parts=term_matrix(parts, groups), ms=np.array(ms, dtype=float))
+    factors, predicted = problem.cross_validate()
+    return dict(zip(groups, map(float, factors), strict=True)), predicted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +103,16 @@ class _Scaling:
         costs = term_matrix([network.total for network in described], names) * [
             profile.coefficients_ms[name] for name in names
         ]
-        groups = tuple(sorted({_sort_of_work(name) for name in names}))
-        member = np.array([[_sort_of_work(name) == group for group in groups] for name in names], dtype=float)
+        groups = tuple(sorted({sort_of_work(name) for name in names}))
+        member = np.array([[sort_of_work(name) == group for group in groups] for name in names], dtype=float)
         return cls(groups=groups, parts=costs @ member, ms=np.array([sample.ms for sample in samples]))
+
+    def cross_validate(self) -> tuple[FloatVector, FloatVector]:
+        """(g,) factors from all networks, and (n,) each network predicted by the others."""
+        everyone, predicted = np.arange(len(self.ms)), np.empty(len(self.ms))
+        for held_out in folds(len(self.ms)):
+            predicted[held_out] = self.parts[held_out] @ self.solve(np.setdiff1d(everyone, held_out))
+        return self.solve(everyone), predicted
 
     def solve(self, kept: IndexVector) -> FloatVector:
         """(g,): factors from the networks `kept`."""
@@ -106,9 +122,3 @@ class _Scaling:
         weights = _STIFFNESS * np.sqrt(np.maximum(shares, 1e-6))
         matrix = np.vstack([parts / ms[:, None], np.diag(weights / overall)])
         return solve_non_negative(matrix, np.concatenate([np.ones(len(ms)), weights]))
-
-
-def _sort_of_work(term: str) -> str:
-    """Fixed costs of a kind of layer, or all its other work; kernels of one kind run at one speed."""
-    kind, quantity = term.rsplit(".", 1)
-    return f"{kind.rstrip('0123456789')}.{'fixed' if quantity == 'fixed' else 'work'}"

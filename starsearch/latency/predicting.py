@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -13,7 +13,7 @@ from starsearch.architecture import Architecture, Layer, lower, pad_channels
 from starsearch.errors import EvaluationError
 from starsearch.latency.padded import choose_padding_by_prediction
 from starsearch.latency.profile import DeviceProfile, Predictions
-from starsearch.latency.terms import NETWORK_FIXED, has_unblocked_channels, layer_terms
+from starsearch.latency.terms import NETWORK_FIXED, has_unblocked_channels, layer_terms, sort_of_work, sum_terms
 
 # Profiles of what runs networks as they are exported; the other backends that measure (Core ML, a GPU, PyTorch) keep no
 # blocked layout and are given networks as they are.
@@ -38,23 +38,36 @@ def predict_latency(
     Raises:
         EvaluationError: the profile has no term for a layer of either; the text names the layers.
     """
-    deployed = [lower(architecture, resolution=resolution, num_classes=num_classes) for architecture in architectures]
-    ms = np.array([_predict_deployed(profile, layers) for layers in deployed], dtype=float)
+    deployed = [
+        _as_deployed(profile, lower(architecture, resolution=resolution, num_classes=num_classes))
+        for architecture in architectures
+    ]
+    ms = np.array([predict_layers(profile, layers) for layers in deployed], dtype=float)
     low, high = np.exp(profile.interval_log)
-    return Predictions(ms=ms, low_ms=ms * low, high_ms=ms * high, device=profile.device.text)
+    parts = tuple(_sorts_of_work(profile, layers) for layers in deployed)
+    return Predictions(ms=ms, low_ms=ms * low, high_ms=ms * high, device=profile.device.text, parts=parts)
 
 
-def _predict_deployed(profile: DeviceProfile, layers: Sequence[Layer]) -> float:
+def _as_deployed(profile: DeviceProfile, layers: Sequence[Layer]) -> Sequence[Layer]:
     if profile.backend not in _PADDED_BACKENDS or not has_unblocked_channels(layers):
-        return predict_layers(profile, layers)
+        return layers
     multiple = profile.vector_width
     padded = pad_channels(layers, multiple=multiple)
     if not covers(profile, padded):
-        return predict_layers(profile, layers)
+        return layers
     if not covers(profile, layers):
-        return predict_layers(profile, padded)
+        return padded
     choice = choose_padding_by_prediction(layers, multiple=multiple, predict_ms=partial(predict_layers, profile))
-    return predict_layers(profile, layers if choice.multiple is None else padded)
+    return layers if choice.multiple is None else padded
+
+
+def _sorts_of_work(profile: DeviceProfile, layers: Sequence[Layer]) -> dict[str, float]:
+    """Milliseconds by sort of work; they add up to those of `predict_layers`."""
+    described = sum_terms(layer_terms(layers, vector_width=profile.vector_width))
+    found: defaultdict[str, float] = defaultdict(float)
+    for term, value in described.total.items():
+        found[sort_of_work(term)] += profile.coefficients_ms.get(term, 0.0) * value
+    return dict(found)
 
 
 def predict_layers(profile: DeviceProfile, layers: Sequence[Layer]) -> float:

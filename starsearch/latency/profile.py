@@ -100,9 +100,11 @@ class Predictions:
         ms: (n,).
         low_ms, high_ms: (n,), ends of the 90 % prediction intervals.
         device: of the profile, in words.
+        parts: (n,), milliseconds by sort of work.
     """
 
     ms: FloatVector
     low_ms: FloatVector
     high_ms: FloatVector
     device: str
+    parts: tuple[Mapping[str, float], ...]

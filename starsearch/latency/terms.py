@@ -95,6 +95,12 @@ def has_unblocked_channels(layers: Sequence[Layer]) -> bool:
     return any(layer.kind.startswith(_UNBLOCKED) for layer in layer_terms(layers, vector_width=1))
 
 
+def sort_of_work(term: str) -> str:
+    """Fixed costs of a kind of layer, or all its other work; kernels of one kind run at one speed."""
+    kind, quantity = term.rsplit(".", 1)
+    return f"{kind.rstrip('0123456789')}.{'fixed' if quantity == 'fixed' else 'work'}"
+
+
 def _describe(layer: Layer, producers: Mapping[str, str], vector_width: int) -> LayerTerms:
     if layer.op == "norm":  # folded into the head
         return LayerTerms(layer=layer.name, kind="free", terms={})

@@ -129,6 +129,7 @@ def recorded_reading(found: Mapping[str, Any], name: str) -> Reading:
             low=found[f"{name}_low"],
             high=found[f"{name}_high"],
             device=found[f"{name}_device"],
+            parts=found.get(f"{name}_parts", {}),
         )
     return Measurement(
         name=name,
@@ -146,6 +147,7 @@ def _prediction(one: Prediction) -> dict[str, Any]:
         f"{one.name}_low": float(one.low),
         f"{one.name}_high": float(one.high),
         f"{one.name}_device": one.device,
+        **({f"{one.name}_parts": dict(one.parts)} if one.parts else {}),
     }
 
 

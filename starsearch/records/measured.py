@@ -26,6 +26,7 @@ _PREFIX = "measured:"
 
 _CONFIDENCE = 0.9
 _NORMAL_QUANTILE = 1.645  # of a two-sided 90 %
+_LEAST_FOR_FACTORS = 8  # measured networks, before sorts of work are told apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +35,21 @@ class Correction:
 
     Attributes:
         factor: that predictions are multiplied by.
+        factors: the same by sort of work, for predictions that know their parts; empty while too few are measured.
         widening: that the logarithms of their intervals' ends are multiplied by; at least 1.
     """
 
     factor: float
+    factors: Mapping[str, float]
     widening: float
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[Prediction, float]]) -> Correction:
         """Return the correction that predictions with their measured values suggest.
 
-        The level's prior is the profile's own error, so that one measurement moves it by half; intervals are widened
-        until they hold nine in ten of the measured values (split conformal prediction; all of fewer than nine).
+        The level's prior is the profile's own error, so that one measurement moves it by half. With eight networks each
+        sort of work has a factor, as where a profile is adapted to another device. Intervals are widened until they
+        hold nine in ten of the measured values (split conformal prediction; all of fewer than nine).
         """
         logs = [math.log(value / one.value) for one, value in pairs]
         error = statistics.fmean(math.log(one.high / one.low) / 2 for one, _ in pairs) / _NORMAL_QUANTILE
@@ -53,18 +57,27 @@ class Correction:
         mean, count = statistics.fmean(logs), len(logs)
         noise = (prior + sum((one - mean) ** 2 for one in logs)) / count
         level = mean * count * prior / (count * prior + noise)
+        factors: Mapping[str, float] = {}
+        if count >= _LEAST_FOR_FACTORS and all(one.parts for one, _ in pairs):
+            from starsearch.latency.adaptation import scale_parts
+
+            factors, predicted = scale_parts([one.parts for one, _ in pairs], [value for _, value in pairs])
+            missed = [math.log(value / ms) for (_, value), ms in zip(pairs, predicted, strict=True)]
+        else:
+            missed = [log - level for log in logs]
         # How many times the interval's half in that direction each lies off.
         off = sorted(
-            (log - level)
-            / (math.log((one.high if log > level else one.low) / one.value) or math.copysign(1e-6, log - level))
-            for (one, _), log in zip(pairs, logs, strict=True)
+            miss / (math.log((one.high if miss > 0 else one.low) / one.value) or math.copysign(1e-6, miss))
+            for (one, _), miss in zip(pairs, missed, strict=True)
         )
         rank = min(count, math.ceil(_CONFIDENCE * (count + 1)))
-        return cls(factor=math.exp(level), widening=max(1.0, off[rank - 1]))
+        return cls(factor=math.exp(level), factors=factors, widening=max(1.0, off[rank - 1]))
 
     def __call__(self, one: Prediction) -> Prediction:
         """Return the prediction corrected."""
         value = one.value * self.factor
+        if self.factors and one.parts:
+            value = math.fsum(self.factors.get(sort, self.factor) * ms for sort, ms in one.parts.items())
         low, high = (value * (end / one.value) ** self.widening for end in (one.low, one.high))
         return replace(one, value=value, low=low, high=high)
 

@@ -155,6 +155,7 @@ def test_predictions_stand_under_their_names_with_their_intervals():
     (found,) = predict_latencies(Architecture(), {"latency_ms@imagined": profile}, resolution=224, num_classes=1000)
     assert isinstance(found, Prediction)
     assert found.low < found.value < found.high
+    assert sum(found.parts.values()) == pytest.approx(found.value)
     assert found.device == profile.device.text
 
 

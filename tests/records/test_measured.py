@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from starsearch.architecture import ANCHORS, architecture_hash
+from starsearch.architecture import ANCHORS, Architecture, architecture_hash
 from starsearch.candidate import Candidate
 from starsearch.errors import StudyError
 from starsearch.measurement import Measurement, Prediction
@@ -73,6 +73,26 @@ def test_what_is_measured_later_stands_in_for_the_prediction_and_the_trial_stays
     assert second["latency_ms@phone_high"] == pytest.approx(2.5)
     assert [trial.user_attrs for trial in record.trials()] == before
     assert record.trials()[0].values == [70.0, 2.0]
+
+
+def test_with_eight_measured_networks_each_sort_of_work_is_corrected(tmp_path, record):
+    """The device is a half slower at one sort of work than its profile says, and as fast at the other."""
+    for number in range(12):
+        candidate = Candidate(architecture=Architecture.of(embed_dim=8 + 4 * number), recipe=Recipe())
+        wide, deep = 1 + number % 3, 1 + number % 4
+        parts = {"pointwise.work": float(wide), "depthwise.work": float(deep)}
+        ms = wide + deep
+        one = Prediction(
+            name="latency_ms@phone", value=ms, low=0.95 * ms, high=1.05 * ms, device="A phone", parts=parts
+        )
+        complete(record, candidate, measurements=(TOP1, one), values=(70.0, ms))
+        if number < 8:
+            keep_measured(record, architecture_hash(candidate.architecture), measured(1.5 * wide + deep))
+    rows = load_trials(url_of(tmp_path)).iloc[8:]
+    truth = [1.5 * (1 + number % 3) + 1 + number % 4 for number in range(8, 12)]
+    assert rows["latency_ms@phone_kind"].tolist() == ["predicted"] * 4
+    assert rows["latency_ms@phone"].tolist() == pytest.approx(truth, rel=0.03)  # one factor for all is 12 % off
+    assert not [column for column in rows if column.endswith("_parts")]
 
 
 def test_a_constraint_is_judged_by_the_corrected_prediction(tmp_path, record):
