@@ -1,7 +1,10 @@
+import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ def _run(code):
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert finished.returncode == 0, finished.stderr
@@ -62,3 +66,30 @@ print([finder for finder in sys.meta_path if type(finder).__module__ == "starsea
 def test_the_version_is_the_projects():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert starsearch.__version__ == project["version"]
+
+
+def test_every_library_that_the_package_imports_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = (one for name, more in project["optional-dependencies"].items() if name != "dev" for one in more)
+    declared = {_normalized(re.split(r"[\[<>=!~; ]", one)[0]) for one in (*project["dependencies"], *extras)}
+    providers = packages_distributions()
+    undeclared = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in (ROOT / "starsearch").rglob("*.py")
+        for module in _imported(path) - sys.stdlib_module_names - {"starsearch"}
+        if not {_normalized(name) for name in providers.get(module, [module])} & declared
+    }
+    assert not undeclared
+    assert "platformdirs" in declared, "moocore imports it, and does not declare it in every version"
+
+
+def _imported(path):
+    """The top-level names of the modules that a file imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    parts = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return {name.partition(".")[0] for name in plain | parts}
+
+
+def _normalized(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
