@@ -24,6 +24,7 @@ _PER_WORKER = 48  # images that each process decodes at least, to be timed
 _MOST_WORKERS = 8
 _FEW = 0.1  # of the median number of images a class
 _LARGE_SIDE = 320  # pixels; most of the time of a larger image goes into pixels that are then thrown away
+_MOST_CLASSES = 5  # from the first on whose images are named, beside the last
 _RESERVE = 1.1  # by which loading shall be faster than training: both vary
 _SPLITS = ("training", "validation")
 _LIKELY = (
@@ -63,6 +64,8 @@ class DataCheck:
         name: of the data set.
         num_classes: that it has.
         classes: what they are, in a sentence.
+        examples: of the first classes and the last, three training images each.
+        left_out: files beside the images that are none, by suffix; "" stands for none.
         train, validation: the splits.
         resolution: at which images were prepared, in pixels.
         one_worker_images_per_second: read and augmented by one process.
@@ -79,6 +82,8 @@ class DataCheck:
     name: str
     num_classes: int
     classes: str
+    examples: dict[str, tuple[str, ...]]
+    left_out: dict[str, int]
     train: SplitCheck
     validation: SplitCheck
     resolution: int
@@ -139,6 +144,8 @@ def check_data(
         name=dataset.name,
         num_classes=len(dataset.classes),
         classes=describe_classes(dataset.classes),
+        examples=_examples(dataset),
+        left_out=dict(dataset.left_out),
         train=checks[0],
         validation=checks[1],
         resolution=resolution,
@@ -218,6 +225,18 @@ def _check_split(split: Split, classes: Sequence[str], seen: Probe) -> SplitChec
         shorter_side_px=(sides[0], float(median(sides)), sides[-1]) if sides else None,
         modes=seen.modes,
     )
+
+
+def _examples(data: DataSet) -> dict[str, tuple[str, ...]]:
+    """Return the first, the middle and the last training image of some classes."""
+    import numpy as np
+
+    found = {}
+    for target in sorted({*range(len(data.classes))[:_MOST_CLASSES], len(data.classes) - 1}):
+        members = np.flatnonzero(data.train.targets == target).tolist()
+        chosen = dict.fromkeys([members[0], members[len(members) // 2], members[-1]] if members else [])
+        found[data.classes[target]] = tuple(data.train.image_name(index) for index in chosen)
+    return found
 
 
 def describe_classes(classes: Sequence[str]) -> str:

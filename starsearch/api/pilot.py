@@ -86,10 +86,11 @@ def _proxies(first: StudySpec, grid: Grid, dataset: DataSet) -> list[Fidelity]:
             raise SpecError(f"--{name} lie between {low} and {high:,}; got {wrong[0]}.")
     given = own_proxy(first, dataset)
     epochs, samples = given.epochs or first.recipe.epochs, given.samples or dataset.num_train
+    fewest = max(first.recipe.batch_size, len(dataset.classes))
     options = itertools.product(
         grid.resolutions or (given.resolution,),
         grid.epochs or _with_half(epochs),
-        grid.samples or [one for one in _with_half(samples) if one >= min(samples, first.recipe.batch_size)],
+        grid.samples or [one for one in _with_half(samples) if one >= min(samples, fewest)],
     )
     return [_named(given, resolution, number, images) for resolution, number, images in options]
 

@@ -109,6 +109,7 @@ def plan_study(
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
     """
     from starsearch.data import open_data
+    from starsearch.data.names import warn_of_left_out
     from starsearch.study.runner_file import load_runner
     from starsearch.study.settings import runner_settings
     from starsearch.study.study_file import load_ladder
@@ -117,6 +118,7 @@ def plan_study(
     where = load_runner(runner, of_runner)
     specs = load_ladder(file, name=name, data=data, seed=seed, settings=of_study)
     dataset = open_data(specs[0].data)
+    warn_of_left_out(dataset)
     steps = pilot_steps(specs, _find_top(specs, top), grid or Grid(), dataset, pilot)
     folder = make_folder(out, f"{specs[0].name}-plan")
     place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)

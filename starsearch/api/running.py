@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +75,7 @@ def run_study_file(
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
     """
     from starsearch.data import open_data
+    from starsearch.data.names import warn_of_left_out
     from starsearch.data.shared_images import warn_of_shared_images
     from starsearch.study.runner_file import load_runner
     from starsearch.study.settings import runner_settings
@@ -88,6 +89,7 @@ def run_study_file(
         check_machine(spec)
     warn_of_other_resolutions(specs[0])
     dataset = open_data(specs[0].data)
+    warn_of_left_out(dataset)
     warn_of_shared_images(dataset)
     for spec in specs:
         check_batch(spec, dataset)
@@ -110,11 +112,12 @@ def run_study_file(
 
 
 def check_batch(spec: StudySpec, dataset: DataSet) -> None:
-    """A batch that the data can never fill would fail every trial."""
+    """Refuse a batch that the data can never fill and a subset without all classes: every trial would suffer."""
     from starsearch.data.batches import largest_filled
 
     rungs = spec.halving.rungs if spec.halving else ()
     samples = [spec.fidelity.samples, *(rung.samples for rung in rungs)]
+    check_samples(samples, spec.fidelity.validation_samples, dataset)
     images, batch = min(dataset.num_train, *(number or dataset.num_train for number in samples)), largest_batch(spec)
     if batch > images:
         raise DataError(
@@ -131,6 +134,21 @@ def largest_batch(spec: StudySpec) -> int:
             sizes = parameter.choices if isinstance(parameter, ChoiceParameter) else (parameter.high,)
             return max(size for size in sizes if isinstance(size, int))
     return spec.recipe.batch_size
+
+
+def check_samples(samples: Iterable[int | None], validation_samples: int | None, dataset: DataSet) -> None:
+    """Refuse subsets with fewer images than there are classes, some of which would never be seen.
+
+    Raises:
+        DataError: with the numbers.
+    """
+    few = [("samples", number) for number in samples] + [("validation_samples", validation_samples)]
+    for name, number in few:
+        if number is not None and number < len(dataset.classes):
+            raise DataError(
+                f"{name} must be as many as there are classes, or more; got {number:,}, and {dataset.name!r} has "
+                f"{len(dataset.classes):,} classes."
+            )
 
 
 def _command(file: str, dataset: DataSet, settings: Sequence[str]) -> str:

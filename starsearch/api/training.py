@@ -90,10 +90,13 @@ def _train(
     is_asked_to_stop: Callable[[], bool] | None,
 ) -> Trained | None:
     from starsearch.data import open_data
+    from starsearch.data.names import warn_of_left_out
     from starsearch.training import Keeping, train
     from starsearch.training.weight_file import Validated
 
     data = open_data(job.data)
+    if hardware.is_first:
+        warn_of_left_out(data)
     folder = TrainingFolder(job.folder)
     initial = None if job.weights is None or folder.last.is_file() else _load_initial(job.weights, data)
     try_step(job, data, hardware)

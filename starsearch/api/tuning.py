@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.api.architectures import StudyTrial, find_architecture, find_trial
 from starsearch.api.reading import write_report_at
-from starsearch.api.running import largest_batch
+from starsearch.api.running import check_samples, largest_batch
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
 from starsearch.api.training_job import describe_override, describe_trial
 from starsearch.errors import DataError
@@ -114,6 +114,7 @@ def tune_recipe(
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
     """
     from starsearch.data import open_data
+    from starsearch.data.names import warn_of_left_out
 
     trial = find_trial(architecture)
     network = find_architecture(architecture) if trial is None else trial.architecture
@@ -142,6 +143,7 @@ def tune_recipe(
         seed=seed,
     )
     dataset = open_data(spec.data)
+    warn_of_left_out(dataset)
     check_batches(spec, dataset)
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name, storage)
@@ -182,10 +184,11 @@ def check_batches(spec: StudySpec, dataset: DataSet) -> None:
     """Refuse a batch that the data can never fill, before hours are spent.
 
     Raises:
-        DataError: the recipe or one that is searched has such a batch.
+        DataError: the recipe or one that is searched has such a batch, or a subset lacks classes.
     """
     from starsearch.data.batches import largest_filled
 
+    check_samples([spec.fidelity.samples], spec.fidelity.validation_samples, dataset)
     batch, images = largest_batch(spec), min(spec.fidelity.samples or dataset.num_train, dataset.num_train)
     if batch > images:
         raise DataError(

@@ -10,6 +10,7 @@ import typer
 from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from starsearch.api import DataCheck
@@ -81,13 +82,17 @@ def check(
 
 def _print(found: DataCheck) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     from starsearch.cli.printing import facts_table
+    from starsearch.data.names import suffixes_in_words
 
     console = Console(soft_wrap=True, highlight=False)
     table = facts_table()
     table.add_row("data", found.name)
     table.add_row("classes", found.classes)
+    if found.left_out:
+        table.add_row("left out", Text(f"{suffixes_in_words(found.left_out)}, which are no images"))
     for name, split in (("training", found.train), ("validation", found.validation)):
         _add_split(table, name, split)
     speeds = {1: found.one_worker_images_per_second, found.workers: found.workers_images_per_second}
@@ -99,6 +104,7 @@ def _print(found: DataCheck) -> None:
     table.add_row("pixels", _ORIENTATIONS[found.orientation])
     table.add_row("in both splits", _shared_in_words(found))
     console.print(table)
+    _print_examples(console, found)
     for split in (found.train, found.validation):
         for name in split.unreadable[:_MOST_NAMED]:
             console.print(f"cannot be read: {name}", markup=False)
@@ -106,6 +112,16 @@ def _print(found: DataCheck) -> None:
         console.print(f"warning: {warning}", markup=False, style="yellow")
     if not found.warnings and not found.errors:
         console.print("Nothing stands in the way of a training.")
+
+
+def _print_examples(console: Console, found: DataCheck) -> None:
+    """Print a line a class, so that a wrong reading of the folders shows."""
+    *_, last = found.examples
+    for name, files in found.examples.items():
+        more = found.num_classes - len(found.examples)
+        if name == last and more:
+            console.print(f"… {more:,} more …")
+        console.print(f"class {name}: {', '.join(files)}", markup=False)
 
 
 def _add_split(table: Table, name: str, split: SplitCheck) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def find_plain(path: Path, asked: DataSource) -> Source | None:
 
     def list_split(split: SplitName) -> Listing:
         held_out = _held_out(path.name, listed(), fraction)
-        return listed().chosen(np.flatnonzero(held_out == (split == "validation")))
+        chosen = listed().chosen(np.flatnonzero(held_out == (split == "validation")))
+        return chosen if split == "train" else replace(chosen, left_out={})  # counted once
 
     return Source(name=path.name, splits=frozenset({"train", "validation"}), list_split=list_split)
 

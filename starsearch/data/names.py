@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from starsearch.data.dataset import DataSet
 from starsearch.data.listing import SplitName, some
 from starsearch.data.source import ClassFolder
 from starsearch.errors import DataError
@@ -59,6 +61,13 @@ def suffixes_in_words(counts: Mapping[str, int]) -> str:
     named = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered[:_MOST_SUFFIXES]]
     rest = sum(count for _, count in ordered[_MOST_SUFFIXES:])
     return ", ".join([*named, f"{rest:,} of other suffixes"] if rest else named)
+
+
+def warn_of_left_out(data: DataSet) -> None:
+    """Say which files of a data set are not read, in one line."""
+    if data.left_out:
+        words = f"{data.name}: left out: {suffixes_in_words(data.left_out)}, which are no images."
+        warnings.warn(words, stacklevel=2)
 
 
 def _suffix(name: str) -> str:

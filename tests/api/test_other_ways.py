@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from starsearch.api.running import parse_duration
 from starsearch.errors import SpecError, StudyError
 from tests.api.conftest import TINY_STUDY, UNTIMED, write_tiny_files
 from tests.command_line import starsearch
+from tests.data.pictures import write_pictures
 
 
 def test_a_study_kept_in_another_storage_is_found_by_its_folder(tmp_path):
@@ -222,6 +224,49 @@ def test_a_batch_that_the_data_cannot_fill_is_refused_before_the_study_is_made(t
     remedy = done.stderr.split()[-2:]
     assert remedy == ["--set", "recipe.batch_size=256"]
     assert starsearch("run", "few.yaml", *remedy, "--time-budget", "0.01s", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("subset", ["samples: 300", "validation_samples: 200"])
+def test_fewer_images_than_classes_are_refused_before_the_study_is_made(tmp_path, subset):
+    write_tiny_files(tmp_path)
+    name, _, _ = subset.partition(": ")
+    (tmp_path / "few.yaml").write_text(TINY_STUDY.replace(f" {subset}", f" {name}: 9"))
+    done = starsearch("run", "few.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    words = f"{name} must be as many as there are classes, or more; got 9, and 'digits' has 10 classes."
+    assert words in " ".join(done.stderr.split())
+    assert not (tmp_path / "studies").exists()
+
+
+def test_how_the_data_were_read_is_recorded_and_found_again(tmp_path):
+    write_pictures(tmp_path / "photos", {"cat": 44, "dog": 44})
+    (tmp_path / "photos" / "notes.txt").touch()
+    write_tiny_files(tmp_path, UNTIMED)
+    run = ("run", "few.yaml", "--data", "photos", "--trials", "1", "--validation-fraction")
+    done = starsearch(*run, ".25", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    read = "photos?validation_fraction=0.25"
+    assert f"{read}: left out: 1 .txt, which are no images" in " ".join(done.stderr.split())
+    study = optuna.load_study(study_name="few", storage=f"sqlite:///{tmp_path}/studies/few/study.db")
+    assert {trial.user_attrs["data"] for trial in study.trials} == {read}
+    report = html.unescape((tmp_path / "studies/few/report.html").read_text())
+    assert f"starsearch run few.yaml --data '{read}'" in report
+    assert starsearch(*run, ".5", cwd=tmp_path).returncode == 2
+    export = (
+        "export",
+        "studies/few",
+        "--trial",
+        "0",
+        "--format",
+        "timm,onnx-int8",
+        "--data",
+        "photos",
+        "--out",
+        "best",
+    )
+    exported = starsearch(*export, cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert read in (tmp_path / "best" / "README.md").read_text()
 
 
 def test_a_run_in_which_everything_fails_or_is_infeasible_says_so(tmp_path):

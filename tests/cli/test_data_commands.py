@@ -59,6 +59,9 @@ def test_data_check_prints_what_was_found(starsearch):
     assert code == 0
     for words in ("9 images, 3 to 3 a class", "cannot be read: ", "Loading is the bottleneck", "workers would do"):
         assert words in out
+    for synset in SYNSETS:
+        assert f"class {synset}: {', '.join(f'{synset}/{synset}_{index}.JPEG' for index in range(3))}" in out
+    assert "left out" not in out
     found = json.loads(starsearch(*arguments, "--json")[1])
     assert found["train"]["images_a_class"] == [3, 3.0, 3]
     assert found["workers_needed"] > 100
@@ -113,6 +116,24 @@ def test_data_that_a_training_refuses_is_exit_code_2_and_names_git_lfs(starsearc
     assert (code, json.loads(out)["orientation"]) == (2, "exif")
 
 
+def test_data_check_shows_the_first_classes_and_the_last_and_what_was_left_out(starsearch, place):
+    write_pictures(place / "many", {f"kind {number:02}": 2 for number in range(9)}, size=(8, 8))
+    for name in ("a.txt", "b.txt", "c.json"):
+        (place / "many" / name).touch()
+    options = ("--validation-fraction", "0.5", "--workers", "1", "--resolution", "8")
+    code, out, _ = starsearch("data", "check", "many", *options)
+    assert code == 0
+    for words in (
+        "There are 9 classes",
+        "class kind 04: kind 04/00",
+        "… 3 more …",
+        "class kind 08: ",
+        "2 .txt, 1 .json, which",
+    ):
+        assert words in out
+    assert "class kind 05: " not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -122,6 +143,7 @@ def test_data_that_a_training_refuses_is_exit_code_2_and_names_git_lfs(starsearc
         (("validate", "starnet_s1", "--data", "imagenet", "--weights", "s050.pth.tar"), ("of another network",)),
         (("validate", "starnet_s1", "--data", "imagenet", "--crop-pct", "2"), ("--crop-pct",)),
         (("data", "check", "nowhere"), ("no data set 'nowhere'",)),
+        (("data", "check", "imagenet/train"), ("--data train --validation-fraction 0.2",)),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(starsearch, arguments, words):

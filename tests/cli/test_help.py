@@ -87,6 +87,9 @@ def test_the_readme_shows_every_command():
             ["Did you mean 'starnet-imagenet'"],
         ),
         (["train", "starnet_s1", "--data", "digits", "--precision", "float8"], ["float8", "bfloat16"]),
+        (["tune", "starnet_s1", "--samples", "9"], ["samples must be", "got 9", "10 classes"]),
+        (["run", "starnet", "--classes", "outermost"], ["--classes", "give --data too"]),
+        (["plan", "starnet", "--data", "x", "--validation-fraction", "2"], ["--validation-fraction"]),
         (["fly"], ["fly"]),
     ],
 )

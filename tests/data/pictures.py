@@ -7,12 +7,12 @@ from PIL import Image
 
 
 def write_pictures(folder, counts, *, size=(20, 16)):
-    """`counts[name]` PNG files in a folder of that name: noise, brighter from class to class."""
+    """`counts[name]` PNG files in a folder of that name: noise, dark and bright in turn."""
     rng = np.random.default_rng(0)
     for number, (name, count) in enumerate(counts.items()):
         (folder / name).mkdir(parents=True)
         for index in range(count):
-            pixels = rng.integers(100 * number, 100 * number + 60, (size[1], size[0], 3), dtype=np.uint8)
+            pixels = rng.integers(100 * (number % 2), 100 * (number % 2) + 60, (size[1], size[0], 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{index:03}.png")
 
 
