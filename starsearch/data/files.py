@@ -59,7 +59,7 @@ def _may_hold_classes(folder: Path, *, even_if_flat: bool) -> bool:
 
 def find_tars(path: Path, asked: DataSource) -> Source | None:
     """Return the data set of train.tar and validation.tar (or as they are called), one folder a class; None without."""
-    tars = (file for file in visible(path) if file.suffix == ".tar" and file.is_file())
+    tars = (file for file in visible(path) if file.suffix == ".tar" and not file.is_dir())
     named = ((split, tar.name, tar) for tar in tars if (split := split_of_folder(tar.stem)))
     found = {split: (split, tar) for split, tar in assign_splits(path.name, named).items()}
     return found_splits(path, found, lambda entry: _list_tar(path, *entry, asked.classes))

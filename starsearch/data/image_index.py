@@ -15,8 +15,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from starsearch.data.listing import Listing, sampled_sizes
+from starsearch.data.listing import Listing, sampled_sizes, some
 from starsearch.data.names import image_suffixes, is_hidden
+from starsearch.data.reading import reason_of_file
 from starsearch.data.stored import Integers, StoredImages
 from starsearch.errors import DataError
 
@@ -81,6 +82,8 @@ def kept_index(file: Path, tars: Sequence[Path], build: Callable[[], ImageIndex]
         DataError: by `build`.
     """
     rule = [_VERSION, sorted(image_suffixes())]  # an index made by another one is of other images
+    if gone := [tar.name for tar in tars if not tar.exists()]:
+        raise DataError(f"Links that lead nowhere: {some(gone)}. Fetch what they stand for, or remove them.")
     about = json.dumps([*rule, *([tar.name, tar.stat().st_size, tar.stat().st_mtime_ns] for tar in tars)])
     found = _load(file, tars, about)
     if found is None:
@@ -139,8 +142,9 @@ def opened_tar(name: str, tar: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(tar, "r:") as opened:
             yield opened
     except (tarfile.TarError, OSError, EOFError) as error:
+        why = reason_of_file(tar, error)
         raise DataError(
-            f"{name} cannot be read as an uncompressed tar: {error}. Fetch it again, or unpack what compresses it."
+            f"{name} cannot be read as an uncompressed tar: {why}. Fetch it again, or unpack what compresses it."
         ) from error
 
 

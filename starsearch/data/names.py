@@ -174,14 +174,14 @@ def find_split_files(path: Path, suffix: str) -> dict[SplitName, tuple[Path, ...
 def _split_files(place: Path, suffix: str) -> Iterator[tuple[str, str, tuple[Path, ...]]]:
     named: dict[str, list[Path]] = {}
     for file in visible(place):
-        if file.suffix == suffix and file.is_file() and (words := _IN_FILE_NAME.findall(file.name)):
+        if file.suffix == suffix and not file.is_dir() and (words := _IN_FILE_NAME.findall(file.name)):
             named.setdefault(words[-1], []).append(file)
     for word, files in named.items():
         yield _SPLITS[word.lower()], files[0].name, tuple(files)
     for folder in visible(place):
         if folder.is_dir() and (split := split_of_folder(folder.name)):
             inside = visible(folder)
-            files = [file for file in inside if file.suffix == suffix and file.is_file()]
+            files = [file for file in inside if file.suffix == suffix and not file.is_dir()]
             if files and not any(entry.is_dir() for entry in inside):  # else they are class folders
                 yield split, f"{folder.name}/", tuple(files)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from starsearch.data.listing import Listing, Source, SplitName, found_splits
 from starsearch.data.names import find_split_files
+from starsearch.data.reading import reason_of_file
 from starsearch.data.shards import class_synsets
 from starsearch.data.source import DataSource
 from starsearch.data.stored import Integers
@@ -270,6 +271,4 @@ def _readable(path: Path, file: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, TypeError) as error:
-        words = str(error).strip().splitlines()
-        said = words[0] if words else type(error).__name__
-        raise DataError(f"{path.name}/{file.name} cannot be read as Parquet: {said}") from error
+        raise DataError(f"{path.name}/{file.name} cannot be read as Parquet: {reason_of_file(file, error)}") from error

@@ -7,7 +7,9 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from starsearch.data.source import Orientation
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 BACKGROUND = (255, 255, 255)  # what transparent pixels show
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_LFS_REASON = "a pointer of Git LFS in place of the file; fetch it with `git lfs pull`"
 _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION = 258, 262  # tags of TIFF
 
 
@@ -74,6 +77,14 @@ def reason_of(error: Exception) -> str:
     return re.sub(r"\s*<[^>]*>", "", getattr(error, "strerror", None) or str(error)) or type(error).__name__
 
 
+def reason_of_file(file: Path, error: Exception) -> str:
+    """What was wrong with a file of many images, in a line."""
+    with suppress(OSError), file.open("rb") as opened:
+        if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            return _LFS_REASON
+    return reason_of(error).strip().splitlines()[0]
+
+
 @dataclass(frozen=True, slots=True)
 class DecodedImages:
     """Decodes the image of an index, or whatever `content` goes by.
@@ -94,5 +105,5 @@ class DecodedImages:
         """
         content = self.content(index)
         if content.startswith(_LFS_POINTER):
-            raise OSError("a pointer of Git LFS in place of the image; fetch the images with `git lfs pull`")
+            raise OSError(_LFS_REASON)
         return to_rgb(Image.open(io.BytesIO(content)), orientation=self.orientation)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.api.conftest import UNTIMED, write_tiny_files
 from tests.data.imagenet_like import SYNSETS, write_folders
-from tests.data.pictures import write_pictures
+from tests.data.pictures import LFS_POINTER, write_pictures
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +101,12 @@ def test_data_that_a_training_refuses_is_exit_code_2_and_names_git_lfs(starsearc
             file = place / "icons" / split / name / f"{number}.png"
             Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(file)  # their shape is nowhere
             if split == "val" and number:
-                file.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{name}{number}\nsize 9\n")
+                file.write_bytes(LFS_POINTER)
     arguments = ("data", "check", "icons", "--workers", "1", "--resolution", "8")
     code, out, err = starsearch(*arguments)
     assert code == 2
     assert "4 of 6 validation images that were tried (66.7%) cannot be read, as " in err
-    assert (
-        "(a pointer of Git LFS in place of the image; fetch the images with `git lfs pull`). A training leaves" in err
-    )
+    assert "(a pointer of Git LFS in place of the file; fetch it with `git lfs pull`). A training leaves" in err
     assert "All 6 training images that were tried are equal." in out
     assert "of other modes: 6 RGBA" in out
     assert "leaves such images out." not in out

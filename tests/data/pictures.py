@@ -5,6 +5,9 @@ import tarfile
 import numpy as np
 from PIL import Image
 
+# What a clone without `git lfs pull` has in place of each file.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
 
 def write_pictures(folder, counts, *, size=(20, 16)):
     """`counts[name]` PNG files in a folder of that name: noise, dark and bright in turn."""

@@ -14,9 +14,8 @@ from starsearch.data.dataset import choose_balanced
 from starsearch.data.memory import decode
 from starsearch.errors import DataError
 from starsearch.recipe import Recipe
-from tests.data.pictures import finish, write_pictures
+from tests.data.pictures import LFS_POINTER, finish, write_pictures
 
-LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0"
 PLAIN = Recipe(batch_size=4, crop="none", hflip=0)
 
 
@@ -165,7 +164,7 @@ def test_a_split_is_decoded_once_over_trials(folder):
     [
         (lambda file: file.write_bytes(b"not a picture"), "cannot identify image file"),
         (lambda file: file.symlink_to("../nowhere.png"), "the file is gone, or a link that leads nowhere"),
-        (lambda file: file.write_text(f"{LFS_POINTER}\nsize 9\n"), "a pointer of Git LFS .*`git lfs pull`"),
+        (lambda file: file.write_bytes(LFS_POINTER), "a pointer of Git LFS .*`git lfs pull`"),
     ],
     ids=["no picture", "broken link", "pointer of Git LFS"],
 )

@@ -9,6 +9,7 @@ from PIL import Image
 from starsearch.data import open_data
 from starsearch.errors import DataError
 from tests.data.imagenet_like import SYNSETS, content_of, images, jpeg, write_parquet
+from tests.data.pictures import LFS_POINTER
 
 
 def test_parquet_takes_its_classes_from_the_metadata_or_the_paths(tmp_path):
@@ -125,8 +126,13 @@ def test_parquet_that_says_more_classes_than_it_names_is_refused(tmp_path):
         open_data(str(write_parquet(tmp_path / "imagenet", names=SYNSETS[:2])))
 
 
-def test_a_damaged_parquet_file_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"nothing of the kind", "Parquet magic bytes"), (LFS_POINTER, "a pointer of Git LFS")]
+)
+def test_a_damaged_parquet_file_is_named(tmp_path, content, words):
     root = write_parquet(tmp_path / "imagenet")
-    (root / "data" / "train-00001-of-00002.parquet").write_bytes(b"nothing of the kind")
-    with pytest.raises(DataError, match=r"imagenet/train-00001-of-00002\.parquet cannot be read as Parquet: "):
+    (root / "data" / "train-00001-of-00002.parquet").write_bytes(content)
+    with pytest.raises(
+        DataError, match=rf"imagenet/train-00001-of-00002\.parquet cannot be read as Parquet: .*{words}"
+    ):
         open_data(str(root))

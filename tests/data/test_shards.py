@@ -9,6 +9,7 @@ import pytest
 from starsearch.data import open_data
 from starsearch.errors import DataError
 from tests.data.imagenet_like import SYNSETS, add_member, content_of, jpeg, write_shards
+from tests.data.pictures import LFS_POINTER
 
 
 def test_an_index_that_cannot_be_kept_is_made_each_time(tmp_path, monkeypatch):
@@ -72,13 +73,27 @@ def test_a_shard_that_breaks_the_rules_is_named(tmp_path, members, words):
         open_data(str(root))
 
 
-@pytest.mark.parametrize("content", ["cut off", "compressed", "empty"])
+@pytest.mark.parametrize("content", ["cut off", "compressed", "empty", "a pointer of Git LFS"])
 def test_a_damaged_shard_is_named(tmp_path, content):
     import gzip
 
     root = write_shards(tmp_path / "imagenet")
     shard = root / "imagenet1k-train-0001.tar"
     whole = shard.read_bytes()
-    shard.write_bytes({"cut off": whole[: len(whole) // 2], "compressed": gzip.compress(whole), "empty": b""}[content])
-    with pytest.raises(DataError, match=r"imagenet/imagenet1k-train-0001\.tar cannot be read as an uncompressed tar"):
+    contents = {
+        "cut off": whole[: len(whole) // 2],
+        "compressed": gzip.compress(whole),
+        "empty": b"",
+        "a pointer of Git LFS": LFS_POINTER,
+    }
+    shard.write_bytes(contents[content])
+    with pytest.raises(DataError, match=r"imagenet/imagenet1k-train-0001\.tar cannot be read as an uncomp") as refused:
+        open_data(str(root))
+    assert ("a pointer of Git LFS" in str(refused.value)) == (content == "a pointer of Git LFS")
+
+
+def test_a_shard_that_is_a_link_to_nowhere_is_named(tmp_path):
+    root = write_shards(tmp_path / "imagenet")
+    (root / "imagenet1k-train-0002.tar").symlink_to("nowhere.tar")
+    with pytest.raises(DataError, match=r"Links that lead nowhere: 'imagenet1k-train-0002\.tar'"):
         open_data(str(root))
