@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import tempfile
 import threading
 import time
 import warnings
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# A socket's path holds 107 bytes, of which Ray's /ray/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store
+# takes 68.
+_LONGEST_TEMP_DIR = 39
 _LOOKED_OVER_WITHIN_S = 60.0
 _INSTALLED_WITHIN_S = 900.0
 _MEASURED_WITHIN_S = 300.0  # the calibration of a device
@@ -203,7 +207,7 @@ class RayCluster:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what a later Ray will change
-                options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+                options: dict[str, Any] = {"include_dashboard": False, **_temp_dir()} if address == "local" else {}
                 ray.init(
                     address=address,
                     runtime_env=_runtime_env(self._runner),
@@ -213,7 +217,7 @@ class RayCluster:
                 )
         except (ValueError, TypeError) as error:
             raise StudyError(f"Ray does not take the runner file's runtime_env: {first_line(error)}") from error
-        except (ConnectionError, RuntimeError, TimeoutError) as error:
+        except (OSError, RuntimeError) as error:
             raise StudyError(why_not_connected(address, error)) from error
         finally:  # Ray takes a scheduler's signal for itself, and exits without a word
             if threading.current_thread() is threading.main_thread():
@@ -262,6 +266,12 @@ def task_options(wanted: TaskResources) -> dict[str, Any]:
     """The same as options of a Ray task."""
     options: dict[str, Any] = {"num_cpus": wanted.cpu, "num_gpus": wanted.gpu, "resources": dict(wanted.custom)}
     return options if wanted.memory_gb is None else options | {"memory": int(wanted.memory_gb * 1e9)}
+
+
+def _temp_dir() -> dict[str, str]:
+    """Where a cluster that is started here keeps its files: a long TMPDIR leaves no room for its sockets' paths."""
+    is_long = len(os.fsencode(tempfile.gettempdir())) > _LONGEST_TEMP_DIR
+    return {"_temp_dir": "/tmp/ray"} if is_long and "RAY_TMPDIR" not in os.environ else {}  # noqa: S108 # as Ray's own
 
 
 def _runtime_env(runner: RayRunner) -> dict[str, Any] | None:

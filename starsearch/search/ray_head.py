@@ -190,7 +190,8 @@ def why_not_connected(address: str, error: BaseException) -> str:
         told = " ".join(str(error).split())
         return f"The Ray cluster at {address} has another version than this process: {told}"
     if address == "local":
-        return f"No Ray cluster can be started on this machine: {said}"
+        remedy = ". Set RAY_TMPDIR to a short path, /tmp for example." if "AF_UNIX" in said else ""
+        return f"No Ray cluster can be started on this machine: {said}{remedy}"
     return (
         f"There is no Ray cluster at {address!r}: {said}. Start one (ray start --head), correct the runner's "
         "address or RAY_ADDRESS, or leave both out to start one for this run."

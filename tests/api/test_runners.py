@@ -78,6 +78,8 @@ def test_the_dashboard_has_curves_a_note_and_the_front(halved):
 
 @pytest.mark.slow
 def test_a_ray_cluster_of_this_machine_finds_what_this_process_finds(finished, tmp_path, monkeypatch):
+    (long := tmp_path / ("long" * 20)).mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))  # in which a socket's path would be longer than it may be
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # beside other tests Ray's polite workers would starve
     write(tmp_path, TINY_STUDY.replace("tpe", "random"), RAY)
@@ -127,10 +129,16 @@ def test_latency_is_measured_on_the_device_that_a_runner_names_and_a_misspelt_on
     assert len(set(trials["latency_ms_device"])) == 1
 
 
-def test_a_cluster_that_is_not_there_is_told_and_nothing_is_written(tmp_path):
-    write(tmp_path, TINY_STUDY, RAY.replace("local", "127.0.0.1:1"))
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("127.0.0.1:1", "There is no Ray cluster at '127.0.0.1:1'"), ("local", "Set RAY_TMPDIR to a short path")],
+)
+def test_a_cluster_that_cannot_be_is_told_and_nothing_is_written(tmp_path, monkeypatch, address, words):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 20)))
+    write(tmp_path, TINY_STUDY, RAY.replace("local", address))
     done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "There is no Ray cluster at '127.0.0.1:1'" in done.stderr
+    assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "studies/few/study.db").exists()
