@@ -21,10 +21,17 @@ _ALWAYS = ("embed_dim", "depths")
 
 def format_architecture(architecture: Architecture) -> str:
     """The canonical one-line text; `parse_architecture` reads it back as an equal architecture."""
-    canonical = architecture.canonical()
+    return _format(architecture.canonical(), is_short=True)
+
+
+def _format(canonical: Architecture, *, is_short: bool) -> str:
+    """The text; where `is_short`, a value that holds in every stage with blocks is written once."""
     parts = []
     for name, rule in FIELDS.items():
         value = getattr(canonical, name)
+        if is_short and rule.of_blocks:
+            used = {one for one, depth in zip(value, canonical.depths, strict=True) if depth}
+            value = (used.pop(),) * len(value) if len(used) == 1 else value
         if name == "family" or value is None or (name == "embed_dim" and canonical.widths is not None):
             continue
         if name in _ALWAYS or not _is_default(rule, value):
@@ -68,7 +75,9 @@ def parse_architecture(text: str) -> Architecture:
 
 def architecture_hash(architecture: Architecture) -> str:
     """12 hexadecimal digits that equal networks share; stable across versions that add fields."""
-    return hashlib.sha256(format_architecture(architecture).encode()).hexdigest()[:12]
+    # Of the long text, which was the only one when the first studies were recorded.
+    text = _format(architecture.canonical(), is_short=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _is_default(rule: ArchitectureField, value: Any) -> bool:

@@ -37,6 +37,12 @@ def test_texts_and_hashes_of_anchors_never_change_since_studies_are_keyed_by_the
     assert parse_architecture(name) == parse_architecture(text) == ANCHORS[name]
 
 
+def test_a_value_of_all_stages_with_blocks_is_written_once():
+    text = "starnet:embed_dim=16,depths=1-2-1-0,ops=sum,mlp_ratio=2"
+    assert format_architecture(parse_architecture(text)) == text
+    assert architecture_hash(parse_architecture(text)) == "44fe1e8ae5bf"  # of the text before, which said 2-2-2-4
+
+
 def test_the_hash_of_a_network_with_every_field_set_never_changes():
     text = (
         "starnet:depths=1-0-2,ops=sum-star-star,activation=none-one-post,act_type=gelu,mlp_ratio=2.5-4-3,"
