@@ -43,6 +43,17 @@ def accuracy_measurement(name: str, percent: float, *, num_images: int) -> Measu
     )
 
 
+def is_told_apart(difference: float, *errors: float | None) -> bool:
+    """Whether a difference is at least twice its standard error.
+
+    Args:
+        difference: of two values.
+        errors: their standard errors; None or NaN of a value that has none.
+    """
+    known = (one for one in errors if one is not None and not math.isnan(one))
+    return bool(abs(difference) >= 2 * math.hypot(*known))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """A quantity of one candidate that was computed from a device's profile, not measured.

@@ -37,15 +37,32 @@ class Constraint:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The bounds there are, by "name.min" and "name.max"."""
+        bounds = {f"{self.name}.min": self.low, f"{self.name}.max": self.high}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
+    def __str__(self) -> str:
+        """The bounds in words: "at most 1.2e+09"."""
+        words = {".min": "at least", ".max": "at most"}
+        return ", ".join(f"{words[name[-4:]]} {limit:g}" for name, limit in self.limits.items())
+
     def violations(self, values: Mapping[str, float]) -> dict[str, float]:
         """By how much each bound is broken, by "name.min" and "name.max"; feasible where all are ≤ 0."""
         value = values[self.name]
-        found = {}
-        if self.low is not None:
-            found[f"{self.name}.min"] = self.low - value
-        if self.high is not None:
-            found[f"{self.name}.max"] = value - self.high
-        return found
+        return {name: limit - value if name.endswith(".min") else value - limit for name, limit in self.limits.items()}
+
+
+def miss(excess: Mapping[str, float], limits: Mapping[str, float]) -> float:
+    """Return by what share of its limit the worst broken constraint is broken; 0 where none is.
+
+    Args:
+        excess: by how much each bound is broken, by "name.min" and "name.max".
+        limits: the bounds, by the same names.
+    """
+    # Rounded, so that noise of floating point does not order equal ones.
+    return round(max((by / (abs(limits[name]) or 1.0) for name, by in excess.items() if by > 0), default=0.0), 9)
 
 
 def is_latency(name: str) -> bool:

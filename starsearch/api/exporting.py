@@ -273,6 +273,10 @@ def _chosen(view: FrontView, *, trial: int | None, top: int | None) -> list[int]
             there = f"it has 0 to {len(view.trials) - 1}" if len(view.trials) else "it has none yet"
             raise StudyError(f"The study has no trial {trial}; {there}.")
         return [trial]
+    if view.knee is None and view.summary["miss"]:
+        from starsearch.report import miss_lines
+
+        raise StudyError(" ".join(miss_lines(view.summary["miss"])))
     if view.knee is None:
         raise StudyError("The study has no front yet: no trial is complete and feasible.")
     if top is None:
@@ -398,7 +402,8 @@ def load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> StarNet
     if not isinstance(kept, str):
         raise StudyError(
             f"The weights of trial {number} were not kept ({row['state'].lower()}): a study keeps those of its front "
-            "and anchors. Choose one of these, or set keep_weights: all in a new study."
+            "and anchors, or of the trial that is nearest to its constraints. Choose one of these, or set "
+            "keep_weights: all in a new study."
         )
     try:
         return load_weights(place.folder / kept)

@@ -102,7 +102,7 @@ def run_study_file(
         place=place,
         dataset=dataset,
         runner=where,
-        command=_command(file, dataset, settings),
+        command=_command(file, dataset, settings, name=name, trials=trials, seed=seed),
         deadline=None if time_budget_s is None else time.monotonic() + time_budget_s,
         view=view or (lambda _spec, _folder: nullcontext(ignore)),
         is_stored_elsewhere=storage is not None,
@@ -151,11 +151,13 @@ def check_samples(samples: Iterable[int | None], validation_samples: int | None,
             )
 
 
-def _command(file: str, dataset: DataSet, settings: Sequence[str]) -> str:
+def _command(file: str, dataset: DataSet, settings: Sequence[str], **options: object) -> str:
     """How the study was begun, without a path of this machine."""
     named = Path(file).name if Path(file).is_absolute() else file
     data = "" if dataset.name == "digits" else f" --data {shlex.quote(dataset.name)}"
-    return f"starsearch run {named}{data}" + "".join(f" --set {shlex.quote(setting)}" for setting in settings)
+    given = [f" --{key} {shlex.quote(str(value))}" for key, value in options.items() if value is not None]
+    given += [f" --set {shlex.quote(setting)}" for setting in settings]
+    return f"starsearch run {named}{data}{''.join(given)}"
 
 
 def parse_duration(text: str) -> float:

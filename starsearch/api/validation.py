@@ -13,7 +13,7 @@ from starsearch.api.output_classes import Comparison, compare_classes
 from starsearch.api.progress import follow, ignore
 from starsearch.data.source import DataSource
 from starsearch.errors import BackendError, EvaluationError
-from starsearch.measurement import Progress
+from starsearch.measurement import Progress, accuracy_measurement
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,7 @@ class Validation:
         network: what was validated.
         data: name of the data set.
         top1_percent, top5_percent: of the images that could be read; top-5 of n < 5 classes is top-n.
+        top1_percent_spread: binomial standard error of the images.
         num_images: that could be read.
         num_classes: that the images are of, and between which the network chose.
         images_per_second: decoded and answered.
@@ -45,6 +46,7 @@ class Validation:
     network: str
     data: str
     top1_percent: float
+    top1_percent_spread: float | None
     top5_percent: float
     num_images: int
     num_classes: int
@@ -227,10 +229,12 @@ def _judge(
 
     unreadable = tuple(images.unreadable)
     Unreadable(data.name, data.split, len(data.split)).note(unreadable)
+    top1 = accuracy_measurement("top1_percent", 100 * counts.top1 / counts.images, num_images=counts.images)
     return Validation(
         network=classifier.text,
         data=data.name,
-        top1_percent=100 * counts.top1 / counts.images,
+        top1_percent=top1.value,
+        top1_percent_spread=top1.spread,
         top5_percent=100 * counts.top5 / counts.images,
         num_images=counts.images,
         num_classes=len(data.classes),

@@ -21,7 +21,16 @@ def print_json(value: Any) -> None:
 def print_front(view: FrontView, *, with_agreement: bool = True) -> None:
     """The front as a table; below it how far lower fidelities can be trusted (unless that was told), and failures."""
     from starsearch.api.reading import agreements
-    from starsearch.report import agreement_lines, anchor_recipe_note, prediction_lines, render_failures, render_front
+    from starsearch.report import (
+        agreement_lines,
+        anchor_recipe_note,
+        architecture_lines,
+        legend_lines,
+        miss_lines,
+        prediction_lines,
+        render_failures,
+        render_front,
+    )
 
     console = Console()
     for lower in reversed(view.lower):
@@ -30,20 +39,24 @@ def print_front(view: FrontView, *, with_agreement: bool = True) -> None:
         )
     if view.lower:
         console.print(f"At {_fidelity(view)}, the highest fidelity:")
-    if view.front.empty:
-        console.print("No trial is complete yet, so there is no front.")
-    else:
+    lines: list[str] = []
+    if not view.front.empty:
         console.print(render_front(view.front, view.objectives))
-        if view.knee is not None:
-            console.print(f"Knee: trial {view.knee}.")
-            for line in prediction_lines(view.summary.get("predictions", {})):
-                console.print(line, highlight=False, markup=False)
-        else:
-            console.print("No trial satisfies the study's constraints: loosen them, or search on.")
+        lines += [*architecture_lines(view.front), "", *legend_lines(view.front)]
+    if view.knee is not None:
+        lines += [f"Knee: trial {view.knee}.", *prediction_lines(view.summary.get("predictions", {}))]
+    elif view.summary["miss"]:
+        lines += miss_lines(view.summary["miss"])
+    else:
+        lines.append("No trial is complete yet, so there is no front.")
     if (note := anchor_recipe_note(view.trials)) is not None:
-        console.print(note, highlight=False, markup=False)
-    for line in (line for one in (agreements(view) if with_agreement else ()) for line in agreement_lines(one)):
-        console.print(line, highlight=False, markup=False)
+        lines.append(note)
+    if foreign := view.summary["foreign"]:
+        were = "trial was" if foreign == 1 else "trials were"
+        lines.append(f"{foreign} {were} made or ended by another program: not counted, and left as they are.")
+    lines += [line for one in (agreements(view) if with_agreement else ()) for line in agreement_lines(one)]
+    for line in lines:  # an architecture is never broken: it can be copied
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     failures = view.trials[view.trials["state"] == "FAIL"]
     if not failures.empty:
         console.print(render_failures(failures))
@@ -76,6 +89,8 @@ def print_status(found: Mapping[str, Any]) -> None:
 
 
 def _status_facts(found: Mapping[str, Any]) -> dict[str, str]:
+    from starsearch.report import hypervolume_gain, miss_lines
+
     facts = {
         "study": found["study"],
         **({f"at {one['fidelity']}": _counts(one) for one in found.get("fidelities", ())}),
@@ -89,11 +104,12 @@ def _status_facts(found: Mapping[str, Any]) -> dict[str, str]:
         what, _, told = line.partition(": ") if line.startswith("Successive") else ("epochs", "", line)
         facts[what.lower()] = told
     for name, best in (found["best"] or {}).items():
-        facts[f"best {name}"] = f"{best['value']:.4g} (trial {best['number']})"
-    volume = found["hypervolume"]
-    if volume and volume.get("anchors"):
-        gain = 100 * (volume["front"] / volume["anchors"] - 1)
-        facts["hypervolume"] = f"{volume['front']:.4g}, {gain:+.0f} % over the published networks alone"
+        spread = f" ± {best['spread']:.2g}" if best["spread"] is not None else ""
+        facts[f"best {name}"] = f"{best['value']:.4g}{spread} (trial {best['number']})"
+    if found["miss"]:
+        facts["infeasible"] = " ".join(miss_lines(found["miss"]))
+    if (gain := hypervolume_gain(found["hypervolume"])) is not None:
+        facts["hypervolume"] = f"{found['hypervolume']['front']:.4g}, {gain:+.0f} % over the published networks alone"
     return facts | {"driver": found["driver"] or "none at work"}
 
 
@@ -101,6 +117,7 @@ def _counts(found: Mapping[str, Any]) -> str:
     """Trials by how they ended."""
     counts = ", ".join(f"{found[name]} {name}" for name in ("complete", "failed", "infeasible"))
     counts += f", {found['stopped']} stopped at a rung" if found["stopped"] else ""
+    counts += f", {found['foreign']} foreign (of other programs)" if found["foreign"] else ""
     return f"{found['trials']}: {counts}" + (f", {len(found['running'])} unfinished" if found["running"] else "")
 
 
@@ -114,7 +131,10 @@ def print_space(found: Mapping[str, Any]) -> None:
         table.add_row(name, words)
     console.print(table)
     console.print(f"Architectures: {found['num_architectures']:,} ({found['num_raw']:,} raw combinations)")
-    console.print(f"Constraints:   {found['constraints']} ({found['allowed_percent']:.0f} % of random ones allowed)")
+    counted = ", counted with 1000 classes" if found["constraints"] != "none" else ""
+    console.print(
+        f"Constraints:   {found['constraints']}{counted} ({found['allowed_percent']:.0f} % of random ones allowed)"
+    )
     console.print(f"Anchors:       {', '.join(found['anchors']) or 'none'}")
     inside = [name for name, why in found["published"].items() if why is None]
     console.print(f"Published networks inside: {', '.join(inside) or 'none'}")
@@ -129,13 +149,14 @@ def print_samples(found: Sequence[Mapping[str, Any]]) -> None:
     for row in found:
         cost = f"{row['macs'] / 1e6:8.1f} MMACs {row['num_params'] / 1e6:6.2f} M params"
         console.print(f"{row['hash']} {cost}  {row['architecture']}", highlight=False)
+    console.print("MACs and parameters with 1000 classes, as papers count; a study's tables have the data's own.")
 
 
 def print_latency(found: Mapping[str, Any]) -> None:
     """The latency with its interval, what it was measured on, and what a reader should know about it."""
     console = Console(soft_wrap=True, highlight=False)
     size = f" at {found['resolution']} px" if found["resolution"] else ""
-    macs = f", {found['macs'] / 1e6:.1f} MMACs" if found["macs"] is not None else ""
+    macs = f", {found['macs'] / 1e6:.1f} MMACs with 1000 classes" if found["macs"] is not None else ""
     low, high = found["latency_ms_interval"]
     console.print(
         f"{found['architecture']}{size}: {found['latency_ms']:.3f} ± {found['latency_ms_spread']:.3f} ms "

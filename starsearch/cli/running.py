@@ -47,7 +47,9 @@ def run_and_watch(
     )
     view = api.study_front(str(outcome.folder))
     print_front(view, with_agreement=False)  # it was said as each fidelity ended
-    _print_end(outcome, exportable=view.knee is not None)
+    miss = view.summary["miss"] or {}
+    choice = "--knee" if view.knee is not None else f"--trial {miss['number']}" if miss.get("weights") else None
+    _print_end(outcome, choice)
     is_over = outcome.ended.why in ("complete", "space exhausted")
     if is_over and not (view.trials["state"] == "COMPLETE").any():
         raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
@@ -59,7 +61,7 @@ def _say(line: str) -> None:
     Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
 
-def _print_end(outcome: RunOutcome, *, exportable: bool) -> None:
+def _print_end(outcome: RunOutcome, choice: str | None) -> None:
     from rich.console import Console
 
     console = Console(soft_wrap=True, highlight=False)
@@ -75,5 +77,5 @@ def _print_end(outcome: RunOutcome, *, exportable: bool) -> None:
             console.print(f"{because}: {progress}. Nothing finished is lost; the same command goes on.")
     console.print("Written: " + ", ".join(str(path) for path in outcome.files))
     console.print(f"Next:    starsearch dashboard {study}")
-    if exportable:
-        console.print(f"         starsearch export {study} --knee --format timm,onnx --out best")
+    if choice is not None:
+        console.print(f"         starsearch export {study} {choice} --format timm,onnx --out best")

@@ -97,7 +97,7 @@ def _print(found: Validation) -> None:
     for name, words in {
         "network": found.network,
         "data": f"{found.data}, {found.num_images:,} images of {found.num_classes:,} classes",
-        "top-1": f"{found.top1_percent:.3f} %",
+        "top-1": f"{found.top1_percent:.3f} ± {found.top1_percent_spread:.3f} %",
         f"top-{few}": f"{found.top5_percent:.3f} %",
         "prepared": f"{found.resolution} px, {found.crop_pct:g} of the side, {found.interpolation}, "
         f"mean {_channels(found.mean)}, std {_channels(found.std)}",

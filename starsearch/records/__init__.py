@@ -37,10 +37,11 @@ from starsearch.records.measured import (
 from starsearch.records.open_study import OpenStudy
 from starsearch.records.record import HALVING, LADDER, StudyRecord
 from starsearch.records.storage import open_storage, quiet_optuna, shown
-from starsearch.records.table import load_attributes, load_devices, load_objectives, load_trials, study_names
+from starsearch.records.table import EXCESS, load_attributes, load_devices, load_objectives, load_trials, study_names
 
 __all__ = [
     "DRIVER_DIED",
+    "EXCESS",
     "HALVING",
     "LADDER",
     "READING_SUFFIXES",

@@ -70,6 +70,16 @@ def candidate_attributes(
     return attributes
 
 
+def is_foreign(trial: FrozenTrial) -> bool:
+    """Whether another program has made `trial`, or ended it in place of its driver: plain Optuna, a dashboard's button.
+
+    Such a trial says nothing of a candidate, and is left as it is.
+    """
+    if "architecture" not in trial.user_attrs or trial.state.name == "WAITING":
+        return True
+    return trial.state.name in ("COMPLETE", "PRUNED") and "measurements" not in trial.user_attrs
+
+
 def recorded_candidate(trial: FrozenTrial, base: Recipe) -> Candidate:
     """The candidate that `trial` evaluates; `base` is the study's recipe.
 

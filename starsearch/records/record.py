@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from enum import Enum
@@ -13,12 +14,12 @@ import starsearch
 from starsearch.candidate import Candidate
 from starsearch.errors import StudyChangedError, StudyError, StudyLeasedError
 from starsearch.measurement import Reading
-from starsearch.records.attributes import candidate_attributes, constraint_attributes, reading_attributes
+from starsearch.records.attributes import candidate_attributes, constraint_attributes, is_foreign, reading_attributes
 from starsearch.records.distributions import parameter_distributions
 from starsearch.records.open_study import OpenStudy
 from starsearch.records.storage import open_storage, quiet_optuna, shown, storage_errors
 from starsearch.space.parameters import Value
-from starsearch.study.signature import unsaid
+from starsearch.study.signature import in_words, unsaid
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -93,10 +94,10 @@ class StudyRecord(OpenStudy):
         return cls(storage, study_id, url=url, spec=spec)
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials, in order of their numbers."""
+        """Return the study's own trials in order of their numbers; those of other programs are left out."""
         with storage_errors(self.url):
             trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        return sorted(trials, key=lambda trial: trial.number)
+        return sorted((trial for trial in trials if not is_foreign(trial)), key=lambda trial: trial.number)
 
     def start(
         self,
@@ -146,9 +147,12 @@ class StudyRecord(OpenStudy):
 
     def report(self, number: int, *, epoch: int, value: float) -> None:
         """Write what the trial had reached after `epoch`."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
         from starsearch.records import transactions
 
-        with storage_errors(self.url):
+        # Ended by another program: whoever ends the trial here is told.
+        with storage_errors(self.url), suppress(UpdateFinishedTrialError):
             transactions.report_value(self._storage, self._trial_ids[number], epoch, value)
 
     def complete(
@@ -254,7 +258,7 @@ class StudyRecord(OpenStudy):
                 )
         except UpdateFinishedTrialError as error:
             raise StudyLeasedError(
-                f"Another driver has taken the study {self.name!r} and ended its trial {number} meanwhile. "
+                f"Another program has ended trial {number} of the study {self.name!r} meanwhile. "
                 "Finished trials are kept; run the same command again."
             ) from error
 
@@ -349,13 +353,15 @@ def _refuse_change(spec: StudySpec, known: Mapping[str, Any], signature: Mapping
         )
 
 
+def _said(items: Mapping[str, str], name: str) -> str:
+    return in_words(name, items[name]) if name in items else "not there"
+
+
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """One line for each name whose text differs."""
     # A study of an earlier version does not say fields that came later: they were at their defaults.
     old = {**{name: value for name, value in unsaid().items() if name in new}, **old}
     names = sorted({*old, *new}, key=lambda name: (name not in new, name))
     return [
-        f"{name}: was {old.get(name, 'not there')}, now {new.get(name, 'not there')}"
-        for name in names
-        if old.get(name) != new.get(name)
+        f"{name}: was {_said(old, name)}, now {_said(new, name)}" for name in names if old.get(name) != new.get(name)
     ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.errors import StudyError, did_you_mean
+from starsearch.architecture import count_macs, count_params, parse_architecture
+from starsearch.errors import ArchitectureError, StudyError, did_you_mean
 from starsearch.objective import Objective
-from starsearch.records.attributes import READING_SUFFIXES, TEXT_SUFFIXES
+from starsearch.records.attributes import READING_SUFFIXES, TEXT_SUFFIXES, is_foreign
 from starsearch.records.measured import Measured, measured_afterwards, merge_measured, merge_violations
 from starsearch.records.storage import read_storage, shown, storage_file
 
@@ -22,14 +25,18 @@ if TYPE_CHECKING:
 # of a later fidelity: the candidate's trial at the one below.
 _HALVING = ("rung", "epochs", "continues")
 _COUNTS = (*_HALVING, "promoted_from")
+EXCESS = "excess_"  # by how much a trial breaks a constraint: excess_latency_ms.max
 _TEXTS = ("state", "fidelity", "anchor", "architecture", "architecture_text", "reason", "data", "weights", "recipe")
 
 
 def load_trials(url: str, name: str | None = None, *, folder: Path | None = None) -> pd.DataFrame:
     """One row a trial, in order of number.
 
-    Columns: number, state, fidelity, anchor, architecture, architecture_text; each measurement by its name, with
-    NAME_spread, NAME_runs and NAME_device where any trial has them; feasible, reason, data, seed, started (UTC),
+    Columns: number, state (Optuna's, or FOREIGN: made or ended by another program, so that only number, started and the
+    study's fidelity are known), fidelity, anchor, architecture, architecture_text; each measurement by its name, with
+    NAME_spread, NAME_runs and NAME_device where any trial has them; published_macs and published_num_params (with
+    ImageNet's 1000 classes, as papers count); feasible, excess_NAME.max and excess_NAME.min of each constraint (by how
+    much it is broken; kept where ≤ 0), reason, data, seed, started (UTC),
     seconds, weights, params_X of each searched parameter, recipe (JSON of what differs from the study's).
     Where successive halving has stopped trials also rung (from 0) and epochs of those, and continues: the number of the
     stopped trial whose training a trial goes on with. At a later fidelity promoted_from: the number of the candidate's
@@ -49,8 +56,19 @@ def load_trials(url: str, name: str | None = None, *, folder: Path | None = None
     folder = folder or _folder(url)
     with _read_study(url, name) as (storage, study_id):
         trials = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
-        measured = measured_afterwards(storage.get_study_user_attrs(study_id), trials)
-    return _table(trials, folder, measured)
+        attributes = storage.get_study_user_attrs(study_id)
+    fidelity = attributes.get("fidelity")
+    trials = [_without_claims(trial, fidelity) if is_foreign(trial) else trial for trial in trials]
+    resolution = attributes.get("signature", {}).get("space.resolution")
+    published = {} if resolution is None else _published_columns(trials, int(resolution))
+    return _table(trials, folder, measured_afterwards(attributes, trials), published)
+
+
+def _without_claims(trial: FrozenTrial, fidelity: str | None) -> FrozenTrial:
+    """A foreign trial without parameters and attributes, whatever their names say."""
+    shown = copy.copy(trial)  # a storage may keep its own
+    shown.params, shown.user_attrs = {}, {"fidelity": fidelity}
+    return shown
 
 
 def load_objectives(url: str, name: str | None = None) -> tuple[Objective, ...]:
@@ -127,16 +145,32 @@ def _folder(url: str) -> Path | None:
     return file.parent if file else None
 
 
-def _table(trials: list[FrozenTrial], folder: Path | None, measured: Measured) -> pd.DataFrame:
+def _table(
+    trials: list[FrozenTrial], folder: Path | None, measured: Measured, published: Mapping[str, list[float | None]]
+) -> pd.DataFrame:
     import pandas as pd
 
-    readings = [merge_measured(t.user_attrs, measured) if t.state.name == "COMPLETE" else t.user_attrs for t in trials]
+    states = _states(trials)
+    readings = [
+        merge_measured(trial.user_attrs, measured) if state == "COMPLETE" else trial.user_attrs
+        for trial, state in zip(trials, states, strict=True)
+    ]
+    excesses = [
+        merge_violations(trial.constraints, trial.user_attrs, measured) if state in ("COMPLETE", "PRUNED") else {}
+        for trial, state in zip(trials, states, strict=True)
+    ]
     quantities = _reading_columns(readings)
+    bounds = dict.fromkeys(name for one in excesses for name in one)
     params = list(dict.fromkeys(name for trial in trials for name in trial.params))
     columns = {
         **_identity_columns(trials),
         **{name: [one.get(name) for one in readings] for name in quantities},
-        "feasible": [_is_feasible(trial, measured) for trial in trials],
+        **published,
+        "feasible": [
+            state == "COMPLETE" and all(by <= 0 for by in excess.values())
+            for state, excess in zip(states, excesses, strict=True)
+        ],
+        **{EXCESS + name: [one.get(name) for one in excesses] for name in bounds},
         **_outcome_columns(trials, folder),
         **_origin_columns(trials),
         **{f"params_{name}": [trial.params.get(name) for trial in trials] for name in params},
@@ -145,7 +179,8 @@ def _table(trials: list[FrozenTrial], folder: Path | None, measured: Measured) -
     types: dict[str, Any] = {"number": int, "seed": "Int64", "feasible": bool, "seconds": float}
     types |= {name: "Int64" for name in _COUNTS if name in columns}
     texts = [name for name in quantities if name.endswith(TEXT_SUFFIXES)]
-    types |= {name: float for name in quantities if name not in texts}
+    types |= {name: float for name in (*quantities, *published) if name not in texts}
+    types |= {EXCESS + name: float for name in bounds}
     # Texts as objects: pandas' own text columns would turn None into NaN.
     objects = dict.fromkeys([*_TEXTS, *texts], object)
     return pd.DataFrame({name: pd.Series(values, dtype=objects.get(name)) for name, values in columns.items()}).astype(
@@ -160,18 +195,30 @@ def _reading_columns(readings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name + suffix for name in names for suffix in ("", *READING_SUFFIXES) if name + suffix in present]
 
 
-def _is_feasible(trial: FrozenTrial, measured: Measured) -> bool:
-    """Whether the trial is complete and breaks no constraint."""
-    if trial.state.name != "COMPLETE":
-        return False
-    return all(value <= 0 for value in merge_violations(trial.constraints, trial.user_attrs, measured).values())
+def _states(trials: Sequence[FrozenTrial]) -> list[str]:
+    return ["FOREIGN" if is_foreign(trial) else trial.state.name for trial in trials]
+
+
+def _published_columns(trials: Sequence[FrozenTrial], resolution: int) -> dict[str, list[float | None]]:
+    """MACs and parameters as papers count them; computed, since they follow from the architecture."""
+    costs = [_published_cost(trial.user_attrs.get("architecture_text", ""), resolution) for trial in trials]
+    return {"published_macs": [one[0] for one in costs], "published_num_params": [one[1] for one in costs]}
+
+
+@functools.cache  # a run's page is made again and again
+def _published_cost(text: str, resolution: int) -> tuple[float | None, float | None]:
+    try:
+        architecture = parse_architecture(text)
+    except ArchitectureError:  # of a foreign trial, or of another version
+        return None, None
+    return count_macs(architecture, resolution=resolution), count_params(architecture)
 
 
 def _identity_columns(trials: list[FrozenTrial]) -> dict[str, list[Any]]:
     described = ("fidelity", "anchor", "architecture", "architecture_text")
     return {
         "number": [trial.number for trial in trials],
-        "state": [trial.state.name for trial in trials],
+        "state": _states(trials),
         **{name: [trial.user_attrs.get(name) for trial in trials] for name in described},
     }
 

@@ -14,21 +14,25 @@ from starsearch.report.halving import halving_lines
 from starsearch.report.html import render_page
 from starsearch.report.plot import draw_front
 from starsearch.report.predictions import prediction_lines
-from starsearch.report.summary import failure_reasons, hypervolume_history, summary
-from starsearch.report.table import render_failures, render_front, to_json
+from starsearch.report.summary import failure_reasons, hypervolume_gain, hypervolume_history, miss_lines, summary
+from starsearch.report.table import architecture_lines, legend_lines, render_failures, render_front, to_json
 
 __all__ = [
     "Agreement",
     "Rung",
     "agreement_lines",
     "anchor_recipe_note",
+    "architecture_lines",
     "compare_fidelities",
     "draw_front",
     "failure_reasons",
     "front_table",
     "halving_lines",
+    "hypervolume_gain",
     "hypervolume_history",
     "knee",
+    "legend_lines",
+    "miss_lines",
     "prediction_lines",
     "render_failures",
     "render_front",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from starsearch.measurement import is_told_apart
 from starsearch.objective import Objective, is_latency
 from starsearch.report.front import RECIPE_COLUMN
 
@@ -73,7 +75,8 @@ class Agreement:
         num_params: what counting parameters would have come to in place of the lower fidelity, overall.
         better_than_params: share of the resamples in which the lower fidelity ranks better than counting parameters.
         anchors: at each fidelity, how the anchors rank against their published ImageNet accuracy.
-        inverted: at each fidelity, pairs of anchors (the one that is better as published, the other) out of order.
+        inverted: at each fidelity, pairs of anchors (the one that is better as published, the other) out of order and
+            told apart.
     """
 
     lower: str
@@ -242,10 +245,16 @@ def _anchors_tau(trials: pd.DataFrame, ranked: Objective, rng: np.random.Generat
 
 
 def _inverted(trials: pd.DataFrame, ranked: Objective) -> tuple[tuple[str, str], ...]:
-    reached = sorted(_anchor_values(trials, ranked).items(), key=lambda one: -PUBLISHED_TOP1_PERCENT[one[0]])
-    compare: Callable[[int, int], bool] = lambda i, j: reached[i][1] < reached[j][1]  # noqa: E731
-    count = len(reached)
-    return tuple((reached[i][0], reached[j][0]) for i in range(count) for j in range(i + 1, count) if compare(i, j))
+    """The pairs that are out of their published order and told apart."""
+    reached = _anchor_values(trials, ranked)
+    spreads = trials.get(f"{ranked.name}_spread", trials[ranked.name] * math.nan)
+    errors = dict(zip(trials["anchor"].where(trials["state"] == "COMPLETE"), spreads, strict=True))
+    return tuple(
+        (better, worse)
+        for better, worse in itertools.combinations(sorted(reached, key=lambda one: -PUBLISHED_TOP1_PERCENT[one]), 2)
+        if reached[better] < reached[worse]
+        and is_told_apart(reached[worse] - reached[better], errors[better], errors[worse])
+    )
 
 
 def _anchor_values(trials: pd.DataFrame, ranked: Objective) -> dict[str, float]:

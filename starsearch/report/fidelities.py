@@ -37,8 +37,13 @@ def stayed(rung: Rung, above: pd.DataFrame) -> pd.DataFrame:
 
     Anchors that have one are left out as well.
     """
+    return without_higher(rung.front, above)
+
+
+def without_higher(rows: pd.DataFrame, above: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose candidates have no result among the trials `above`."""
     went_on = set(candidate_keys(above[above["state"] == "COMPLETE"]))
-    return rung.front[~candidate_keys(rung.front).isin(went_on)]
+    return rows[~candidate_keys(rows).isin(went_on)]
 
 
 def all_trials(trials: pd.DataFrame, lower: Sequence[Rung]) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +39,7 @@ def write_report(
         trials: the study's, one row each, of one fidelity: the highest that has a result.
         objectives: the study's; at least one.
         facts: shown on the page in this order; "study" names the study, else the folder does.
-        commands: that repeat the study; from the facts where none are given.
+        commands: that repeat the study.
         lower: the study at its lower fidelities, the nearest first.
         agreements: how far they can be trusted.
 
@@ -57,7 +56,7 @@ def write_report(
         objectives,
         facts,
         title=title,
-        commands=commands or _commands(facts, folder),
+        commands=commands,
         lower=lower,
         agreements=agreements,
     )
@@ -84,14 +83,6 @@ def _title(study: str, trials: pd.DataFrame) -> str:
         if len(known) == 1:
             parts.append(str(known[0]).partition(":")[0])
     return " · ".join(parts)
-
-
-def _commands(facts: Mapping[str, str], folder: Path) -> list[str]:
-    """How to run the study again, as far as the facts say; the file's name is that of the study by default."""
-    study = facts.get("study", folder.name)
-    data = facts["data"].partition(":")[0] if facts.get("data") else "DATA"
-    seed = f" --seed {facts['seed']}" if facts.get("seed") else ""
-    return [f"starsearch run {study}.yaml --data {shlex.quote(data)}{seed}"]
 
 
 def _write_whole(path: Path, content: bytes) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from starsearch.architecture import ANCHORS
 from starsearch.errors import StudyError
+from starsearch.measurement import is_told_apart
 from starsearch.objective import INT8_LATENCY, Objective, is_latency, losses
 from starsearch.recipe import value_text
 from starsearch.records import READING_SUFFIXES, reading_names
@@ -23,7 +25,7 @@ BoolArray = NDArray[np.bool_]
 
 _IDENTITY = ("anchor", "number", "architecture_text", "architecture")
 RECIPE_COLUMN = "params_recipe."
-_COSTS = ("macs", "num_params")
+_COSTS = ("macs", "num_params", "published_macs", "published_num_params")
 
 
 def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
@@ -44,10 +46,13 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
         each objective with its `_spread`, `_runs` and `_device` where present, and where it was predicted `_kind`
         ("measured" or "predicted", of the value shown), `_predicted`, `_low`, `_high` and `_error_percent`,
         the same of further latencies (constrained, or measured elsewhere and imported), `macs`, `num_params`,
+        `published_macs`, `published_num_params`,
         `nearest_anchor` (the other rows' closest anchor, Euclidean over the objectives scaled by their
         range over front and anchors; missing for anchors themselves),
         `gain_NAME` over that anchor for each objective, in its unit and positive where better,
         `gain_STEM_percent` relative to the anchor's value where the unit is not already percent,
+        `told_apart_NAME` of objectives with a `_spread`: whether that gain is (`is_told_apart`), and for up to two
+        objectives `told_apart_from_previous`: whether each value of a ranked row is from that of the row before it,
         `params_recipe.X` of each searched field of the recipe, `feasible` and `on_front`.
 
     Raises:
@@ -66,6 +71,8 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
     table = complete.iloc[order].reset_index(drop=True)
     table["rank"] = table["member"].cumsum().where(table["member"]).astype("Int64")
     gains = _gains_over_nearest_anchor(table, values[order], objectives)
+    if len(objectives) <= 2:
+        gains["told_apart_from_previous"] = _told_apart_from_previous(table, values[order], objectives)
     searched = [column for column in table.columns if str(column).startswith(RECIPE_COLUMN)]
     columns = _columns(objectives, further_latencies(table, objectives))
     wanted = [*columns[:-2], *searched, *columns[-2:]]
@@ -204,9 +211,35 @@ def _gains_over_nearest_anchor(
     columns: dict[str, Any] = {"nearest_anchor": nearest}
     for i, objective in enumerate(objectives):
         columns[f"gain_{objective.name}"] = gains[:, i]
+        if f"{objective.name}_spread" in table and rows.size and anchors.size:
+            errors = _errors(table, objective)
+            apart: NDArray[Any] = np.full(len(table), None, dtype=object)
+            apart[rows] = [
+                is_told_apart(gains[row, i], errors[row], errors[near]) for row, near in zip(rows, closest, strict=True)
+            ]
+            columns[f"told_apart_{objective.name}"] = apart
         if quantity(objective.name).unit != "%":
             columns[f"gain_{quantity(objective.name).stem}_percent"] = shares[:, i]
     return columns
+
+
+def _told_apart_from_previous(
+    table: pd.DataFrame, values: FloatArray, objectives: Sequence[Objective]
+) -> NDArray[np.object_]:
+    """Whether every value of each ranked row is told apart from that of the ranked row before; None of the first."""
+    errors = np.transpose([_errors(table, objective) for objective in objectives])
+    apart: NDArray[np.object_] = np.full(len(table), None, dtype=object)
+    ranked = np.flatnonzero(table["member"].to_numpy(dtype=bool))
+    for before, row in itertools.pairwise(ranked):
+        differences = values[row] - values[before]
+        apart[row] = all(map(is_told_apart, differences, errors[before], errors[row]))
+    return apart
+
+
+def _errors(table: pd.DataFrame, objective: Objective) -> FloatArray:
+    """The standard errors of an objective's values; NaN where there is none."""
+    column = f"{objective.name}_spread"
+    return table[column].to_numpy(dtype=float) if column in table else np.full(len(table), np.nan)
 
 
 def further_latencies(frame: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
@@ -225,4 +258,6 @@ def _columns(objectives: Sequence[Objective], further: Sequence[str]) -> list[st
     gains = []
     for name in names:
         gains += [f"gain_{name}"] + ([] if quantity(name).unit == "%" else [f"gain_{quantity(name).stem}_percent"])
+        gains.append(f"told_apart_{name}")
+    gains.append("told_apart_from_previous")
     return ["rank", *_IDENTITY, *measured, *costs, "nearest_anchor", *gains, "feasible", "on_front"]

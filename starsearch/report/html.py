@@ -17,11 +17,14 @@ from starsearch.report.figures import front_figure, learning_figure
 from starsearch.report.front import front_table
 from starsearch.report.labels import QUANTITIES, Quantity, anchor_label, quantity
 from starsearch.report.predictions import prediction_errors, prediction_figure, prediction_lines
-from starsearch.report.summary import failure_reasons, summary
+from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines, summary
 from starsearch.report.table import (
+    NOT_APART,
     change_texts,
     has_predictions,
+    legend_lines,
     plain_rows,
+    published_text,
     reading_texts,
     shorten_numbers,
     shown_quantities,
@@ -55,6 +58,7 @@ def render_page(
     """
     from plotly.offline import get_plotlyjs
 
+    found = summary(trials, objectives)
     has_front = bool(front_table(trials, objectives)["on_front"].any())
     return Template(_page_file("page.html")).substitute(
         title=html.escape(title),
@@ -62,16 +66,22 @@ def render_page(
         script=_page_file("page.js"),
         # Embedded once; without a front there is nothing to draw and no need of five megabytes.
         plotly=get_plotlyjs() if has_front else "",
-        figures_of_front=(_front_sections(trials, objectives) if has_front else _NO_FRONT)
+        figures_of_front=(_front_sections(trials, objectives) if has_front else _no_front(found))
         + _lower_sections(trials, objectives, lower, agreements),
-        summary=_summary_tiles(summary(trials, objectives), objectives),
+        summary=_summary_tiles(found, objectives),
         failures=_failures(failure_reasons(trials)),
         facts="".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items()),
         commands=html.escape("\n".join(commands)),
     )
 
 
-_NO_FRONT = '<p class="note">No front: no trial is complete, feasible and measured in every objective.</p>'
+def _no_front(found: Mapping[str, Any]) -> str:
+    nothing = ["No front: no trial is complete, feasible and measured in every objective."]
+    return _notes(miss_lines(found["miss"]) if found["miss"] else nothing)
+
+
+def _notes(lines: Sequence[str]) -> str:
+    return "".join(f'<p class="note">{html.escape(line)}</p>' for line in lines)
 
 
 def _page_file(name: str) -> str:
@@ -129,7 +139,7 @@ def _learning(trials: pd.DataFrame, objectives: Sequence[Objective]) -> str:
 
 
 def _predictions(trials: pd.DataFrame, errors: Mapping[str, Any]) -> str:
-    notes = "".join(f'<p class="note">{html.escape(line)}</p>' for line in prediction_lines(errors))
+    notes = _notes(prediction_lines(errors))
     measured = [name for name, found in errors.items() if found["networks"]]
     return notes + (_figure(prediction_figure(trials, measured), "predictions") if measured else "")
 
@@ -152,10 +162,11 @@ def _summary_tiles(found: Mapping[str, Any], objectives: Sequence[Objective]) ->
         if objective.name in found["best"]:
             best, shown = found["best"][objective.name], quantity(objective.name)
             label = f"best {shown.label} (trial {best['number']})"
-            tiles.append((f"{shown.number(best['value'])} {shown.unit}", label))
-    volumes = found["hypervolume"]
-    if volumes and volumes["anchors"] > 0 and len(objectives) > 1:
-        gain = 100 * (volumes["front"] / volumes["anchors"] - 1)
+            tiles.append((f"{shown.with_spread(best['value'], best['spread'])} {shown.unit}", label))
+    if found["foreign"]:
+        tiles.append((f"{found['foreign']}", "foreign (of other programs)"))
+    gain = hypervolume_gain(found["hypervolume"])
+    if gain is not None and len(objectives) > 1:
         tiles.append((f"{gain:+.1f} %", "hypervolume over the published networks alone"))
     return "".join(f"<div><b>{html.escape(value)}</b><span>{html.escape(label)}</span></div>" for value, label in tiles)
 
@@ -177,7 +188,12 @@ def _front_table(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
     )
     rows = []
     for row in plain_rows(front):
-        cells = [_cell(row["rank"], row["rank"]), _cell(row["number"], row["number"]), _architecture_cell(row)]
+        mark = NOT_APART if row.get("told_apart_from_previous") is False else ""
+        cells = [
+            _cell(f"{row['rank'] or '–'}{mark}", row["rank"]),
+            _cell(row["number"], row["number"]),
+            _architecture_cell(row),
+        ]
         for column in shown:
             keys = [row[column.name], row.get(f"{column.name}_predicted")]
             cells += [_cell(text, key) for text, key in zip(reading_texts(front, row, column), keys, strict=False)]
@@ -186,7 +202,7 @@ def _front_table(front: pd.DataFrame, objectives: Sequence[Objective]) -> str:
         rows.append(f'<tr class="{classes}">{"".join(cells)}</tr>')
     return (
         f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{_notes(legend_lines(front))}"
     )
 
 
@@ -203,7 +219,9 @@ def _cell(text: Any, key: Any) -> str:
 def _architecture_cell(row: Mapping[str, Any]) -> str:
     text = html.escape(str(row["architecture_text"])).replace(",", ",<wbr>")
     name = f"<b>{html.escape(row['anchor'])}</b> " if row["anchor"] else ""
-    note = "" if row["feasible"] else " <i>(breaks a constraint)</i>"
+    published = published_text(row) if row["anchor"] else ""
+    note = f" ({published})" if published else ""
+    note += "" if row["feasible"] else " <i>(breaks a constraint)</i>"
     return f'<td class="architecture">{name}<code>{text}</code>{note}</td>'
 
 
@@ -212,8 +230,10 @@ def _change_cell(row: Mapping[str, Any], objectives: Sequence[Objective]) -> str
         return '<td data-key=""></td>'
     changes = change_texts(row, objectives)
     spans = [
-        f'<span class="{"better" if gain > 0 else "worse" if gain < 0 else ""}">{html.escape(text)}</span>'
-        for text, gain in changes
+        f'<span class="{"better" if gain > 0 else "worse"}">{html.escape(text)}</span>'
+        if is_apart and gain
+        else f"<span>{html.escape(text)}{'' if is_apart else ', not told apart'}</span>"
+        for text, gain, is_apart in changes
     ]
     label = html.escape(anchor_label(row["nearest_anchor"]))
     return f'<td class="change" data-key="{changes[0][1]!r}">{label}: {" ".join(spans)}</td>'

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from starsearch.objective import Objective
-from starsearch.report.fidelities import Rung, stayed
+from starsearch.report.fidelities import Rung, without_higher
 from starsearch.report.front import complete_trials, front_table, knee, loss_matrix
 from starsearch.report.labels import anchor_label, quantity
 from starsearch.report.placement import place_labels, sample_polyline
+from starsearch.report.summary import miss_lines, nearest_miss
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +57,8 @@ def draw_front(
         trials: of one fidelity.
         objectives: the study's; at least one.
         title: above the picture; study, data set and fidelity.
-        lower: lower fidelities, the nearest first: each in a strip of its own below, with those of its front that have
-            no higher result; not where there is one objective.
+        lower: lower fidelities, the nearest first: each in a strip of its own below, with its trials that have no
+            higher result, those of its front joined by a line; not where there is one objective.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -72,7 +74,7 @@ def draw_front(
         axes.set_title(title, loc="left", pad=28)  # above the legend, which may be as wide as the picture
         front = front_table(trials, objectives)
         if not front["on_front"].any():
-            _say_there_is_no_front(axes, num_trials=len(trials))
+            _say_there_is_no_front(axes, trials, objectives)
         elif len(objectives) == 1:
             _draw_ranking(axes, trials, objectives[0])
         else:
@@ -84,13 +86,14 @@ def draw_front(
 
 
 def _who_stayed(trials: pd.DataFrame, lower: Sequence[Rung]) -> list[tuple[str, pd.DataFrame]]:
-    """Of each lower fidelity its name and its front's members that have no higher result."""
+    """Of each lower fidelity its name and its feasible trials that have no higher result, where there are any."""
     found = []
-    above = trials
-    for rung in lower:
-        rows = stayed(rung, above)
-        found.append((rung.fidelity, rows[rows["on_front"]]))
-        above = rung.trials
+    for rung, above in zip(lower, [trials, *(rung.trials for rung in lower)], strict=False):
+        complete = rung.trials[(rung.trials["state"] == "COMPLETE") & rung.trials["feasible"]]
+        rows = without_higher(complete, above)
+        if len(rows):
+            members = rung.front["number"][rung.front["on_front"]]
+            found.append((rung.fidelity, rows.assign(on_front=rows["number"].isin(members))))
     return found
 
 
@@ -122,9 +125,11 @@ def _font() -> str:
     return next((font for font in _FONTS if font in installed), "sans-serif")
 
 
-def _say_there_is_no_front(axes: Axes, *, num_trials: int) -> None:
+def _say_there_is_no_front(axes: Axes, trials: pd.DataFrame, objectives: Sequence[Objective]) -> None:
     axes.set_axis_off()
-    text = f"No front: of {num_trials} trials none is complete, feasible\nand measured in every objective."
+    found = nearest_miss(complete_trials(trials, objectives))
+    nothing = [f"No front: of {len(trials)} trials none is complete, feasible and measured in every objective."]
+    text = "\n".join(textwrap.fill(line, 60) for line in (miss_lines(found) if found else nothing))
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#444444", fontsize=11)
 
 
@@ -139,6 +144,8 @@ def _draw_ranking(axes: Axes, trials: pd.DataFrame, objective: Objective) -> Non
     _draw_infeasible(axes, complete["number"][~feasible], values[~feasible])
     axes.step(complete["number"], best, where="post", color=BLUE, lw=1.6, label="best so far")
     anchors = complete[complete["anchor"].notna()]
+    marked = complete.assign(x=complete["number"], y=values)[complete["anchor"].notna() | (feasible & (values == best))]
+    _draw_error_bars(axes, marked, yerr=objective)
     _draw_anchors(axes, anchors["number"], values[anchors.index])
     texts = [anchor_label(anchor) for anchor in anchors["anchor"]]
     axes.set(xlabel="Trial", ylabel=axis_label(objective, complete))
@@ -162,7 +169,7 @@ def _draw_plane(axes: Axes, complete: pd.DataFrame, front: pd.DataFrame, objecti
     # Three objectives' front has no border in the plane of two.
     border = _draw_front_line(axes, members, (across, up)) if len(objectives) == 2 else []
     _draw_members(axes, members, [objective for objective in objectives if objective not in (across, up)])
-    _draw_error_bars(axes, rows, across, up)
+    _draw_error_bars(axes, rows, xerr=across, yerr=up)
     _draw_anchors(axes, anchors["x"], anchors["y"])
     best = members[members["number"] == knee(front, objectives)].iloc[0]
     axes.plot(best["x"], best["y"], "*", ms=13, color=GREEN, mec="white", mew=0.8, zorder=6, ls="", label="knee")
@@ -183,17 +190,20 @@ def _draw_plane(axes: Axes, complete: pd.DataFrame, front: pd.DataFrame, objecti
 
 
 def _draw_strip(axes: Axes, name: str, rows: pd.DataFrame, objectives: Sequence[Objective]) -> None:
-    """Whom a lower fidelity's front has and no higher one: values of another training, so on their own scale."""
+    """Trials that only a lower fidelity has: values of another training, so on their own scale."""
     across, up = plane_of(objectives)
     ordered = rows.assign(x=rows[across.name] * quantity(across.name).scale, y=rows[up.name] * quantity(up.name).scale)
     ordered = ordered.sort_values("x")
-    axes.plot(ordered["x"], ordered["y"], "s:", color=GREY, ms=4, lw=1)
+    members = ordered[ordered["on_front"]]
+    axes.plot(ordered["x"], ordered["y"], "s", color=GREY, ms=4, alpha=0.6)
+    axes.plot(members["x"], members["y"], ":", color=GREY, lw=1)
+    _draw_error_bars(axes, members, xerr=across, yerr=up)
+    low, high = axes.get_xlim()  # of the picture above
+    _say_how_many_lie_outside(axes, int((~ordered["x"].between(low, high)).sum()), y=1.0)
     axes.set_ylabel(f"at {name} only")
     axes.margins(y=0.2)
     axes.grid(color="#E6E6E6", lw=0.6)
     axes.set_axisbelow(True)
-    if ordered.empty:
-        axes.text(0.5, 0.5, "none", ha="center", va="center", transform=axes.transAxes, color="#666666")
 
 
 def _label_below(axes: Axes, strips: Sequence[Axes]) -> None:
@@ -248,10 +258,10 @@ def _draw_members(axes: Axes, members: pd.DataFrame, others: Sequence[Objective]
     axes.figure.colorbar(drawn, ax=axes, label=shown.heading)
 
 
-def _draw_error_bars(axes: Axes, rows: pd.DataFrame, across: Objective, up: Objective) -> None:
+def _draw_error_bars(axes: Axes, rows: pd.DataFrame, **plane: Objective) -> None:
     """± one standard error of front members and anchors, where it is known."""
     errors: dict[str, Any] = {}
-    for key, objective in (("xerr", across), ("yerr", up)):
+    for key, objective in plane.items():
         column = f"{objective.name}_spread"
         if column in rows and rows[column].notna().any():
             errors[key] = rows[column].astype(float).fillna(0) * quantity(objective.name).scale
@@ -271,15 +281,18 @@ def _set_limits(axes: Axes, points: pd.DataFrame, rows: pd.DataFrame, plane: tup
         framed = np.concatenate([finite[name] - bars, finite[name] + bars])
         span = framed.max() - framed.min() or abs(framed.max()) or 1.0
         values = points[name].to_numpy(dtype=float)
-        low = max(framed.min() - span / 2, np.nanmin(values))
-        high = min(framed.max() + span / 2, np.nanmax(values))
+        low = min(framed.min(), max(framed.min() - span / 2, np.nanmin(values)))
+        high = max(framed.max(), min(framed.max() + span / 2, np.nanmax(values)))
         margin = 0.06 * (high - low or span)
         set_limits(low - margin, high + margin)
-        inside &= (values >= low) & (values <= high)
-    outside = int((np.isfinite(points["x"]) & np.isfinite(points["y"]) & ~inside).sum())
+        inside &= (values >= low - margin) & (values <= high + margin)
+    _say_how_many_lie_outside(axes, int((np.isfinite(points["x"]) & np.isfinite(points["y"]) & ~inside).sum()), y=-0.1)
+
+
+def _say_how_many_lie_outside(axes: Axes, outside: int, *, y: float) -> None:
     if outside:
         text = f"{outside} {'trial lies' if outside == 1 else 'trials lie'} outside"
-        axes.text(1.0, -0.1, text, transform=axes.transAxes, fontsize=7, color="#666666", ha="right", va="top")
+        axes.text(1.0, y, text, transform=axes.transAxes, fontsize=7, color="#666666", ha="right", va="top")
 
 
 def _worse_end(limits: tuple[float, float], objective: Objective) -> float:

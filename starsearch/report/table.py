@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _COSTS = ("macs", "num_params")
+NOT_APART = "~"
 
 
 def render_front(front: pd.DataFrame, objectives: Sequence[Objective], *, limit: int | None = None) -> Table:
-    """The front as a rich table: architectures fold, numbers never break.
+    """Return the front as a rich table of figures; `architecture_lines` say what the trials' networks are.
 
     Args:
         front: of `front_table`.
@@ -37,23 +38,54 @@ def render_front(front: pd.DataFrame, objectives: Sequence[Objective], *, limit:
     costs = [QUANTITIES[name] for name in _COSTS if name in front and QUANTITIES[name] not in shown]
     for heading in ("#", "Trial"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("Architecture", overflow="fold", min_width=18, ratio=1)
     for column in (*shown, *costs):
         table.add_column(_two_lines(column), justify="right", no_wrap=True)
         if has_predictions(front, column):
             table.add_column(f"Predicted\n{column.unit}, error", justify="right", no_wrap=True)
-    table.add_column("Against nearest published", min_width=9)
+    table.add_column("Against nearest published", min_width=12, ratio=1)
     for row in plain_rows(front)[:limit]:
         measured = [Text(text) for column in shown for text in reading_texts(front, row, column)]
         costing = [Text(column.number(_float(row[column.name]))) for column in costs]
         style = "" if row["on_front"] or row["rank"] else "dim"
-        rank, number = str(row["rank"] or "–"), str(row["number"])
-        table.add_row(rank, number, _name(row), *measured, *costing, _change(row, objectives), style=style)
+        rank = f"{row['rank'] or '–'}{NOT_APART if row.get('told_apart_from_previous') is False else ''}"
+        table.add_row(rank, str(row["number"]), *measured, *costing, _change(row, objectives), style=style)
     if front.empty:
         table.caption = "No front: no feasible trial has completed with every objective measured."
     elif limit is not None and len(front) > limit:
         table.caption = f"{len(front) - limit} more rows."
     return table
+
+
+def architecture_lines(front: pd.DataFrame) -> list[str]:
+    """What the network of each row is: its trial's number, and the architecture as commands read it."""
+    lines = []
+    for row in plain_rows(front):
+        published = "" if row["anchor"] is None else published_text(row)
+        lines.append(f"trial {row['number']}  {architecture_name(row)}{f' ({published})' if published else ''}")
+    return lines
+
+
+def published_text(row: Mapping[str, Any]) -> str:
+    """What the network of a row costs as papers count it; "" where that is not known."""
+    if row.get("published_macs") is None:
+        return ""
+    macs, params = (QUANTITIES[name].number(row[f"published_{name}"]) for name in _COSTS)
+    return f"with 1000 classes: {macs} MMACs, {params} M parameters"
+
+
+def legend_lines(front: pd.DataFrame) -> list[str]:
+    """What the signs in a table of the front mean, as far as they stand there."""
+    lines = []
+    if any(str(column).endswith("_spread") for column in front):
+        lines.append("± one standard error, of accuracies that of their validation images.")
+    if any(str(column).startswith("told_apart") and front[column].eq(False).any() for column in front):
+        lines.append(
+            f"{NOT_APART} not told apart: a difference of less than twice its standard error; behind #, from the row "
+            "above."
+        )
+    if "macs" in front:
+        lines.append("MACs and Params: of the deployed network, with the data's own classes.")
+    return lines
 
 
 def shown_quantities(front: pd.DataFrame, objectives: Sequence[Objective]) -> list[Quantity]:
@@ -88,8 +120,8 @@ def to_json(front: pd.DataFrame, summary: Mapping[str, Any] | None = None) -> st
 
 
 def architecture_name(row: Mapping[str, Any]) -> str:
-    """An anchor's name, else the architecture's text with spaces to break lines at; then the searched recipe."""
-    name: str = row["anchor"] or str(row["architecture_text"]).replace(",", ", ").replace(":", ": ")
+    """An anchor's name, else the architecture's text; then the searched recipe."""
+    name: str = row["anchor"] or str(row["architecture_text"])
     recipe = [
         f"{key.removeprefix(RECIPE_COLUMN)}={value_text(value)}"
         for key, value in row.items()
@@ -98,13 +130,14 @@ def architecture_name(row: Mapping[str, Any]) -> str:
     return f"{name}; {', '.join(recipe)}" if recipe else name
 
 
-def change_texts(row: Mapping[str, Any], objectives: Sequence[Objective]) -> list[tuple[str, float]]:
-    """The change of each objective against the nearest anchor as text ("−0.42 ms"), with its gain."""
+def change_texts(row: Mapping[str, Any], objectives: Sequence[Objective]) -> list[tuple[str, float, bool]]:
+    """The change of each objective against the nearest anchor ("−0.42 ms"), its gain, and whether it is told apart."""
     found = []
     for objective in objectives:
         gain = _float(row.get(f"gain_{objective.name}"))
         change = gain if objective.direction == "maximize" else -gain
-        found.append((quantity(objective.name).change(change), gain))
+        is_apart = row.get(f"told_apart_{objective.name}") is not False
+        found.append((quantity(objective.name).change(change), gain, is_apart))
     return found
 
 
@@ -158,23 +191,17 @@ def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _name(row: Mapping[str, Any]) -> Text:
-    from rich.text import Text
-
-    text = Text(architecture_name(row), style="bold" if row["anchor"] else "")
-    if not row["feasible"]:
-        text.append(" (breaks a constraint)", style="italic")
-    return text
-
-
 def _change(row: Mapping[str, Any], objectives: Sequence[Objective]) -> Text:
     from rich.text import Text
 
-    if row["nearest_anchor"] is None:
-        return Text("")
-    text = Text(anchor_label(row["nearest_anchor"]))
-    for change, gain in change_texts(row, objectives):
-        text.append(" ")
-        # Without its space a number never parts from its unit where the cell folds.
-        text.append(change.replace(" ", ""), style="green" if gain > 0 else "red" if gain < 0 else "")
+    text = Text(row["anchor"] or "", style="bold")
+    if row["nearest_anchor"] is not None:
+        text = Text(anchor_label(row["nearest_anchor"]))
+        for change, gain, is_apart in change_texts(row, objectives):
+            text.append(" ")
+            # Without its space a number never parts from its unit where the cell folds.
+            style = "" if not is_apart else "green" if gain > 0 else "red" if gain < 0 else ""
+            text.append(change.replace(" ", "") + ("" if is_apart else NOT_APART), style=style)
+    if not row["feasible"]:
+        text.append(" (breaks a constraint)", style="italic")
     return text

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from starsearch.errors import EvaluationError
+from starsearch.errors import EvaluationError, StudyLeasedError
 from starsearch.measurement import Progress, Reading
 from starsearch.records import (
     Lease,
@@ -19,7 +19,7 @@ from starsearch.records import (
 from starsearch.search.agenda import Planned, plan
 from starsearch.search.checkpoints import CheckpointShelf
 from starsearch.search.events import Event, StudyEnded, StudyStarted, TrialProgressed, TrialStarted
-from starsearch.search.executor import Executor, Job, JobFailed, JobLost, JobProgressed, JobReturned
+from starsearch.search.executor import Executor, Job, JobEvent, JobFailed, JobLost, JobProgressed, JobReturned
 from starsearch.search.failures import Failures, write_log
 from starsearch.search.front_measuring import Meter
 from starsearch.search.ladder import Ladder, Waiting
@@ -66,7 +66,7 @@ class Driver:
         self._measured = measured_afterwards(record.attributes(), recorded)
         self._proposer = Proposer(spec, recorded, self._measured)
         self._ladder = Ladder(spec, recorded)
-        self._weights = WeightsShelf(folder, spec.keep_weights, spec.objectives)
+        self._weights = WeightsShelf(folder, spec.keep_weights, spec.objectives, spec.constraints)
         self._checkpoints = CheckpointShelf(folder)
         self._running: dict[int, Running] = {}
         self._tally = Tally(spec)
@@ -205,9 +205,19 @@ class Driver:
 
     def _follow(self) -> None:
         """Wait for what happens next, and act on it."""
-        match self._executor.next_event():
-            case None:
-                return
+        event = self._executor.next_event()
+        if event is None:
+            return
+        try:
+            self._act_on(event)
+        except StudyLeasedError:
+            self._lease.renew()
+            self._lease.check()  # raises where another driver has the study; else the trial was ended by hand
+            if (running := self._running.pop(event.number, None)) is not None:
+                self._watch(running.failed(event.number, "Another program has ended the trial."))
+
+    def _act_on(self, event: JobEvent) -> None:
+        match event:
             case JobProgressed(number=number, progress=progress):
                 self._report(number, progress)
             case JobFailed(number=number, reason=reason, log=log):

@@ -136,11 +136,10 @@ def _run_tune(
         first = [base, *first]
     log = TuningLog(
         spec,
-        architecture=tuned.architecture,
+        tuned=tuned,
         record=record,
         lease=lease,
         base=base,
-        epochs=tuned.epochs,
         rungs=_rungs(scheduler, tuned.epochs),
         repeats=again,
         watch=watch,

@@ -6,21 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from starsearch.architecture import Architecture, count_macs, count_params
 from starsearch.candidate import Candidate
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement, Progress, accuracy_measurement
 from starsearch.search.events import Event, TrialEnded, TrialProgressed, TrialStarted
 from starsearch.search.failures import failure_reason
 
 if TYPE_CHECKING:
     from starsearch.records import Lease, StudyRecord
+    from starsearch.search.tuning_worker import Tuned
     from starsearch.study.spec import StudySpec
 
 # The anchor of a recipe search: the base recipe, which is always tried and stands in every table.
 BASE_RECIPE = "base recipe"
 INTERRUPTED = "interrupted"
 PARTED = "parted"  # the study's attribute: of a trial that goes on with another's training, whose and after which epoch
-_MEASURED = ("top1_percent", "top5_percent", "images_per_second")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,11 +53,10 @@ class TuningLog:
 
     Args:
         spec: of the study.
-        architecture: that all trials train.
+        tuned: what all trials train.
         record: of the study.
         lease: checked before anything is written.
         base: params of the base recipe.
-        epochs: of a whole training.
         rungs: epochs at which trainings may be stopped.
         repeats: number of the interrupted trial that a trial of these params repeats.
         watch: is told of everything.
@@ -68,21 +66,19 @@ class TuningLog:
         self,
         spec: StudySpec,
         *,
-        architecture: Architecture,
+        tuned: Tuned,
         record: StudyRecord,
         lease: Lease,
         base: Mapping[str, Any],
-        epochs: int,
         rungs: tuple[int, ...],
         repeats: list[tuple[int, Mapping[str, Any]]],
         watch: Callable[[Event], None],
     ) -> None:
         self._spec = spec
-        self._architecture = architecture
+        self._tuned = tuned
         self._record = record
         self._lease = lease
         self._base = dict(base)
-        self._epochs = epochs
         self._rungs = rungs
         self._repeats = repeats
         self._watch = watch
@@ -111,7 +107,10 @@ class TuningLog:
             self._lease.check()
             self._record.report(segment.number, epoch=epoch, value=segment.curve[epoch])
         progress = Progress(
-            fraction=epoch / self._epochs, stage="training", epoch=epoch, values={"top1_percent": segment.curve[epoch]}
+            fraction=epoch / self._tuned.epochs,
+            stage="training",
+            epoch=epoch,
+            values={"top1_percent": segment.curve[epoch]},
         )
         self._watch(TrialProgressed(number=segment.number, progress=progress))
 
@@ -119,7 +118,7 @@ class TuningLog:
         """A trial of Tune has trained to its end, or was stopped."""
         segment = self._segments[trial][-1]
         self._running.discard(trial)
-        if max(segment.curve, default=0) < self._epochs:
+        if max(segment.curve, default=0) < self._tuned.epochs:
             self._stop(trial, segment)
             return
         readings = self._readings(segment)
@@ -147,7 +146,9 @@ class TuningLog:
     def _open(self, trial: str, params: Mapping[str, Any], *, origin: Mapping[str, Any] | None) -> _Segment:
         recipe = self._spec.space.decode(params, self._spec.recipe).recipe
         is_base = dict(params) == self._base and origin is None
-        candidate = Candidate(architecture=self._architecture, recipe=recipe, anchor=BASE_RECIPE if is_base else None)
+        candidate = Candidate(
+            architecture=self._tuned.architecture, recipe=recipe, anchor=BASE_RECIPE if is_base else None
+        )
         donor = None if origin is None else self._donor(origin)
         curve = (
             {} if donor is None or origin is None else {e: v for e, v in donor.curve.items() if e <= origin["epoch"]}
@@ -208,11 +209,17 @@ class TuningLog:
 
     def _readings(self, segment: _Segment) -> tuple[Measurement, ...]:
         """What was trained to, and what the network costs: the same for all, so that the tables say which it is."""
+        from starsearch.evaluators.proxy import count_cost
+
+        data, values = self._tuned.data, segment.values
+        num_images = min(self._tuned.fidelity.validation_samples or data.num_validation, data.num_validation)
+        accuracies = (name for name in ("top1_percent", "top5_percent") if name in values)
+        speeds = (Measurement(name=name, value=values[name]) for name in ("images_per_second",) if name in values)
         resolution = self._spec.space.resolution
         return (
-            *(Measurement(name=name, value=segment.values[name]) for name in _MEASURED if name in segment.values),
-            Measurement(name="macs", value=count_macs(self._architecture, resolution=resolution)),
-            Measurement(name="num_params", value=count_params(self._architecture)),
+            *(accuracy_measurement(name, values[name], num_images=num_images) for name in accuracies),
+            *speeds,
+            *count_cost(self._tuned.architecture, resolution=resolution, num_classes=len(data.classes)),
         )
 
     def _tell(self, segment: _Segment, state: Any, *, epochs: int | None = None, reason: str | None = None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.errors import StudyError
-from starsearch.objective import Objective
+from starsearch.objective import Constraint, Objective, miss
 from starsearch.pareto import non_dominated
 from starsearch.search.outcome import Outcome
 from starsearch.study.spec import KeepWeights
@@ -25,13 +25,20 @@ class WeightsShelf:
     Args:
         folder: the study's; None keeps no weights.
         keep: whose are kept.
-        objectives: of the study.
+        objectives, constraints: of the study.
     """
 
-    def __init__(self, folder: Path | None, keep: KeepWeights, objectives: tuple[Objective, ...]) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        keep: KeepWeights,
+        objectives: tuple[Objective, ...],
+        constraints: tuple[Constraint, ...] = (),
+    ) -> None:
         self._folder = None if keep == "none" else folder
         self._keep = keep
         self._objectives = objectives
+        self._limits = {name: limit for one in constraints for name, limit in one.limits.items()}
         self._kept: set[int] = set()
         self._outcomes: dict[int, Outcome] = {}
         self._anchors: set[int] = set()
@@ -69,6 +76,8 @@ class WeightsShelf:
     def clear(self, *, running: Iterable[int] = ()) -> None:
         """Delete the weights of trials that are not kept: failed, cut off, or no longer on the front.
 
+        While no trial is feasible, the front is the one that misses its constraints by least.
+
         Args:
             running: trials whose evaluations may be writing theirs; they are left alone.
         """
@@ -88,7 +97,9 @@ class WeightsShelf:
         """
         feasible = {number: outcome for number, outcome in self._outcomes.items() if outcome.feasible}
         if not feasible:
-            return set()
+            misses = {number: miss(one.constraints, self._limits) for number, one in self._outcomes.items()}
+            nearest = min(misses, key=lambda number: (misses[number], number), default=None)
+            return set() if nearest is None else {nearest}
         best, worst = self._ends(list(feasible.values()))
         worst = worst[[outcome.is_surely_feasible for outcome in feasible.values()]]
         surest = worst[non_dominated(worst)] if len(worst) else worst

@@ -179,13 +179,7 @@ class SearchSpace:
 
     def describe_constraints(self) -> str:
         """The constraints in words: "macs at most 1.2e+09, …"; "none" where there are none."""
-        parts = []
-        for constraint in self.constraints:
-            if constraint.low is not None:
-                parts.append(f"{constraint.name} at least {constraint.low:g}")
-            if constraint.high is not None:
-                parts.append(f"{constraint.name} at most {constraint.high:g}")
-        return ", ".join(parts) or "none"
+        return ", ".join(f"{one.name} {one}" for one in self.constraints) or "none"
 
     def describe(self) -> dict[str, str]:
         """What the space says, item by item, for comparing a study with its file."""

@@ -7,6 +7,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from starsearch.objective import Constraint
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.study.spec import Rung, StudySpec
 
@@ -43,6 +44,14 @@ def sign_study(spec: StudySpec, *, data: str, device: str | None) -> dict[str, s
         items["promotion.start"] = spec.promotion.start
     items["seed"] = str(spec.seed)
     return items
+
+
+def in_words(name: str, item: str) -> str:
+    """An item of `sign_study` for a reader: bounds, which studies have kept as "None to 1.0", as "at most 1"."""
+    if not name.startswith("constraints."):
+        return item
+    low, _, high = ("" if end == "None" else end for end in item.partition(" to "))
+    return str(Constraint(name=name, low=float(low) if low else None, high=float(high) if high else None))
 
 
 def unsaid() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -13,6 +14,9 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+import timm
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.api.conftest import TINY_SPACE, UNTIMED, write_tiny_files
 from tests.command_line import fresh_starsearch, starsearch
@@ -42,6 +46,65 @@ def test_optuna_itself_reads_the_study_with_names_values_and_learning_curves(fin
     assert study.metric_names == ["top1_percent", "latency_ms"]
     assert all(trial.intermediate_values for trial in study.trials)
     assert all(trial.user_attrs["architecture_text"].startswith("starnet:") for trial in study.trials)
+
+
+def test_costs_are_those_of_the_deployed_network_and_the_published_ones_stand_beside(finished):
+    (anchor, *_) = optuna.load_study(study_name="few", storage=f"sqlite:///{finished}/studies/few/study.db").trials
+    rows = {name: pd.read_csv(finished / f"studies/few/{name}.csv").set_index("number") for name in ("trials", "front")}
+    for num_classes, prefix in ((10, ""), (1000, "published_")):
+        model = timm.create_model("starnet_s050", num_classes=num_classes).eval()
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 3, 64, 64))
+        macs, num_params = counter.get_total_flops() / 2, sum(weight.numel() for weight in model.parameters())
+        for row in (rows["trials"].loc[0], rows["front"].loc[0]):
+            assert (row[f"{prefix}macs"], row[f"{prefix}num_params"]) == (macs, num_params)
+        if not prefix:
+            assert (anchor.user_attrs["macs"], anchor.user_attrs["num_params"]) == (macs, num_params)
+    printed = (finished / "stdout.txt").read_text()
+    assert f"with 1000 classes: {macs / 1e6:.1f} MMACs, {num_params / 1e6:.2f} M parameters" in printed
+
+
+def test_accuracies_carry_the_standard_error_of_their_images(finished):
+    study = optuna.load_study(study_name="few", storage=f"sqlite:///{finished}/studies/few/study.db")
+    trials = pd.read_csv(finished / "studies/few/trials.csv")
+    printed = (finished / "stdout.txt").read_text()
+    page = (finished / "studies/few/report.html").read_text()
+    for trial, row in zip(study.trials, trials.to_dict("records"), strict=True):
+        for name in ("top1_percent", "top5_percent"):
+            share, spread = trial.user_attrs[name] / 100, trial.user_attrs[f"{name}_spread"]
+            assert spread == pytest.approx(100 * math.sqrt(share * (1 - share) / 200), rel=0.1, abs=0.2)
+            assert (row[f"{name}_spread"], row[f"{name}_runs"]) == (pytest.approx(spread), 200)
+        assert f"top-1 {row['top1_percent']:.2f} ± {row['top1_percent_spread']:.2f} %" in printed
+    status = json.loads(starsearch("status", "studies/few", "--json", cwd=finished).stdout)
+    best = status["best"]["top1_percent"]
+    assert best["spread"] == pytest.approx(trials.set_index("number")["top1_percent_spread"][best["number"]])
+    assert f"<b>{best['value']:.2f} ± {best['spread']:.2f} %</b>" in page
+
+
+def test_gains_within_twice_their_error_are_marked_and_one_anchor_makes_no_headline(finished):
+    front = pd.read_csv(finished / "studies/few/front.csv").set_index("number")
+    anchor = front[front["anchor"].notna()].iloc[0]
+    for name in ("top1_percent", "latency_ms"):
+        error = (front[f"{name}_spread"] ** 2 + anchor[f"{name}_spread"] ** 2) ** 0.5
+        searched = front["anchor"].isna()
+        apart = front[f"gain_{name}"].abs() >= 2 * error
+        assert front[f"told_apart_{name}"][searched].astype(bool).tolist() == apart[searched].tolist()
+    page = (finished / "studies/few/report.html").read_text()
+    marks = front[["told_apart_top1_percent", "told_apart_latency_ms"]].eq(False).sum().sum()
+    assert page.count(", not told apart") == marks
+    assert "hypervolume over the published" not in page
+    assert "over the published" not in starsearch("status", "studies/few", cwd=finished).stdout
+
+
+def test_at_80_columns_every_figure_and_every_architecture_is_whole(finished, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = starsearch("front", "studies/few", cwd=finished).stdout.splitlines()
+    for row in pd.read_csv(finished / "studies/few/front.csv").to_dict("records"):
+        (figures,) = (line for line in lines if f"{row['top1_percent']:.2f} ± {row['top1_percent_spread']:.2f}" in line)
+        assert f"{row['latency_ms']:.2f} ± {row['latency_ms_spread']:.2f}" in figures
+        assert len(figures) <= 80
+        name = row["anchor"] if isinstance(row["anchor"], str) else row["architecture_text"]
+        assert any(line.startswith(f"trial {row['number']}  {name}") for line in lines)
 
 
 def test_the_same_command_again_has_nothing_to_do(finished):

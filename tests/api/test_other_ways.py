@@ -41,6 +41,76 @@ def test_a_study_kept_in_another_storage_is_found_by_its_folder(tmp_path):
     assert exported.returncode == 0, exported.stderr
 
 
+def test_trials_of_other_programs_are_counted_and_left_as_they_are(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    study = optuna.load_study(study_name="few", storage=f"sqlite:///{tmp_path}/studies/few/study.db")
+    study.tell(study.ask(), [100.0, 0.001])  # better than any network
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    study.ask()
+    study.enqueue_trial(study.trials[1].params)
+    study.enqueue_trial(study.trials[1].params, user_attrs=study.trials[1].user_attrs)  # "run again"
+    done = starsearch("run", "few.yaml", "--trials", "4", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "5 trials were made or ended by another program" in done.stdout
+    assert [trial.state.name for trial in study.trials] == [
+        *["COMPLETE"] * 5, "FAIL", "RUNNING", "WAITING", "WAITING", "COMPLETE"
+    ]  # fmt: skip
+    trials = pd.read_csv(tmp_path / "studies/few/trials.csv").set_index("number")
+    assert trials["state"].tolist() == [*["COMPLETE"] * 4, *["FOREIGN"] * 5, "COMPLETE"]
+    assert trials["architecture"].dropna().is_unique
+    assert set(pd.read_csv(tmp_path / "studies/few/front.csv")["number"]) <= {0, 1, 2, 3, 9}
+    status = json.loads(starsearch("status", "studies/few", "--json", cwd=tmp_path).stdout)
+    assert (status["complete"], status["foreign"], status["running"]) == (5, 5, [])
+    assert starsearch("report", "studies/few", cwd=tmp_path).returncode == 0
+    exported = starsearch("export", "studies/few", "--knee", "--out", "best", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+
+
+@pytest.fixture(scope="module")
+def infeasible(tmp_path_factory):
+    """A folder in which every trial of studies/none has broken a constraint."""
+    folder = tmp_path_factory.mktemp("infeasible")
+    write_tiny_files(folder, UNTIMED + "constraints: {macs: {max: 1.0e+5}, num_params: {min: 5, max: 2.0e+5}}\n")
+    done = starsearch("run", "few.yaml", "--name", "none", "--trials", "2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+def test_where_all_break_constraints_it_is_said_how_many_which_and_by_how_little(infeasible):
+    trials = pd.read_csv(infeasible / "studies/none/trials.csv").set_index("number")
+    assert (trials["excess_macs.max"] == trials["macs"] - 1e5).all()
+    assert (trials["excess_num_params.min"] < 0).all()
+    nearest = trials["macs"].idxmin()
+    told = (
+        f"None of the 3 complete trials satisfies the study's constraints: 3 break MACs at most 0.1 M, "
+        f"{(trials['num_params'] > 2e5).sum()} break Params at most 0.2 M."
+    )
+    miss = f"Nearest is trial {nearest}: MACs {trials['macs'][nearest] / 1e6:.4g} M where at most 0.1 M is wanted"
+    assert f"starsearch export studies/none --trial {nearest} " in (infeasible / "stdout.txt").read_text()
+    refused = starsearch("export", "studies/none", "--knee", "--out", "knee", cwd=infeasible)
+    assert refused.returncode == 2
+    for text in (
+        (infeasible / "stdout.txt").read_text(),
+        starsearch("front", "studies/none", cwd=infeasible).stdout,
+        " ".join(starsearch("status", "studies/none", cwd=infeasible).stdout.split()),
+        html.unescape((infeasible / "studies/none/report.html").read_text()),
+        refused.stderr,
+    ):
+        assert told in text
+        assert miss in text
+        assert "No trial is complete" not in text
+    exported = starsearch("export", "studies/none", "--trial", str(nearest), "--out", "nearest", cwd=infeasible)
+    assert exported.returncode == 0, exported.stderr
+
+
+def test_the_page_says_bounds_in_words_and_the_whole_command(infeasible):
+    page = (infeasible / "studies/none/report.html").read_text()
+    assert "macs: at most 100000, num_params: at least 5, at most 200000" in page
+    assert "starsearch run few.yaml --name none --trials 2" in page
+    assert "None to" not in page
+
+
 def test_a_renamed_folder_is_still_the_study(finished, tmp_path):
     shutil.copytree(finished / "studies/few", tmp_path / "another name")
     assert "COMPLETE" in (tmp_path / "another name" / "trials.csv").read_text()

@@ -80,6 +80,7 @@ def test_a_trial_comes_back_as_the_row_that_the_reports_expect(tmp_path, record)
         "latency_ms_runs": 20.0,
         "latency_ms_device": "one core",
         "feasible": True,
+        "excess_latency_ms.max": -3.75,
         "reason": None,
         "data": "none",
         "seed": 0,
@@ -166,7 +167,7 @@ def test_a_finished_trial_is_never_changed(record):
     (trial,) = record.trials()
     complete(record, number)
     record._trial_ids[number] = trial._trial_id
-    with pytest.raises(StudyLeasedError, match="ended its trial 0"):
+    with pytest.raises(StudyLeasedError, match="ended trial 0"):
         record.fail(number, reason="changed my mind")
     assert record.trials()[0].state == TrialState.COMPLETE
 
@@ -183,7 +184,7 @@ def test_a_trial_that_another_driver_ends_in_the_last_moment_is_left_to_it(tmp_p
             other.fail_running("taken over")
 
     sqlalchemy.event.listen(record._storage.engine, "before_cursor_execute", end_before_the_first_write)
-    with pytest.raises(StudyLeasedError, match="Another driver has taken the study 'small'"):
+    with pytest.raises(StudyLeasedError, match="ended trial 0 of the study 'small'"):
         complete(record, number)
     other.close()
     (left,) = record.trials()

@@ -118,6 +118,8 @@ def test_anchors_out_of_their_published_order_are_named_with_a_warning():
     assert found.anchors["proxy"].value == pytest.approx(kendalltau([40, 39, 41, 42], published).statistic)
     warnings = [line for line in agreement_lines(found) if line.startswith("Warning")]
     assert "starnet_s2 below starnet_s1" in warnings[-1]
+    # Each ± 1: a difference of 1 is less than twice its error.
+    assert compare_fidelities(lower.assign(top1_percent_spread=1.0), upper, OBJECTIVES).inverted["proxy"] == ()
 
 
 def test_too_few_candidates_say_nothing():

@@ -234,4 +234,4 @@ def test_the_summary_counts_what_happened():
     assert found["seconds"] == 340
     trials = realistic_trials(30)
     best = trials[trials["feasible"].eq(True)].set_index("number")["top1_percent"]
-    assert found["best"]["top1_percent"] == {"value": best.max(), "number": best.idxmax()}
+    assert found["best"]["top1_percent"] == {"value": best.max(), "spread": None, "number": best.idxmax()}

@@ -93,13 +93,13 @@ def test_text_of_the_study_cannot_become_markup():
 
 def test_all_files_are_written_and_read_back(tmp_path):
     trials = realistic_trials()
-    files = write_report(tmp_path / "few", trials, BOTH, FACTS)
+    files = write_report(tmp_path / "few", trials, BOTH, FACTS, commands=["starsearch run few.yaml --name few"])
     assert [path.name for path in files] == ["trials.csv", "front.csv", "front.png", "report.html"]
     assert sorted(path.name for path in (tmp_path / "few").iterdir()) == sorted(path.name for path in files)
     pd.testing.assert_series_equal(pd.read_csv(files[0])["top1_percent"], trials["top1_percent"])
     assert {"anchor", "rank", "gain_latency_ms"} <= set(pd.read_csv(files[1]))
     assert files[2].read_bytes().startswith(b"\x89PNG")
-    assert "starsearch run few.yaml --data digits --seed 3" in files[3].read_text()
+    assert "starsearch run few.yaml --name few" in files[3].read_text()
 
 
 @pytest.mark.parametrize(

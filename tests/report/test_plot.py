@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from starsearch.objective import Objective
-from starsearch.report import draw_front, front_table
+from starsearch.report import Rung, draw_front, front_table
 from starsearch.report.placement import place_labels
 from starsearch.report.plot import axis_label, plane_of
 from tests.report.frames import ACCURACY, BOTH, DEVICE, LATENCY, PARAMS, failed, frame, realistic_trials, trial
@@ -77,6 +77,35 @@ def test_far_trials_are_left_outside_and_counted():
     figure = draw_front(trials, BOTH, title="")
     assert "1 trial lies outside" in texts_of(figure)
     assert figure.axes[0].get_xlim()[1] < 10
+
+
+def test_what_is_seen_is_not_counted_as_outside_and_no_error_bar_is_cut():
+    # The third is slower than the front by a little more than half the front's range: in the frame's margin.
+    latencies = [(0, 5.0), (1, 6.0), (2, 6.5 + 0.06)]
+    trials = frame([trial(n, top1_percent=60.0 + n * (n < 2), latency_ms=at) for n, at in latencies])
+    axes = draw_front(trials.assign(top1_percent_spread=3.0), BOTH, title="").axes[0]
+    assert axes.get_xlim()[1] > 6.56
+    assert not any("outside" in text.get_text() for text in axes.texts)
+    low, high = axes.get_ylim()
+    assert low < 57
+    assert high > 64
+
+
+@pytest.mark.parametrize(("promoted", "strips"), [([0, 1], 1), (range(5), 0)])
+def test_trials_without_a_higher_result_stand_in_a_strip_of_their_own(promoted, strips):
+    proxy = frame([trial(n, top1_percent=60.0 + n, latency_ms=5.0 + n) for n in range(5)])
+    full = proxy[proxy["number"].isin(promoted)].assign(fidelity="full")
+    rung = Rung(study="s", trials=proxy, front=front_table(proxy, BOTH))
+    figure = draw_front(full, BOTH, title="", lower=[rung])
+    assert len(figure.axes) == 1 + strips
+    for strip in figure.axes[1:]:
+        assert strip.lines[0].get_xdata().tolist() == [7.0, 8.0, 9.0]
+
+
+def test_a_ranking_has_error_bars_too():
+    trials = realistic_trials().assign(top1_percent_spread=3.0)
+    containers = draw_front(trials, (ACCURACY,), title="").axes[0].containers
+    assert any(container.has_yerr for container in containers)
 
 
 @pytest.mark.parametrize("trials", [frame([failed(0)]), frame([trial(0, feasible=False)])])

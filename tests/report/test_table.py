@@ -6,10 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from starsearch.architecture import parse_architecture
 from starsearch.report import failure_reasons, front_table, render_failures, render_front, summary, to_json
 from starsearch.report.labels import quantity
-from starsearch.report.table import architecture_name, plain_rows, shorten_numbers
+from starsearch.report.table import plain_rows, shorten_numbers
 from tests.report.frames import ACCURACY, BOTH, PARAMS, failed, frame, realistic_trials, trial
 
 
@@ -32,23 +31,6 @@ def test_every_number_of_the_front_is_printed_whole(width):
         assert f"{row['macs'] / 1e6:.1f}" in text
         if row["nearest_anchor"]:
             assert f"{-row['gain_latency_ms']:+.2f}ms".replace("-", "−") in text
-
-
-@pytest.mark.parametrize("width", [60, 80, 140])
-def test_architectures_fold_and_lose_nothing(width):
-    text = "starnet:embed_dim=24,depths=2-2-8-3,ops=star-star-sum-star,activation=both-one-post-none,mlp_ratio=2-3-4-5"
-    front = front_table(frame([trial(0, architecture_text=text)]), BOTH)
-    lines = printed(render_front(front, BOTH), width).splitlines()
-    heading = next(line for line in lines if "Architecture" in line)
-    start = heading.index("Architecture")
-    end = min(line.index("60.00") for line in lines if "60.00" in line)
-    body = lines[lines.index(heading) + 2 :]
-    assert "".join(line[start:end].replace(" ", "") for line in body) == text
-
-
-def test_the_architecture_as_it_is_printed_reads_back():
-    row = trial(0)
-    assert parse_architecture(architecture_name(row)) == parse_architecture(row["architecture_text"])
 
 
 @pytest.mark.parametrize("objectives", [(ACCURACY,), BOTH, (*BOTH, PARAMS)])

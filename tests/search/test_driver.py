@@ -83,6 +83,22 @@ def test_a_resumed_nsga2_goes_on_with_its_generations(tmp_path):
     assert generations[-4] >= generations[-5]
 
 
+@pytest.mark.parametrize("state", ["FAIL", "COMPLETE"])
+def test_a_running_trial_that_is_ended_by_hand_ends_no_run(tmp_path, state):
+    ended = []
+
+    def end_by_hand(event):
+        if isinstance(event, TrialProgressed) and event.number == 2 and not ended:
+            study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
+            ended.append(event.number)
+            study.tell(2, state=optuna.trial.TrialState[state], values=[1.0, 1.0] if state == "COMPLETE" else None)
+
+    assert run(tmp_path, make_spec(trials=4), watch=end_by_hand).why == "complete"
+    assert run(tmp_path, make_spec(trials=5)).why == "complete"
+    states = load_trials(url_of(tmp_path))["state"].tolist()
+    assert states == ["COMPLETE"] * 2 + ["FAIL" if state == "FAIL" else "FOREIGN"] + ["COMPLETE"] * 4
+
+
 def test_a_failed_candidate_is_a_failed_trial_with_its_reason_and_is_not_evaluated_again(tmp_path):
     def fail_on_sums(candidate):
         if "sum" in candidate.architecture.ops:
