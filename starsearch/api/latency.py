@@ -88,4 +88,5 @@ def _facts(named: NamedNetwork, spec: MeasureSpec, measured: Measured) -> dict[s
         "device_facts": asdict(measured.device),
         "reference_ms": measured.reference.ms,
         "macs": named.macs,
+        "num_classes": named.num_classes,
     }

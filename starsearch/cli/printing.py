@@ -156,7 +156,7 @@ def print_latency(found: Mapping[str, Any]) -> None:
     """The latency with its interval, what it was measured on, and what a reader should know about it."""
     console = Console(soft_wrap=True, highlight=False)
     size = f" at {found['resolution']} px" if found["resolution"] else ""
-    macs = f", {found['macs'] / 1e6:.1f} MMACs with 1000 classes" if found["macs"] is not None else ""
+    macs = f", {found['macs'] / 1e6:.1f} MMACs with {found['num_classes']} classes" if found["macs"] is not None else ""
     low, high = found["latency_ms_interval"]
     console.print(
         f"{found['architecture']}{size}: {found['latency_ms']:.3f} ± {found['latency_ms_spread']:.3f} ms "
