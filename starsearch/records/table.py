@@ -156,7 +156,7 @@ def _table(
         for trial, state in zip(trials, states, strict=True)
     ]
     excesses = [
-        merge_violations(trial.constraints, trial.user_attrs, measured) if state in ("COMPLETE", "PRUNED") else {}
+        merge_violations(trial.constraints, trial.user_attrs, measured) if state == "COMPLETE" else {}
         for trial, state in zip(trials, states, strict=True)
     ]
     quantities = _reading_columns(readings)
