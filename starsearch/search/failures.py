@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 from starsearch.candidate import Candidate
-from starsearch.errors import EvaluationError, StudyError
+from starsearch.errors import EvaluationError, StudyError, TrainingDivergedError
 
 _MAX_REASON_CHARS = 500
 # So many failures one after the other are not the candidates' fault.
 _MAX_IN_A_ROW = 20
+_OF_RECIPES = (EvaluationError.__name__, TrainingDivergedError.__name__)
 
 
 class Failures:
@@ -47,7 +48,7 @@ class Failures:
         self._in_a_row.append(reason.partition(" (logs/")[0])
         if len(self._in_a_row) >= _MAX_IN_A_ROW:
             # What all are refused for is in what they share; a full disk or a lost file is not in the study's file.
-            is_shared = len(set(self._in_a_row)) == 1 and reason.startswith(EvaluationError.__name__)
+            is_shared = len(set(self._in_a_row)) == 1 and reason.startswith(_OF_RECIPES)
             raise StudyError(
                 f"{_MAX_IN_A_ROW} candidates in a row have failed, the last, trial {number}, with: {reason}\n"
                 + (f"Its traceback is in {log}. " if log else "")
