@@ -164,7 +164,7 @@ def _line(name: str, found: Mapping[str, Any]) -> str:
     if networks and only:
         text += f" {only} on the front {'is' if only == 1 else 'are'} predicted only."
     if (corrected := found.get("corrected_percent")) is not None:
-        text += f" By these, what was not measured is corrected by {corrected:+.1f} %, and its intervals hold as many."
+        text += f" What was not measured is corrected accordingly, by {corrected:+.1f} % (median)."
     if (repair := found.get("repair")) is not None:
-        text += f" The profile does not hold. Repair it for other studies: {repair}"
+        text += f" The profile does not hold; repair it: {repair}"
     return text

@@ -88,7 +88,7 @@ def test_a_profile_that_does_not_hold_is_said_with_the_correction_and_the_comman
     moved = predicted(6, 3.0, top1_percent=60.0) | {f"{NAME}_predicted": 2.4}
     (line,) = prediction_lines(summary(frame([*rows, moved]), BOTH)["predictions"])
     assert "off by 20.0 % on average over 6 measured networks; 0 of them within the 90 % interval" in line
-    assert "what was not measured is corrected by +25.0 %" in line
+    assert "What was not measured is corrected accordingly, by +25.0 % (median). The profile does not hold" in line
     assert line.endswith(
         'latency fit --out phone-2.yaml --from phone.yaml --measurements FILE.csv --device "WHAT WAS MEASURED"'
     )

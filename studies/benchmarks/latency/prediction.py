@@ -7,7 +7,7 @@ architecture's numbers (scikit-learn); and a sum of op profiles akin to nn-Meter
 trained on ONNX Runtime's profile of the same calibration networks, added up and scaled to their latencies. All are
 fitted to the same networks: once those that `latency fit` chooses (completed by random ones), and in five random
 draws. In brackets: 95 % bootstrap intervals over the held-out networks, or the range over the draws. Also: the coverage
-of the 90 % intervals, few-shot adaptation to two threads, and predictions a second.
+of the 90 % intervals, and few-shot adaptation to two threads.
 """
 
 from __future__ import annotations
