@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 # Not ray and onnxruntime, whose threads do not outlive a fork, nor starsearch, whose own imports are tested along.
@@ -27,16 +31,25 @@ processes.set_forkserver_preload(_LIBRARIES)
 
 def starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """What the command with these arguments printed in `cwd`, and how it ended."""
+    with begun(*arguments, cwd=cwd) as (process, out, err):
+        process.join(_LONGEST_S)
+        if process.exitcode is None:
+            raise subprocess.TimeoutExpired(arguments, _LONGEST_S, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
+
+
+@contextmanager
+def begun(*arguments: str, cwd: Path) -> Iterator[tuple[BaseProcess, Path, Path]]:
+    """A command at work, and the files of its standard output and error; killed if it is left before its end."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "stdout"), Path(folder, "stderr")
         process = processes.Process(target=_run, args=(arguments, str(cwd), dict(os.environ), out, err))
         process.start()
-        process.join(_LONGEST_S)
-        if process.exitcode is None:
+        try:
+            yield process, out, err
+        finally:
             process.kill()
             process.join()
-            raise subprocess.TimeoutExpired(arguments, _LONGEST_S, out.read_text(), err.read_text())
-        return subprocess.CompletedProcess(arguments, process.exitcode, out.read_text(), err.read_text())
 
 
 def fresh_starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -55,6 +68,7 @@ def _run(arguments: tuple[str, ...], cwd: str, environment: dict[str, str], out:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of what a script starts in the background: Python leaves it so
     for stream, file in ((sys.stdout, out), (sys.stderr, err)):
         with file.open("w") as opened:
             os.dup2(opened.fileno(), stream.fileno())

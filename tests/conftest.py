@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def _own_temporary_folder(tmp_path_factory):
 
     The lock between them lies in the temporary folder. Its path is short: Ray's sockets are in it.
     """
-    tmp_path_factory.getbasetemp()  # which stays where it is, for who looks at it afterwards
+    tmp_path_factory.getbasetemp(), get_temp_dir()  # they outlive the folder
     with (
         tempfile.TemporaryDirectory(prefix="test-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patched,

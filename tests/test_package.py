@@ -7,8 +7,6 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import pytest
-
 import starsearch
 
 ROOT = Path(__file__).parent.parent
@@ -45,22 +43,24 @@ def test_importing_starsearch_imports_nothing_heavy():
     assert len(loaded.split()) < 30
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import timm, starsearch",
-        "import starsearch.models, timm",
-        "import starsearch, timm.layers, json, html.parser",
-    ],
-)
-def test_timm_knows_our_networks_in_any_order_of_imports(imports):
-    code = f"""
-{imports}
-import sys, timm
-print(timm.is_model("starsearch_starnet"), timm.__spec__.origin.endswith("__init__.py"))
-print([finder for finder in sys.meta_path if type(finder).__module__ == "starsearch"])
+def test_timm_knows_our_networks_in_any_order_of_imports():
+    """Each order in a process that has imported torch, which takes timm longest, and nothing of timm."""
+    code = """
+import os, sys, torch, torchvision
+for imports in (
+    "import timm, starsearch",
+    "import starsearch.models, timm",
+    "import starsearch, timm.layers, json, html.parser",
+):
+    if (process := os.fork()) == 0:
+        exec(imports)
+        import timm
+        print(timm.is_model("starsearch_starnet"), timm.__spec__.origin.endswith("__init__.py"))
+        print([finder for finder in sys.meta_path if type(finder).__module__ == "starsearch"], flush=True)
+        os._exit(0)
+    os.waitpid(process, 0)
 """
-    assert _run(code).split() == ["True", "True", "[]"]
+    assert _run(code).split() == ["True", "True", "[]"] * 3
 
 
 def test_the_version_is_the_projects():

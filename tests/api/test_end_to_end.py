@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.api.conftest import TINY_SPACE, UNTIMED, write_tiny_files
-from tests.command_line import fresh_starsearch, starsearch
+from tests.command_line import begun, fresh_starsearch, starsearch
 
 
 def test_a_run_leaves_every_artefact(finished):
@@ -153,21 +154,26 @@ def test_a_damaged_database_is_one_message(finished, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_an_export_loads_in_timm_and_in_onnx_runtime(finished, tmp_path):
+def test_exports_load_in_onnx_runtime_and_in_timm_an_anchors_without_starsearch(finished, tmp_path):
+    done = starsearch("export", "studies/few", "--trial", "0", "--out", str(tmp_path / "anchor"), cwd=finished)
+    assert done.returncode == 0, done.stderr
     done = fresh_starsearch(
         "export", "studies/few", "--knee", "--format", "timm,onnx", "--out", str(tmp_path / "best"), cwd=finished
     )
     assert done.returncode == 0, done.stderr
     code = (
-        "import sys; import starsearch, timm, torch, numpy as np, onnxruntime\n"
-        "model = timm.create_model('local-dir:' + sys.argv[1], pretrained=True).eval()\n"
-        "session = onnxruntime.InferenceSession(sys.argv[1] + '/model.onnx')\n"
+        "import sys, timm, torch, numpy as np, onnxruntime\n"
+        "anchor = timm.create_model('local-dir:anchor', pretrained=True)\n"
+        "assert type(anchor).__module__ == 'timm.models.starnet' and 'starsearch' not in sys.modules\n"
+        "import starsearch\n"
+        "model = timm.create_model('local-dir:best', pretrained=True).eval()\n"
+        "session = onnxruntime.InferenceSession('best/model.onnx')\n"
         "images = torch.randn(1, 3, 32, 32)\n"
         "ours, = session.run(None, {'input': images.numpy()})\n"
         "with torch.no_grad(): theirs = model(images).numpy()\n"
         "assert ours.shape == (1, 10) and np.allclose(ours, theirs, atol=1e-3 * theirs.std()), (ours, theirs)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "best")], check=True, timeout=300)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
     assert "top-1" in (tmp_path / "best" / "README.md").read_text().lower()
 
 
@@ -181,20 +187,16 @@ def test_exporting_a_trial_that_is_not_there_says_which_are(finished, tmp_path):
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how, code):
     write_tiny_files(tmp_path, UNTIMED)
-    # As a script starts it in the background: Python leaves SIGINT as it is then.
-    command = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable, "-u", "-m", "starsearch", "run", "few.yaml"]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert running.stdout is not None
-    with running:
-        try:
-            # A line a finished trial, since stdout is no terminal.
-            seen = next(line for line in running.stdout if "trial 0" in line and "top-1" in line)
-            running.send_signal(how)
-            rest, _ = running.communicate(timeout=120)
-        finally:
-            running.kill()
-    assert running.returncode == code, seen + rest
-    assert ("the same command goes on" in rest) == (how != signal.SIGKILL)
+    with begun("run", "few.yaml", cwd=tmp_path) as (running, out, err):
+        # A line a finished trial, since stdout is no terminal.
+        while not (out.exists() and re.search(r"trial 0 .*top-1", out.read_text())):
+            running.join(0.02)
+            assert running.exitcode is None, err.read_text()
+        os.kill(running.pid, how)
+        running.join(120)
+        said = out.read_text() + err.read_text()
+    assert running.exitcode == code, said
+    assert ("the same command goes on" in said) == (how != signal.SIGKILL)
     url = f"sqlite:///{tmp_path}/studies/few/study.db"
     before = [t for t in optuna.load_study(study_name="few", storage=url).trials if t.state.name == "COMPLETE"]
     assert before

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -22,7 +18,7 @@ from starsearch.api.architectures import find_architecture
 from starsearch.api.running import parse_duration
 from starsearch.errors import SpecError, StudyError
 from tests.api.conftest import TINY_STUDY, UNTIMED, write_tiny_files
-from tests.command_line import starsearch
+from tests.command_line import begun, starsearch
 from tests.data.pictures import write_pictures
 
 
@@ -141,17 +137,6 @@ def test_a_second_study_is_refused_in_a_renamed_folder_and_a_moved_one_goes_on(f
     assert "Done: 4 of 4 trials" in done.stdout
 
 
-def test_an_anchor_is_exported_for_timm_alone(finished, tmp_path):
-    out = tmp_path / "anchor"
-    done = starsearch("export", "studies/few", "--trial", "0", "--out", str(out), cwd=finished)
-    assert done.returncode == 0, done.stderr
-    code = (
-        "import sys, timm; model = timm.create_model('local-dir:' + sys.argv[1], pretrained=True)\n"
-        "assert type(model).__module__ == 'timm.models.starnet' and 'starsearch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code, str(out)], check=True, timeout=120)
-
-
 @pytest.mark.slow
 def test_the_most_accurate_networks_are_exported_twice_into_the_same_folder(finished, tmp_path):
     command = ["export", "studies/few", "--top", "2", "--format", "onnx,timm", "--out", str(tmp_path / "top")]
@@ -179,20 +164,18 @@ def test_the_dashboard_serves_the_study_on_loopback(finished):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    code = "from starsearch.cli import main; main()"
-    command = [sys.executable, "-u", "-c", code, "dashboard", "studies/few", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=finished, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while server.poll() is None:  # it says that it listens before it does
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+
+    def listens():
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    with begun("dashboard", "studies/few", "--port", str(port), cwd=finished) as (server, _, err):
+        while not listens():  # it says so before it does
+            server.join(0.02)
+            assert server.exitcode is None, err.read_text()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=30) as answer:
             studies = json.load(answer)["study_summaries"]
-        assert [study["study_name"] for study in studies] == ["few"]
-    finally:
-        os.kill(server.pid, signal.SIGKILL)
-        server.wait(timeout=30)
+    assert [study["study_name"] for study in studies] == ["few"]
 
 
 def test_recipe_fields_are_searched_along_and_never_twice_the_same(tmp_path):

@@ -2,6 +2,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -23,9 +24,10 @@ TINY = "starnet:embed_dim=8,depths=1-1-1-1"
 
 
 @pytest.fixture(autouse=True)
-def _short_calibration(monkeypatch):
-    """A scale that is off by a few percent will do."""
+def _short_measurements(monkeypatch):
+    """A scale that is off by a few percent will do, and pairs that scatter by more."""
     monkeypatch.setattr(OnnxRuntimeCpu, "calibration_runs", 10)
+    monkeypatch.setattr("starsearch.latency.DEFAULT_LIMITS", replace(DEFAULT_LIMITS, runs=2))
 
 
 @pytest.fixture

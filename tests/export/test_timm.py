@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import runpy
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from starsearch.architecture import ANCHORS, Architecture, parse_architecture
 from starsearch.errors import ExportError
-from starsearch.export import Preprocessing, export_timm, needs_starsearch, timm_arguments
+from starsearch.export import Preprocessing, export_onnx, export_timm, needs_starsearch, timm_arguments
 from starsearch.export import timm as timm_export
 from starsearch.models import build_model
 from tests.export.networks import settled_model
@@ -42,9 +43,10 @@ def _run(code, *arguments, **environment):
 LOAD = """
     import sys, numpy, torch, timm
     torch.set_num_threads(1)
-    {imports}
     for folder in sys.argv[1:]:
-        model = timm.create_model(f"local-dir:{{folder}}", pretrained=True).eval()
+        if folder.endswith("ours"):
+            import starsearch
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         with torch.inference_mode():
             logits = model(torch.from_numpy(numpy.load(folder + ".images.npy")))
         numpy.save(folder + ".logits.npy", logits.numpy())
@@ -52,39 +54,27 @@ LOAD = """
 """
 
 
-def _logits_elsewhere(folders, images, imports=""):
-    """Logits of each folder's model as another process loads it, and what it said about each."""
-    for folder in folders:
-        np.save(f"{folder}.images.npy", images)
-    said = _run(LOAD.format(imports=imports), *folders).splitlines()
-    return [np.load(f"{folder}.logits.npy") for folder in folders], said
-
-
 def _logits(model, images):
     with torch.inference_mode():
         return model.eval()(torch.from_numpy(images)).numpy()
 
 
-def test_timm_alone_loads_what_its_own_starnet_can_express(tmp_path):
-    models = [settled_model(text, num_classes=12) for text in ("starnet_s100", TIMM_CAN)]
-    folders = [tmp_path / str(number) for number in range(len(models))]
-    for model, folder in zip(models, folders, strict=True):
-        export_timm(model, folder)
-    images = np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32)
-    logits, said = _logits_elsewhere(folders, images)
-    assert said == ["timm.models.starnet False"] * 2
-    for found, model in zip(logits, models, strict=True):
-        assert np.array_equal(found, _logits(model, images))
-
-
-def test_other_networks_load_once_starsearch_is_imported(tmp_path):
-    model = settled_model(TIMM_CANNOT, num_classes=5, in_chans=1, stem_stride=1)
+def test_timm_alone_loads_what_its_own_starnet_can_express_and_the_rest_once_starsearch_is_imported(tmp_path):
+    models = {name: settled_model(text, num_classes=12) for name, text in (("s100", "starnet_s100"), ("can", TIMM_CAN))}
+    for name, model in models.items():
+        export_timm(model, tmp_path / name)
+    models["ours"] = settled_model(TIMM_CANNOT, num_classes=5, in_chans=1, stem_stride=1)
     preprocessing = Preprocessing(mean=(0.2,), std=(0.4,), resolution=32)
-    export_timm(model, tmp_path / "out", preprocessing=preprocessing)
-    images = np.random.default_rng(0).standard_normal((2, 1, 32, 32), dtype=np.float32)
-    (logits,), said = _logits_elsewhere([tmp_path / "out"], images, imports="import starsearch")
-    assert said == ["starsearch.models.starnet True"]
-    assert np.array_equal(logits, _logits(model, images))
+    export_timm(models["ours"], tmp_path / "ours", preprocessing=preprocessing)
+    shapes = {"s100": (2, 3, 64, 64), "can": (2, 3, 64, 64), "ours": (2, 1, 32, 32)}
+    rng = np.random.default_rng(0)
+    images = {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+    for name, array in images.items():
+        np.save(tmp_path / f"{name}.images.npy", array)
+    said = _run(LOAD, *(tmp_path / name for name in models)).splitlines()
+    assert said == ["timm.models.starnet False"] * 2 + ["starsearch.models.starnet True"]
+    for name, model in models.items():
+        assert np.array_equal(np.load(tmp_path / f"{name}.logits.npy"), _logits(model, images[name]))
 
 
 WITHOUT_TIMM = """
@@ -248,34 +238,20 @@ def test_a_read_only_folder_is_refused(tmp_path):
         export_timm(settled_model(TIMM_CAN), tmp_path / "out")
 
 
-FULL_DISK = """
-    import resource, signal, sys
-    from pathlib import Path
-    from starsearch.architecture import parse_architecture
-    from starsearch.errors import ExportError
-    from starsearch.export import export_onnx, export_timm
-    from starsearch.models import build_model
-
-    model = build_model(parse_architecture("starnet_s050"))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    for export, name in ((export_timm, "out"), (export_onnx, "out.onnx")):
-        try:
-            export(model, Path(sys.argv[1]) / name)
-        except ExportError as error:
-            print(error)
-"""
-
-
 def test_a_disk_that_takes_no_more_is_a_clear_error_and_leaves_nothing(tmp_path):
-    folder = tmp_path / "full"
-    folder.mkdir()
-    lines = _run(FULL_DISK, folder).splitlines()
-    assert lines == [
-        f"Cannot write the export to {folder / name}: File too large. Free some space there, or choose another folder."
-        for name in ("out", "out.onnx")
-    ]
-    assert not list(folder.iterdir())
+    model, limits = build_model(ANCHORS["starnet_s050"]), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for export, name in ((export_timm, "out"), (export_onnx, "out.onnx")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # files of so many bytes, no more
+        try:
+            with pytest.raises(ExportError) as raised:
+                export(model, tmp_path / name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert str(raised.value) == (
+            f"Cannot write the export to {tmp_path / name}: File too large. "
+            "Free some space there, or choose another folder."
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_class_names_are_as_many_as_the_outputs(tmp_path):

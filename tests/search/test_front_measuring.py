@@ -78,14 +78,21 @@ def shown(folder):
     return trials[trials["number"].isin(members) | trials["anchor"].notna()], trials
 
 
-def test_all_that_is_shown_is_measured_though_measuring_changes_who_that_is(tmp_path):
-    meter, events = Meter(), []
-    run(tmp_path, spec_of(), evaluate, meters={NAME: meter}, watch=events.append)
-    on_show, trials = shown(tmp_path)
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A folder with a finished study, its meter and its events."""
+    folder, meter, events = tmp_path_factory.mktemp("measured"), Meter(), []
+    run(folder, spec_of(), evaluate, meters={NAME: meter}, watch=events.append)
+    return folder, meter, events
+
+
+def test_all_that_is_shown_is_measured_though_measuring_changes_who_that_is(measured):
+    folder, meter, events = measured
+    on_show, trials = shown(folder)
     assert set(on_show[f"{NAME}_kind"]) == {"measured"}
-    measured = trials[trials[f"{NAME}_kind"] == "measured"]
-    assert len(measured) > len(on_show)  # some were measured slower and left
-    assert sorted(meter.asked) == sorted(measured["architecture"])
+    known = trials[trials[f"{NAME}_kind"] == "measured"]
+    assert len(known) > len(on_show)  # some were measured slower and left
+    assert sorted(meter.asked) == sorted(known["architecture"])
     assert [e.number for e in events if isinstance(e, MemberMeasured)] == [
         e.number for e in events if isinstance(e, FrontProgressed)
     ]
@@ -153,14 +160,12 @@ def test_a_resumed_search_goes_on_with_the_corrected_predictions(slower, tmp_pat
     assert after[NAME] == pytest.approx(1.25 * after[f"{NAME}_predicted"], rel=0.03)
 
 
-def test_networks_off_the_front_are_not_measured(tmp_path):
-    meter = Meter()
-    run(tmp_path, spec_of(), evaluate, meters={NAME: meter})
-    assert 0 < len(meter.asked) < 16
+def test_networks_off_the_front_are_not_measured(measured):
+    assert 0 < len(measured[1].asked) < 16
 
 
-def test_what_has_been_measured_is_not_measured_again_on_resume(tmp_path):
-    run(tmp_path, spec_of(), evaluate, meters={NAME: Meter()})
+def test_what_has_been_measured_is_not_measured_again_on_resume(measured, tmp_path):
+    shutil.copytree(measured[0], tmp_path, dirs_exist_ok=True)
     again, events = Meter(), []
     run(tmp_path, spec_of(), evaluate, meters={NAME: again}, watch=events.append)
     assert again.asked == []
@@ -211,9 +216,8 @@ def test_of_one_objective_the_best_is_measured_until_the_measured_one_is_best(tm
     assert trials[f"{NAME}_kind"][trials[NAME].idxmin()] == "measured"
 
 
-def test_weights_are_kept_of_all_that_measuring_may_bring_to_the_front(tmp_path):
-    run(tmp_path, spec_of(), evaluate, meters={NAME: Meter()})
-    on_show, trials = shown(tmp_path)
+def test_weights_are_kept_of_all_that_measuring_may_bring_to_the_front(measured):
+    on_show, trials = shown(measured[0])
     assert on_show["weights"].notna().all()
     assert trials["weights"].isna().any()  # those that are surely dominated
 

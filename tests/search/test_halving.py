@@ -50,10 +50,17 @@ def searched(trials):
     return trials[trials["anchor"].isna()]
 
 
-def test_one_in_three_leaves_each_rung_and_goes_on_as_a_new_trial_from_its_checkpoint(tmp_path):
-    trainer = Trainer()
-    assert run(tmp_path, halved(), trainer).finished == 20
-    trials = load_trials(url_of(tmp_path))
+@pytest.fixture(scope="module")
+def climbed(tmp_path_factory):
+    """A folder with a finished study, and its trainer."""
+    folder, trainer = tmp_path_factory.mktemp("halved"), Trainer()
+    assert run(folder, halved(), trainer).finished == 20
+    return folder, trainer
+
+
+def test_one_in_three_leaves_each_rung_and_goes_on_as_a_new_trial_from_its_checkpoint(climbed):
+    folder, trainer = climbed
+    trials = load_trials(url_of(folder))
     states = searched(trials)["state"].value_counts()
     assert states["PRUNED"] == 18 + 6  # at the first rung all, at the second a third of them
     assert states["COMPLETE"] == 2
@@ -63,12 +70,11 @@ def test_one_in_three_leaves_each_rung_and_goes_on_as_a_new_trial_from_its_check
     assert resolutions == {1: None, 3: 24, None: None}
 
 
-def test_latency_is_measured_once_and_the_curve_goes_on(tmp_path):
-    trainer = Trainer()
-    run(tmp_path, halved(), trainer)
+def test_latency_is_measured_once_and_the_curve_goes_on(climbed):
+    folder, trainer = climbed
     assert all(bool(stretch.known) == (stretch.until != 1) for key, stretch in trainer.asked if stretch.until)
     spec = halved()
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
+    record = StudyRecord.open(url_of(folder), spec, signature=spec.space.describe())
     by_number = {trial.number: trial for trial in record.trials()}
     record.close()
     continued = [trial for trial in by_number.values() if "continues" in trial.user_attrs]
@@ -81,11 +87,11 @@ def test_latency_is_measured_once_and_the_curve_goes_on(tmp_path):
         assert before.intermediate_values.items() <= trial.intermediate_values.items()
 
 
-def test_the_checkpoints_that_stay_are_of_those_who_wait(tmp_path):
-    run(tmp_path, halved(), Trainer())
-    trials = searched(load_trials(url_of(tmp_path)))
+def test_the_checkpoints_that_stay_are_of_those_who_wait(climbed):
+    folder, _ = climbed
+    trials = searched(load_trials(url_of(folder)))
     complete = set(trials[trials["state"] == "COMPLETE"]["architecture"])
-    kept = {path.name.split("-")[0] for path in (tmp_path / "checkpoints").glob("*.pt")}
+    kept = {path.name.split("-")[0] for path in (folder / "checkpoints").glob("*.pt")}
     assert kept == set(trials["architecture"]) - complete
 
 

@@ -25,17 +25,21 @@ def notes(folder):
     return sorted(path.name for path in (folder / "notes").glob("*-*-*"))
 
 
-def test_it_finds_what_this_process_finds_in_several_others(tmp_path):
-    (tmp_path / "here").mkdir()
-    (tmp_path / "there").mkdir()
-    run(tmp_path / "here", make_spec(trials=11), FakeEvaluator())
-    ended = run_there(tmp_path / "there", trials=11)  # all of the space
-    assert ended.why == "complete"
-    here, there = (load_trials(url_of(tmp_path / name)) for name in ("here", "there"))
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """A folder in which two processes have evaluated all of the space, and how many threads that left behind."""
+    folder, before = tmp_path_factory.mktemp("there"), threading.active_count()
+    assert run_there(folder, trials=11).why == "complete"
+    return folder, threading.active_count() - before
+
+
+def test_it_finds_what_this_process_finds_in_several_others(there, tmp_path):
+    run(tmp_path, make_spec(trials=11), FakeEvaluator())
+    here, elsewhere = (load_trials(url_of(folder)) for folder in (tmp_path, there[0]))
     columns = ["architecture", "top1_percent", "latency_ms", "macs", "state"]
-    by_architecture = [t[columns].sort_values("architecture").reset_index(drop=True) for t in (here, there)]
+    by_architecture = [t[columns].sort_values("architecture").reset_index(drop=True) for t in (here, elsewhere)]
     assert by_architecture[0].equals(by_architecture[1])
-    pids = {path.read_text() for path in (tmp_path / "there" / "notes").iterdir()}
+    pids = {path.read_text() for path in (there[0] / "notes").iterdir()}
     assert len(pids) == 2
     assert str(os.getpid()) not in pids
 
@@ -102,14 +106,9 @@ def test_what_lies_ready_is_heard_by_a_driver_that_was_away_for_longer_than_the_
     assert [type(one).__name__ for one in said] == ["JobProgressed"] * 3 + ["JobReturned"]
 
 
-def test_workers_end_with_the_executor(tmp_path):
-    run_there(tmp_path)
-    for path in (tmp_path / "notes").iterdir():
+def test_workers_end_with_the_executor_and_no_thread_is_left(there):
+    folder, threads = there
+    for path in (folder / "notes").iterdir():
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.read_text()), 0)
-
-
-def test_no_thread_is_left(tmp_path):
-    before = threading.active_count()
-    run_there(tmp_path)
-    assert threading.active_count() == before
+    assert threads == 0

@@ -35,35 +35,50 @@ def cluster():
     found.add_node(num_cpus=2, resources={"phone": 1})
     found.wait_for_nodes()
     yield found
+    let_go()
     found.shutdown()
     for name in ENVIRONMENT:
         del os.environ[name]
 
 
-@contextmanager
-def connected(cluster, **options):
-    connection = RayCluster(RayRunner(address=cluster.address, **{"wait_s": 0.0, **options}))
-    try:
-        yield connection
-    finally:
-        connection.close()
+SHARED = []
+
+
+def connect(cluster):
+    """The connection that most tests share: for each new one Ray starts new workers."""
+    if not SHARED:
+        SHARED.append(RayCluster(RayRunner(address=cluster.address, wait_s=0.0)))
+    return SHARED[0]
+
+
+def let_go():
+    """End it; a process has one at a time."""
+    while SHARED:
+        SHARED.pop().close()
+
+
+@pytest.fixture
+def unshared(cluster):
+    """The cluster, to which the test connects itself."""
+    let_go()
+    return cluster
 
 
 def run_there(cluster, folder, evaluator=None, *, does=None, trials=6, resources=None, afterwards=None, **options):
     (folder / "notes").mkdir(exist_ok=True)
     evaluator = evaluator or Worker(str(folder / "notes"), does or {})
-    with connected(cluster) as connection:
+    connection = connect(cluster)
 
-        def make(evaluator):
-            return RayExecutor(
-                evaluator,
-                cluster=connection,
-                resources=resources or TaskResources(cpu=1),
-                afterwards=afterwards,
-                **options,
-            )
+    def make(evaluator):
+        return RayExecutor(
+            evaluator,
+            cluster=connection,
+            resources=resources or TaskResources(cpu=1),
+            afterwards=afterwards,
+            **options,
+        )
 
-        return run(folder, make_spec(trials=trials), evaluator, make_executor=make)
+    return run(folder, make_spec(trials=trials), evaluator, make_executor=make)
 
 
 def test_it_finds_what_this_process_finds(cluster, tmp_path):
@@ -88,7 +103,8 @@ def test_a_worker_that_dies_costs_no_trial(cluster, tmp_path):
     assert complete["architecture"].is_unique
 
 
-def test_a_node_that_is_taken_away_costs_no_trial_and_one_that_comes_is_used(cluster, tmp_path):
+def test_a_node_that_is_taken_away_costs_no_trial_and_one_that_comes_is_used(unshared, tmp_path):
+    cluster = unshared
     (tmp_path / "notes").mkdir()
     gate = tmp_path / "notes" / "gate"
     os.mkfifo(gate)
@@ -105,7 +121,7 @@ def test_a_node_that_is_taken_away_costs_no_trial_and_one_that_comes_is_used(clu
                 cluster.add_node(num_cpus=2, resources={"shaky": 2})
 
     evaluator = Worker(str(tmp_path / "notes"), dict.fromkeys((16, 24, 32), "wait once"))
-    with connected(cluster, wait_s=30.0) as connection:
+    with closing(RayCluster(RayRunner(address=cluster.address, wait_s=30.0))) as connection:
 
         def make(evaluator):
             resources = TaskResources(cpu=1, custom={"shaky": 1.0})
@@ -165,26 +181,25 @@ def test_what_lies_ready_is_heard_by_a_driver_that_was_away_for_longer_than_the_
     import ray
 
     clock = Clock()
-    with connected(cluster) as connection:
-        executor = RayExecutor(
-            Worker(str(tmp_path)), cluster=connection, resources=TaskResources(cpu=1), time_limit_s=3.0, clock=clock
-        )
+    executor = RayExecutor(
+        Worker(str(tmp_path)), cluster=connect(cluster), resources=TaskResources(cpu=1), time_limit_s=3.0, clock=clock
+    )
 
-        def until_ready():
-            ray.wait([running.stream for running in executor._running.values()], fetch_local=False)
+    def until_ready():
+        ray.wait([running.stream for running in executor._running.values()], fetch_local=False)
 
-        said = follow_away(executor, make_job(), clock, until_ready, away_s=away_s)
+    said = follow_away(executor, make_job(), clock, until_ready, away_s=away_s)
     assert [type(one).__name__ for one in said] == ["JobProgressed"] * 3 + ["JobReturned"]
 
 
-def test_results_that_came_before_the_head_was_lost_are_heard_before_the_run_ends(cluster, tmp_path):
+def test_results_that_came_before_the_head_was_lost_are_heard_before_the_run_ends(unshared, tmp_path):
     import ray
 
     class Lost(RayCluster):
         def check_is_alive(self, wanted):
             raise StudyError("The Ray cluster is gone")
 
-    clock, connection = Clock(), Lost(RayRunner(address=cluster.address, wait_s=0.0))
+    clock, connection = Clock(), Lost(RayRunner(address=unshared.address, wait_s=0.0))
     try:
         executor = RayExecutor(Worker(str(tmp_path)), cluster=connection, resources=TaskResources(cpu=1), clock=clock)
 
@@ -217,8 +232,7 @@ def test_latency_is_measured_on_the_node_that_is_the_device_and_nowhere_else(clu
     assert (trials["latency_ms"] == 1.0).all()
     assert (trials["latency_ms_device"] == "the device").all()
     nodes = {path.read_text() for path in (tmp_path / "notes").glob("timed-*")}
-    with connected(cluster) as connection:
-        (phone,) = (node.id for node in connection.nodes() if "phone" in node.resources)
+    (phone,) = (node.id for node in connect(cluster).nodes() if "phone" in node.resources)
     assert nodes == {phone}
 
 
@@ -230,15 +244,15 @@ def test_capacity_is_what_fits_on_each_node():
 
 
 def test_a_cluster_counts_what_fits(cluster):
-    with connected(cluster) as connection:
-        two = sum(node.fits({"CPU": 1.0}) for node in connection.nodes())
-        assert connection.capacity(TaskResources(cpu=1)) == two >= 4
-        assert connection.capacity(TaskResources(cpu=1, custom={"phone": 1.0})) == 1
+    connection = connect(cluster)
+    two = sum(node.fits({"CPU": 1.0}) for node in connection.nodes())
+    assert connection.capacity(TaskResources(cpu=1)) == two >= 4
+    assert connection.capacity(TaskResources(cpu=1, custom={"phone": 1.0})) == 1
 
 
 def test_more_than_any_node_has_is_refused_instead_of_waited_for(cluster):
-    with connected(cluster) as connection, pytest.raises(StudyError, match=r"what one evaluation takes \(1 CPU, 3 GPU"):
-        connection.wait_for(TaskResources(cpu=1, gpu=3))
+    with pytest.raises(StudyError, match=r"what one evaluation takes \(1 CPU, 3 GPU"):
+        connect(cluster).wait_for(TaskResources(cpu=1, gpu=3))
 
 
 @pytest.mark.parametrize(
@@ -251,12 +265,11 @@ def test_more_than_any_node_has_is_refused_instead_of_waited_for(cluster):
 )
 def test_a_device_that_no_node_carries_is_told_with_the_nearest_one(cluster, device, cpu, words):
     wanted = TaskResources(cpu=cpu, custom={device: 1.0})
-    with connected(cluster) as connection:
-        if words is None:
-            connection.wait_for_device(device, wanted)
-            return
-        with pytest.raises(StudyError, match=words):
-            connection.wait_for_device(device, wanted)
+    if words is None:
+        connect(cluster).wait_for_device(device, wanted)
+        return
+    with pytest.raises(StudyError, match=words):
+        connect(cluster).wait_for_device(device, wanted)
 
 
 def test_no_cluster_at_the_address_is_told_at_once():
@@ -321,11 +334,11 @@ class Timed:
 
 @pytest.mark.parametrize("is_another", [True, False])
 def test_a_machine_that_is_not_the_one_of_the_studys_scale_is_refused_before_anything_is_trained(
-    cluster, tmp_path, is_another
+    unshared, tmp_path, is_another
 ):
     device = device_fingerprint(processor="Another processor") if is_another else device_fingerprint()
     evaluator = Timed(reference=Reference(ms=10.0, spread=0.1, runs=10, device=device))
-    runner = RayRunner(address=cluster.address, wait_s=0.0, device="phone")
+    runner = RayRunner(address=unshared.address, wait_s=0.0, device="phone")
     with closing(open_workplace(runner, make_spec(), tmp_path)) as workplace:
         if not is_another:
             workplace.make_executor(evaluator)
@@ -341,11 +354,11 @@ def test_every_node_is_asked_before_anything_runs(cluster, tmp_path):
         def check(self):
             Path("/no/such/data").read_bytes()
 
-    with connected(cluster) as connection:
-        hosts = connection.look_over(TaskResources(cpu=1), evaluator=ray.put(FakeEvaluator()), folder=tmp_path)
-        assert len(hosts) >= 2
-        assert len(set(hosts)) == 1
-        with pytest.raises(StudyError, match="cannot read the data: FileNotFoundError"):
-            connection.look_over(TaskResources(cpu=1), evaluator=ray.put(Blind()), folder=tmp_path)
-        with pytest.raises(StudyError, match="does not see the study's folder"):
-            connection.look_over(TaskResources(cpu=1), evaluator=ray.put(FakeEvaluator()), folder=Path("/no/such"))
+    connection = connect(cluster)
+    hosts = connection.look_over(TaskResources(cpu=1), evaluator=ray.put(FakeEvaluator()), folder=tmp_path)
+    assert len(hosts) >= 2
+    assert len(set(hosts)) == 1
+    with pytest.raises(StudyError, match="cannot read the data: FileNotFoundError"):
+        connection.look_over(TaskResources(cpu=1), evaluator=ray.put(Blind()), folder=tmp_path)
+    with pytest.raises(StudyError, match="does not see the study's folder"):
+        connection.look_over(TaskResources(cpu=1), evaluator=ray.put(FakeEvaluator()), folder=Path("/no/such"))

@@ -2,9 +2,6 @@
 
 import dataclasses
 import resource
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ from starsearch.models import small_maps
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import Hardware, Keeping, train
 from starsearch.training.optimisation import Optimisation
+from tests.command_line import begun, starsearch
 from tests.data.pictures import write_pictures
 from tests.training.imagenet import write_imagenet
 from tests.training.test_loop import SHORT, TINY
@@ -203,40 +201,38 @@ def plan(tmp_path, name, *, epochs):
     return plan_training(ARCHITECTURE, data="digits", recipe=str(recipe), resolution=16, out=tmp_path / name)
 
 
-def start(tmp_path, name):
-    command = [sys.executable, "-m", "starsearch", "train", ARCHITECTURE, "--data", "digits", "--resolution", "16"]
-    command += ["--recipe", str(tmp_path / "short.yaml"), "--out", str(tmp_path / name), "--keep-every", "0.2"]
-    with (tmp_path / "said.txt").open("w") as said:
-        return subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+KILLED = (
+    *("train", ARCHITECTURE, "--data", "digits", "--resolution", "16"),
+    *("--recipe", "short.yaml", "--out", "killed", "--keep-every", "0.2"),
+)
 
 
-def kill_after(process, tmp_path, name, wait):
+def kill_after(process, folder, wait):
     """Kill it some seconds after it has got further than it was when it started; the last epoch it told of."""
-    log, last = tmp_path / name / "log.csv", tmp_path / name / "last.pt"
+    log, last = folder / "log.csv", folder / "last.pt"
     began = last.stat().st_mtime_ns if last.exists() else 0
-    while process.poll() is None and not (last.exists() and last.stat().st_mtime_ns > began):
-        time.sleep(0.02)  # until there is something to lose
-    deadline = time.monotonic() + wait
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    while process.exitcode is None and not (last.exists() and last.stat().st_mtime_ns > began):
+        process.join(0.02)  # until there is something to lose
+    process.join(wait)
     process.kill()
-    process.wait()
+    process.join()
     return int(log.read_text().splitlines()[-1].split(",")[0]) if log.exists() else 0
 
 
 def kill_and_go_on(tmp_path, *, kills, epochs, longest_s):
     whole = plan(tmp_path, "whole", epochs=epochs)
     run_training(whole)
-    rng, survived = np.random.default_rng(int(time.time())), 0
+    rng, survived = np.random.default_rng(0), 0
     while survived < kills:
-        process = start(tmp_path, "killed")
-        told = kill_after(process, tmp_path, "killed", rng.uniform(0, longest_s))
-        if process.returncode == 0:
-            break
+        with begun(*KILLED, cwd=tmp_path) as (process, _, _):
+            told = kill_after(process, tmp_path / "killed", rng.uniform(0, longest_s))
+            if process.exitcode == 0:
+                break
         kept = torch.load(tmp_path / "killed" / "last.pt", weights_only=True)
         assert kept["epoch"] >= told, "an epoch that was told of is kept"
         survived += 1
-    assert start(tmp_path, "killed").wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+    done = starsearch(*KILLED, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "whole" / "last.pt", tmp_path / "killed" / "last.pt")
     logs = [
         [line.split(",")[:5] for line in (tmp_path / name / "log.csv").read_text().splitlines()]
