@@ -21,7 +21,10 @@ Classes = Annotated[
 ]
 Orientation = Annotated[
     Literal["exif", "stored"] | None,
-    typer.Option(help="Turn photos as their EXIF tag says, or leave them as they are stored."),
+    typer.Option(
+        help="Turn photos as their EXIF tag says, or leave them as they are stored. Without it they are turned, but "
+        "for ImageNet's classes and timm data-set names, whose protocol leaves them."
+    ),
 ]
 
 
