@@ -14,7 +14,7 @@ from tests.command_line import fresh_starsearch, starsearch
 HALVED = """\
 space: tiny.yaml
 fidelities: [{resolution: 32, epochs: 3, samples: 300, validation_samples: 200, recipe: digits}]
-search: {trials: 6, sampler: random, seed: 1, halving: {eta: 3, rungs: [{epochs: 1, resolution: 16, samples: 128}]}}
+search: {trials: 3, sampler: random, seed: 1, halving: {eta: 3, rungs: [{epochs: 1, resolution: 16, samples: 128}]}}
 """
 LOCAL = "executor: local\nworkers: 2\nthreads: 1\n"
 RAY = "executor: ray\naddress: local\nresources: {cpu: 1}\nworkers: 2\n"
@@ -43,24 +43,24 @@ def halved(tmp_path_factory):
 def test_two_processes_climb_the_rungs_of_a_real_training(halved):
     trials = read(halved)
     searched = trials[trials["anchor"].isna()]
-    assert searched["state"].value_counts().to_dict() == {"PRUNED": 6, "COMPLETE": 2}
+    assert searched["state"].value_counts().to_dict() == {"PRUNED": 3, "COMPLETE": 1}
     complete = searched[searched["state"] == "COMPLETE"]
     stopped = searched.set_index("number").loc[complete["continues"].astype(int)]
     assert complete["architecture"].tolist() == stopped["architecture"].tolist()
     assert complete["latency_ms"].tolist() == stopped["latency_ms"].tolist(), "measured once"
     assert (halved / "studies/few/weights").is_dir()
-    assert "Done: 7 of 7 trials" in (halved / "stdout.txt").read_text()
+    assert "Done: 4 of 4 trials" in (halved / "stdout.txt").read_text()
     assert "stopped after 1 epoch," in (halved / "stdout.txt").read_text()
 
 
 def test_what_halving_saved_is_told(halved):
     status = json.loads(starsearch("status", "studies/few", "--json", cwd=halved).stdout)
-    assert status["stopped"] == 6
+    assert status["stopped"] == 3
     assert status["halving"] == [
-        "Successive halving (eta 3): 6 reached 1 epoch, 2 of them went on.",
-        "Trained 10 of the 18 epochs (56%) that training all of them to the end takes.",
+        "Successive halving (eta 3): 3 reached 1 epoch, 1 of them went on.",
+        "Trained 5 of the 9 epochs (56%) that training all of them to the end takes.",
     ]
-    assert "6 stopped at a rung" in " ".join(starsearch("status", "studies/few", cwd=halved).stdout.split())
+    assert "3 stopped at a rung" in " ".join(starsearch("status", "studies/few", cwd=halved).stdout.split())
 
 
 def test_the_dashboard_has_curves_a_note_and_the_front(halved):
@@ -70,9 +70,9 @@ def test_the_dashboard_has_curves_a_note_and_the_front(halved):
     assert all(trial.intermediate_values for trial in study.trials)
     attributes = study._storage.get_study_system_attrs(study._study_id)
     note = get_note_from_system_attrs(attributes, None)["body"]
-    assert "3 complete" in note
-    assert "6 pruned" in note
-    assert "Trained 10 of the 18 epochs" in note
+    assert "2 complete" in note
+    assert "3 pruned" in note
+    assert "Trained 5 of the 9 epochs" in note
     assert any(key.startswith("dashboard:plot_data:starsearch-front") for key in attributes)
 
 
