@@ -2,11 +2,14 @@
 
     python studies/proxies/ranking.py --data cifar10/ --out studies/proxies/cifar10.csv [--seeds 3] [--threads 1]
     python studies/proxies/ranking.py --data digits --out studies/proxies/digits.csv
+    python studies/proxies/ranking.py --data cifar10/ --networks table7 --out studies/proxies/cifar10-table7.csv
 
 Trains each network with the product's own loop by the shipped recipe (proxy, or digits on the embedded digits), from
-either start and several seeds, in turns. A row is appended after each training, so that the same command goes on where
-it was stopped. Prints top-1 by network and Kendall's τ with the published ImageNet order for each start and seed, and
-the spread between seeds beside the spread between networks.
+either start and several seeds, in turns. `table7` are networks of one size, S4 with star or sum in each stage as in the
+paper's table 7 ("**++" is star, star, sum, sum): what counting parameters cannot rank. They start as the identity.
+A row is appended after each training, so that the same command goes on where it was stopped. Prints top-1 by network
+and Kendall's τ with the published ImageNet order for each start and seed, and the spread between seeds beside the
+spread between networks.
 """
 
 import argparse
@@ -26,7 +29,16 @@ from starsearch.study.recipe_file import load_recipe
 from starsearch.study.study_file import DIGITS_FIDELITY
 from starsearch.training import train
 
-STARTS = ("official", "identity")
+TABLE7_TOP1_PERCENT = {
+    "****": 78.4,
+    "++++": 75.3,
+    "*+++": 75.1,
+    "**++": 75.2,
+    "***+": 76.8,
+    "++*+": 76.4,
+    "+++*": 76.9,
+    "++**": 78.4,
+}
 CIFAR_FIDELITY = Fidelity(resolution=32, epochs=3, samples=10_000, validation_samples=5_000, recipe="proxy")
 
 
@@ -36,27 +48,38 @@ def main():
     data = open_data(options.data)
     digits = options.data == "digits"
     fidelity = DIGITS_FIDELITY if digits else CIFAR_FIDELITY
-    names = [name for name in PUBLISHED_TOP1_PERCENT if not digits or name[-2:] in ("s1", "s2", "s3", "s4")]
+    if options.networks == "table7":
+        published, starts = TABLE7_TOP1_PERCENT, ("identity",)
+    else:
+        left_out = ("starnet_s050", "starnet_s100", "starnet_s150") if digits else ()
+        published = {name: top1 for name, top1 in PUBLISHED_TOP1_PERCENT.items() if name not in left_out}
+        starts = ("official", "identity")
     rows = pd.read_csv(options.out).to_dict("records") if options.out.exists() else []
     done = {(row["network"], row["start"], row["seed"]) for row in rows}
     for seed in range(options.seeds):
-        for name in names:
-            for start in STARTS:
+        for name in published:
+            for start in starts:
                 if (name, start, seed) in done:
                     continue
                 recipe = replace(load_recipe(fidelity.recipe), initialization=start)
-                steps = train(ANCHORS[name], data=data, recipe=recipe, fidelity=fidelity, seed=seed)
+                steps = train(architecture_of(name), data=data, recipe=recipe, fidelity=fidelity, seed=seed)
                 top1 = round(follow(steps, ignore).top1_percent, 2)
                 rows.append({"network": name, "start": start, "seed": seed, "top1_percent": top1})
                 pd.DataFrame(rows).to_csv(options.out, index=False)
                 print(f"seed {seed} {name} {start}: {top1:.2f} %", flush=True)
-    report(pd.DataFrame(rows), names)
+    report(pd.DataFrame(rows), published)
 
 
-def report(rows, names):
+def architecture_of(name):
+    """Return the anchor of that name, or S4 with these operations a stage."""
+    ops = tuple("star" if letter == "*" else "sum" for letter in name)
+    return ANCHORS[name] if name in ANCHORS else replace(ANCHORS["starnet_s4"], ops=ops)
+
+
+def report(rows, published):
     """Print a table of top-1 and τ, and the two spreads."""
+    names, published = list(published), list(published.values())
     table = rows.pivot_table(index=["start", "seed"], columns="network", values="top1_percent")[names]
-    published = [PUBLISHED_TOP1_PERCENT[name] for name in names]
     table["tau"] = [kendalltau(values, published).statistic for values in table.to_numpy()]
     print(table.round(2).to_string())
     for start, group in table.groupby(level="start"):
@@ -73,6 +96,7 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--networks", choices=("published", "table7"), default="published")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
