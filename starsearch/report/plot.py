@@ -267,7 +267,7 @@ def _draw_error_bars(axes: Axes, rows: pd.DataFrame, **plane: Objective) -> None
             errors[key] = rows[column].astype(float).fillna(0) * quantity(objective.name).scale
     if errors:
         axes.errorbar(
-            rows["x"], rows["y"], **errors, fmt="none", ecolor="#333333", elinewidth=0.9, capsize=2, zorder=3.5
+            rows["x"], rows["y"], **errors, fmt="none", ecolor="#999999", elinewidth=0.9, capsize=2, zorder=2.5
         )
 
 
