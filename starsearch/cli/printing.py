@@ -144,12 +144,13 @@ def print_space(found: Mapping[str, Any]) -> None:
 
 
 def print_samples(found: Sequence[Mapping[str, Any]]) -> None:
-    """A line an architecture."""
+    """A line an architecture; the note goes to stderr, since scripts read the lines."""
     console = Console(soft_wrap=True)
     for row in found:
         cost = f"{row['macs'] / 1e6:8.1f} MMACs {row['num_params'] / 1e6:6.2f} M params"
         console.print(f"{row['hash']} {cost}  {row['architecture']}", highlight=False)
-    console.print("MACs and parameters with 1000 classes, as papers count; a study's tables have the data's own.")
+    note = "MACs and parameters with 1000 classes, as papers count; a study's tables have the data's own."
+    Console(stderr=True, soft_wrap=True).print(note)
 
 
 def print_latency(found: Mapping[str, Any]) -> None:
