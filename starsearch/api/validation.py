@@ -207,7 +207,7 @@ def _count_hits(
 
 
 def _rank(classifier: Classifier, pixels: torch.Tensor, outputs: torch.Tensor | None) -> torch.Tensor:
-    """The five likeliest classes of each image, (batch, 5), or all of fewer classes."""
+    """The five likeliest classes of each image, (batch, 5), or all of fewer; of equals (int8 logits) the first."""
     import torch
 
     try:
@@ -219,7 +219,7 @@ def _rank(classifier: Classifier, pixels: torch.Tensor, outputs: torch.Tensor | 
             f"try --batch-size {max(1, len(pixels) // 2)}."
         ) from error
     chosen = logits if outputs is None else logits[:, outputs]
-    return chosen.topk(min(5, chosen.shape[1])).indices
+    return chosen.sort(dim=1, descending=True, stable=True).indices[:, :5]
 
 
 def _judge(

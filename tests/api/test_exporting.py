@@ -189,12 +189,22 @@ def _picture(kind, path):
         plain.save(path)
         alpha = np.asarray(plain)[..., 3:] / 255
         return Image.fromarray(np.round(np.asarray(plain)[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8))
+    if kind == "16 bits":
+        grey = np.asarray(plain.convert("L"))
+        Image.fromarray(grey.astype(np.uint16) * 257).save(path)
+        return Image.fromarray(grey).convert("RGB")
     plain.save(path)
     return plain
 
 
 @pytest.mark.parametrize(
-    ("script", "kind"), [("run_torch.py", "turned"), ("run_onnx.py", "transparent"), ("run_onnx.py", "turned")]
+    ("script", "kind"),
+    [
+        ("run_torch.py", "turned"),
+        ("run_torch.py", "16 bits"),
+        ("run_onnx.py", "transparent"),
+        ("run_onnx.py", "16 bits"),
+    ],
 )
 def test_the_script_beside_an_export_answers_as_timms_own_transform(best, tmp_path, script, kind):
     seen = _picture(kind, tmp_path / "picture.png")

@@ -16,7 +16,9 @@ config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 names = config.get("label_names") or range(config["num_classes"])
 prepared = config["pretrained_cfg"]
 
-picture: Image.Image = Image.open(sys.argv[1])  # 8 bits a channel; divide a 16-bit one by 257 first
+picture: Image.Image = Image.open(sys.argv[1])
+if picture.mode.startswith("I"):  # grey in 16 bits; Pillow would cut off what is above 255
+    picture = picture.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
 if config["starsearch"]["orientation"] == "exif":  # upright, as the pictures it was trained on
     picture = ImageOps.exif_transpose(picture)
 white = Image.new("RGBA", picture.size, "white")  # under what is transparent

@@ -3,12 +3,16 @@
 import dataclasses
 import shutil
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 from starsearch.api import export_networks, plan_training, run_training, validate_network
 from starsearch.api.classifiers import find_classifier
+from starsearch.data import open_validation
 from starsearch.errors import EvaluationError, StudyError
 from starsearch.export import Preprocessing, export_timm
 from starsearch.training.weight_file import Validated, load_weights, save_weights
@@ -47,6 +51,25 @@ def test_onnx_answers_as_torch_whatever_its_batch(folder, starnet, tmp_path, bat
     with torch.inference_mode():
         expected = starnet(pixels)
     assert (classifier.logits(pixels) - expected).abs().max() < 1e-4 * expected.std()
+
+
+def test_of_equal_logits_the_first_counts(tmp_path):  # an int8 file's are often equal
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight", "bias"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 3, 8, 8]), ("y", [1, 10]))
+    ]
+    values = {"weight": np.zeros((3, 10), np.float32), "bias": np.isin(np.arange(10), (3, 7)).astype(np.float32)}
+    graph = helper.make_graph(
+        nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(v, k) for k, v in values.items()]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    found = validate_network(str(tmp_path / "m.onnx"), "digits", **HERE)
+    assert found.top1_percent == pytest.approx(100 * np.mean(np.equal(open_validation("digits").split.targets, 3)))
 
 
 def test_a_file_of_weights_is_validated_as_its_training_did(folder, starnet, tmp_path):
