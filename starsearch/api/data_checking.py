@@ -65,7 +65,7 @@ class DataCheck:
         num_classes: that it has.
         classes: what they are, in a sentence.
         examples: of the first classes and the last, three training images each.
-        left_out: files beside the images that are none, by suffix; "" stands for none.
+        left_out: files beside the images that no training uses, by suffix; "" stands for none.
         train, validation: the splits.
         resolution: at which images were prepared, in pixels.
         one_worker_images_per_second: read and augmented by one process.

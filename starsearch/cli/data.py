@@ -92,7 +92,7 @@ def _print(found: DataCheck) -> None:
     table.add_row("data", found.name)
     table.add_row("classes", found.classes)
     if found.left_out:
-        table.add_row("left out", Text(f"{suffixes_in_words(found.left_out)}, which are no images"))
+        table.add_row("left out", Text(f"{suffixes_in_words(found.left_out)}, which no training uses"))
     for name, split in (("training", found.train), ("validation", found.validation)):
         _add_split(table, name, split)
     speeds = {1: found.one_worker_images_per_second, found.workers: found.workers_images_per_second}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.data.image_index import ImageIndex, kept_index, tar_files
-from starsearch.data.listing import Listing, Source, SplitName, found_splits, sampled_sizes, some
+from starsearch.data.listing import Listing, Source, SplitName, check_links, found_splits, sampled_sizes, some
 from starsearch.data.names import (
     assign_splits,
     classes_of_images,
@@ -41,7 +41,9 @@ def _split_folders(path: Path) -> list[tuple[str, Path]]:
     One alone that holds none may be a class of that name, such as train among vehicles; test/ often holds images
     whose classes nobody knows.
     """
-    named = [(split, entry) for entry in visible(path) if entry.is_dir() and (split := split_of_folder(entry.name))]
+    entries = visible(path)
+    check_links(entry for entry in entries if split_of_folder(entry.name))
+    named = [(split, entry) for entry in entries if entry.is_dir() and (split := split_of_folder(entry.name))]
     several = len({split for split, _ in named}) > 1
     return [
         (split, folder)
@@ -126,7 +128,9 @@ def list_folder(name: str, folder: Path, choice: ClassFolder | None = None) -> L
     if not names:
         raise DataError(f"There are no images in the class folders of {name}/.{_instead(left_out)}")
     labels = classes_of_images(f"{name}/", names, choice)
-    folders = {entry.name for entry in visible(folder) if entry.is_dir()}
+    entries = visible(folder)
+    check_links(entry for entry in entries if not entry.suffix)  # of a class folder
+    folders = {entry.name for entry in entries if entry.is_dir()}
     if empty := folders - {image.partition("/")[0] for image in names}:
         raise DataError(f"Class folders without images in {name}/: {some(empty)}. Fill or remove them.")
     content = FileImages([str(folder / image) for image in names])

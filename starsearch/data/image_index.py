@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from starsearch.data.listing import Listing, sampled_sizes, some
+from starsearch.data.listing import Listing, check_links, sampled_sizes
 from starsearch.data.names import image_suffixes, is_hidden
 from starsearch.data.reading import reason_of_file
 from starsearch.data.stored import Integers, StoredImages
@@ -32,7 +32,7 @@ class ImageIndex:
         names: (n,) of the images, without a line break.
         images: where they lie, of files in the order of the tars.
         targets: (n,), the class of each.
-        left_out: files that are no images, by suffix.
+        left_out: files that are not trained on, by suffix.
     """
 
     names: list[str]
@@ -82,8 +82,7 @@ def kept_index(file: Path, tars: Sequence[Path], build: Callable[[], ImageIndex]
         DataError: by `build`.
     """
     rule = [_VERSION, sorted(image_suffixes())]  # an index made by another one is of other images
-    if gone := [tar.name for tar in tars if not tar.exists()]:
-        raise DataError(f"Links that lead nowhere: {some(gone)}. Fetch what they stand for, or remove them.")
+    check_links(tars)
     about = json.dumps([*rule, *([tar.name, tar.stat().st_size, tar.stat().st_mtime_ns] for tar in tars)])
     found = _load(file, tars, about)
     if found is None:

@@ -35,7 +35,7 @@ class Listing:
         sizes: of the images in bytes, 0 where that was not asked for.
         content: reads the encoded bytes of an index's image; picklable, and safe in a forked process.
         numbered: whether `classes` are but the numbers that the files say.
-        left_out: files that are no images, by suffix.
+        left_out: files that are not trained on, by suffix.
     """
 
     classes: tuple[str, ...]
@@ -186,6 +186,16 @@ def renumbered(split: Split, name: str, train: Sequence[str], validation: Sequen
     numbers = {class_name: number for number, class_name in enumerate(train)}
     targets = np.array([numbers[class_name] for class_name in validation], dtype=np.int64)[split.targets]
     return replace(split, targets=targets)
+
+
+def check_links(entries: Iterable[Path]) -> None:
+    """Refuse links whose files or folders are not there.
+
+    Raises:
+        DataError: naming them.
+    """
+    if gone := [entry.name for entry in entries if not entry.exists()]:
+        raise DataError(f"Links that lead nowhere: {some(gone)}. Fetch what they stand for, or remove them.")
 
 
 def some(names: Iterable[str], most: int = 5) -> str:

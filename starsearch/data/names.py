@@ -66,7 +66,7 @@ def suffixes_in_words(counts: Mapping[str, int]) -> str:
 def warn_of_left_out(data: DataSet) -> None:
     """Say which files of a data set are not read, in one line."""
     if data.left_out:
-        words = f"{data.name}: left out: {suffixes_in_words(data.left_out)}, which are no images."
+        words = f"{data.name}: left out: {suffixes_in_words(data.left_out)}, which no training uses."
         warnings.warn(words, stacklevel=2)
 
 

@@ -59,12 +59,12 @@ def open_data(data: str, *, cache_limit_bytes: int = CACHE_LIMIT_BYTES) -> DataS
         entries = sorted(entry.name for entry in folder.iterdir())
         there = ", ".join(entries[:6]) or "nothing"
         training = next((f"/{name}" for name in entries if split_of_folder(name) == "train"), "")
-        advice = ""
+        advice, written = "", asked.path.rstrip("/")
         if training or is_of_class_folders(folder):
             advice = (
                 "To hold out a fifth of each class for validation, name the folder that holds the class folders: "
-                f"--data {folder.name}{training} --validation-fraction 0.2, or data: "
-                f"{folder.name}{training}?validation_fraction=0.2 in a study file. "
+                f"--data {written}{training} --validation-fraction 0.2, or data: "
+                f"{written}{training}?validation_fraction=0.2 in a study file. "
             )
         raise DataError(
             f"The data folder {folder.name!r} has neither train/ and validation/ (or val/) nor train.tar and "

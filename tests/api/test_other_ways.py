@@ -299,7 +299,7 @@ def test_how_the_data_were_read_is_recorded_and_found_again(tmp_path):
     done = starsearch(*run, ".25", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     read = "photos?validation_fraction=0.25"
-    assert f"{read}: left out: 1 .txt, which are no images" in " ".join(done.stderr.split())
+    assert f"{read}: left out: 1 .txt, which no training uses" in " ".join(done.stderr.split())
     study = optuna.load_study(study_name="few", storage=f"sqlite:///{tmp_path}/studies/few/study.db")
     assert {trial.user_attrs["data"] for trial in study.trials} == {read}
     report = html.unescape((tmp_path / "studies/few/report.html").read_text())

@@ -141,7 +141,7 @@ def test_data_check_shows_the_first_classes_and_the_last_and_what_was_left_out(s
         (("validate", "starnet_s1", "--data", "imagenet", "--weights", "s050.pth.tar"), ("of another network",)),
         (("validate", "starnet_s1", "--data", "imagenet", "--crop-pct", "2"), ("--crop-pct",)),
         (("data", "check", "nowhere"), ("no data set 'nowhere'",)),
-        (("data", "check", "imagenet/train"), ("--data train --validation-fraction 0.2",)),
+        (("data", "check", "imagenet/train"), ("--data imagenet/train --validation-fraction 0.2",)),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(starsearch, arguments, words):
