@@ -203,6 +203,7 @@ def _picture(kind, path):
         ("run_torch.py", "turned"),
         ("run_torch.py", "16 bits"),
         ("run_onnx.py", "transparent"),
+        ("run_onnx.py", "turned"),
         ("run_onnx.py", "16 bits"),
     ],
 )
