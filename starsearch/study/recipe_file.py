@@ -61,7 +61,8 @@ def check_trainable(
             try:
                 # timm takes seconds to import; of the defaults it is known that they train.
                 if value != getattr(_DEFAULTS, field):
-                    _ask_timm(field, replace(recipe, **{field: value}))
+                    for momentum in values("momentum") if field == "optimizer" else (recipe.momentum,):
+                        _ask_timm(field, replace(recipe, **{field: value, "momentum": momentum}))
             except EvaluationError as reason:
                 raise error(field, str(reason)) from None
 

@@ -192,6 +192,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         )
     except Exception as error:  # timm's "sgd", for one, is Nesterov's and needs a momentum; others need a package
         raise EvaluationError(f"The optimizer {recipe.optimizer!r} does not take this recipe: {error}.") from error
+    if getattr(optimizer, "is_second_order", False):
+        raise EvaluationError(f"The optimizer {recipe.optimizer!r} needs second derivatives: none are computed.")
     return optimizer
 
 

@@ -159,6 +159,16 @@ STUDY_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "optimizer: [adamw, sdg]",
         ("line 2", "recipe.optimizer", "Did you mean 'sgd'"),
     ),
+    "an optimizer of second order": (
+        "weight_decay: 0.1",
+        "optimizer: adahessian",
+        ("line 2", "optimizer", "second derivatives"),
+    ),
+    "a momentum among those searched that the optimizer refuses": (
+        "weight_decay: 0.1",
+        "optimizer: sgd, momentum: [0.9, 0.0]",
+        ("line 2", "optimizer", "momentum"),
+    ),
     "unknown augmentation": (
         "weight_decay: 0.1",
         "auto_augment: trivialaugment",
