@@ -123,6 +123,8 @@ def _find_row(text: str) -> tuple[FrontView, pd.Series[Any]] | None:
     found = view.trials[view.trials["number"] == int(trial[2])]
     if found.empty:
         raise StudyError(f"The study {trial[1]} has no trial {trial[2]}.")
+    if not isinstance(found.iloc[0]["architecture_text"], str):
+        raise StudyError(f"Trial {trial[2]} of {trial[1]} was made by another program: it has no architecture.")
     return view, found.iloc[0]
 
 

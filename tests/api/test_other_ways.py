@@ -58,6 +58,10 @@ def test_trials_of_other_programs_are_counted_and_left_as_they_are(finished, tmp
     status = json.loads(starsearch("status", "studies/few", "--json", cwd=tmp_path).stdout)
     assert (status["complete"], status["foreign"], status["running"]) == (5, 5, [])
     assert starsearch("report", "studies/few", cwd=tmp_path).returncode == 0
+    number = trials.index[trials["state"] == "FOREIGN"][0]
+    refused = starsearch("train", f"studies/few:{number}", "--data", "d", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "was made by another program" in refused.stderr
     exported = starsearch("export", "studies/few", "--knee", "--out", "best", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
 
