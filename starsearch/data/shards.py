@@ -105,11 +105,16 @@ def _image_of(name: str, key: str, sample: _Sample) -> tuple[tuple[str, int, int
     """Return the image that is trained on, KEY.jpg or the like, and the others, as a mask in KEY.seg.png.
 
     Raises:
-        DataError: there are several candidates, or the members of a key are those of several samples.
+        DataError: none or several are bare, or the members of a key are those of several samples.
     """
     bare = [image for image in sample.images if "." not in image[0]]
     candidates = bare or sample.images
     several_classes = len(sample.class_files) > 1
+    if not bare and len(candidates) == 1:
+        raise DataError(
+            f"{key}.{candidates[0][0]} in {name} is not called as an image to train on is: the key {key!r} ends at the "
+            f"first dot of a file's name, and {key}.jpg (or .png …) is missing. Call the image {key}.jpg."
+        )
     if len(candidates) > 1 or several_classes:
         members = sorted(
             f"{key}.{extension}"

@@ -38,7 +38,7 @@ def test_what_cls_says_stands_above_json(tmp_path):
             order = ("a", "b") if number else ("b", "a")
             for which in order:
                 add_member(tar, f"./{number}.{'cls' if which == 'a' else 'json'}", said[which])
-            add_member(tar, f"./{number}.seg.png", jpeg(number))
+            add_member(tar, f"./{number}.png", jpeg(number))
     assert open_data(str(root)).train.targets.tolist() == [0, 1, 2]
 
 
@@ -61,6 +61,7 @@ def test_shards_may_lie_in_folders_of_the_splits(tmp_path):
         ({"a.jpg": b"x", "a.cls": b"-1"}, "as a number from 0; it says b'-1'"),
         ({"a.jpg": b"x", "a.json": b"{"}, "a in imagenet/.* has no class"),
         ({"a.jpg": b"x", "a.json": b'{"label": "tench"}'}, "a in imagenet/.* has no class"),
+        ({"a.seg.png": b"x", "a.cls": b"0"}, r"a\.seg\.png in imagenet/.* a\.jpg \(or \.png …\) is missing"),
         ({"readme.txt": b"x"}, r"no images in the shards of 'imagenet' \(imagenet1k-train-0000\.tar"),
     ],
 )
