@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -290,6 +291,10 @@ def _describe(
         "starsearch": starsearch.__version__,
         "objectives": [asdict(objective) for objective in spec.objectives],
         "devices": spec.devices,
+        "fit_options": {
+            name: f"--from {shlex.quote(profile)} --space {shlex.quote(spec.space_file)}"
+            for name, profile in spec.profile_files.items()
+        },
         "data": spec.data,
         "fidelity": spec.fidelity.name,
         HALVING: _describe_halving(spec),

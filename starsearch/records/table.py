@@ -61,7 +61,9 @@ def load_trials(url: str, name: str | None = None, *, folder: Path | None = None
     trials = [_without_claims(trial, fidelity) if is_foreign(trial) else trial for trial in trials]
     resolution = attributes.get("signature", {}).get("space.resolution")
     published = {} if resolution is None else _published_columns(trials, int(resolution))
-    return _table(trials, folder, measured_afterwards(attributes, trials), published)
+    table = _table(trials, folder, measured_afterwards(attributes, trials), published)
+    table.attrs["fit_options"] = attributes.get("fit_options", {})
+    return table
 
 
 def _without_claims(trial: FrozenTrial, fidelity: str | None) -> FrozenTrial:

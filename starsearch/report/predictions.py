@@ -71,7 +71,8 @@ def prediction_errors(
 def _repair(trials: pd.DataFrame, name: str, profile: str | None) -> str:
     """The command that adapts the profile to what it was measured to be wrong about."""
     base = profile if profile in shipped_names("profiles") else f"{profile or 'PROFILE'}.yaml"
-    command = f"starsearch latency fit --out {profile or 'PROFILE'}-2.yaml --from {base}"
+    options = trials.attrs.get("fit_options", {}).get(name, f"--from {base}")  # older studies do not say which files
+    command = f"starsearch latency fit --out {profile or 'better'}-2.yaml {options}"
     runs = trials.get(f"{name}_runs")
     if runs is not None and runs.notna().any():  # measured in pairs, so on a machine that `fit` can measure on
         return f"{command} --budget 10"

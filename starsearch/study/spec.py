@@ -77,6 +77,7 @@ class StudySpec:
         profiles: what predicts a latency, by its name ("latency_ms@phone"); a latency that has none is measured on
             this machine.
         profile_files: by the same names, what a command calls the profile: its file, or a shipped profile's name.
+        space_file: what a command calls the space, likewise.
         sampler: one of `SAMPLERS`.
         trials: searched candidates that shall be judged, if only at the first rung; anchors and failures are not
             counted.
@@ -96,6 +97,7 @@ class StudySpec:
     constraints: tuple[Constraint, ...] = ()
     profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
     profile_files: Mapping[str, str] = field(default_factory=dict)
+    space_file: str = "starnet"
     sampler: str = "tpe"
     trials: int = 16
     seed: int = 0

@@ -15,7 +15,7 @@ from starsearch.data.source import DataSource
 from starsearch.errors import DataError, SpecError, did_you_mean
 from starsearch.objective import LATENCY, THIS_MACHINE, Objective
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.resources import find_file
+from starsearch.resources import find_file, shipped_folder
 from starsearch.space import SearchSpace
 from starsearch.study.fidelity_file import Step, check_steps, climb, parse_fidelities
 from starsearch.study.halving_file import parse_halving
@@ -148,6 +148,11 @@ def _default_name(path: Path) -> str:
     return path.resolve().parent.name if path.stem == "study" else path.stem
 
 
+def _called(space: Path) -> str:
+    """What a command calls a space: its file as seen from the working folder, or a shipped space's name."""
+    return space.stem if space.parent.resolve() == shipped_folder("spaces").resolve() else str(space)
+
+
 def _default_fidelity(data: str) -> Fidelity:
     return DIGITS_FIDELITY if data == EMBEDDED_DATA else PROXY_FIDELITY
 
@@ -171,7 +176,10 @@ def _parse_study(
     raw: dict[str, Any] = file.data
     head = _check_head(file)
     space = space or _load_named_space(file, raw["space"])
-    spec = _study_of_space(space, data or _beside(file, head.data))
+    spec = replace(
+        _study_of_space(space, data or _beside(file, head.data)),
+        space_file=_called(find_file(raw["space"], "spaces", beside=file.path.parent)),
+    )
     fidelity = fidelity or spec.fidelity
     space, anchor_recipes = _parse_anchors(file, space)
     recipe, space = _parse_recipe(file, fidelity, space)

@@ -92,9 +92,12 @@ def test_a_profile_that_does_not_hold_is_said_with_the_correction_and_the_comman
     assert line.endswith(
         'latency fit --out phone-2.yaml --from phone.yaml --measurements FILE.csv --device "WHAT WAS MEASURED"'
     )
-    here = [row | {f"{NAME}_runs": 12} for row in rows]
-    (line,) = prediction_lines(summary(frame([*here, moved]), BOTH)["predictions"])
-    assert line.endswith("starsearch latency fit --out phone-2.yaml --from phone.yaml --budget 10")
+    here = frame([*(row | {f"{NAME}_runs": 12} for row in rows), moved])
+    here.attrs["fit_options"] = {NAME: "--from profiles/phone.yaml --space spaces/own.yaml"}
+    (line,) = prediction_lines(summary(here, BOTH)["predictions"])
+    assert line.endswith(
+        "latency fit --out phone-2.yaml --from profiles/phone.yaml --space spaces/own.yaml --budget 10"
+    )
 
 
 def test_without_measurements_that_is_what_is_said():
