@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob
 from starsearch.architecture import count_macs, count_params, format_architecture
 from starsearch.errors import EvaluationError, StudyError
-from starsearch.measurement import Progress
+from starsearch.measurement import Progress, accuracy_measurement
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,7 @@ class Trained:
         epochs: trained in all.
         top1_percent, top5_percent: of the last epoch.
         best_epoch, best_top1_percent, best_top5_percent: of the epoch whose weights are kept.
+        best_top1_spread: standard error of `best_top1_percent`, of its validation images.
         images_per_second: trained, validation not counted.
         skipped: images that could not be read.
         load: the Python line that loads the best weights with timm.
@@ -46,6 +48,7 @@ class Trained:
     top5_percent: float
     best_epoch: int
     best_top1_percent: float
+    best_top1_spread: float = math.nan  # of a training that ended before it was written
     best_top5_percent: float
     images_per_second: float
     skipped: int
@@ -232,6 +235,9 @@ def _finish(
             "top5_percent": result.top5_percent,
             "best_epoch": int(best["epoch"]),
             "best_top1_percent": best["top1"],
+            "best_top1_spread": accuracy_measurement(
+                "top1_percent", best["top1"], num_images=result.num_validation_images
+            ).spread,
             "best_top5_percent": best["top5"],
             "images_per_second": result.images_per_second,
             "seconds": folder.rows[-1]["seconds"],
@@ -239,7 +245,7 @@ def _finish(
             "precision": hardware.precision,
             "ranks": hardware.world_size,
             "needs_starsearch": needs_starsearch(model),
-            "validation_images": len(data.validation),
+            "validation_images": result.num_validation_images,
             "unreadable_images": list(data.skipped),
         }
     )

@@ -253,7 +253,8 @@ class TrainingView:
 def _print_end(trained: Trained, *, data: str) -> None:
     _say(
         f"Done: {trained.epochs} epochs, top-1 {trained.top1_percent:.2f} %, top-5 {trained.top5_percent:.2f} %; best: "
-        f"epoch {trained.best_epoch}, top-1 {trained.best_top1_percent:.2f} %, top-5 {trained.best_top5_percent:.2f} %."
+        f"epoch {trained.best_epoch}, top-1 {trained.best_top1_percent:.2f} ± {trained.best_top1_spread:.2f} %, "
+        f"top-5 {trained.best_top5_percent:.2f} %."
     )
     if trained.skipped:
         _say(f"{trained.skipped} images could not be read; their names are in summary.json.")

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import shlex
@@ -65,6 +66,10 @@ def test_a_training_leaves_a_folder_and_says_how_to_load_the_network(tmp_path, s
     said = train(tmp_path / "out", short)
     assert "epoch 1 of 2: top-1 " in said
     assert "Done: 2 epochs" in said
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    share, images = summary["best_top1_percent"] / 100, summary["validation_images"]
+    assert summary["best_top1_spread"] == pytest.approx(100 * math.sqrt(share * (1 - share) / images), rel=0.05)
+    assert f"top-1 {100 * share:.2f} ± {summary['best_top1_spread']:.2f} %" in said
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {
         "recipe.yaml", "log.csv", "last.pt", "best.safetensors", "timm", "summary.json",
     }  # fmt: skip
