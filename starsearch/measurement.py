@@ -1,15 +1,10 @@
-"""What an evaluation says while it runs (`Progress`) and when it ends (a `Reading`: measured or predicted)."""
+"""What an evaluation returns: a `Reading`, measured or predicted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
-
-X = TypeVar("X")
-Y = TypeVar("Y")
-T = TypeVar("T")
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,40 +75,3 @@ Reading = Measurement | Prediction
 def prediction_error_percent(predicted: float, measured: float) -> float:
     """How far `predicted` lies above `measured`, in percent of the latter."""
     return 100 * (predicted / measured - 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far an evaluation is.
-
-    Attributes:
-        fraction: of the whole evaluation, 0 to 1.
-        stage: what is being done, for the eyes ("training", "validation", "latency").
-        epoch: set once an epoch has been validated: its number, counted from 1; else None.
-        values: readings at this moment by name with unit; with `epoch` set at least `top1_percent`,
-            `top5_percent` and `train_loss`.
-    """
-
-    fraction: float
-    stage: str
-    epoch: int | None = None
-    values: Mapping[str, float] = field(default_factory=dict)
-
-
-def mapped(steps: Generator[X, None, T], change: Callable[[X], Y]) -> Generator[Y, None, T]:
-    """The same generator, each of its steps changed."""
-    try:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as stop:
-                value: T = stop.value
-                return value
-            yield change(step)
-    finally:
-        steps.close()
-
-
-def scaled(steps: Generator[Progress, None, T], low: float, high: float) -> Generator[Progress, None, T]:
-    """The same generator, its fractions mapped from 0..1 to low..high."""
-    return mapped(steps, lambda progress: replace(progress, fraction=low + (high - low) * progress.fraction))

@@ -10,8 +10,7 @@ from itertools import cycle, islice
 from statistics import median
 from typing import TYPE_CHECKING
 
-from starsearch.api.progress import follow, ignore
-from starsearch.measurement import Progress
+from starsearch.progress import Progress, follow, ignore
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet, Split

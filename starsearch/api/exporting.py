@@ -320,10 +320,10 @@ def _export(trained: TrainedNetwork, out: Path) -> Exported:
 
 
 def _write_card(trained: TrainedNetwork, folder: Path) -> Path:
-    from starsearch.export.files import replaced_when_done
+    from starsearch.export.files import export_written_whole
     from starsearch.export.timm import CARD_FILE
 
-    with replaced_when_done(folder / CARD_FILE) as partial:
+    with export_written_whole(folder / CARD_FILE) as partial:
         partial.write_text(trained.card, encoding="utf-8")
     return folder / CARD_FILE
 

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.api.progress import follow
 from starsearch.errors import ExportError, did_you_mean
+from starsearch.progress import follow
 
 if TYPE_CHECKING:
     from starsearch.architecture import Layer
@@ -153,10 +153,10 @@ def write_int8_onnx(trained: TrainedNetwork, folder: Path) -> Written:
 
 def _write_script(folder: Path) -> Path:
     """run_onnx.py, which classifies a picture by the file beside it."""
-    from starsearch.export.files import replaced_when_done
+    from starsearch.export.files import export_written_whole
     from starsearch.export.timm import RUN_ONNX_SCRIPT, script
 
-    with replaced_when_done(folder / RUN_ONNX_SCRIPT) as partial:
+    with export_written_whole(folder / RUN_ONNX_SCRIPT) as partial:
         partial.write_text(script(RUN_ONNX_SCRIPT), encoding="utf-8")
     return folder / RUN_ONNX_SCRIPT
 

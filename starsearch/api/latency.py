@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.networks import NamedNetwork, find_network
-from starsearch.api.progress import follow, ignore
 from starsearch.errors import EvaluationError
+from starsearch.progress import follow, ignore
 
 if TYPE_CHECKING:
     from starsearch.latency import Measured, MeasureSpec
     from starsearch.latency.backends import Backend, Network
-    from starsearch.measurement import Progress
+    from starsearch.progress import Progress
 
 
 def measure_architecture(

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.architectures import find_architecture, find_deployment
-from starsearch.api.progress import follow, ignore
 from starsearch.architecture import Architecture
 from starsearch.errors import EvaluationError, SpecError
+from starsearch.progress import follow, ignore
 
 if TYPE_CHECKING:
     from starsearch.latency import MeasureSpec
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starsearch.latency.checking import ProfileCheck
     from starsearch.latency.device import Device
     from starsearch.latency.profile import DeviceProfile, Predictions
-    from starsearch.measurement import Progress
+    from starsearch.progress import Progress
     from starsearch.space import SearchSpace
 
 _SEED = 0

@@ -12,7 +12,7 @@ from starsearch.api.training import Trained, read_trained, run_training
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob
 from starsearch.errors import SpecError, StarsearchError, StudyError, TrainingStoppedError
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 
 _LOOKED_EVERY_S = 2.0
 _RAYS_FOLDER = "ray"  # in the training's, for what Ray Train itself writes

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.api.progress import ignore
 from starsearch.api.training_check import try_step
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob
 from starsearch.architecture import count_macs, count_params, format_architecture
 from starsearch.errors import EvaluationError, StudyError
-from starsearch.measurement import Progress, accuracy_measurement
+from starsearch.measurement import accuracy_measurement
+from starsearch.progress import Progress, ignore
 
 if TYPE_CHECKING:
     import torch

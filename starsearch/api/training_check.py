@@ -9,9 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from starsearch.api.data_checking import DataCheck, check_data
-from starsearch.api.progress import ignore
 from starsearch.api.training_job import TrainingJob
-from starsearch.measurement import Progress
+from starsearch.progress import Progress, ignore
 
 if TYPE_CHECKING:
     import torch

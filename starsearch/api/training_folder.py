@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from starsearch.errors import StudyError
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 from starsearch.recipe import Recipe
 
 # A column of the log and the reading it holds.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.api.classifier import Classifier
 from starsearch.api.output_classes import Comparison, compare_classes
-from starsearch.api.progress import follow, ignore
 from starsearch.data.source import DataSource
 from starsearch.errors import BackendError, EvaluationError
-from starsearch.measurement import Progress, accuracy_measurement
+from starsearch.measurement import accuracy_measurement
+from starsearch.progress import Progress, follow, ignore
 
 if TYPE_CHECKING:
     import torch

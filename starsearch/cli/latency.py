@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from starsearch.measurement import Progress
+    from starsearch.progress import Progress
 
 app = typer.Typer(
     help="Measure latency; calibrate, predict from and check device profiles; import figures measured elsewhere.",

@@ -13,7 +13,7 @@ import typer
 
 from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
 from starsearch.errors import TrainingStoppedError
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 from starsearch.signals import asked_to_stop
 
 if TYPE_CHECKING:

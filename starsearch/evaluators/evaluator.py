@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from starsearch.candidate import Candidate
-from starsearch.measurement import Progress, Reading
+from starsearch.measurement import Reading
+from starsearch.progress import Progress
 from starsearch.recipe import Fidelity
 
 Evaluation = Generator[Progress, None, tuple[Reading, ...]]

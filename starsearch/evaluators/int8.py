@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, ExportError
 from starsearch.evaluators.steps import without_measuring
-from starsearch.measurement import Measurement, Progress, accuracy_measurement, mapped, scaled
+from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.objective import INT8_LATENCY
+from starsearch.progress import Progress, mapped, scaled
 from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from starsearch.architecture import Architecture
 from starsearch.candidate import Candidate
 from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
-from starsearch.measurement import Measurement, Prediction, Progress
+from starsearch.measurement import Measurement, Prediction
+from starsearch.progress import Progress
 
 if TYPE_CHECKING:
     from starsearch.latency import Reference

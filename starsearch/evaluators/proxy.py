@@ -15,8 +15,9 @@ from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
 from starsearch.evaluators.latency import LatencyEvaluator, LatencyMeter, predict_latencies
 from starsearch.evaluators.placement import measure_coreml_placement
 from starsearch.evaluators.steps import without_measuring
-from starsearch.measurement import Measurement, Progress, Reading, accuracy_measurement, scaled
+from starsearch.measurement import Measurement, Reading, accuracy_measurement
 from starsearch.objective import LATENCY
+from starsearch.progress import Progress, scaled
 from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from starsearch.errors import ExportError
 from starsearch.export.coreml_library import load_coremltools, quiet_conversion
 from starsearch.export.coreml_program import COLOUR_SPACES, IMAGE_NAME, PRECISIONS, Operation, Precision, plan_program
 from starsearch.export.coreml_verification import CoreMLCheck, check_package
-from starsearch.export.files import replaced_when_done
+from starsearch.export.files import export_written_whole
 from starsearch.export.timm import Preprocessing
 from starsearch.export.weights import FloatArray, state_dict_arrays
 
@@ -98,7 +98,7 @@ def export_coreml(
     operations = _plan(layers, state_dict_arrays(model), precision, preprocessing, class_names)
     program = _convert(operations, layers[0], class_names=class_names, metadata=metadata or {})
     with (
-        replaced_when_done(out) as partial,
+        export_written_whole(out) as partial,
         tempfile.TemporaryDirectory(prefix=f".{out.stem}.", dir=out.parent) as folder,
     ):
         package = Path(folder) / f"model{SUFFIX}"  # Core ML loads nothing without the suffix

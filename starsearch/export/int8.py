@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from starsearch.architecture import Layer
 from starsearch.errors import ExportError
-from starsearch.export.files import replaced_when_done
+from starsearch.export.files import export_written_whole
 from starsearch.export.onnx import INPUT_NAME, build_onnx, with_batch
 from starsearch.export.verification import check_onnx_format, onnx_logits
 from starsearch.export.weights import FloatArray, state_dict_arrays
@@ -96,7 +96,7 @@ def export_int8_onnx(
     onnx_bytes = build_int8_onnx(layers, state_dict_arrays(model), images=images, metadata=metadata)
     if dynamic_batch:
         onnx_bytes = with_batch(onnx_bytes, "batch")
-    with replaced_when_done(out) as partial:
+    with export_written_whole(out) as partial:
         partial.write_bytes(onnx_bytes)
         written = partial.read_bytes()
         _check(written, layers[0])

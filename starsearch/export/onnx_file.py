@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starsearch.architecture import pad_channels
-from starsearch.export.files import replaced_when_done
+from starsearch.export.files import export_written_whole
 from starsearch.export.onnx import build_onnx, with_batch
 from starsearch.export.padding import pad_weights
 from starsearch.export.verification import TOLERANCE, check_onnx
@@ -53,6 +53,6 @@ def export_onnx(
     onnx_bytes = build_onnx(layers, weights, metadata=metadata)
     if dynamic_batch:
         onnx_bytes = with_batch(onnx_bytes, "batch")
-    with replaced_when_done(out) as partial:
+    with export_written_whole(out) as partial:
         partial.write_bytes(onnx_bytes)
         return check_onnx(partial.read_bytes(), model, resolution=resolution, tolerance=tolerance)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starsearch.architecture import ANCHORS, Architecture, format_architecture
 from starsearch.data.source import Orientation
 from starsearch.errors import ExportError
-from starsearch.export.files import replaced_when_done
+from starsearch.export.files import export_written_whole
 from starsearch.export.verification import deployed_copy, random_images, torch_logits
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def export_timm(
     _refuse_other_files(out)
     deployed = deployed_copy(model)
     config = _config(deployed, preprocessing, class_names)
-    with replaced_when_done(out) as partial:
+    with export_written_whole(out) as partial:
         partial.mkdir()
         (partial / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         # Not save_file: its errors on a full disk are no OSError.

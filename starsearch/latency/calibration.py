@@ -30,7 +30,7 @@ from starsearch.latency.profile import DeviceProfile, FloatVector, HeldOut, Samp
 from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.latency.selection import choose_informative
 from starsearch.latency.terms import layer_terms
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 
 # Wider than a single measurement's: a fit averages over networks.
 LIMITS = PairLimits(min_pairs=10, max_pairs=20, half_width=0.02)

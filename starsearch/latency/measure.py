@@ -20,7 +20,8 @@ from starsearch.latency.padded import PaddingChoice, choose_padding
 from starsearch.latency.paired import DEFAULT_LIMITS, Copies, PairLimits, Timer, measure_paired
 from starsearch.latency.reference import Reference, calibrate_reference, reference_timer
 from starsearch.latency.terms import has_unblocked_channels
-from starsearch.measurement import Measurement, Progress, scaled
+from starsearch.measurement import Measurement
+from starsearch.progress import Progress, scaled
 
 _PADDED_BACKEND = "onnxruntime-cpu"
 # Of the progress, where a network's channels may be padded: it is timed against the padded one first.

@@ -16,7 +16,7 @@ from starsearch.latency.lock import computing, measuring
 from starsearch.latency.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.paired import COPIES, Alone, Copies, PairLimits, measure_paired
 from starsearch.latency.statistics import Interval
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 
 # A padded file is larger, and two sessions of one and the same network differ by half a percent or so.
 _LEAST_GAIN = 0.01

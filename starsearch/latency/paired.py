@@ -18,7 +18,7 @@ from starsearch.errors import EvaluationError
 from starsearch.latency.lock import measuring
 from starsearch.latency.pinning import staying_on_its_core
 from starsearch.latency.statistics import Interval, summarize
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 
 Timer = Callable[[], float]
 """Runs a network once and returns the milliseconds it took."""

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from starsearch.errors import EvaluationError, StudyLeasedError
-from starsearch.measurement import Progress, Reading
+from starsearch.measurement import Reading
+from starsearch.progress import Progress
 from starsearch.records import (
     Lease,
     StudyRecord,

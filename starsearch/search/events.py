@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from starsearch.candidate import Candidate
-from starsearch.measurement import Measurement, Prediction, Progress, Reading
+from starsearch.measurement import Measurement, Prediction, Reading
+from starsearch.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from starsearch.candidate import Candidate
 from starsearch.errors import DataError, StudyError
-from starsearch.measurement import Progress, Reading
+from starsearch.measurement import Reading
+from starsearch.progress import Progress
 from starsearch.search.failures import failure_reason
 
 if TYPE_CHECKING:  # evaluators import torch

@@ -10,9 +10,10 @@ import numpy as np
 
 from starsearch.architecture import Architecture
 from starsearch.errors import BackendError, EvaluationError, ExportError
-from starsearch.measurement import Measurement, Prediction, Progress
+from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import losses
 from starsearch.pareto import non_dominated
+from starsearch.progress import Progress
 from starsearch.records import (
     Lease,
     StudyRecord,

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, cast
 
 from starsearch.errors import DataError, StudyError
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 from starsearch.search.executor import Job, JobEvent, JobLost, JobProgressed, follow_job, overdue
 from starsearch.search.failures import failure_reason
 from starsearch.search.time_limit import TimeLimit

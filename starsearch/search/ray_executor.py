@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from starsearch.errors import DataError, StudyError
-from starsearch.measurement import Progress, Reading
+from starsearch.measurement import Reading
+from starsearch.progress import Progress
 from starsearch.search.executor import Job, JobEvent, JobLost, JobProgressed, JobReturned, follow_job, overdue
 from starsearch.search.ray_cluster import RayCluster, task_options
 from starsearch.search.ray_head import first_line

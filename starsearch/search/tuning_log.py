@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starsearch.candidate import Candidate
-from starsearch.measurement import Measurement, Progress, accuracy_measurement
+from starsearch.measurement import Measurement, accuracy_measurement
+from starsearch.progress import Progress
 from starsearch.search.events import Event, TrialEnded, TrialProgressed, TrialStarted
 from starsearch.search.failures import failure_reason
 

@@ -17,7 +17,7 @@ from ray.tune import Trainable
 
 from starsearch.architecture import Architecture
 from starsearch.data import DataSet
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.space import SearchSpace
 

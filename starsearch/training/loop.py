@@ -14,8 +14,8 @@ from starsearch.architecture import Architecture, format_architecture
 from starsearch.data import DataSet
 from starsearch.data.batches import Batches, TrainingBatches, training_batches, validation_batches
 from starsearch.data.share import Share
-from starsearch.measurement import Progress
 from starsearch.models import StarNet
+from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training.checkpoint import describe_training
 from starsearch.training.distillation import open_teacher

@@ -10,7 +10,7 @@ import torch
 
 from starsearch.data.batches import Batches, TrainingBatches
 from starsearch.errors import TimeLimitError, TrainingDivergedError, WorkerLostError
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 from starsearch.training.hardware import Hardware
 from starsearch.training.keeping import Keeper, Position
 from starsearch.training.optimisation import Optimisation

@@ -20,9 +20,9 @@ import pandas as pd
 import torch
 from scipy.stats import kendalltau
 
-from starsearch.api.progress import follow, ignore
 from starsearch.architecture import ANCHORS
 from starsearch.data import open_data
+from starsearch.progress import follow, ignore
 from starsearch.recipe import Fidelity
 from starsearch.report.agreement import PUBLISHED_TOP1_PERCENT
 from starsearch.study.recipe_file import load_recipe

@@ -1,5 +1,5 @@
 from starsearch.api.training_folder import TrainingFolder
-from starsearch.measurement import Progress
+from starsearch.progress import Progress
 
 
 def told(epoch, top1):

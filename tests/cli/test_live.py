@@ -7,7 +7,8 @@ from rich.console import Console
 from starsearch.architecture import ANCHORS, Architecture
 from starsearch.candidate import Candidate
 from starsearch.cli.live import LiveView
-from starsearch.measurement import Measurement, Prediction, Progress
+from starsearch.measurement import Measurement, Prediction
+from starsearch.progress import Progress
 from starsearch.recipe import Recipe
 from starsearch.search.events import (
     FrontProgressed,

@@ -20,7 +20,8 @@ from starsearch.candidate import Candidate
 from starsearch.cli.app import app
 from starsearch.cli.training import TrainingView
 from starsearch.errors import EvaluationError, SpecError, StarsearchError, StudyError
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement
+from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, with_batch_size
 from starsearch.records import StudyRecord, load_attributes
 from starsearch.search import StudyEnded

@@ -5,8 +5,9 @@ from pathlib import Path
 from starsearch.architecture import Architecture, count_macs
 from starsearch.candidate import Candidate
 from starsearch.evaluators.evaluator import WHOLE
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement
 from starsearch.objective import Constraint, Objective
+from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.records import StudyRecord
 from starsearch.search import run_study

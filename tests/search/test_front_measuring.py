@@ -12,8 +12,9 @@ import pytest
 
 from starsearch.architecture import architecture_hash, count_macs, parse_architecture
 from starsearch.errors import BackendError, EvaluationError, ExportError
-from starsearch.measurement import Measurement, Prediction, Progress
+from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import Constraint, Objective
+from starsearch.progress import Progress
 from starsearch.records import load_trials
 from starsearch.search import FrontProgressed, MemberMeasured, StudyEnded
 from starsearch.search.events import TrialEnded

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from starsearch.architecture import count_macs
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement
 from starsearch.objective import Constraint
+from starsearch.progress import Progress
 from starsearch.recipe import Fidelity
 from starsearch.records import StudyRecord, load_trials
 from starsearch.search.proposer import Proposer

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from starsearch.errors import StudyError
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement
+from starsearch.progress import Progress
 from starsearch.search.executor import JobProgressed
 from tests.search.studies import measure
 

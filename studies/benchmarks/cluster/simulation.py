@@ -32,7 +32,8 @@ import psutil
 from optuna.trial import create_trial
 
 from starsearch.architecture import count_macs
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement
+from starsearch.progress import Progress
 from starsearch.records import parameter_distributions
 from starsearch.records.attributes import candidate_attributes
 from starsearch.search.executor import JobProgressed, JobReturned

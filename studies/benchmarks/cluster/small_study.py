@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starsearch.architecture import count_macs
-from starsearch.measurement import Measurement, Progress
+from starsearch.measurement import Measurement
+from starsearch.progress import Progress
 from starsearch.records import StudyRecord
 from starsearch.search import run_study
 from starsearch.study.study_file import load_study

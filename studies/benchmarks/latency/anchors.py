@@ -14,9 +14,9 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from starsearch.api.progress import follow
 from starsearch.architecture import ANCHORS
 from starsearch.latency import MeasureSpec, PairLimits, calibrate_reference, measure
+from starsearch.progress import follow
 from starsearch.resources import shipped_folder
 
 NAMES = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")

@@ -27,7 +27,6 @@ import numpy as np
 import onnx
 import torch
 
-from starsearch.api.progress import follow
 from starsearch.architecture import format_architecture, lower, parse_architecture
 from starsearch.data import DataSet, open_data
 from starsearch.evaluators.int8 import calibration_images, measure_onnx_top1
@@ -37,6 +36,7 @@ from starsearch.latency import PairLimits, device_fingerprint, measure_paired
 from starsearch.latency.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.paired import COPIES, Copies
 from starsearch.models import StarNet
+from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import train
 from starsearch.training.weight_file import load_weights

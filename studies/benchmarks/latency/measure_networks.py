@@ -14,12 +14,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from starsearch.api.progress import follow
 from starsearch.architecture import Architecture, format_architecture
 from starsearch.latency import MeasureSpec, PairLimits
 from starsearch.latency.calibration import LIMITS, CalibrationLog, choose_networks, measure_networks
 from starsearch.latency.device import vector_width
 from starsearch.latency.profile_file import save_samples
+from starsearch.progress import follow
 from starsearch.resources import find_file
 from starsearch.study.space_file import load_space
 

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 
-from starsearch.api.progress import follow
 from starsearch.api.spaces import load_space_of
 from starsearch.architecture import Architecture, Layer, format_architecture, lower, pad_channels
 from starsearch.export import build_onnx, pad_weights, random_weights
@@ -32,6 +31,7 @@ from starsearch.latency.device import vector_width
 from starsearch.latency.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.padded import PaddingChoice, choose_padding
 from starsearch.latency.paired import COPIES, Copies, Paired, take_readings
+from starsearch.progress import follow
 
 FRESH = PairLimits(min_pairs=40, max_pairs=60, half_width=0.005)
 WIDTH_30, UNALIGNED, STARNET = "width 30", "unaligned widths", "spaces/starnet.yaml"

@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import chi2
 
-from starsearch.api.progress import follow
 from starsearch.architecture import ANCHORS, Architecture, lower
 from starsearch.export import build_onnx, random_weights
 from starsearch.latency import DEFAULT_LIMITS, MeasureSpec, Reference, calibrate_reference, measure
 from starsearch.latency.onnxruntime import build_session
+from starsearch.progress import follow
 
 # The smallest published network at a fifth of its pixels takes about a millisecond.
 NETWORKS: dict[str, tuple[Architecture, int]] = {

@@ -1,0 +1,62 @@
+"""`Progress`: how far long work is, and the generators that report it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+X = TypeVar("X")
+Y = TypeVar("Y")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an evaluation is.
+
+    Attributes:
+        fraction: of the whole evaluation, 0 to 1.
+        stage: what is being done, for the eyes ("training", "validation", "latency").
+        epoch: set once an epoch has been validated: its number, counted from 1; else None.
+        values: readings at this moment by name with unit; with `epoch` set at least `top1_percent`,
+            `top5_percent` and `train_loss`.
+    """
+
+    fraction: float
+    stage: str
+    epoch: int | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+def mapped(steps: Generator[X, None, T], change: Callable[[X], Y]) -> Generator[Y, None, T]:
+    """The same generator, each of its steps changed."""
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                value: T = stop.value
+                return value
+            yield change(step)
+    finally:
+        steps.close()
+
+
+def scaled(steps: Generator[Progress, None, T], low: float, high: float) -> Generator[Progress, None, T]:
+    """The same generator, its fractions mapped from 0..1 to low..high."""
+    return mapped(steps, lambda progress: replace(progress, fraction=low + (high - low) * progress.fraction))
+
+
+def ignore(_: Progress) -> None:
+    """Watch nothing."""
+
+
+def follow(steps: Generator[X, None, T], watch: Callable[[X], object] = ignore) -> T:  # type: ignore[assignment]
+    """Run a generator to its end, showing each step to `watch`; return what the generator returns."""
+    while True:
+        try:
+            watch(next(steps))
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
