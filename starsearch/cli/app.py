@@ -9,7 +9,22 @@ import typer
 
 from starsearch.cli import data as data_commands
 from starsearch.cli import latency, planning, profiles, space, training, tuning, validation
-from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import (
+    Budget,
+    Classes,
+    Json,
+    Name,
+    OptionalData,
+    OptionalSeed,
+    Orientation,
+    Out,
+    Runner,
+    Set,
+    Storage,
+    Study,
+    ValidationFraction,
+    with_options,
+)
 
 app = typer.Typer(
     name="starsearch",
@@ -31,9 +46,6 @@ app.add_typer(data_commands.app, name="data")
 app.command()(validation.validate)
 app.command()(training.train)
 
-Study = Annotated[str, typer.Argument(metavar="STUDY", help="A study's folder (studies/starnet) or NAME@STORAGE-URL.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-
 
 @app.callback(invoke_without_command=True)
 def starsearch(
@@ -52,50 +64,24 @@ def run(
     file: Annotated[
         str, typer.Argument(metavar="SPACE_OR_STUDY.yaml", help="A space or study file, or a shipped space's name.")
     ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="A folder (train/, validation/ or val/), one of tars, of WebDataset shards or of Parquet files, or a "
-            "timm data-set name. Without it: scikit-learn's digits, embedded."
-        ),
-    ] = None,
+    data: OptionalData = None,
     validation_fraction: ValidationFraction = None,
     classes: Classes = None,
     orientation: Orientation = None,
-    runner: Annotated[
-        str | None,
-        typer.Option(
-            help="Where trials run: a runner file, or a shipped one's name (local, ray). Without it: the Ray cluster "
-            "at RAY_ADDRESS where that is set, else here."
-        ),
-    ] = None,
+    runner: Runner = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Finished searched trials the study shall have; anchors not counted.")
+        int | None, typer.Option(min=1, help="Finished searched trials to reach in all; anchors are not counted.")
     ] = None,
-    time_budget: Annotated[
-        str | None, typer.Option(help="Start no new trial after this long: 90s, 30m, 2h, 1h30m.")
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="Optuna storage URL. Without it: study.db in the study's folder.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the study. Without it: the file's stem, or the folder of a study.yaml.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder in which study folders are made.")] = Path("studies"),
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of sampling, training and subsets.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change a value of the file: search.trials=4, fidelities.proxy.epochs=1; of the runner's: "
-            "runner.workers=2. May be given again.",
-        ),
-    ] = None,
+    time_budget: Budget = None,
+    storage: Storage = None,
+    name: Name = None,
+    out: Out = Path("studies"),
+    seed: OptionalSeed = None,
+    settings: Set = None,
 ) -> None:
     """Search a space: train proxies, measure latency, keep the Pareto front.
 
-    The same command goes on with a study that was interrupted or shall have more trials.
+    The same command resumes a study that was interrupted, or that is to have more trials.
     Ctrl-C ends it cleanly.
 
     Examples:
@@ -128,7 +114,8 @@ def run(
 def status(study: Study, json: Json = False) -> None:
     """Say how far a study is: trials, failures with reasons, time, best values, and who works on it."""
     from starsearch import api
-    from starsearch.cli.printing import print_json, print_status
+    from starsearch.cli.printing import print_status
+    from starsearch.cli.show import print_json
 
     found = api.study_status(study)
     print_json(found) if json else print_status(found)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from starsearch.cli.printing import facts_table
+from starsearch.cli.show import facts_table
 
 _SHOWN = 10  # operations; the dearest say it
 

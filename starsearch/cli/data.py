@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import Classes, Json, Orientation, ValidationFraction, with_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def check(
         float | None, typer.Option(min=0.001, help="Of the training, to judge whether decoding keeps up with it.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Images of each split that are read.")] = 300,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    json: Json = False,
 ) -> None:
     """Check classes, images a class, broken images of a sample, and how fast images are decoded.
 
@@ -62,11 +62,11 @@ def check(
         starsearch data check imagenet/ --workers 16 --images-per-second 2400
     """
     from starsearch import api
-    from starsearch.cli.latency import progress_bar
-    from starsearch.cli.printing import print_json
+    from starsearch.cli.live import bar
+    from starsearch.cli.show import print_json
     from starsearch.errors import DataError
 
-    with progress_bar() as watch:
+    with bar() as watch:
         found = api.check_data(
             with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
             resolution=resolution,
@@ -84,7 +84,7 @@ def _print(found: DataCheck) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from starsearch.cli.printing import facts_table
+    from starsearch.cli.show import facts_table
     from starsearch.data.names import suffixes_in_words
 
     console = Console(soft_wrap=True, highlight=False)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from starsearch.progress import Progress
+from starsearch.cli.options import Json
 
 app = typer.Typer(
     help="Measure latency; calibrate, predict from and check device profiles; import figures measured elsewhere.",
@@ -59,7 +56,7 @@ def measure(
     development_team: Annotated[
         str, typer.Option(help="Apple's id of yours; Xcode signs the app on the iPhone with it.")
     ] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure one network, batch 1, in pairs with a reference network (StarNet-S1 at 224 px).
 
@@ -82,7 +79,9 @@ def measure(
     """
     from starsearch import api
     from starsearch.cli.backend_tables import print_placement
-    from starsearch.cli.printing import print_json, print_latency
+    from starsearch.cli.live import bar
+    from starsearch.cli.printing import print_latency
+    from starsearch.cli.show import print_json
     from starsearch.latency import DEFAULT_LIMITS, MeasureSpec
 
     spec = MeasureSpec(
@@ -97,7 +96,7 @@ def measure(
             half_width=width / 100,
         ),
     )
-    with progress_bar() as watch:
+    with bar() as watch:
         found = api.measure_architecture(network, resolution=resolution, spec=spec, watch=watch)
     if json:
         print_json(found)
@@ -113,28 +112,8 @@ def backends(
 ) -> None:
     """List what networks can be measured with, and what this machine lacks for each."""
     from starsearch.cli.backend_tables import print_backends
-    from starsearch.cli.printing import print_json
+    from starsearch.cli.show import print_json
     from starsearch.latency.backends import missing_by_backend
 
     found = missing_by_backend()
     print_json(found) if json else print_backends(found)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal's stderr that is gone at the end; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("getting ready", total=1.0)
-
-        def watch(progress: Progress) -> None:
-            pairs = progress.values.get("pairs")
-            described = progress.stage if pairs is None else f"{progress.stage}, {pairs:.0f} pairs"
-            bar.update(task, completed=progress.fraction, description=described)
-
-        yield watch

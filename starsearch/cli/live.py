@@ -1,16 +1,18 @@
-"""`LiveView`: what a run shows while it runs."""
+"""What commands show while they work: `LiveView` a study's run, `bar` anything else."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from starsearch.cli.live_front import FrontRow, candidate_name, front_table, front_with, reading_text, row_of
 from starsearch.measurement import prediction_error_percent
 from starsearch.objective import Objective
+from starsearch.progress import Progress
 from starsearch.report.labels import quantity
 from starsearch.search.events import (
     Event,
@@ -25,9 +27,50 @@ from starsearch.search.events import (
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 _REFRESHES_A_SECOND = 4
+
+
+def doing(progress: Progress) -> str:
+    """Return what is being done; while a latency is measured, how many pairs of runs there are."""
+    pairs = progress.values.get("pairs")
+    return progress.stage if pairs is None else f"{progress.stage}, {pairs:.0f} pairs"
+
+
+@contextmanager
+def bar(
+    describe: Callable[[Progress], str] = doing, *, console: Console | None = None
+) -> Iterator[Callable[[Progress], None]]:
+    """Show progress as a bar that disappears at the end; nothing where no terminal reads it.
+
+    Args:
+        describe: returns the words beside the bar.
+        console: to print lines above the bar with; a console of stderr where it is left out.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = console or Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task: TaskID | None = None
+
+        def watch(progress: Progress) -> None:
+            nonlocal task
+            if task is None:  # its clock begins now: what a resumed training did before says nothing of the time left
+                task = bars.add_task("", total=1.0)
+            bars.update(task, completed=progress.fraction, description=describe(progress))
+
+        yield watch
 
 
 class LiveView:
@@ -202,8 +245,9 @@ class LiveView:
         return Group(*parts)
 
 
-def _overall_bar(console: Console, clock: Callable[[], float]) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _overall_bar(console: Console, clock: Callable[[], float]) -> Bars:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}"),
@@ -212,11 +256,12 @@ def _overall_bar(console: Console, clock: Callable[[], float]) -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}", markup=False),
     )
-    return Progress(*columns, console=console, get_time=clock)
+    return Bars(*columns, console=console, get_time=clock)
 
 
-def _trial_bars(console: Console, clock: Callable[[], float]) -> Progress:
-    from rich.progress import BarColumn, Progress, TextColumn
+def _trial_bars(console: Console, clock: Callable[[], float]) -> Bars:
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bars
     from rich.table import Column
 
     columns = (
@@ -229,7 +274,7 @@ def _trial_bars(console: Console, clock: Callable[[], float]) -> Progress:
         TextColumn("{task.percentage:>3.0f} %", markup=False, table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[doing]}", markup=False, table_column=Column(no_wrap=True)),
     )
-    return Progress(*columns, console=console, get_time=clock, expand=True)
+    return Bars(*columns, console=console, get_time=clock, expand=True)
 
 
 def _line_of_measured(event: MemberMeasured) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import Classes, Orientation, ValidationFraction, with_options
 from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from starsearch.cli.show import facts_table
+
 if TYPE_CHECKING:
     from starsearch.api import Exported, FrontView
-
-
-def print_json(value: Any) -> None:
-    """Plain JSON on stdout."""
-    print(json.dumps(value, indent=2, default=str))
 
 
 def print_front(view: FrontView, *, with_agreement: bool = True) -> None:
@@ -182,11 +178,3 @@ def print_exports(found: Sequence[Exported]) -> None:
         if export.load:
             console.print(f"  {export.load}", markup=False)
     console.print("Each was read back and checked against the model.")
-
-
-def facts_table() -> Table:
-    """Two columns without lines: a bold name and what it is."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    return table

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.architecture import format_architecture
-from starsearch.cli.printing import facts_table
+from starsearch.cli.show import facts_table
 
 if TYPE_CHECKING:
     from rich.console import Console

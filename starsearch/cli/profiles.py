@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli.latency import BackendName, ComputeUnitsName, progress_bar
+from starsearch.cli.latency import BackendName, ComputeUnitsName
+from starsearch.cli.options import Json
 
 _SPACE = typer.Option(metavar="SPACE.yaml", help="Networks are drawn from it: a file, or a shipped space's name.")
 
@@ -36,7 +37,7 @@ def fit(
     pairs: Annotated[
         int, typer.Option(min=2, max=100_000, help="Of a network with the reference at most; more on a noisy machine.")
     ] = 20,  # of `LIMITS`
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    json: Json = False,
 ) -> None:
     """Calibrate a device: measure networks that tell its layers' costs apart, fit, and say the held-out error.
 
@@ -52,8 +53,9 @@ def fit(
         starsearch latency fit --out pixel.yaml --measurements pixel.csv --device "Pixel 8" --from laptop.yaml
     """
     from starsearch import api
-    from starsearch.cli.printing import print_json
+    from starsearch.cli.live import bar
     from starsearch.cli.profile_tables import print_profile, profile_facts
+    from starsearch.cli.show import print_json
     from starsearch.errors import SpecError
     from starsearch.latency import MeasureSpec
     from starsearch.latency.calibration import LIMITS
@@ -69,7 +71,7 @@ def fit(
         limits = replace(LIMITS, min_pairs=min(LIMITS.min_pairs, pairs), max_pairs=pairs)
         spec = MeasureSpec(backend=backend, threads=threads, compute_units=compute_units, limits=limits)
         try:
-            with progress_bar() as watch:
+            with bar() as watch:
                 profile, notes = api.calibrate_device(
                     out, budget=budget, space=space, spec=spec, base=base, watch=watch
                 )
@@ -85,7 +87,7 @@ def kit(
     ),
     count: Annotated[int, typer.Option(min=5, max=1_000, help="Networks: 8 make a profile, 5 adapt one.")] = 10,
     space: Annotated[str, _SPACE] = "starnet",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    json: Json = False,
 ) -> None:
     """Write networks to be timed on a device that cannot run starsearch, and the CSV to fill in.
 
@@ -97,7 +99,7 @@ def kit(
         starsearch latency kit --space spaces/starnet.yaml --count 10 --out kit/
     """
     from starsearch import api
-    from starsearch.cli.printing import print_json
+    from starsearch.cli.show import print_json
 
     files = [str(path) for path in api.write_kit(out, count=count, space=space)]
     if json:
@@ -121,7 +123,7 @@ def predict(
         int | None,
         typer.Option(min=32, max=4096, help="Pixels of the image; by default STUDY's, else the profile's."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    json: Json = False,
 ) -> None:
     """Predict latencies on a profile's device, with 90 % prediction intervals; nothing is measured.
 
@@ -134,8 +136,8 @@ def predict(
         starsearch latency predict iphone starnet_s1 starnet_s4
     """
     from starsearch import api
-    from starsearch.cli.printing import print_json
     from starsearch.cli.profile_tables import prediction_facts, print_predictions
+    from starsearch.cli.show import print_json
 
     found = api.predict_architectures(profile, networks, resolution=resolution)
     print_json(prediction_facts(*found)) if json else print_predictions(*found)
@@ -149,7 +151,7 @@ def import_(
     device: Annotated[
         str, typer.Option(help="Label of the latency (phone, for latency_ms@phone), or its profile's name.")
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    json: Json = False,
 ) -> None:
     """Bring latencies measured elsewhere (a phone, by any app) into a study: they replace what was predicted.
 
@@ -163,8 +165,8 @@ def import_(
     from dataclasses import asdict
 
     from starsearch import api
-    from starsearch.cli.printing import print_json
     from starsearch.cli.profile_tables import print_import
+    from starsearch.cli.show import print_json
 
     found = api.import_measurements(study, measurements, device=device)
     print_json(asdict(found)) if json else print_import(found)
@@ -175,7 +177,7 @@ def check(
     networks: Annotated[int, typer.Option(min=5, max=10_000, help="Random networks to measure.")] = 10,
     space: Annotated[str, _SPACE] = "starnet",
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 1_000_003,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure fresh random networks here and say whether the profile still holds on this machine.
 
@@ -183,10 +185,11 @@ def check(
     are off by more than 5 %. Exit code 1 then, so that a script can act.
     """
     from starsearch import api
-    from starsearch.cli.printing import print_json
+    from starsearch.cli.live import bar
     from starsearch.cli.profile_tables import check_facts, print_check
+    from starsearch.cli.show import print_json
 
-    with progress_bar() as watch:
+    with bar() as watch:
         outcome = api.check_profile(profile, networks=networks, space=space, seed=seed, watch=watch)
     print_json(check_facts(outcome)) if json else print_check(outcome)
     if not outcome.check.holds:

@@ -6,17 +6,19 @@ from typing import Annotated
 
 import typer
 
+from starsearch.cli.options import Json
+
 app = typer.Typer(help="Look at a search space: its dimensions, its size, samples of it.", no_args_is_help=True)
 
 File = Annotated[str, typer.Argument(metavar="SPACE.yaml", help="A space file, or a shipped space's name.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @app.command()
 def show(file: File, json: Json = False) -> None:
     """Print the dimensions, the exact number of architectures, and which anchors lie in the space."""
     from starsearch import api
-    from starsearch.cli.printing import print_json, print_space
+    from starsearch.cli.printing import print_space
+    from starsearch.cli.show import print_json
 
     found = api.describe_space(file)
     print_json(found) if json else print_space(found)
@@ -31,7 +33,8 @@ def sample(
 ) -> None:
     """Print random architectures that the constraints allow, with their costs."""
     from starsearch import api
-    from starsearch.cli.printing import print_json, print_samples
+    from starsearch.cli.printing import print_samples
+    from starsearch.cli.show import print_json
 
     found = api.sample_space(file, count=n, seed=seed)
     print_json(found) if json else print_samples(found)

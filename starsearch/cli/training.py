@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import Classes, Orientation, ValidationFraction, with_options
 from starsearch.errors import TrainingStoppedError
 from starsearch.progress import Progress
 from starsearch.signals import asked_to_stop

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import Classes, Orientation, ValidationFraction, with_options
 
 if TYPE_CHECKING:
     from starsearch.api.tuning import TuneOutcome

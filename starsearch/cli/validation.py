@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starsearch.cli.data_options import Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import Classes, Json, Orientation, ValidationFraction, with_options
 
 if TYPE_CHECKING:
     from starsearch.api import Validation
@@ -49,7 +49,7 @@ def validate(
     validation_fraction: ValidationFraction = None,
     classes: Classes = None,
     orientation: Orientation = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    json: Json = False,
 ) -> None:
     """Validate a trained network by timm's protocol: resize, crop the middle, normalise; top-1 and top-5.
 
@@ -68,10 +68,10 @@ def validate(
         starsearch validate best/model.onnx --data cifar10/ --json
     """
     from starsearch import api
-    from starsearch.cli.latency import progress_bar
-    from starsearch.cli.printing import print_json
+    from starsearch.cli.live import bar
+    from starsearch.cli.show import print_json
 
-    with progress_bar() as watch:
+    with bar() as watch:
         found = api.validate_network(
             network,
             with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
@@ -89,7 +89,7 @@ def validate(
 def _print(found: Validation) -> None:
     from rich.console import Console
 
-    from starsearch.cli.printing import facts_table
+    from starsearch.cli.show import facts_table
 
     console = Console(soft_wrap=True, highlight=False)
     table = facts_table()

@@ -1,0 +1,113 @@
+"""What commands print: JSON for scripts, or lines, facts and tables for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+
+def say(*lines: str, style: str | None = None, error: bool = False) -> None:
+    """Print lines as they are: never broken, so that they can be copied; `error` prints to stderr."""
+    from rich.console import Console
+
+    console = Console(stderr=error, soft_wrap=True, highlight=False)
+    for line in lines:
+        console.print(line, style=style, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; dataclasses become objects, paths text."""
+    print(json.dumps(value, indent=2, default=_plain))
+
+
+def emit(result: Any, as_json: bool, facts: Mapping[str, str]) -> None:
+    """Print a result as JSON, or its fields as facts.
+
+    Args:
+        result: a dataclass or a mapping.
+        as_json: what `--json` says.
+        facts: format strings over the result's fields by label: {"top-1": "{top1_percent:.3f} %"}.
+    """
+    if as_json:
+        print_json(result)
+    else:
+        fields = _fields(result)
+        print_facts({label: words.format(**fields) for label, words in facts.items()})
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print a bold label and its words a row; a fact without words is left out."""
+    from rich.console import Console
+    from rich.text import Text
+
+    shown = facts_table()
+    for label, words in facts.items():
+        if words:
+            shown.add_row(label, Text(words))
+    Console(soft_wrap=True, highlight=False).print(shown)
+
+
+def facts_table() -> Table:
+    """Return an empty table of two columns without lines: a bold label and its words."""
+    from rich.table import Table
+
+    shown = Table(show_header=False, box=None, pad_edge=False)
+    shown.add_column(style="bold")
+    shown.add_column(overflow="fold")
+    return shown
+
+
+def table(
+    rows: pd.DataFrame | Iterable[Any],
+    columns: Mapping[str, str | Callable[[Any], Any]],
+    *,
+    title: str | None = None,
+    left: int = 1,
+    style: Callable[[Any], str] = lambda _row: "",
+) -> Table:
+    """Return rows as a table.
+
+    Args:
+        rows: a frame, mappings or dataclasses.
+        columns: by heading, a format string over a row's fields ("{ms:.3g}"), or a function of the row (of a frame's as
+            a dictionary) that returns text or a `rich` text.
+        title: shown above.
+        left: how many of the first columns are aligned to the left; figures stand to the right.
+        style: a row's, by `rich`'s words.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for index, heading in enumerate(columns):
+        is_left = index < left
+        shown.add_column(heading, justify="left" if is_left else "right", overflow="fold", no_wrap=not is_left)
+    records = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
+    for row in records:
+        cells = [cell(row) if callable(cell) else cell.format(**_fields(row)) for cell in columns.values()]
+        shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style(row))
+    return shown
+
+
+def print_table(shown: Table) -> None:
+    """Print a table as wide as the terminal."""
+    from rich.console import Console
+
+    Console().print(shown)
+
+
+def _fields(result: Any) -> dict[str, Any]:
+    return asdict(result) if is_dataclass(result) and not isinstance(result, type) else dict(result)
+
+
+def _plain(value: Any) -> Any:
+    return _fields(value) if is_dataclass(value) else str(value)
