@@ -298,6 +298,7 @@ def _describe(
         "data": spec.data,
         "fidelity": spec.fidelity.name,
         HALVING: _describe_halving(spec),
+        "spec": spec.to_json(),
         # Last: a study without it was not described to the end, and is described again.
         "signature": dict(signature),
     }

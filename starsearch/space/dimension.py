@@ -17,7 +17,7 @@ from starsearch.space.parameters import ChoiceParameter, FloatParameter, IntPara
 class Fixed:
     """A value that is not searched."""
 
-    value: Any
+    value: Value | tuple[Value, ...]
 
 
 Slot = Parameter | Fixed

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
 
+from starsearch.errors import StudyError, first_line
+from starsearch.latency.profile import DeviceProfile
 from starsearch.objective import THIS_MACHINE, Constraint, Objective, is_latency
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.space import SearchSpace
-
-if TYPE_CHECKING:
-    from starsearch.latency.profile import DeviceProfile
 
 SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random", "qmc")
 KeepWeights = Literal["front", "all", "none"]
@@ -129,3 +129,29 @@ class StudySpec:
         said = {objective.name: objective.device for objective in self.objectives if objective.device}
         measured = {name: THIS_MACHINE for name in self.quantities if is_latency(name)}
         return measured | profiles | said
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values, but for the networks that its profiles were fitted to."""
+        profiles = {name: replace(profile, samples=()) for name, profile in self.profiles.items()}
+        found: dict[str, Any] = _adapter().dump_python(replace(self, profiles=profiles), mode="json")
+        return found
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StudySpec:
+        """Return the spec that `to_json` has written; fields that an earlier version did not know have their defaults.
+
+        Raises:
+            StudyError: another version has written it, and this one cannot read it.
+        """
+        try:
+            found: StudySpec = _adapter().validate_python(data)
+        except ValueError as error:
+            raise StudyError(f"The study was made by another version of starsearch: {first_line(error)}") from error
+        return found
+
+
+@cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(StudySpec)
