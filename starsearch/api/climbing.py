@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.dashboard import DashboardPage
 from starsearch.api.devices import front_meters, timed_quantities, wants_int8, wants_placement
 from starsearch.api.reading import ladder_lines
 from starsearch.api.study_folder import StudyPlace, fidelity_folder, point_to_storage
@@ -89,7 +88,7 @@ class LadderRun:
                         record=record,
                         evaluator=evaluator,
                         make_executor=lambda _: workplace.make_executor(evaluator),
-                        watch=_both(watch, DashboardPage(spec, record)),
+                        watch=watch,
                         folder=folder,
                         time_budget_s=self._time_left_s(),
                         meters=meters,
@@ -136,16 +135,6 @@ def _shortfall(above: StudySpec, below: Below) -> str | None:
         f"Only {there} of the {wanted} candidates that shall come to {above.fidelity.name} can: the others are "
         "infeasible, failed, or were stopped at a rung."
     )
-
-
-def _both(one: Watch, other: Watch) -> Watch:
-    """Whoever watches is told after one another."""
-
-    def watch(event: Event) -> None:
-        one(event)
-        other(event)
-
-    return watch
 
 
 def ignore(event: Event) -> None:

@@ -9,7 +9,7 @@ open_study     `OpenStudy`: a study opened to write its own attributes
 patience       connections that outwait a locked database or a restarted server
 record         `StudyRecord`: one study as its driver writes it
 measured       what was measured after a trial had ended
-dashboard      what optuna-dashboard shows of a study beside its trials
+dashboard      broken constraints, as optuna-dashboard wants them
 lease          one live driver a study
 table          the trials as a pandas DataFrame
 """
@@ -24,7 +24,7 @@ from starsearch.records.attributes import (
     sampler_attributes,
     unfinished,
 )
-from starsearch.records.dashboard import attach_to_dashboard, show_constraints
+from starsearch.records.dashboard import show_constraints
 from starsearch.records.distributions import parameter_distributions
 from starsearch.records.lease import Lease, hold_lease, working_driver
 from starsearch.records.measured import (
@@ -48,7 +48,6 @@ __all__ = [
     "Lease",
     "OpenStudy",
     "StudyRecord",
-    "attach_to_dashboard",
     "hold_lease",
     "keep_measured",
     "latest_readings",

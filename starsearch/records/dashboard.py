@@ -1,4 +1,4 @@
-"""What optuna-dashboard shows of a study beside its trials: a note, the front's picture, broken constraints."""
+"""What optuna-dashboard needs to show which trials break a constraint."""
 
 from __future__ import annotations
 
@@ -6,40 +6,14 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from starsearch.records.attributes import CONSTRAINT_PREFIX
-from starsearch.records.open_study import OpenStudy
-from starsearch.records.storage import quiet_optuna, storage_errors
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-_PICTURE = "starsearch-front"
-# The note's last line: one without it is the user's own, and stays.
-_OURS = "*Kept up to date by starsearch; a note of your own in its place is left alone.*"
-
-
-def attach_to_dashboard(record: OpenStudy, *, note: str, picture: go.Figure | None) -> None:
-    """Show `note` (Markdown) and `picture` on the study's page, in place of those before.
-
-    Raises:
-        StudyError: the storage fails.
-    """
-    import optuna
-    from optuna_dashboard import save_note, save_plotly_graph_object
-    from optuna_dashboard._note import get_note_from_system_attrs
-
-    with storage_errors(record.url), quiet_optuna():
-        study = optuna.load_study(study_name=record.name, storage=record.storage)
-        there = get_note_from_system_attrs(record.storage.get_study_system_attrs(study._study_id), None)["body"]
-        if not there or _OURS in there:
-            save_note(study, f"{note}\n\n{_OURS}")
-        if picture is not None:
-            save_plotly_graph_object(study, picture, graph_object_id=_PICTURE)
-
 
 def show_constraints(storage: BaseStorage) -> BaseStorage:
-    """`storage`, to be read by optuna-dashboard, whose trials say there by how much they break their constraints.
+    """Return `storage`, for optuna-dashboard to read by how much trials break their constraints.
 
     The dashboard (0.21) looks for the list that Optuna wrote before 5.0, and takes every trial of 5.0 for feasible.
     """

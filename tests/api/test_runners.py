@@ -63,17 +63,9 @@ def test_what_halving_saved_is_told(halved):
     assert "3 stopped at a rung" in " ".join(starsearch("status", "studies/few", cwd=halved).stdout.split())
 
 
-def test_the_dashboard_has_curves_a_note_and_the_front(halved):
-    from optuna_dashboard._note import get_note_from_system_attrs
-
+def test_the_dashboard_has_curves(halved):
     study = optuna.load_study(study_name="few", storage=f"sqlite:///{halved}/studies/few/study.db")
     assert all(trial.intermediate_values for trial in study.trials)
-    attributes = study._storage.get_study_system_attrs(study._study_id)
-    note = get_note_from_system_attrs(attributes, None)["body"]
-    assert "2 complete" in note
-    assert "3 pruned" in note
-    assert "Trained 5 of the 9 epochs" in note
-    assert any(key.startswith("dashboard:plot_data:starsearch-front") for key in attributes)
 
 
 @pytest.mark.slow

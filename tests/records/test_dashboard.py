@@ -6,49 +6,14 @@ from contextlib import contextmanager
 from io import BytesIO
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import optuna
-import plotly.graph_objects as go
 import pytest
 
 from starsearch.objective import Constraint
-from starsearch.records import StudyRecord, attach_to_dashboard, load_trials, open_storage, show_constraints
+from starsearch.records import load_trials, open_storage, show_constraints
 from starsearch.records.storage import close_storage
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FRONT = go.Figure(go.Scatter(x=[1], y=[2]), layout={"title": {"text": "the front"}})
-
-
-def note_of(folder):
-    from optuna_dashboard._note import get_note_from_system_attrs
-
-    study = optuna.load_study(study_name="small", storage=url_of(folder))
-    return get_note_from_system_attrs(study._storage.get_study_system_attrs(study._study_id), None)["body"]
-
-
-def test_a_note_is_kept_up_to_date_but_a_users_own_stays(tmp_path):
-    from optuna_dashboard import save_note
-
-    spec = make_spec()
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    attach_to_dashboard(record, note="first", picture=None)
-    attach_to_dashboard(record, note="second", picture=go.Figure())
-    assert note_of(tmp_path).startswith("second")
-    save_note(optuna.load_study(study_name="small", storage=url_of(tmp_path)), "my own words")
-    attach_to_dashboard(record, note="third", picture=go.Figure())
-    record.close()
-    assert note_of(tmp_path) == "my own words"
-
-
-def test_the_picture_is_replaced(tmp_path):
-    spec = make_spec()
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    for x in (1, 2):
-        attach_to_dashboard(record, note="", picture=go.Figure(go.Scatter(x=[x], y=[x])))
-    attributes = record.storage.get_study_system_attrs(1)
-    record.close()
-    pictures = {key.rsplit(":", 1)[0] for key in attributes if key.startswith("dashboard:plot")}
-    assert len(pictures) == 1
 
 
 def fail_the_narrow(candidate):
@@ -63,9 +28,6 @@ def dashboard(tmp_path):
 
     spec = make_spec(trials=11, constraints=(Constraint(name="latency_ms", high=5.0),))
     run(tmp_path, spec, FakeEvaluator(fail_the_narrow))
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    attach_to_dashboard(record, note="how far it is", picture=FRONT)
-    record.close()
     storage = show_constraints(open_storage(url_of(tmp_path)))
     yield wsgi(storage), load_trials(url_of(tmp_path))
     close_storage(storage)
@@ -86,8 +48,6 @@ def test_the_dashboard_is_told_states_curves_constraints_and_reasons(dashboard):
             assert (violation <= 0) == kept.feasible
     assert set(trials["state"]) == {"COMPLETE", "FAIL"}
     assert set(trials[trials["state"] == "COMPLETE"]["feasible"]) == {False, True}
-    assert detail["note"]["body"].startswith("how far it is")
-    assert len(detail["plotly_graph_objects"]) == 1
 
 
 class Silent(WSGIRequestHandler):
@@ -116,10 +76,7 @@ def dumped_dom(address, profile):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to render the page with")
-def test_a_real_browser_shows_the_front_the_note_and_that_trials_are_infeasible(dashboard, tmp_path):
+def test_a_real_browser_shows_that_trials_are_infeasible(dashboard, tmp_path):
     app, _ = dashboard
     with served(app) as address:
-        page = dumped_dom(address, tmp_path / "profile")
-        assert "the front" in page
-        assert ">Infeasible<" in page, "in the time line"
-        assert "how far it is" in dumped_dom(f"{address}/note", tmp_path / "profile")
+        assert ">Infeasible<" in dumped_dom(address, tmp_path / "profile"), "in the time line"
