@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 
 class _RegisterWithTimm:
-    """An import hook that fires once: right after `timm` is imported, it imports `starsearch.models`.
+    """An import hook that fires once: right after `timm` is imported, it imports `starsearch.families`.
 
     timm has no entry point for other packages' models. `wrapt.when_imported` would do the same, but importing
     wrapt takes 0.15 s, as long as all the rest of `starsearch --help`.
@@ -36,13 +36,13 @@ class _RegisterWithTimm:
 
         def load_and_register(module: ModuleType) -> None:
             load(module)
-            importlib.import_module("starsearch.models")
+            importlib.import_module("starsearch.families.starnet_module")
 
         spec.loader.exec_module = load_and_register  # type: ignore[method-assign]
         return spec
 
 
 if "timm" in sys.modules:
-    importlib.import_module("starsearch.models")
+    importlib.import_module("starsearch.families.starnet_module")
 elif not any(isinstance(finder, _RegisterWithTimm) for finder in sys.meta_path):
     sys.meta_path.insert(0, _RegisterWithTimm())

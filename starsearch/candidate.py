@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from starsearch.architecture import Architecture, architecture_hash
+from starsearch.families.family import Architecture
+from starsearch.families.text import architecture_hash
 from starsearch.recipe import Recipe
 
 

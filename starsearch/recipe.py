@@ -51,7 +51,7 @@ class Recipe:
             file, or a .safetensors that starsearch wrote; None for none.
         task_loss_weight, distill_loss_weight: of the labels' and the teacher's loss, where there is a teacher.
         distill_temperature: by which the answers of both are softened.
-        initialization: of the network, as `starsearch.models.StarNet` has it. "identity" starts every block as the
+        initialization: of the network, as `build_model` has it. "identity" starts every block as the
             identity: for proxies, whose few steps depth slows down otherwise. Full trainings start as published.
     """
 

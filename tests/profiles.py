@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starsearch.architecture import ANCHORS, Architecture
+from starsearch.families.family import Architecture, presets
 from starsearch.latency import Device, Reference, device_fingerprint
 from starsearch.latency.profile import DeviceProfile, HeldOut, Sample
 from starsearch.latency.terms import describe_network
@@ -10,7 +10,7 @@ from starsearch.latency.terms import describe_network
 _RESOLUTION = 64
 # Between them they have every kind of layer.
 _NETWORKS = [
-    ANCHORS["starnet_s1"],
+    presets()["starnet_s1"],
     *(
         Architecture.of(ops=op, activation=placement, kernel_size=size)
         for op in ("star", "sum")

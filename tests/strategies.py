@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from starsearch.architecture import ACT_TYPES, ACTIVATIONS, OPS, Architecture
+from starsearch.families.family import Architecture
+from starsearch.families.starnet import ACT_TYPES, ACTIVATIONS, OPS
 
 
 @st.composite

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.architecture import Architecture, parse_architecture
 from starsearch.errors import ArchitectureError, StudyError
+from starsearch.families.family import Architecture
+from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity, Recipe
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from starsearch.api.architectures import find_architecture
 from starsearch.api.classifier import Classifier
 from starsearch.api.onnx_classifier import open_onnx
 from starsearch.api.weight_files import fill, load_starnet, read_state, read_validated
-from starsearch.architecture import ANCHORS, Architecture, format_architecture
 from starsearch.data.source import Orientation
 from starsearch.errors import EvaluationError, did_you_mean
+from starsearch.families.family import Architecture, presets
+from starsearch.families.text import format_architecture
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +152,7 @@ def _of_timm(name: str, weights: Path | None, device: str) -> Classifier:
 
 
 def _of_published(text: str, architecture: Architecture, device: str) -> Classifier:
-    name = next((name for name in _PUBLISHED if ANCHORS[name] == architecture), None)
+    name = next((name for name in _PUBLISHED if presets()[name] == architecture), None)
     if name is None:
         raise EvaluationError(
             f"There are no published weights of {text}: those of {', '.join(_PUBLISHED)} are. Name a file with "
@@ -199,7 +200,7 @@ def _where_to_fetch(name: str) -> str:
 def _of_folder(folder: Path, device: str) -> Classifier:
     import timm
 
-    import starsearch.models  # noqa: F401  # registers starsearch_starnet
+    import starsearch.families.starnet_module  # noqa: F401  # registers starsearch_starnet
 
     try:
         module: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)

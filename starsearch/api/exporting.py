@@ -13,9 +13,10 @@ from starsearch.api.architectures import find_architecture
 from starsearch.api.formats import FORMATS, NEEDS_DATA, ONNX_FORMATS, USES_DATA, TrainedNetwork, check_formats
 from starsearch.api.reading import FrontView, view_of
 from starsearch.api.study_folder import StudyPlace, place_of
-from starsearch.architecture import ANCHORS, Architecture, format_architecture
 from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError, DataError, ExportError, StudyError
+from starsearch.families.family import Architecture, presets
+from starsearch.families.text import format_architecture
 from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.objective import INT8_LATENCY, is_latency
 from starsearch.recipe import Fidelity
@@ -23,7 +24,7 @@ from starsearch.recipe import Fidelity
 if TYPE_CHECKING:
     from starsearch.data import DataSet
     from starsearch.export import Preprocessing
-    from starsearch.models import StarNet
+    from starsearch.families.network import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +173,7 @@ def _of_architecture(
         model=model,
         facts=CardFacts(
             source=source,
-            anchor=next((name for name, anchor in ANCHORS.items() if anchor.canonical() == architecture), None),
+            anchor=next((name for name, anchor in presets().items() if anchor.canonical() == architecture), None),
             preprocessing=validated.preprocessing,
             num_classes=model.num_classes,
             stem_stride=model.stem_stride,
@@ -189,13 +190,13 @@ def _of_architecture(
     )
 
 
-def _untrained(architecture: Architecture, num_classes: int, resolution: int) -> StarNet:
+def _untrained(architecture: Architecture, num_classes: int, resolution: int) -> Network:
     """Return the network with weights that keep its numbers in range, so that files can be compared with it."""
     import numpy as np
     import torch
 
     from starsearch.export import random_weights
-    from starsearch.models import build_model
+    from starsearch.families.network import build_model
 
     model = build_model(architecture, num_classes=num_classes)
     drawn = random_weights(model.lower(resolution=resolution), np.random.default_rng(0))
@@ -384,7 +385,7 @@ def _read_alike(data: str, recorded: str) -> str:
     return data if str(source) != source.path else DataSource.parse(recorded).named(source.path)
 
 
-def load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> StarNet:
+def load_trained(place: StudyPlace, number: int, row: dict[str, Any]) -> Network:
     """The network of a trial with the weights that its study kept.
 
     Args:
@@ -444,7 +445,7 @@ def _fidelity(attributes: dict[str, Any]) -> Fidelity:
     )
 
 
-def _card_facts(place: StudyPlace, number: int, row: dict[str, Any], attributes: dict[str, Any], model: StarNet) -> Any:
+def _card_facts(place: StudyPlace, number: int, row: dict[str, Any], attributes: dict[str, Any], model: Network) -> Any:
     from starsearch.export import CardFacts, needs_starsearch
     from starsearch.export.card import ACCURACIES
     from starsearch.records import reading_names, recorded_reading

@@ -12,12 +12,12 @@ from starsearch.errors import ExportError, did_you_mean
 from starsearch.progress import follow
 
 if TYPE_CHECKING:
-    from starsearch.architecture import Layer
     from starsearch.data import DataSet
     from starsearch.export import CardFacts, Preprocessing
     from starsearch.export.coreml_program import Precision
     from starsearch.export.weights import FloatArray
-    from starsearch.models import StarNet
+    from starsearch.families.layers import Layer
+    from starsearch.families.network import Network
     from starsearch.recipe import Fidelity
 
 
@@ -37,7 +37,7 @@ class TrainedNetwork:
         is_trained: whether its weights are of any use.
     """
 
-    model: StarNet
+    model: Network
     facts: CardFacts
     class_names: tuple[str, ...]
     origin: Mapping[str, str]

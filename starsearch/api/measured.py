@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from starsearch.api.reading import write_report_at
 from starsearch.api.study_folder import StudyPlace, fidelity_places, place_of
-from starsearch.architecture import architecture_hash, parse_architecture
 from starsearch.errors import SpecError, StudyError
+from starsearch.families.text import architecture_hash, parse_architecture
 from starsearch.measurement import Measurement
 from starsearch.objective import LATENCY, THIS_MACHINE
 

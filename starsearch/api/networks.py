@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starsearch.api.architectures import find_architecture, find_deployment
-from starsearch.architecture import count_macs, format_architecture
 from starsearch.errors import EvaluationError, did_you_mean
+from starsearch.families.family import count_macs
+from starsearch.families.text import format_architecture
 
 if TYPE_CHECKING:
     from torch import nn

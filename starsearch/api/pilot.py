@@ -123,14 +123,14 @@ def _with_half(number: int) -> tuple[int, ...]:
 
 def draw_pilot(step: StudySpec, count: int) -> Below:
     """The same random candidates for every fidelity."""
-    from starsearch.architecture import ANCHORS
+    from starsearch.families.family import presets
     from starsearch.search import Below
     from starsearch.search.promoting import Promoted
 
     if count + len(step.space.anchors) < _FEWEST:
         raise StudyError(f"A pilot has at least {_FEWEST} candidates, anchors included; raise --pilot.")
     rng = random.Random(f"pilot {step.seed}")  # noqa: S311 — sampling, not secrets
-    anchors = {ANCHORS[name] for name in step.space.anchors}
+    anchors = {presets()[name] for name in step.space.anchors}
     found: dict[str, Promoted] = {}
     for _ in range(50 * count):
         params = step.space.sample(rng)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.architectures import find_architecture, find_deployment
-from starsearch.architecture import Architecture
 from starsearch.errors import EvaluationError, SpecError
+from starsearch.families.family import Architecture
 from starsearch.progress import follow, ignore
 
 if TYPE_CHECKING:
@@ -159,11 +159,12 @@ def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Pa
 
     import numpy as np
 
-    from starsearch.architecture import format_architecture, lower
     from starsearch.errors import ExportError
     from starsearch.export import build_onnx, random_weights
     from starsearch.export.coreml import SUFFIX, build_coreml
     from starsearch.export.coreml_library import load_coremltools
+    from starsearch.families.family import lower
+    from starsearch.families.text import format_architecture
     from starsearch.latency.calibration import choose_networks
 
     found = _open_space(space)

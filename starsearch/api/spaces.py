@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from starsearch.architecture import architecture_hash, count_macs, count_params, format_architecture
+from starsearch.families.family import count_macs, count_params
+from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace, anchors_inside, count_canonical, count_raw
 

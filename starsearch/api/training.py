@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from starsearch.api.training_check import try_step
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob
-from starsearch.architecture import count_macs, count_params, format_architecture
 from starsearch.errors import EvaluationError, StudyError
+from starsearch.families.family import count_macs, count_params
+from starsearch.families.text import format_architecture
 from starsearch.measurement import accuracy_measurement
 from starsearch.progress import Progress, ignore
 

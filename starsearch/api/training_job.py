@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from starsearch.api.architectures import StudyTrial, find_architecture, find_trial
-from starsearch.architecture import ANCHORS, Architecture, architecture_hash
 from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError, SpecError
+from starsearch.families.family import Architecture, presets
+from starsearch.families.text import architecture_hash
 from starsearch.recipe import Fidelity, Recipe, changed_fields, value_text, with_batch_size
 
 _SMALL = 128  # pixels; images of ImageNet are cropped for validation as timm does, small ones are not
@@ -173,7 +174,7 @@ def describe_trial(text: str, trial: StudyTrial, given: Mapping[str, Any]) -> li
 
 def _name_of(text: str, architecture: Architecture) -> str:
     """Of a training's folder: an anchor's name, STUDY-TRIAL, a file's stem, or the architecture's hash."""
-    if text in ANCHORS:
+    if text in presets():
         return text
     if Path(text).is_file():
         return Path(text).stem

@@ -20,8 +20,8 @@ from starsearch.recipe import Fidelity, Recipe
 from starsearch.study.runner_file import RayRunner, Runner, TaskResources, load_runner
 
 if TYPE_CHECKING:
-    from starsearch.architecture import Architecture
     from starsearch.data import DataSet
+    from starsearch.families.family import Architecture
     from starsearch.records import StudyRecord
     from starsearch.search import StudyEnded
     from starsearch.search.events import Event
@@ -302,7 +302,7 @@ def _open_record(
     spec: StudySpec, url: str, dataset: DataSet, network: Architecture, scheduler: Scheduler, *, command: str
 ) -> StudyRecord:
     from starsearch.api.climbing import data_in_words
-    from starsearch.architecture import format_architecture
+    from starsearch.families.text import format_architecture
     from starsearch.records import StudyRecord
     from starsearch.study.signature import sign_study
 

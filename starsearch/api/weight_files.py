@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.architecture import Architecture, parse_architecture
 from starsearch.errors import ArchitectureError, EvaluationError
+from starsearch.families.family import Architecture
+from starsearch.families.text import parse_architecture
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from starsearch.models import StarNet
+    from starsearch.families.network import Network
     from starsearch.training.weight_file import Validated
 
 State = Mapping[str, "torch.Tensor"]
@@ -22,7 +23,7 @@ _SHOWN = 3  # keys in an error's text
 _MODULE = re.compile(r"stages\.(\d+)\.(\d+)\.")
 
 
-def load_starnet(path: Path, architecture: Architecture | None = None) -> StarNet:
+def load_starnet(path: Path, architecture: Architecture | None = None) -> Network:
     """The StarNet with the weights of a file, in eval mode.
 
     Without `architecture`, the file says it where starsearch wrote it. Of StarNet's own files the widths, depths,
@@ -36,7 +37,7 @@ def load_starnet(path: Path, architecture: Architecture | None = None) -> StarNe
     Raises:
         EvaluationError: the file cannot be read, or its weights are of another network.
     """
-    from starsearch.models import build_model
+    from starsearch.families.network import build_model
 
     state, about = read_state(path), _metadata(path)
     try:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from starsearch.architecture import format_architecture
 from starsearch.candidate import Candidate
+from starsearch.families.text import format_architecture
 from starsearch.measurement import Prediction, Reading
 from starsearch.objective import Objective, losses
 from starsearch.report.labels import quantity

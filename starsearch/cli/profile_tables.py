@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.architecture import format_architecture
 from starsearch.cli.show import facts_table
+from starsearch.families.text import format_architecture
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from starsearch.api.measured import Imported
     from starsearch.api.profiles import CheckOutcome
-    from starsearch.architecture import Architecture
+    from starsearch.families.family import Architecture
     from starsearch.latency.profile import DeviceProfile, Predictions
 
 

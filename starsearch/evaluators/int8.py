@@ -19,8 +19,8 @@ from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
     from starsearch.data.batches import Batches
+    from starsearch.families.network import Network
     from starsearch.latency import Reference
-    from starsearch.models import StarNet
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ def _validate(onnx_bytes: bytes, data: DataSet, fidelity: Fidelity, seed: int) -
 
 
 def evaluate_int8(
-    model: StarNet,
+    model: Network,
     *,
     data: DataSet,
     fidelity: Fidelity,
@@ -148,7 +148,7 @@ def evaluate_int8(
 
 
 def _quantize(
-    model: StarNet, data: DataSet, fidelity: Fidelity, seed: int, samples: int
+    model: Network, data: DataSet, fidelity: Fidelity, seed: int, samples: int
 ) -> Generator[Progress, None, bytes]:
     from starsearch.export.int8 import build_int8_onnx
     from starsearch.export.weights import state_dict_arrays

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.architecture import Architecture
 from starsearch.candidate import Candidate
 from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
+from starsearch.families.family import Architecture
 from starsearch.measurement import Measurement, Prediction
 from starsearch.progress import Progress
 

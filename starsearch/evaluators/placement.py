@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from starsearch.architecture import Architecture, lower
 from starsearch.errors import EvaluationError, ExportError
+from starsearch.families.family import Architecture, lower
 from starsearch.measurement import Measurement
 
 COREML_CPU = "coreml_cpu_percent"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.architecture import Architecture, count_macs, count_params
 from starsearch.candidate import Candidate
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError
@@ -15,6 +14,7 @@ from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
 from starsearch.evaluators.latency import LatencyEvaluator, LatencyMeter, predict_latencies
 from starsearch.evaluators.placement import measure_coreml_placement
 from starsearch.evaluators.steps import without_measuring
+from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.measurement import Measurement, Reading, accuracy_measurement
 from starsearch.objective import LATENCY
 from starsearch.progress import Progress, scaled
@@ -23,9 +23,9 @@ from starsearch.recipe import Fidelity
 if TYPE_CHECKING:
     import torch
 
+    from starsearch.families.network import Network
     from starsearch.latency import Reference
     from starsearch.latency.profile import DeviceProfile
-    from starsearch.models import StarNet
     from starsearch.training import TrainingResult
 
 # Of an evaluation's time, for the bar; latency takes a second or two whatever the training takes.
@@ -109,7 +109,7 @@ class ProxyEvaluator:
             readings += yield from scaled(self._evaluate_int8(result.model, seed), fp32_share, 1.0)
         return tuple(readings)
 
-    def _save(self, model: StarNet, path: Path, fidelity: Fidelity) -> None:
+    def _save(self, model: Network, path: Path, fidelity: Fidelity) -> None:
         from starsearch.training.weight_file import Validated, save_weights
 
         validated = Validated.on(self.data, fidelity)
@@ -156,7 +156,7 @@ class ProxyEvaluator:
         )
         return (yield from meter(architecture))
 
-    def _evaluate_int8(self, model: StarNet, seed: int) -> Generator[Progress, None, tuple[Measurement, ...]]:
+    def _evaluate_int8(self, model: Network, seed: int) -> Generator[Progress, None, tuple[Measurement, ...]]:
         from starsearch.evaluators.int8 import evaluate_int8
 
         return evaluate_int8(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from starsearch.architecture import Architecture, architecture_hash, count_macs, count_params, format_architecture
 from starsearch.export.timm import Preprocessing
+from starsearch.families.family import Architecture, count_macs, count_params
+from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.objective import LATENCY, device_label
 

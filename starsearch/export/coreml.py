@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.architecture import Layer
 from starsearch.errors import ExportError
 from starsearch.export.coreml_library import load_coremltools, quiet_conversion
 from starsearch.export.coreml_program import COLOUR_SPACES, IMAGE_NAME, PRECISIONS, Operation, Precision, plan_program
@@ -20,9 +19,10 @@ from starsearch.export.coreml_verification import CoreMLCheck, check_package
 from starsearch.export.files import export_written_whole
 from starsearch.export.timm import Preprocessing
 from starsearch.export.weights import FloatArray, state_dict_arrays
+from starsearch.families.layers import Layer
 
 if TYPE_CHECKING:
-    from starsearch.models import StarNet
+    from starsearch.families.network import Network
 
 SUFFIX = ".mlpackage"
 
@@ -45,7 +45,7 @@ def build_coreml(
     precision ends; `export_coreml` looks for that.
 
     Args:
-        layers: of `starsearch.architecture.lower`.
+        layers: of `starsearch.families.family.lower`.
         weights: by state-dict key; what no layer owns is ignored.
         precision: "fp16", which the Neural Engine needs, or "fp32".
         preprocessing: whose mean and std normalise the image; ImageNet's by default.
@@ -61,7 +61,7 @@ def build_coreml(
 
 
 def export_coreml(
-    model: StarNet,
+    model: Network,
     out: Path,
     *,
     resolution: int = 224,

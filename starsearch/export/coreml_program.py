@@ -14,12 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from starsearch.architecture import Layer
-from starsearch.architecture.lowering import INPUT
 from starsearch.errors import ExportError
 from starsearch.export.folding import fold_conv, fold_head, norm_as_affine
 from starsearch.export.timm import Preprocessing
 from starsearch.export.weights import FloatArray, check_weights
+from starsearch.families.layers import INPUT, Layer
 
 Precision = Literal["fp16", "fp32"]
 PRECISIONS: tuple[Precision, ...] = ("fp16", "fp32")
@@ -74,7 +73,7 @@ def plan_program(
     is what an app reads. Batch norms are folded; the branches f1 and f2 stay two convolutions.
 
     Args:
-        layers: of `starsearch.architecture.lower`.
+        layers: of `starsearch.families.family.lower`.
         weights: by state-dict key; what no layer owns is ignored.
         precision: of weights and activations.
         preprocessing: whose mean and std normalise the image, channel by channel.

@@ -23,7 +23,7 @@ from starsearch.export.timm import Preprocessing
 from starsearch.export.verification import deployed_copy, torch_logits
 
 if TYPE_CHECKING:
-    from starsearch.models import StarNet
+    from starsearch.families.network import Network
 
 # Of the outputs' spread. With every step rounded to half precision torch gives 1.5e-3 at most (S050, S1, S4, without
 # activations, all sum), in float32 1e-6. A Mac's own arithmetic was not measured: hence room above that.
@@ -82,7 +82,7 @@ class CoreMLCheck:
 def check_package(
     package: Path,
     operations: Sequence[Operation],
-    model: StarNet,
+    model: Network,
     *,
     resolution: int,
     preprocessing: Preprocessing,
@@ -134,7 +134,7 @@ def _weights_of(operation: Operation) -> int:
     )
 
 
-def random_pixels(model: StarNet, *, resolution: int, seed: int = 0) -> list[Pixels]:
+def random_pixels(model: Network, *, resolution: int, seed: int = 0) -> list[Pixels]:
     """Two images of independent pixels 0..255, each (channels, resolution, resolution)."""
     rng = np.random.default_rng(seed)
     shape = (model.in_chans, resolution, resolution)
@@ -147,7 +147,7 @@ def normalised(images: Sequence[Pixels], preprocessing: Preprocessing) -> NDArra
     return np.stack([(image / MAX_PIXEL - mean) / std for image in images]).astype(np.float32)
 
 
-def largest_activation(model: StarNet, images: NDArray[np.float32]) -> float:
+def largest_activation(model: Network, images: NDArray[np.float32]) -> float:
     """The largest magnitude among the inputs and outputs of `model`'s modules; NaN where one is not a number.
 
     The products of the stars are among them, since the next convolution reads them.
@@ -169,7 +169,7 @@ def largest_activation(model: StarNet, images: NDArray[np.float32]) -> float:
 
 
 def compare_outputs(
-    predict: Predict, model: StarNet, images: Sequence[Pixels], preprocessing: Preprocessing, *, as_probabilities: bool
+    predict: Predict, model: Network, images: Sequence[Pixels], preprocessing: Preprocessing, *, as_probabilities: bool
 ) -> float:
     """Largest absolute difference of the package's outputs from torch's, by the spread of torch's.
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from starsearch.architecture import Layer
 from starsearch.export.weights import FloatArray
+from starsearch.families.layers import Layer
 
 BATCH_NORM_EPSILON = 1e-5  # torch.nn.BatchNorm2d's default; the networks set no other
 

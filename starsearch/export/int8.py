@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from starsearch.architecture import Layer
 from starsearch.errors import ExportError
 from starsearch.export.files import export_written_whole
 from starsearch.export.onnx import INPUT_NAME, build_onnx, with_batch
 from starsearch.export.verification import check_onnx_format, onnx_logits
 from starsearch.export.weights import FloatArray, state_dict_arrays
+from starsearch.families.layers import Layer
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from starsearch.models import StarNet
+    from starsearch.families.network import Network
 
 # These have no 8-bit kernel: their pieces quantised one by one would only add conversions.
 _KEPT_IN_FLOAT = ("gelu", "hard_swish")
@@ -47,7 +47,7 @@ def build_int8_onnx(
     Input and output stay float32: "input" (1, channels, height, width) and "logits" (1, classes).
 
     Args:
-        layers: of `starsearch.architecture.lower`.
+        layers: of `starsearch.families.family.lower`.
         weights: by state-dict key.
         images: (1, channels, height, width) each, normalised as in training: what the ranges of the activations are
             read from. At least one; a hundred or more for a network whose accuracy matters.
@@ -69,7 +69,7 @@ def build_int8_onnx(
 
 
 def export_int8_onnx(
-    model: StarNet,
+    model: Network,
     out: Path,
     *,
     images: Iterable[NDArray[np.float32]],

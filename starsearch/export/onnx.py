@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from starsearch.architecture import Layer
 from starsearch.errors import ExportError
 from starsearch.export.folding import fold_conv, fold_head, norm_as_affine
 from starsearch.export.protobuf import serialize_model
 from starsearch.export.weights import FloatArray, check_weights, weight_shapes
+from starsearch.families.layers import Layer
 
 if TYPE_CHECKING:
     from onnx import AttributeProto
@@ -42,7 +42,7 @@ def build_onnx(
     the pooled features (1, channels) where the layers have no head.
 
     Args:
-        layers: of `starsearch.architecture.lower`.
+        layers: of `starsearch.families.family.lower`.
         weights: by state-dict key; what no layer owns is ignored.
         metadata: written into the file's metadata properties.
 

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.architecture import pad_channels
 from starsearch.export.files import export_written_whole
 from starsearch.export.onnx import build_onnx, with_batch
 from starsearch.export.padding import pad_weights
 from starsearch.export.verification import TOLERANCE, check_onnx
 from starsearch.export.weights import state_dict_arrays
+from starsearch.families.padding import pad_channels
 
 if TYPE_CHECKING:
-    from starsearch.models import StarNet
+    from starsearch.families.network import Network
 
 
 def export_onnx(
-    model: StarNet,
+    model: Network,
     out: Path,
     *,
     resolution: int = 224,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from starsearch.architecture import Layer
 from starsearch.export.weights import FloatArray, weight_shapes
+from starsearch.families.layers import Layer
 
 
 def pad_weights(

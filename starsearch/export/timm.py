@@ -10,14 +10,15 @@ from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
-from starsearch.architecture import ANCHORS, Architecture, format_architecture
 from starsearch.data.source import Orientation
 from starsearch.errors import ExportError
 from starsearch.export.files import export_written_whole
 from starsearch.export.verification import deployed_copy, random_images, torch_logits
+from starsearch.families.family import Architecture, presets
+from starsearch.families.text import format_architecture
 
 if TYPE_CHECKING:
-    from starsearch.models import StarNet
+    from starsearch.families.network import Network
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 ONNX_FILE, INT8_FILE = "model.onnx", "model.int8.onnx"
@@ -85,13 +86,13 @@ def timm_arguments(architecture: Architecture) -> dict[str, Any] | None:
     return {"base_dim": canonical.embed_dim, "depths": list(canonical.depths), "mlp_ratio": ratios.pop()}
 
 
-def needs_starsearch(model: StarNet) -> bool:
+def needs_starsearch(model: Network) -> bool:
     """Whether loading the exported folder takes `import starsearch`, since timm's StarNet cannot express it."""
     return model.stem_stride != 2 or timm_arguments(model.architecture) is None
 
 
 def export_timm(
-    model: StarNet,
+    model: Network,
     out: Path,
     *,
     preprocessing: Preprocessing | None = None,
@@ -153,7 +154,7 @@ def _is_export(folder: Path) -> bool:
         return False
 
 
-def _config(model: StarNet, preprocessing: Preprocessing, class_names: Sequence[str]) -> dict[str, Any]:
+def _config(model: Network, preprocessing: Preprocessing, class_names: Sequence[str]) -> dict[str, Any]:
     """config.json as timm's `save_for_hf` lays it out."""
     from starsearch import __version__
 
@@ -186,20 +187,20 @@ def _config(model: StarNet, preprocessing: Preprocessing, class_names: Sequence[
     return {**config, "label_names": list(class_names)} if class_names else config
 
 
-def _model_and_arguments(model: StarNet) -> tuple[str, dict[str, Any]]:
+def _model_and_arguments(model: Network) -> tuple[str, dict[str, Any]]:
     """The name by which timm knows the network, and what to call it with; an anchor's name says all."""
     arguments = timm_arguments(model.architecture)
     if needs_starsearch(model) or arguments is None:
         text = format_architecture(model.architecture)
         return "starsearch_starnet", {"architecture": text, "stem_stride": model.stem_stride}
     canonical = model.architecture.canonical()
-    for name, anchor in ANCHORS.items():
+    for name, anchor in presets().items():
         if anchor == canonical:
             return name, {}
     return "starnet_s1", arguments
 
 
-def _model_script(model: StarNet, class_names: Sequence[str]) -> str:
+def _model_script(model: Network, class_names: Sequence[str]) -> str:
     """model.py with this network's table in it."""
     network = model.architecture.canonical()
     stages = zip(
@@ -228,12 +229,12 @@ def _model_script(model: StarNet, class_names: Sequence[str]) -> str:
     return text
 
 
-def _compare_with_folder(model: StarNet, folder: Path, *, resolution: int) -> None:
+def _compare_with_folder(model: Network, folder: Path, *, resolution: int) -> None:
     """Raise `ExportError` unless timm and model.py read the folder as `model`, weights and logits bit by bit."""
     import timm
     import torch
 
-    import starsearch.models  # noqa: F401  # registers starsearch_starnet, if nothing else has
+    import starsearch.families.starnet_module  # noqa: F401  # registers starsearch_starnet, if nothing else has
 
     try:
         with torch.random.fork_rng(devices=[]):  # the new model's initialisation shall not move the caller's seed

@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 from starsearch.errors import ExportError
 
 if TYPE_CHECKING:
-    from starsearch.models import StarNet
+    from starsearch.families.network import Network
 
 # Of the logits' spread. Rounding alone gives 1e-6 to 1e-5 in trained networks.
 TOLERANCE = 1e-4
 
 
-def deployed_copy(model: StarNet) -> StarNet:
+def deployed_copy(model: Network) -> Network:
     """A copy as it will run elsewhere: on the CPU, in float32, contiguous, in evaluation mode."""
     import torch
 
-    twin: StarNet = copy.deepcopy(model).cpu().float().to(memory_format=torch.contiguous_format).eval()
+    twin: Network = copy.deepcopy(model).cpu().float().to(memory_format=torch.contiguous_format).eval()
     return twin
 
 
-def random_images(model: StarNet, *, resolution: int, num_images: int, seed: int = 0) -> NDArray[np.float32]:
+def random_images(model: Network, *, resolution: int, num_images: int, seed: int = 0) -> NDArray[np.float32]:
     """Standard normal images (num_images, channels, resolution, resolution)."""
     shape = (num_images, model.in_chans, resolution, resolution)
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def torch_logits(model: StarNet, images: NDArray[np.float32]) -> NDArray[np.float32]:
+def torch_logits(model: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """What `model` (as `deployed_copy` gives it) answers, (num_images, classes)."""
     import torch
 
@@ -64,7 +64,7 @@ def onnx_logits(onnx_bytes: bytes, images: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def compare_with_torch(
-    onnx_bytes: bytes, model: StarNet, *, resolution: int = 224, num_images: int = 4, seed: int = 0
+    onnx_bytes: bytes, model: Network, *, resolution: int = 224, num_images: int = 4, seed: int = 0
 ) -> float:
     """Largest absolute difference of ONNX Runtime's logits from torch's, by the spread of torch's.
 
@@ -85,7 +85,7 @@ def compare_with_torch(
 
 
 def check_onnx(
-    onnx_bytes: bytes, model: StarNet, *, resolution: int = 224, num_images: int = 4, tolerance: float = TOLERANCE
+    onnx_bytes: bytes, model: Network, *, resolution: int = 224, num_images: int = 4, tolerance: float = TOLERANCE
 ) -> float:
     """The difference of `compare_with_torch`, after ONNX's own checker has read the bytes.
 

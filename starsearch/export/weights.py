@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from starsearch.architecture import Layer
 from starsearch.errors import ExportError
+from starsearch.families.layers import Layer
 
 if TYPE_CHECKING:
     from torch import nn

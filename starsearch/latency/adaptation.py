@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starsearch.architecture import parse_architecture
 from starsearch.errors import EvaluationError
+from starsearch.families.text import parse_architecture
 from starsearch.latency.fitting import folds, solve_non_negative, term_matrix
 from starsearch.latency.predicting import check_covered
 from starsearch.latency.profile import DeviceProfile, FloatVector, IndexVector, Sample

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from starsearch.architecture import Architecture, format_architecture, lower
 from starsearch.errors import EvaluationError, SpecError
+from starsearch.families.family import Architecture, lower
+from starsearch.families.text import format_architecture
 from starsearch.latency.accuracy import describe_errors, log_error, prediction_interval
 from starsearch.latency.adaptation import adapt_coefficients
 from starsearch.latency.backends import Network

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starsearch.architecture import parse_architecture
 from starsearch.errors import EvaluationError
+from starsearch.families.text import parse_architecture
 from starsearch.latency.accuracy import CONFIDENCE, describe_errors
 from starsearch.latency.predicting import predict_latency
 from starsearch.latency.profile import BoolVector, DeviceProfile, FloatVector, HeldOut, Predictions, Sample

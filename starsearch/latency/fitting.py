@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from starsearch.architecture import parse_architecture
 from starsearch.errors import EvaluationError
+from starsearch.families.text import parse_architecture
 from starsearch.latency.accuracy import log_error
 from starsearch.latency.profile import FloatVector, IndexVector, Sample
 from starsearch.latency.terms import NetworkTerms, describe_network

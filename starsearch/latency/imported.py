@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from starsearch.architecture import format_architecture, parse_architecture
 from starsearch.errors import ArchitectureError, SpecError, did_you_mean
+from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.latency.profile import Sample
 
 _NEEDED = ("architecture", "ms")

@@ -8,9 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from starsearch.architecture import Architecture, pad_channels
 from starsearch.export.onnx import build_onnx
 from starsearch.export.padding import pad_weights
+from starsearch.families.family import Architecture
+from starsearch.families.padding import pad_channels
 from starsearch.latency.backends import Backend, BackendOptions, ComputeUnits, Network, open_backend
 from starsearch.latency.backends.networks import as_layers, as_module
 from starsearch.latency.caveats import find_caveats
@@ -168,9 +169,9 @@ def _as_deployed(
             module = as_module(model, resolution=spec.resolution, rng=rng, num_classes=spec.num_classes)
         return module, None
     if not isinstance(model, Architecture):
-        from starsearch.models import StarNet
+        from starsearch.families.network import Network
 
-        if not isinstance(model, StarNet):
+        if not isinstance(model, Network):
             return model, None
     with computing():
         layers, weights = as_layers(model, resolution=spec.resolution, rng=rng, num_classes=spec.num_classes)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from starsearch.architecture import Layer
 from starsearch.errors import EvaluationError
+from starsearch.families.layers import Layer
 from starsearch.latency.lock import computing, measuring
 from starsearch.latency.onnxruntime import build_session, draw_input, first_line
 

@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from starsearch.architecture import Layer, pad_channels
 from starsearch.export.onnx import build_onnx
 from starsearch.export.padding import pad_weights
 from starsearch.export.weights import FloatArray
+from starsearch.families.layers import Layer
+from starsearch.families.padding import pad_channels
 from starsearch.latency.lock import computing, measuring
 from starsearch.latency.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.paired import COPIES, Alone, Copies, PairLimits, measure_paired

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from starsearch.architecture import Architecture
 from starsearch.errors import EvaluationError
+from starsearch.families.family import Architecture
 from starsearch.latency.backends import Backend
 from starsearch.latency.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from starsearch.latency.device import Device, device_fingerprint
@@ -69,7 +69,7 @@ def reference_timer(backend: Backend) -> Timer:
 
     def make() -> Timer:
         with computing():
-            return backend.make_timer(Architecture(), resolution=_RESOLUTION, rng=np.random.default_rng(_SEED))
+            return backend.make_timer(Architecture.of(), resolution=_RESOLUTION, rng=np.random.default_rng(_SEED))
 
     return Copies(make, backend.copies)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from starsearch.architecture import Architecture, count_macs
+from starsearch.families.family import Architecture, count_macs
 from starsearch.latency.fitting import term_matrix
 from starsearch.latency.profile import FloatVector
 from starsearch.latency.terms import describe_network

@@ -11,7 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from starsearch.architecture import Architecture, Layer, lower
+from starsearch.families.family import Architecture, lower
+from starsearch.families.layers import Layer
 
 Terms = Mapping[str, float]
 NETWORK_FIXED = "network.fixed"

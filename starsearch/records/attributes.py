@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from starsearch.architecture import architecture_hash, format_architecture, parse_architecture
 from starsearch.candidate import Candidate
+from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
 from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.recipe import Recipe, changed_fields
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.architecture import count_macs, count_params, parse_architecture
 from starsearch.errors import ArchitectureError, StudyError, did_you_mean
+from starsearch.families.family import count_macs, count_params
+from starsearch.families.text import parse_architecture
 from starsearch.objective import Objective
 from starsearch.records.attributes import READING_SUFFIXES, TEXT_SUFFIXES, is_foreign
 from starsearch.records.measured import Measured, measured_afterwards, merge_measured, merge_violations

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from starsearch.architecture import ANCHORS
 from starsearch.errors import StudyError
+from starsearch.families.family import presets
 from starsearch.measurement import is_told_apart
 from starsearch.objective import INT8_LATENCY, Objective, is_latency, losses
 from starsearch.recipe import value_text
@@ -112,7 +112,7 @@ def anchor_recipe_note(trials: pd.DataFrame) -> str | None:
     """By which recipes the published networks were trained, where the candidates' are searched; else None."""
     searched = [str(column) for column in trials if str(column).startswith(RECIPE_COLUMN)]
     complete = trials[trials["state"] == "COMPLETE"]
-    recipes = complete[complete["anchor"].isin(list(ANCHORS))].drop_duplicates(["anchor", *searched])
+    recipes = complete[complete["anchor"].isin(list(presets()))].drop_duplicates(["anchor", *searched])
     if not searched or recipes.empty:
         return None
     most = int(recipes.groupby("anchor").size().max())

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from starsearch.architecture import ANCHORS
 from starsearch.candidate import Candidate
+from starsearch.families.family import presets
 from starsearch.recipe import Recipe
 from starsearch.records import recorded_candidate, unfinished
 from starsearch.search.promoting import Below, Promoted, still_to_come
@@ -63,7 +63,7 @@ def plan(spec: StudySpec, trials: Sequence[FrozenTrial], below: Below | None = N
     complete = {recorded_candidate(t, spec.recipe).key for t in trials if t.state.name == "COMPLETE"}
     again = [planned for planned in again if planned.candidate.key not in complete]
     settled = complete | {planned.candidate.key for planned in again}
-    anchors = [Candidate(architecture=ANCHORS[name], recipe=spec.recipe, anchor=name) for name in spec.space.anchors]
+    anchors = [Candidate(architecture=presets()[name], recipe=spec.recipe, anchor=name) for name in spec.space.anchors]
     anchors += [replace(one, recipe=recipe) for one in anchors for recipe in _draw_recipes(spec, one)]
     again += [
         Planned(candidate=anchor, params=spec.space.encode(anchor), promoted=_from_below(anchor, below))

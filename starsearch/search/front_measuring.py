@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from starsearch.architecture import Architecture
 from starsearch.errors import BackendError, EvaluationError, ExportError
+from starsearch.families.family import Architecture
 from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import losses
 from starsearch.pareto import non_dominated

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from starsearch.architecture import ANCHORS
 from starsearch.candidate import Candidate
+from starsearch.families.family import presets
 from starsearch.measurement import Measurement, Reading
 from starsearch.objective import is_latency
 from starsearch.pareto import promotion_order
@@ -154,7 +154,7 @@ def _candidate_here(trial: FrozenTrial, spec: StudySpec) -> Candidate:
     """The candidate of a trial of the fidelity below, as it is trained here."""
     anchor = trial.user_attrs.get("anchor")
     if anchor is not None:
-        return Candidate(architecture=ANCHORS[anchor], recipe=spec.recipe, anchor=anchor)
+        return Candidate(architecture=presets()[anchor], recipe=spec.recipe, anchor=anchor)
     return spec.space.decode(trial.params, spec.recipe)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from starsearch.architecture import Architecture
 from starsearch.data import DataSet
+from starsearch.families.family import Architecture
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.space import SearchSpace

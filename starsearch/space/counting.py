@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 
-from starsearch.architecture import FIELDS
+from starsearch.families.fields import FIELDS
 from starsearch.space.dimension import Dimension, Fixed, slot_values
 from starsearch.space.space import SearchSpace
 

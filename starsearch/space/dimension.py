@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from starsearch.architecture import FIELDS
-from starsearch.architecture.text import format_value, parse_value
+from starsearch.families.fields import FIELDS
+from starsearch.families.text import format_value, parse_value
 from starsearch.recipe import value_text
 from starsearch.space.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter, Value
 

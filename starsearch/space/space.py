@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from starsearch.architecture import ANCHORS, FIELDS, Architecture, architecture_hash, count_macs, count_params
-from starsearch.architecture.architecture import canonical_value
 from starsearch.candidate import Candidate
 from starsearch.errors import SpecError
+from starsearch.families.family import Architecture, count_macs, count_params, presets
+from starsearch.families.fields import FIELDS
+from starsearch.families.starnet import canonical_value
+from starsearch.families.text import architecture_hash
 from starsearch.objective import Constraint
 from starsearch.recipe import Recipe
 from starsearch.space.dimension import Dimension, Fixed, describe_parameter, on_grid, slot_values
@@ -198,7 +200,7 @@ def constrained_quantity(name: str, architecture: Architecture, resolution: int)
 
 def anchors_inside(space: SearchSpace) -> dict[str, str | None]:
     """Every published architecture: None where it lies in the space, else why not."""
-    return {name: space.why_outside(architecture) for name, architecture in ANCHORS.items()}
+    return {name: space.why_outside(architecture) for name, architecture in presets().items()}
 
 
 def _encode_dimension(dimension: Dimension, target: Architecture) -> dict[str, Value]:

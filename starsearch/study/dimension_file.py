@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from starsearch.architecture import ArchitectureField
 from starsearch.errors import ArchitectureError
+from starsearch.families.fields import ArchitectureField
 from starsearch.space import ChoiceParameter, Dimension, Fixed, FloatParameter, IntParameter, Parameter, Slot
 from starsearch.space.dimension import encode_choice
 from starsearch.study.validation import shorten, validate

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from starsearch.architecture import ANCHORS, FIELDS
-from starsearch.architecture.fields import FAMILIES
 from starsearch.errors import ArchitectureError, SpecError, did_you_mean
+from starsearch.families.family import presets
+from starsearch.families.fields import FAMILIES, FIELDS
 from starsearch.objective import Constraint
 from starsearch.space import Dimension, SearchSpace
 from starsearch.study.dimension_file import parse_dimension
@@ -91,13 +91,13 @@ def parse_anchors(file: YamlFile, at: Location, data: Any, space: SearchSpace) -
         raise file.error(at, f"a list of names is needed; got {shorten(data)}.")
     for index, name in enumerate(data):
         where = (*at, index)
-        if name not in ANCHORS:
+        if name not in presets():
             raise file.error(
-                where, f"unknown anchor {name!r}.{did_you_mean(str(name), ANCHORS)} Known: {', '.join(ANCHORS)}."
+                where, f"unknown anchor {name!r}.{did_you_mean(str(name), presets())} Known: {', '.join(presets())}."
             )
         if name in data[:index]:
             raise file.error(where, f"{name} stands twice; keep one.")
-        why = space.why_outside(ANCHORS[name])
+        why = space.why_outside(presets()[name])
         if why is not None:
             raise file.error(where, f"{name} lies outside the space: {why} Widen the space or leave the anchor out.")
     return tuple(data)

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from starsearch.architecture import ANCHORS
 from starsearch.candidate import Candidate
 from starsearch.data.source import DataSource
 from starsearch.errors import DataError, SpecError, did_you_mean
+from starsearch.families.family import presets
 from starsearch.objective import LATENCY, THIS_MACHINE, Objective
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import find_file, shipped_folder
@@ -291,7 +291,7 @@ def _check_anchors_train(file: YamlFile, space: SearchSpace, recipe: Recipe) -> 
     """Anchors are trained by the recipe as it is, so it has to lie in the searched ranges."""
     for anchor in space.anchors[:1]:
         try:
-            space.encode(Candidate(architecture=ANCHORS[anchor], recipe=recipe))
+            space.encode(Candidate(architecture=presets()[anchor], recipe=recipe))
         except SpecError as error:
             raise file.error(("recipe",), str(error)) from None
 

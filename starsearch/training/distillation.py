@@ -15,7 +15,7 @@ from torch import nn
 
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, did_you_mean
-from starsearch.models import StarNet
+from starsearch.families.network import Network
 from starsearch.recipe import Recipe
 from starsearch.training.weight_file import load_weights
 
@@ -93,7 +93,7 @@ def _find(text: str, data: DataSet) -> tuple[Any, Any, Any]:
 def distillation_task(
     recipe: Recipe,
     forward: Callable[[torch.Tensor], torch.Tensor],
-    model: StarNet,
+    model: Network,
     teacher: Teacher,
     loss: nn.Module,
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -123,7 +123,7 @@ class _Pupil(nn.Module):
     """The forward pass of the network that learns, with what timm's task wants to know of it."""
 
     def __init__(
-        self, forward: Callable[[torch.Tensor], torch.Tensor], model: StarNet, cfg: dict[str, tuple[float, ...]]
+        self, forward: Callable[[torch.Tensor], torch.Tensor], model: Network, cfg: dict[str, tuple[float, ...]]
     ) -> None:
         super().__init__()
         self._forward_pass = (forward,)  # in a tuple: the network is no part of the task

@@ -10,11 +10,12 @@ from typing import TypeVar
 import torch
 from timm.utils import random_seed
 
-from starsearch.architecture import Architecture, format_architecture
 from starsearch.data import DataSet
 from starsearch.data.batches import Batches, TrainingBatches, training_batches, validation_batches
 from starsearch.data.share import Share
-from starsearch.models import StarNet
+from starsearch.families.family import Architecture
+from starsearch.families.network import Network
+from starsearch.families.text import format_architecture
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training.checkpoint import describe_training
@@ -44,7 +45,7 @@ class TrainingResult:
         seconds: of the whole training with its validations, without decoding images.
     """
 
-    model: StarNet
+    model: Network
     top1_percent: float
     top5_percent: float
     best_top1_percent: float

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import torch
 
-from starsearch.architecture import Architecture
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError
-from starsearch.models import StarNet, build_model
+from starsearch.families.family import Architecture
+from starsearch.families.network import Network, build_model
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training.hardware import Hardware
 
@@ -22,7 +22,7 @@ def build_network(
     fidelity: Fidelity,
     hardware: Hardware,
     initial: Mapping[str, torch.Tensor] | None,
-) -> StarNet:
+) -> Network:
     """The network on its device in `channels_last`, new (from torch's global random state) or with the initial weights.
 
     A head of another number of classes, or none, stays as it is drawn; a warning says so.
@@ -46,7 +46,7 @@ def build_network(
     return model.to(hardware.device).to(memory_format=torch.channels_last)
 
 
-def _fitting(model: StarNet, initial: Mapping[str, torch.Tensor], data: DataSet) -> Mapping[str, torch.Tensor]:
+def _fitting(model: Network, initial: Mapping[str, torch.Tensor], data: DataSet) -> Mapping[str, torch.Tensor]:
     """The initial weights, with the model's own head where they have another or none."""
     ours = model.state_dict()
     differing = [
@@ -70,7 +70,7 @@ def _fitting(model: StarNet, initial: Mapping[str, torch.Tensor], data: DataSet)
     )
 
 
-def plain_network(model: StarNet) -> StarNet:
+def plain_network(model: Network) -> Network:
     """The network on the CPU in eval mode, its batch norms torch's plain ones."""
     if not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules()):
         return model.to("cpu").eval()

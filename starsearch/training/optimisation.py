@@ -16,8 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from starsearch.errors import EvaluationError, did_you_mean
-from starsearch.models import StarNet
-from starsearch.models.fast import FastForward
+from starsearch.families.network import Network
 from starsearch.recipe import Recipe
 from starsearch.training.distillation import Teacher, distillation_task
 from starsearch.training.hardware import Hardware
@@ -47,7 +46,7 @@ class Optimisation:
 
     def __init__(
         self,
-        model: StarNet,
+        model: Network,
         recipe: Recipe,
         *,
         steps_per_epoch: int,
@@ -76,9 +75,9 @@ class Optimisation:
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
-    def judged_model(self) -> StarNet:
+    def judged_model(self) -> Network:
         """What is validated and kept: the moving average where there is one, else the model."""
-        judged: StarNet = self.model if self.ema is None else self.ema.module
+        judged: Network = self.model if self.ema is None else self.ema.module
         return judged
 
     def state(self) -> dict[str, Any]:
@@ -144,7 +143,7 @@ class Optimisation:
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
-def make_forward(model: StarNet, hardware: Hardware) -> Forward:
+def make_forward(model: Network, hardware: Hardware) -> Forward:
     """The forward pass that trains `model`: of a process alone on a CPU the fast form, else the module's own.
 
     Between ranks every parameter has a gradient to be averaged; the fast form has none for biases in front of a batch
@@ -155,12 +154,12 @@ def make_forward(model: StarNet, hardware: Hardware) -> Forward:
         on = [torch.device(hardware.device)] if hardware.device_type == "cuda" else None
         # The running statistics are averaged after an epoch, which uses those of all ranks.
         return DistributedDataParallel(module, device_ids=on, broadcast_buffers=False, gradient_as_bucket_view=True)
-    forward: Forward = module if hardware.compile else FastForward(model)
+    forward: Forward = module if hardware.compile else model.quick_forward()
     return forward
 
 
 def make_task(
-    recipe: Recipe, forward: Forward, model: StarNet, teacher: Teacher | None
+    recipe: Recipe, forward: Forward, model: Network, teacher: Teacher | None
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """From images and targets to the loss: the recipe's own, and the teacher's where there is one."""
     loss = make_loss(recipe)

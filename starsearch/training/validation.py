@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from starsearch.data.batches import Batches
-from starsearch.models import StarNet
-from starsearch.models.fast import FastForward
+from starsearch.families.network import Network
 from starsearch.training.hardware import Hardware
 from starsearch.training.ranks import Ranks
 
@@ -24,7 +23,7 @@ class Accuracy:
 
 
 def validate(
-    model: StarNet, batches: Batches, *, device: str, hardware: Hardware | None = None, ranks: Ranks | None = None
+    model: Network, batches: Batches, *, device: str, hardware: Hardware | None = None, ranks: Ranks | None = None
 ) -> Generator[float, None, Accuracy]:
     """Judge `model` in eval mode, leaving it there; yields the share of batches done after each.
 
@@ -38,7 +37,7 @@ def validate(
     hardware = hardware or Hardware(device=device)
     ranks = ranks or Ranks(hardware)
     model.eval()
-    forward = FastForward(model)
+    forward = model.quick_forward()
     counts = torch.zeros(3, dtype=torch.int64, device=device)  # top-1, top-5 and all
     for done, (images, targets) in enumerate(batches, start=1):
         with torch.inference_mode(), hardware.autocast():

@@ -11,11 +11,11 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save
 
-from starsearch.architecture import format_architecture, parse_architecture
 from starsearch.data import DataSet
 from starsearch.errors import StudyError
 from starsearch.export import Preprocessing
-from starsearch.models import StarNet, build_model
+from starsearch.families.network import Network, build_model
+from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.recipe import Fidelity
 
 
@@ -68,7 +68,7 @@ class Validated:
         )
 
 
-def save_weights(model: StarNet, path: Path, *, validated: Validated | None = None, otherwise: str = "") -> None:
+def save_weights(model: Network, path: Path, *, validated: Validated | None = None, otherwise: str = "") -> None:
     """Write the state dict as safetensors, with what is needed to build the module again.
 
     Args:
@@ -102,7 +102,7 @@ def save_weights(model: StarNet, path: Path, *, validated: Validated | None = No
         ) from error
 
 
-def load_weights(path: Path) -> StarNet:
+def load_weights(path: Path) -> Network:
     """The module that `save_weights` wrote, in eval mode.
 
     Raises:

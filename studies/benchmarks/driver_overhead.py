@@ -18,7 +18,7 @@ from pathlib import Path
 
 import optuna
 
-from starsearch.architecture import count_macs
+from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.objective import Objective
 from starsearch.recipe import Fidelity, Recipe

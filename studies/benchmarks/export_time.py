@@ -25,9 +25,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from starsearch.architecture import ACTIVATIONS, OPS, Architecture, count_params, format_architecture, lower
 from starsearch.export import build_onnx, compare_with_torch, state_dict_arrays
-from starsearch.models import StarNet, build_model
+from starsearch.families.family import Architecture, count_params, lower
+from starsearch.families.network import Network, build_model
+from starsearch.families.starnet import ACTIVATIONS, OPS
+from starsearch.families.text import format_architecture
 
 RESOLUTION = 224
 PEERS = {"torch.onnx.export (dynamo)": True, "torch.onnx.export (TorchScript)": False}
@@ -48,7 +50,7 @@ def draw_architecture(rng: np.random.Generator) -> Architecture:
     )
 
 
-def settle(model: StarNet) -> StarNet:
+def settle(model: Network) -> Network:
     """Two batches in training mode: without batch-norm statistics of its own a random star network is chaotic."""
     model.train()
     with torch.no_grad():
@@ -57,7 +59,7 @@ def settle(model: StarNet) -> StarNet:
     return model.eval()
 
 
-def export_by_torch(model: StarNet, *, dynamo: bool) -> bytes:
+def export_by_torch(model: Network, *, dynamo: bool) -> bytes:
     """The bytes that torch writes, its chatter swallowed."""
     image, buffer = torch.zeros(1, 3, RESOLUTION, RESOLUTION), io.BytesIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -76,7 +78,7 @@ def timed_ms(export: Callable[[], bytes]) -> tuple[bytes, float]:
     return onnx_bytes, 1e3 * (time.perf_counter() - start)
 
 
-def build_from_model(architecture: Architecture, model: StarNet) -> bytes:
+def build_from_model(architecture: Architecture, model: Network) -> bytes:
     """All of it: lowering, fetching the weights, folding, writing."""
     return build_onnx(lower(architecture, resolution=RESOLUTION), state_dict_arrays(model))
 
@@ -86,7 +88,7 @@ def measure(num_networks: int, num_peers: int, seed: int) -> tuple[dict[str, lis
     rng = np.random.default_rng(seed)
     times_ms: dict[str, list[float]] = {OURS: [], **{name: [] for name in PEERS}}
     worst = dict.fromkeys(times_ms, 0.0)
-    build_from_model(Architecture(), build_model(Architecture()))  # imports onnx
+    build_from_model(Architecture.of(), build_model(Architecture.of()))  # imports onnx
     for number in range(num_networks):
         architecture = draw_architecture(rng)
         torch.manual_seed(seed)

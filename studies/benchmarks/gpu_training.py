@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from training_steps import make_our_step, make_stock_step
 
-from starsearch.architecture import ANCHORS, lower
+from starsearch.families.family import lower, presets
 from starsearch.training import Hardware
 
 NETWORKS = ("starnet_s1", "starnet_s4")
@@ -129,7 +129,7 @@ def timed(step, count):
 
 def bytes_of_image(network):
     """What a step moves at least for an image: three times the inputs and outputs of what has weights."""
-    layers = lower(ANCHORS[network], resolution=RESOLUTION, num_classes=NUM_CLASSES)
+    layers = lower(presets()[network], resolution=RESOLUTION, num_classes=NUM_CLASSES)
     weighted = [layer for layer in layers if layer.op in ("conv", "linear")]
     return 3 * BYTES * sum(prod(layer.in_shape) + prod(layer.out_shape) for layer in weighted)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from training_steps import make_our_step, make_stock_step
 
-from starsearch.architecture import ANCHORS, count_macs
+from starsearch.families.family import count_macs, presets
 
 CASES = (("starnet_s1", 32, 128), ("starnet_s1", 64, 128), ("starnet_s4", 64, 64))
 GATES = {32: 2.5, 64: 1.7}
@@ -91,7 +91,7 @@ def measure(network, resolution, batch, options):
             for _ in range(options.steps):
                 step()
             readings.append((time.perf_counter() - began) / options.steps)
-    step_flops = 6 * batch * count_macs(ANCHORS[network], resolution=resolution, num_classes=NUM_CLASSES)
+    step_flops = 6 * batch * count_macs(presets()[network], resolution=resolution, num_classes=NUM_CLASSES)
     ratios = [slow / fast for slow, fast in zip(seconds[stock], seconds[ours], strict=True)]
     gemm = statistics.median(gemm_flops)
     stock_s, ours_s = statistics.median(seconds[stock]), statistics.median(seconds[ours])

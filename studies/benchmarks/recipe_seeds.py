@@ -20,8 +20,8 @@ from scipy import stats
 
 from starsearch.api.study_folder import place_of
 from starsearch.api.tuning import BEST_RECIPE
-from starsearch.architecture import parse_architecture
 from starsearch.data import open_data
+from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity
 from starsearch.records import load_trials
 from starsearch.search.tuning_log import BASE_RECIPE

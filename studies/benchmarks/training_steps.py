@@ -5,8 +5,8 @@ import torch
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 
-from starsearch.architecture import ANCHORS
-from starsearch.models import build_model
+from starsearch.families.family import presets
+from starsearch.families.network import build_model
 from starsearch.recipe import Recipe
 from starsearch.training.optimisation import Optimisation
 
@@ -28,7 +28,7 @@ def make_stock_step(network, images, targets, *, num_classes):
 
 def make_our_step(network, images, targets, *, num_classes, hardware=None):
     """What `starsearch.training` does in each step."""
-    model = build_model(ANCHORS[network], num_classes=num_classes, initialization="timm")
+    model = build_model(presets()[network], num_classes=num_classes, initialization="timm")
     model = model.to(images.device).to(memory_format=torch.channels_last)
     images = images.contiguous(memory_format=torch.channels_last)  # as our batches come
     optimisation = Optimisation(model, Recipe(epochs=1000), steps_per_epoch=1000, hardware=hardware)

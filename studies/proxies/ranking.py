@@ -20,8 +20,8 @@ import pandas as pd
 import torch
 from scipy.stats import kendalltau
 
-from starsearch.architecture import ANCHORS
 from starsearch.data import open_data
+from starsearch.families.family import presets
 from starsearch.progress import follow, ignore
 from starsearch.recipe import Fidelity
 from starsearch.report.agreement import PUBLISHED_TOP1_PERCENT
@@ -73,7 +73,7 @@ def main():
 def architecture_of(name):
     """Return the anchor of that name, or S4 with these operations a stage."""
     ops = tuple("star" if letter == "*" else "sum" for letter in name)
-    return ANCHORS[name] if name in ANCHORS else replace(ANCHORS["starnet_s4"], ops=ops)
+    return presets()[name] if name in presets() else replace(presets()["starnet_s4"], ops=ops)
 
 
 def report(rows, published):

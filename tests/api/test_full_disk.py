@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from starsearch.architecture import Architecture
 from starsearch.candidate import Candidate
 from starsearch.errors import StudyError
 from starsearch.evaluators.evaluator import WHOLE
-from starsearch.models import build_model
+from starsearch.families.family import Architecture
+from starsearch.families.network import build_model
 from starsearch.recipe import Recipe
 from starsearch.search.executor import Job, LocalExecutor
 from starsearch.training.weight_file import load_weights, save_weights

@@ -10,9 +10,10 @@ import onnxruntime
 import pytest
 import timm
 
-from starsearch.architecture import count_macs, parse_architecture
 from starsearch.cli import latency as command
 from starsearch.errors import EvaluationError
+from starsearch.families.family import count_macs
+from starsearch.families.text import parse_architecture
 from starsearch.latency import DEFAULT_LIMITS
 from starsearch.latency.backends import BACKENDS
 from starsearch.latency.backends.onnxruntime_cpu import OnnxRuntimeCpu

@@ -4,9 +4,9 @@ import io
 
 from rich.console import Console
 
-from starsearch.architecture import ANCHORS, Architecture
 from starsearch.candidate import Candidate
 from starsearch.cli.live import LiveView
+from starsearch.families.family import Architecture, presets
 from starsearch.measurement import Measurement, Prediction
 from starsearch.progress import Progress
 from starsearch.recipe import Recipe
@@ -24,7 +24,7 @@ from tests.report.frames import ACCURACY, BOTH
 
 def candidate(number):
     anchor = "starnet_s1" if number == 0 else None
-    architecture = ANCHORS["starnet_s1"] if anchor else Architecture.of(embed_dim=16, depths=(1, 1, number, 1))
+    architecture = presets()["starnet_s1"] if anchor else Architecture.of(embed_dim=16, depths=(1, 1, number, 1))
     return Candidate(architecture=architecture, recipe=Recipe(), anchor=anchor)
 
 

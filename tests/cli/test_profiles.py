@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from starsearch.architecture import count_params, parse_architecture
+from starsearch.families.family import count_params
+from starsearch.families.text import parse_architecture
 from starsearch.latency.imported import read_samples
 from starsearch.latency.profile import Sample
 from starsearch.latency.profile_file import load_profile, save_profile, save_samples

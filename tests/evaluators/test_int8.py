@@ -5,12 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from starsearch.architecture import lower, parse_architecture
 from starsearch.data import open_data
 from starsearch.errors import EvaluationError
 from starsearch.evaluators.int8 import calibration_images, evaluate_int8, measure_onnx_top1
 from starsearch.export import build_onnx, state_dict_arrays
 from starsearch.export.verification import onnx_logits
+from starsearch.families.family import lower
+from starsearch.families.text import parse_architecture
 from starsearch.latency import Reference, device_fingerprint
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import train

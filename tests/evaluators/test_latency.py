@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from starsearch import api
-from starsearch.architecture import Architecture, format_architecture, lower, pad_channels, parse_architecture
 from starsearch.errors import EvaluationError
 from starsearch.evaluators import placement
 from starsearch.evaluators.latency import LatencyMeter, predict_latencies
 from starsearch.export import random_weights
+from starsearch.families.family import Architecture, lower
+from starsearch.families.padding import pad_channels
+from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.latency import MeasureSpec, Reference, device_fingerprint
 from starsearch.latency.coreml_placement import CpuOperation, Placement
 from starsearch.latency.device import vector_width
@@ -152,7 +154,7 @@ def test_what_leaves_the_blocked_layout_is_predicted_padded_where_that_is_faster
 
 def test_predictions_stand_under_their_names_with_their_intervals():
     profile = make_profile(20)
-    (found,) = predict_latencies(Architecture(), {"latency_ms@imagined": profile}, resolution=224, num_classes=1000)
+    (found,) = predict_latencies(Architecture.of(), {"latency_ms@imagined": profile}, resolution=224, num_classes=1000)
     assert isinstance(found, Prediction)
     assert found.low < found.value < found.high
     assert sum(found.parts.values()) == pytest.approx(found.value)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from starsearch.architecture import parse_architecture
 from starsearch.candidate import Candidate
 from starsearch.data import open_data
 from starsearch.errors import EvaluationError
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.evaluators.evaluator import Stretch
+from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity, Recipe
 
 CANDIDATE = Candidate(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from starsearch.architecture import parse_architecture
-from starsearch.models import StarNet, build_model
+from starsearch.families.network import Network, build_model
+from starsearch.families.text import parse_architecture
 
 
-def settled_model(text: str, *, resolution: int = 64, batches: int = 4, **options: object) -> StarNet:
+def settled_model(text: str, *, resolution: int = 64, batches: int = 4, **options: object) -> Network:
     """A network with random weights and settled batch norms.
 
     Without a few batches in training mode a star network is chaotic: rounding errors grow to the logits' own size.

@@ -2,8 +2,9 @@ import re
 
 import yaml
 
-from starsearch.architecture import ANCHORS, parse_architecture
 from starsearch.export import CardFacts, Preprocessing, model_card
+from starsearch.families.family import presets
+from starsearch.families.text import parse_architecture
 from starsearch.measurement import Measurement, Prediction
 
 ARCHITECTURE = parse_architecture("starnet:embed_dim=12,depths=1-0-2,ops=star-star-sum,kernel_size=3-7-5,mlp_ratio=2.5")
@@ -70,7 +71,7 @@ def test_what_is_not_known_is_left_out():
         num_classes=1000,
         anchor="starnet_s1",
     )
-    card = model_card(ANCHORS["starnet_s1"], facts)
+    card = model_card(presets()["starnet_s1"], facts)
     assert "The published starnet_s1" in card
     assert "| MACs at 224 px (convolutions and head) | 421.9 M |" in card
     assert "| parameters | 2.869 M |" in card

@@ -7,7 +7,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from starsearch.architecture import ACT_TYPES, ACTIVATIONS, OPS, lower, parse_architecture
 from starsearch.errors import ExportError
 from starsearch.export import Preprocessing, random_weights, state_dict_arrays
 from starsearch.export.coreml import build_coreml, export_coreml
@@ -15,6 +14,9 @@ from starsearch.export.coreml_program import plan_program
 from starsearch.export.coreml_reading import compare_with_plan, read_package
 from starsearch.export.coreml_verification import compare_outputs, largest_activation, normalised, random_pixels
 from starsearch.export.verification import deployed_copy
+from starsearch.families.family import lower
+from starsearch.families.starnet import ACT_TYPES, ACTIVATIONS, OPS
+from starsearch.families.text import parse_architecture
 from tests.export.mil import interpret
 from tests.export.networks import settled_model
 from tests.strategies import architectures
@@ -73,7 +75,7 @@ def test_random_architectures_compute_what_the_module_computes(tmp_path, archite
 
 
 def build(architecture, classes, stem_stride, in_chans):
-    from starsearch.models import build_model
+    from starsearch.families.network import build_model
 
     model = build_model(architecture, num_classes=classes, stem_stride=stem_stride, in_chans=in_chans).train()
     with torch.no_grad():

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given, settings
 from onnx import numpy_helper
 
-from starsearch.architecture import lower, parse_architecture
 from starsearch.errors import ExportError
 from starsearch.export import build_int8_onnx, build_onnx, export_int8_onnx, random_weights, state_dict_arrays
 from starsearch.export.int8 import with_image_size
 from starsearch.export.verification import onnx_logits
+from starsearch.families.family import lower
+from starsearch.families.text import parse_architecture
 from tests.export.networks import settled_model
 from tests.strategies import architectures
 

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from starsearch.architecture import ACT_TYPES, ACTIVATIONS, OPS, lower, parse_architecture
 from starsearch.errors import ExportError
 from starsearch.export import (
     build_onnx,
@@ -18,7 +17,10 @@ from starsearch.export import (
     state_dict_arrays,
 )
 from starsearch.export.verification import onnx_logits
-from starsearch.models import build_model
+from starsearch.families.family import lower
+from starsearch.families.network import build_model
+from starsearch.families.starnet import ACT_TYPES, ACTIVATIONS, OPS
+from starsearch.families.text import parse_architecture
 from tests.export.networks import settled_model
 from tests.strategies import architectures
 

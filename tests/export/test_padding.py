@@ -5,9 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from starsearch.architecture import ACT_TYPES, lower, pad_channels, parse_architecture
 from starsearch.export import build_onnx, export_onnx, pad_weights, random_weights
 from starsearch.export.verification import onnx_logits
+from starsearch.families.family import lower
+from starsearch.families.padding import pad_channels
+from starsearch.families.starnet import ACT_TYPES
+from starsearch.families.text import parse_architecture
 from tests.export.networks import settled_model
 from tests.strategies import architectures
 

@@ -15,11 +15,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from starsearch.architecture import ANCHORS, Architecture, parse_architecture
 from starsearch.errors import ExportError
 from starsearch.export import Preprocessing, export_onnx, export_timm, needs_starsearch, timm_arguments
 from starsearch.export import timm as timm_export
-from starsearch.models import build_model
+from starsearch.families.family import Architecture, presets
+from starsearch.families.network import build_model
+from starsearch.families.text import parse_architecture
 from tests.export.networks import settled_model
 from tests.strategies import architectures
 
@@ -72,7 +73,7 @@ def test_timm_alone_loads_what_its_own_starnet_can_express_and_the_rest_once_sta
     for name, array in images.items():
         np.save(tmp_path / f"{name}.images.npy", array)
     said = _run(LOAD, *(tmp_path / name for name in models)).splitlines()
-    assert said == ["timm.models.starnet False"] * 2 + ["starsearch.models.starnet True"]
+    assert said == ["timm.models.starnet False"] * 2 + ["starsearch.families.starnet_module True"]
     for name, model in models.items():
         assert np.array_equal(np.load(tmp_path / f"{name}.logits.npy"), _logits(model, images[name]))
 
@@ -141,9 +142,9 @@ def test_an_export_can_be_fine_tuned_to_other_classes_and_channels(tmp_path):
     assert model.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 4)
 
 
-@pytest.mark.parametrize("name", ANCHORS)
+@pytest.mark.parametrize("name", presets())
 def test_timms_keywords_of_an_anchor_build_the_anchor(name):
-    ours = timm.create_model("starnet_s1", **timm_arguments(ANCHORS[name])).state_dict()
+    ours = timm.create_model("starnet_s1", **timm_arguments(presets()[name])).state_dict()
     theirs = timm.create_model(name).state_dict()
     assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
 
@@ -239,7 +240,7 @@ def test_a_read_only_folder_is_refused(tmp_path):
 
 
 def test_a_disk_that_takes_no_more_is_a_clear_error_and_leaves_nothing(tmp_path):
-    model, limits = build_model(ANCHORS["starnet_s050"]), resource.getrlimit(resource.RLIMIT_FSIZE)
+    model, limits = build_model(presets()["starnet_s050"]), resource.getrlimit(resource.RLIMIT_FSIZE)
     for export, name in ((export_timm, "out"), (export_onnx, "out.onnx")):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # files of so many bytes, no more
         try:

@@ -4,7 +4,9 @@ import random
 
 import numpy as np
 
-from starsearch.architecture import ACTIVATIONS, OPS, Architecture, format_architecture, lower
+from starsearch.families.family import Architecture, lower
+from starsearch.families.starnet import ACTIVATIONS, OPS
+from starsearch.families.text import format_architecture
 from starsearch.latency.calibration import fit_profile
 from starsearch.latency.device import Device
 from starsearch.latency.profile import Sample

@@ -7,9 +7,10 @@ import onnxruntime
 import pytest
 import torch
 
-from starsearch.architecture import parse_architecture
 from starsearch.cli import latency as command
 from starsearch.errors import BackendError, EvaluationError
+from starsearch.families.network import build_model
+from starsearch.families.text import parse_architecture
 from starsearch.latency import MeasureSpec
 from starsearch.latency.backends import (
     BACKENDS,
@@ -31,7 +32,6 @@ from starsearch.latency.backends.onnxruntime_gpu import (
 )
 from starsearch.latency.backends.torch_eager import TorchEager, TorchTimer
 from starsearch.latency.onnxruntime import build_session
-from starsearch.models import build_model
 
 from .networks import convolutions, whole_numbers
 

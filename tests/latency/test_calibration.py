@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from starsearch.architecture import Architecture, format_architecture, lower, parse_architecture
 from starsearch.errors import EvaluationError, SpecError
 from starsearch.export.onnx import build_onnx
 from starsearch.export.weights import random_weights
+from starsearch.families.family import Architecture, lower
+from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.latency import MeasureSpec, PairLimits, Reference, device_fingerprint
 from starsearch.latency.calibration import CalibrationLog, choose_networks, measure_networks
 from starsearch.latency.op_profile import profile_layers, share_among_layers
@@ -165,4 +166,4 @@ def test_layout_changes_belong_to_the_layer_that_needed_them():
 
 def test_a_profile_of_some_other_network_is_refused():
     with pytest.raises(EvaluationError, match="names none of the network's layers"):
-        share_among_layers(lower(Architecture(), resolution=64), {"conv_1": 3.0})
+        share_among_layers(lower(Architecture.of(), resolution=64), {"conv_1": 3.0})

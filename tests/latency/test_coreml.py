@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from starsearch.architecture import lower, parse_architecture
 from starsearch.errors import EvaluationError
 from starsearch.export import random_weights
 from starsearch.export.coreml import build_coreml
 from starsearch.export.coreml_reading import read_package
+from starsearch.families.family import lower
+from starsearch.families.text import parse_architecture
 from starsearch.latency.backends import BackendOptions, PlacingBackend, open_backend
 from starsearch.latency.backends.coreml import CoreMl, compute_units_of
 from starsearch.latency.coreml import CoreMLSession, missing_for_placement, missing_for_timing, place_operations

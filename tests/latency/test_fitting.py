@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from starsearch.architecture import parse_architecture
 from starsearch.errors import EvaluationError
+from starsearch.families.text import parse_architecture
 from starsearch.latency.accuracy import describe_errors, log_error, prediction_interval
 from starsearch.latency.adaptation import adapt_coefficients
 from starsearch.latency.calibration import adapt_profile, check_budget
@@ -61,7 +61,7 @@ def test_informative_networks_fit_better_than_as_many_random_ones():
 
 def information(networks):
     """Log-determinant of the networks' terms, by brute force: what D-optimality is about."""
-    from starsearch.architecture import count_macs
+    from starsearch.families.family import count_macs
     from starsearch.latency.terms import describe_network
 
     rows = [describe_network(a, resolution=RESOLUTION, vector_width=8).total for a in networks]

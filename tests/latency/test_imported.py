@@ -1,7 +1,7 @@
 import pytest
 
-from starsearch.architecture import format_architecture, parse_architecture
 from starsearch.errors import SpecError
+from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.latency import read_samples
 
 WIDE = "starnet:embed_dim=24,depths=2-2-8-3,ops=sum"

@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from starsearch.architecture import Architecture, parse_architecture
 from starsearch.errors import BackendError, EvaluationError
+from starsearch.families.family import Architecture
+from starsearch.families.text import parse_architecture
 from starsearch.latency import MeasureSpec, PairLimits, calibrate_reference, device_fingerprint, measure
 from starsearch.latency.backends.networks import as_onnx
 from starsearch.latency.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -28,7 +29,7 @@ def as_evaluators_do(model, reference):
 
 
 def test_the_reference_network_measures_as_its_own_calibrated_time(reference):
-    network = as_onnx(Architecture(), resolution=224, rng=np.random.default_rng(0))
+    network = as_onnx(Architecture.of(), resolution=224, rng=np.random.default_rng(0))
     progress, measurement = as_evaluators_do(network, reference)
     assert measurement.name == "latency_ms"
     assert measurement.value == pytest.approx(reference.ms, rel=0.15)
@@ -113,4 +114,4 @@ def test_a_network_that_fails_when_run_fails_in_words(reference):
 )
 def test_a_spec_that_breaks_a_rule_is_refused_before_anything_runs(spec, says):
     with pytest.raises(BackendError, match=says):
-        next(measure(Architecture(), MeasureSpec(**spec)))
+        next(measure(Architecture.of(), MeasureSpec(**spec)))

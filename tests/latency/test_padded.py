@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from starsearch.architecture import lower, parse_architecture
 from starsearch.export import random_weights
+from starsearch.families.family import lower
+from starsearch.families.text import parse_architecture
 from starsearch.latency.device import vector_width
 from starsearch.latency.padded import choose_padding, choose_padding_by_prediction
 from starsearch.latency.paired import PairLimits

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from starsearch.architecture import Architecture, lower
 from starsearch.errors import EvaluationError
+from starsearch.families.family import Architecture, lower
 from starsearch.latency.checking import compare_with_profile
 from starsearch.latency.predicting import known_kinds, layer_costs, predict_latency
 

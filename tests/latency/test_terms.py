@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, settings
 
-from starsearch.architecture import ANCHORS, Architecture, count_macs, lower
+from starsearch.families.family import Architecture, count_macs, lower, presets
 from starsearch.latency.terms import describe_network, layer_terms, sum_terms
 from tests.strategies import architectures
 
@@ -19,9 +19,9 @@ def test_the_terms_arithmetic_is_the_published_count_of_macs(architecture):
     assert arithmetic(architecture, 64) == pytest.approx(count_macs(architecture, resolution=64))
 
 
-@pytest.mark.parametrize("name", sorted(ANCHORS))
+@pytest.mark.parametrize("name", sorted(presets()))
 def test_published_networks_have_no_more_arithmetic_in_vectors_than_unaligned_channels_cost(name):
-    network, aligned = ANCHORS[name], ANCHORS[name].stage_widths[0] % 16 == 0
+    network, aligned = presets()[name], presets()[name].stage_widths[0] % 16 == 0
     plain, rounded = (arithmetic(network, 224, vector_width=width) for width in (1, 16))
     assert rounded == pytest.approx(plain, rel=1e-3) if aligned else rounded > plain
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from starsearch.architecture import ANCHORS, Architecture, architecture_hash
 from starsearch.candidate import Candidate
 from starsearch.errors import StudyError
+from starsearch.families.family import Architecture, presets
+from starsearch.families.text import architecture_hash
 from starsearch.measurement import Measurement, Prediction
 from starsearch.recipe import Recipe
 from starsearch.records import (
@@ -23,7 +24,9 @@ from tests.search.studies import make_spec, url_of
 
 PREDICTED = Prediction(name="latency_ms@phone", value=2.0, low=1.8, high=2.2, device="A phone")
 TOP1 = Measurement(name="top1_percent", value=70.0)
-S1, S2 = (Candidate(architecture=ANCHORS[name], recipe=Recipe(), anchor=name) for name in ("starnet_s1", "starnet_s2"))
+S1, S2 = (
+    Candidate(architecture=presets()[name], recipe=Recipe(), anchor=name) for name in ("starnet_s1", "starnet_s2")
+)
 
 
 @pytest.fixture

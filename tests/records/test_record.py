@@ -9,9 +9,10 @@ import sqlalchemy
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from starsearch.architecture import ANCHORS, architecture_hash, format_architecture
 from starsearch.candidate import Candidate
 from starsearch.errors import StudyChangedError, StudyError, StudyLeasedError
+from starsearch.families.family import presets
+from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.measurement import Measurement
 from starsearch.recipe import Recipe
 from starsearch.records import (
@@ -26,7 +27,7 @@ from starsearch.records import (
 from tests.search.studies import OBJECTIVES, make_spec, url_of
 
 PARAMS = {"embed_dim": 24, "ops": "star", "kernel_size": 7}
-S1 = Candidate(architecture=ANCHORS["starnet_s1"], recipe=Recipe(), anchor="starnet_s1")
+S1 = Candidate(architecture=presets()["starnet_s1"], recipe=Recipe(), anchor="starnet_s1")
 MEASURED = (
     Measurement(name="top1_percent", value=71.5),
     Measurement(name="latency_ms", value=4.25, runs=20, spread=0.03, device="one core"),

@@ -8,14 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from starsearch.architecture import (
-    ANCHORS,
-    Architecture,
-    architecture_hash,
-    count_macs,
-    count_params,
-    format_architecture,
-)
+from starsearch.families.family import Architecture, count_macs, count_params, presets
+from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.objective import Objective
 
 DEVICE = "test CPU, 1 thread"
@@ -28,7 +22,7 @@ FAMILY = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")
 
 def trial(number: int, *, anchor: str | None = None, width: int = 8, **values: Any) -> dict[str, Any]:
     """A complete, feasible trial of an own architecture; `values` overrides any column."""
-    architecture = ANCHORS[anchor] if anchor else Architecture.of(embed_dim=width, depths=(1, 1, 1 + number % 12, 1))
+    architecture = presets()[anchor] if anchor else Architecture.of(embed_dim=width, depths=(1, 1, 1 + number % 12, 1))
     return {
         "number": number,
         "state": "COMPLETE",

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from starsearch.architecture import Architecture, count_macs
 from starsearch.candidate import Candidate
 from starsearch.evaluators.evaluator import WHOLE
+from starsearch.families.family import Architecture, count_macs
 from starsearch.measurement import Measurement
 from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
@@ -65,7 +65,7 @@ def make_spec(space=TWELVE, **changes):
 
 
 def make_job(number=0):
-    candidate = Candidate(architecture=Architecture(), recipe=Recipe())
+    candidate = Candidate(architecture=Architecture.of(), recipe=Recipe())
     return Job(number=number, candidate=candidate, seed=0, weights=None, stretch=WHOLE)
 
 

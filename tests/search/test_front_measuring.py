@@ -10,8 +10,9 @@ from typing import ClassVar
 import optuna
 import pytest
 
-from starsearch.architecture import architecture_hash, count_macs, parse_architecture
 from starsearch.errors import BackendError, EvaluationError, ExportError
+from starsearch.families.family import count_macs
+from starsearch.families.text import architecture_hash, parse_architecture
 from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress

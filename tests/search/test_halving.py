@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from starsearch.architecture import count_macs
+from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.objective import Constraint
 from starsearch.progress import Progress

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from starsearch import api
-from starsearch.architecture import parse_architecture
 from starsearch.data import open_data
 from starsearch.errors import DataError, StudyError
+from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.records import load_attributes, load_trials, open_storage, recorded_candidate
 from starsearch.search.tuning_log import BASE_RECIPE, PARTED

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from starsearch.architecture import parse_architecture
 from starsearch.data import open_data
 from starsearch.errors import StudyError
+from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.search.tuning_checkpoint import hand_over
 from starsearch.training import train

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from starsearch.architecture import ANCHORS, Architecture, count_macs, count_params, parse_architecture
 from starsearch.candidate import Candidate
 from starsearch.errors import SpecError
+from starsearch.families.family import Architecture, count_macs, count_params, presets
+from starsearch.families.text import parse_architecture
 from starsearch.recipe import Recipe
 from starsearch.space import SearchSpace, count_canonical, count_raw
 from starsearch.space.dimension import slot_values
@@ -72,7 +73,7 @@ def test_the_shipped_spaces_hold_the_published_networks(name):
     space = load_space(SPACES / f"{name}.yaml")
     for anchor in ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4"):
         assert anchor in space.anchors
-        assert space.decode_architecture(space.encode_architecture(ANCHORS[anchor])) == ANCHORS[anchor]
+        assert space.decode_architecture(space.encode_architecture(presets()[anchor])) == presets()[anchor]
 
 
 def test_the_main_space_counts_as_the_product_of_its_ranges():
@@ -81,7 +82,7 @@ def test_the_main_space_counts_as_the_product_of_its_ranges():
 
 
 def test_decode_leaves_unsearched_fields_at_the_published_model():
-    assert _space("kernel_size: [3, 7]").decode_architecture({"kernel_size": 7}) == Architecture()
+    assert _space("kernel_size: [3, 7]").decode_architecture({"kernel_size": 7}) == Architecture.of()
 
 
 def test_an_architecture_outside_is_told_in_which_dimension():
@@ -112,4 +113,4 @@ def test_recipe_fields_are_decoded_and_encoded_with_the_architecture():
     draws = [space.sample(random.Random(seed))["recipe.lr"] for seed in range(50)]
     assert all(1e-3 <= float(draw) <= 1e-2 for draw in draws)
     with pytest.raises(SpecError, match="outside the searched"):
-        space.encode(Candidate(architecture=Architecture(), recipe=Recipe(lr=0.5)))
+        space.encode(Candidate(architecture=Architecture.of(), recipe=Recipe(lr=0.5)))

@@ -14,11 +14,11 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import random_seed
 
-from starsearch.architecture import ANCHORS
 from starsearch.data import open_data
 from starsearch.data.augmentation import batch_augmentation, image_augmentation
 from starsearch.data.share import order_of_images
-from starsearch.models import build_model
+from starsearch.families.family import presets
+from starsearch.families.network import build_model
 from starsearch.recipe import Recipe, with_batch_size
 from starsearch.study.recipe_file import load_recipe
 from starsearch.training.checkpoint import random_states
@@ -66,7 +66,7 @@ def test_the_learning_rate_at_every_epoch_is_that_of_timms_script(on_updates):
 
 @pytest.mark.parametrize("name", ["starnet_s1", "starnet_s4"])
 def test_what_is_decayed_is_what_timms_script_decays_by_name(name):
-    ours, theirs = build_model(ANCHORS[name]), create_model(name)
+    ours, theirs = build_model(presets()[name]), create_model(name)
 
     def decayed(model, optimizer):
         names = {id(parameter): key for key, parameter in model.named_parameters()}
@@ -123,7 +123,7 @@ def test_images_are_transformed_by_the_transforms_of_timms_loader(data, tmp_path
 
 def test_the_loss_of_the_first_batch_is_timms_by_seed_and_weights():
     images, targets = torch.randn(16, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 10
-    ours = build_model(ANCHORS["starnet_s1"], num_classes=10)
+    ours = build_model(presets()["starnet_s1"], num_classes=10)
     theirs = create_model("starnet_s1", num_classes=10)
     theirs.load_state_dict(ours.state_dict())
     recipe = dataclasses.replace(PAPER, batch_size=16)

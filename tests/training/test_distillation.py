@@ -6,11 +6,11 @@ from timm import create_model
 from timm.data import create_transform
 from torch.nn import functional
 
-from starsearch.architecture import Architecture
 from starsearch.data import open_data
 from starsearch.errors import EvaluationError
 from starsearch.export import Preprocessing, export_timm
-from starsearch.models import build_model
+from starsearch.families.family import Architecture
+from starsearch.families.network import build_model
 from starsearch.recipe import Recipe
 from starsearch.training.distillation import open_teacher
 from starsearch.training.loop import train

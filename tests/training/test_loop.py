@@ -6,10 +6,10 @@ import torch
 import yaml
 from pydantic import TypeAdapter
 
-from starsearch.architecture import Architecture
 from starsearch.data import open_data
 from starsearch.errors import DataError, TimeLimitError, TrainingDivergedError
-from starsearch.models import build_model
+from starsearch.families.family import Architecture
+from starsearch.families.network import build_model
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import shipped_folder
 from starsearch.training import train

@@ -4,9 +4,9 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from torch.nn import functional
 
-from starsearch.architecture import Architecture
 from starsearch.errors import EvaluationError
-from starsearch.models import build_model
+from starsearch.families.family import Architecture
+from starsearch.families.network import build_model
 from starsearch.recipe import Recipe
 from starsearch.training.optimisation import Optimisation, make_loss, make_mixup, make_optimizer, make_scheduler
 

@@ -8,11 +8,11 @@ import torch
 from timm.utils import random_seed
 from torch.nn import functional
 
-from starsearch.architecture import Architecture
 from starsearch.data import open_data
 from starsearch.errors import EvaluationError, TrainingDivergedError
-from starsearch.models import build_model
-from starsearch.models.starnet import Block
+from starsearch.families.family import Architecture
+from starsearch.families.network import build_model
+from starsearch.families.starnet_module import Block
 from starsearch.recipe import Recipe
 from starsearch.training import Hardware, Keeping, train
 from starsearch.training.optimisation import Optimisation

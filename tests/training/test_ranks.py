@@ -16,7 +16,7 @@ from starsearch.api import plan_training, run_training
 from starsearch.data import open_data
 from starsearch.data.batches import training_batches, validation_batches
 from starsearch.data.share import Share, order_of_images
-from starsearch.models import build_model
+from starsearch.families.network import build_model
 from starsearch.recipe import Recipe
 from starsearch.training.validation import validate
 from tests.data.pictures import finish

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from starsearch.api import plan_training, run_training
-from starsearch.architecture import Architecture
 from starsearch.data import memory, open_data
 from starsearch.errors import StudyError, TrainingDivergedError, TrainingStoppedError
-from starsearch.models import small_maps
+from starsearch.families import small_maps
+from starsearch.families.family import Architecture
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import Hardware, Keeping, train
 from starsearch.training.optimisation import Optimisation

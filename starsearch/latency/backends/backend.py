@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, get_args, runtime_checkable
 
-from starsearch.architecture import Architecture
 from starsearch.errors import BackendError, did_you_mean
+from starsearch.families.family import Architecture
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from starsearch.architecture import Architecture, Layer, lower
 from starsearch.errors import BackendError, EvaluationError
+from starsearch.families.family import Architecture, lower
+from starsearch.families.layers import Layer
 from starsearch.latency.backends.backend import Network
 from starsearch.latency.onnxruntime import first_line
 
@@ -33,9 +34,9 @@ def as_onnx(network: Network, *, resolution: int, rng: np.random.Generator) -> b
     if isinstance(network, bytes):
         return network
     if not isinstance(network, Architecture):
-        from starsearch.models import StarNet
+        from starsearch.families.network import Network
 
-        if not isinstance(network, StarNet):
+        if not isinstance(network, Network):
             return trace_onnx(network, resolution=resolution)
     from starsearch.export.onnx import build_onnx
 
@@ -55,9 +56,9 @@ def as_layers(
     if isinstance(network, Architecture):
         layers = lower(network, resolution=resolution, num_classes=num_classes)
         return layers, random_weights(layers, rng)
-    from starsearch.models import StarNet
+    from starsearch.families.network import Network
 
-    if not isinstance(network, StarNet):
+    if not isinstance(network, Network):
         raise BackendError(
             "This backend runs networks of the star design space; other models and ONNX files are measured with an "
             "onnxruntime backend."
@@ -80,7 +81,7 @@ def as_module(network: Network, *, resolution: int, rng: np.random.Generator, nu
     import torch
 
     from starsearch.export.weights import random_weights
-    from starsearch.models import build_model
+    from starsearch.families.network import build_model
 
     with torch.random.fork_rng(devices=[]):  # its initialisation shall not move the caller's seed
         model = build_model(network, num_classes=num_classes)

@@ -31,7 +31,7 @@ from pathlib import Path
 import psutil
 from optuna.trial import create_trial
 
-from starsearch.architecture import count_macs
+from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
 from starsearch.records import parameter_distributions

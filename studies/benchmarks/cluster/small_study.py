@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from starsearch.architecture import count_macs
+from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
 from starsearch.records import StudyRecord

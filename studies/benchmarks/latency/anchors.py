@@ -14,7 +14,7 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from starsearch.architecture import ANCHORS
+from starsearch.families.family import presets
 from starsearch.latency import MeasureSpec, PairLimits, calibrate_reference, measure
 from starsearch.progress import follow
 from starsearch.resources import shipped_folder
@@ -37,7 +37,7 @@ def measure_here(rounds: int) -> dict[tuple[str, str], list[float]]:
     for number in range(rounds):
         for name in NAMES:
             for op in ("star", "sum"):
-                network = replace(ANCHORS[name], ops=(op,) * 4)
+                network = replace(presets()[name], ops=(op,) * 4)
                 measured = follow(measure(network, MeasureSpec(seed=number, limits=LIMITS, reference=reference)))
                 found.setdefault((name, op), []).append(measured.ms)
     return found

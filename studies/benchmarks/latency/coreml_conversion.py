@@ -25,11 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from starsearch.architecture import ANCHORS, Architecture, count_params, format_architecture, lower
 from starsearch.export import Preprocessing, build_coreml, random_weights
 from starsearch.export.coreml_library import load_coremltools
 from starsearch.export.coreml_program import PRECISIONS, Precision, plan_program
 from starsearch.export.coreml_reading import compare_with_plan
+from starsearch.families.family import Architecture, count_params, lower, presets
+from starsearch.families.text import format_architecture
 from starsearch.space import SearchSpace
 from starsearch.study.space_file import load_space
 
@@ -53,7 +54,7 @@ COLUMNS = [
 def draw_networks(space: SearchSpace, num_random: int, seed: int) -> dict[str, Architecture]:
     """The published networks by their names, and random ones by their text."""
     drawn = space.sample_architectures(num_random, seed)
-    return {name: ANCHORS[name] for name in PUBLISHED} | {format_architecture(one): one for one in drawn}
+    return {name: presets()[name] for name in PUBLISHED} | {format_architecture(one): one for one in drawn}
 
 
 def convert(name: str, architecture: Architecture, precision: Precision, folder: Path) -> dict[str, object]:
@@ -87,7 +88,7 @@ def trace(architecture: Architecture) -> dict[str, object]:
     import coremltools
     import torch
 
-    from starsearch.models import build_model
+    from starsearch.families.network import build_model
 
     model = build_model(architecture, num_classes=NUM_CLASSES).eval()
     shape = (1, 3, RESOLUTION, RESOLUTION)

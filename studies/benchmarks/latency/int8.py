@@ -27,15 +27,16 @@ import numpy as np
 import onnx
 import torch
 
-from starsearch.architecture import format_architecture, lower, parse_architecture
 from starsearch.data import DataSet, open_data
 from starsearch.evaluators.int8 import calibration_images, measure_onnx_top1
 from starsearch.export import build_int8_onnx, build_onnx, random_weights, state_dict_arrays
 from starsearch.export.onnx import INPUT_NAME
+from starsearch.families.family import lower
+from starsearch.families.network import Network
+from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.latency import PairLimits, device_fingerprint, measure_paired
 from starsearch.latency.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.paired import COPIES, Copies
-from starsearch.models import StarNet
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import train
@@ -99,7 +100,7 @@ def variants() -> dict[str, dict[str, Any]]:
     }
 
 
-def judge(model: StarNet, data: DataSet, fidelity: Fidelity, *, with_variants: bool) -> Iterator[dict[str, object]]:
+def judge(model: Network, data: DataSet, fidelity: Fidelity, *, with_variants: bool) -> Iterator[dict[str, object]]:
     """A row a way to quantise: top-1 of int8 and float32 on the same images."""
     layers = model.lower(resolution=fidelity.resolution)
     weights = state_dict_arrays(model)
@@ -123,12 +124,12 @@ def top1_of(graph: bytes, data: DataSet, fidelity: Fidelity) -> float:
     return follow(measure_onnx_top1(graph, data=data, fidelity=fidelity, seed=0))
 
 
-def train_on_digits(text: str, data: DataSet, epochs: int) -> StarNet:
+def train_on_digits(text: str, data: DataSet, epochs: int) -> Network:
     recipe = Recipe(epochs=epochs, batch_size=64, hflip=0.0)
     return follow(train(parse_architecture(text), data=data, recipe=recipe, fidelity=DIGITS, seed=0)).model
 
 
-def kept_networks(study: Path) -> Iterator[tuple[StarNet, Fidelity]]:
+def kept_networks(study: Path) -> Iterator[tuple[Network, Fidelity]]:
     """The networks whose weights a study has kept, with the fidelity they were trained at."""
     from starsearch.api.study_folder import place_of
     from starsearch.records import load_attributes
@@ -180,7 +181,7 @@ def main() -> None:
         write(arguments.out_dir and arguments.out_dir / "int8_top1.csv", TOP1_COLUMNS, tops)
 
 
-def networks(arguments: argparse.Namespace) -> Iterator[tuple[StarNet, DataSet, Fidelity]]:
+def networks(arguments: argparse.Namespace) -> Iterator[tuple[Network, DataSet, Fidelity]]:
     """The trained networks, on digits and of the study."""
     if arguments.epochs:
         digits = open_data("digits")

@@ -14,7 +14,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from starsearch.architecture import Architecture, format_architecture
+from starsearch.families.family import Architecture
+from starsearch.families.text import format_architecture
 from starsearch.latency import MeasureSpec, PairLimits
 from starsearch.latency.calibration import LIMITS, CalibrationLog, choose_networks, measure_networks
 from starsearch.latency.device import vector_width

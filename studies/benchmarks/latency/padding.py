@@ -23,9 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from starsearch.api.spaces import load_space_of
-from starsearch.architecture import Architecture, Layer, format_architecture, lower, pad_channels
 from starsearch.export import build_onnx, pad_weights, random_weights
 from starsearch.export.verification import onnx_logits
+from starsearch.families.family import Architecture, lower
+from starsearch.families.layers import Layer
+from starsearch.families.padding import pad_channels
+from starsearch.families.text import format_architecture
 from starsearch.latency import PairLimits, device_fingerprint, measure_paired
 from starsearch.latency.device import vector_width
 from starsearch.latency.onnxruntime import OnnxRuntimeTimer

@@ -22,8 +22,10 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.ensemble import GradientBoostingRegressor
 
-from starsearch.architecture import ACTIVATIONS, OPS, Architecture, count_macs, parse_architecture
 from starsearch.errors import EvaluationError
+from starsearch.families.family import Architecture, count_macs
+from starsearch.families.starnet import ACTIVATIONS, OPS
+from starsearch.families.text import parse_architecture
 from starsearch.latency.calibration import adapt_profile, fit_profile
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.imported import read_samples

@@ -28,19 +28,19 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import chi2
 
-from starsearch.architecture import ANCHORS, Architecture, lower
 from starsearch.export import build_onnx, random_weights
+from starsearch.families.family import Architecture, lower, presets
 from starsearch.latency import DEFAULT_LIMITS, MeasureSpec, Reference, calibrate_reference, measure
 from starsearch.latency.onnxruntime import build_session
 from starsearch.progress import follow
 
 # The smallest published network at a fifth of its pixels takes about a millisecond.
 NETWORKS: dict[str, tuple[Architecture, int]] = {
-    "1 ms (S050 at 96 px)": (ANCHORS["starnet_s050"], 96),
-    "starnet_s050": (ANCHORS["starnet_s050"], 224),
-    "starnet_s1": (ANCHORS["starnet_s1"], 224),
-    "starnet_s2": (ANCHORS["starnet_s2"], 224),
-    "starnet_s4": (ANCHORS["starnet_s4"], 224),
+    "1 ms (S050 at 96 px)": (presets()["starnet_s050"], 96),
+    "starnet_s050": (presets()["starnet_s050"], 224),
+    "starnet_s1": (presets()["starnet_s1"], 224),
+    "starnet_s2": (presets()["starnet_s2"], 224),
+    "starnet_s4": (presets()["starnet_s4"], 224),
 }
 QUIET, BUSY = "quiet", "one core busy"
 COLUMNS = ["machine", "network", "protocol", "repeat", "ms"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from starsearch.architecture import parse_architecture
 from starsearch.export import export_onnx, export_timm
-from starsearch.models import build_model
+from starsearch.families.network import build_model
+from starsearch.families.text import parse_architecture
 from starsearch.training.weight_file import save_weights
 from tests.api.validation.judged import TINY, settled
 from tests.data.imagenet_like import SYNSETS, write_folders

@@ -8,7 +8,7 @@ from starsearch.api import validate_network
 from starsearch.data.synsets import imagenet_descriptions, imagenet_indices, imagenet_synsets
 from starsearch.errors import EvaluationError
 from starsearch.export import export_timm
-from starsearch.models import build_model
+from starsearch.families.network import build_model
 from tests.api.validation.judged import HERE, percent, settled, timms_logits
 from tests.data.imagenet_like import INDICES, SYNSETS, write_folders, write_shards
 

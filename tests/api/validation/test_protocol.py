@@ -9,6 +9,7 @@ from starsearch.api.classifiers import find_classifier
 from starsearch.data import open_validation
 from starsearch.data.validation_images import Preparation, ValidationImages
 from starsearch.errors import BackendError, DataError, EvaluationError
+from starsearch.families.starnet_module import StarNet
 from starsearch.training.weight_file import save_weights
 from tests.api.validation.judged import HERE, percent, settled, timms_logits
 from tests.data.imagenet_like import SYNSETS, images, write_folders, write_original_tars
@@ -100,7 +101,6 @@ def test_a_resolution_or_device_that_cannot_be_is_refused(folder, saved):
 
 
 def test_a_batch_that_does_not_fit_the_memory_says_which_may(folder, saved, monkeypatch):
-    from starsearch.models import StarNet
 
     def refuse(self, images):
         if len(images) > 4:

@@ -9,14 +9,15 @@ from safetensors.torch import save_file
 
 from starsearch.api.classifiers import find_classifier
 from starsearch.api.weight_files import infer_architecture, load_starnet
-from starsearch.architecture import ANCHORS, parse_architecture
 from starsearch.errors import EvaluationError
-from starsearch.models import build_model
+from starsearch.families.family import presets
+from starsearch.families.network import build_model
+from starsearch.families.text import parse_architecture
 
 
-@pytest.mark.parametrize("name", ANCHORS)
+@pytest.mark.parametrize("name", presets())
 def test_the_published_architectures_are_told_from_timms_weights(name):
-    assert infer_architecture(timm.create_model(name).state_dict()) == ANCHORS[name].canonical()
+    assert infer_architecture(timm.create_model(name).state_dict()) == presets()[name].canonical()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from starsearch.architecture.fields import (
+from starsearch.errors import ArchitectureError, did_you_mean
+from starsearch.families.fields import (
     ACT_TYPES,
     ACTIVATIONS,
     FIELDS,
@@ -16,7 +17,6 @@ from starsearch.architecture.fields import (
     ArchitectureField,
     field_metadata,
 )
-from starsearch.errors import ArchitectureError, did_you_mean
 
 __all__ = ["ACTIVATIONS", "ACT_TYPES", "OPS", "Architecture"]
 

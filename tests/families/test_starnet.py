@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from starsearch.architecture import ANCHORS, Architecture, count_macs, count_params, parse_architecture
 from starsearch.errors import ArchitectureError
 from starsearch.export.weights import weight_shapes
-from starsearch.models import build_model
+from starsearch.families.family import Architecture, count_macs, count_params, presets
+from starsearch.families.network import build_model
+from starsearch.families.text import parse_architecture
 from tests.strategies import architectures
 
 SMALL = "starnet:embed_dim=8,depths=1-1-2-1"
@@ -21,11 +22,11 @@ def _images(num_images=2, channels=3, resolution=64):
     return torch.randn(num_images, channels, resolution, resolution, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", ANCHORS)
+@pytest.mark.parametrize("name", presets())
 def test_anchors_load_timms_state_dict_and_give_its_logits_bit_by_bit(name):
     torch.manual_seed(0)
     theirs = timm.create_model(name)
-    ours = build_model(ANCHORS[name])
+    ours = build_model(presets()[name])
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = _images()
     for training in (True, False):  # in training first: it moves the running statistics of both
@@ -38,7 +39,7 @@ def test_anchors_load_timms_state_dict_and_give_its_logits_bit_by_bit(name):
 def test_training_with_drop_path_and_dropout_is_timms_bit_by_bit():
     options = {"num_classes": 10, "drop_rate": 0.2, "drop_path_rate": 0.5}
     theirs = timm.create_model("starnet_s050", **options)
-    ours = build_model(ANCHORS["starnet_s050"], **options)
+    ours = build_model(presets()["starnet_s050"], **options)
     ours.load_state_dict(theirs.state_dict())
     logits = []
     for model in (theirs, ours):
@@ -125,7 +126,7 @@ def _kernels(model, kind):
 @pytest.mark.parametrize("initialization", ["official", "timm"])
 def test_both_initialisations_have_the_published_distributions(initialization):
     torch.manual_seed(0)
-    model = build_model(ANCHORS["starnet_s050"], initialization=initialization)
+    model = build_model(presets()["starnet_s050"], initialization=initialization)
     for kernel in _kernels(model, nn.Conv2d):
         fan_in = prod(kernel.shape[1:])
         # PyTorch's default is uniform within ±1/√fan_in, timm's a truncated normal of 0.02.
@@ -141,15 +142,15 @@ def test_timms_initialisation_draws_timms_own_weights():
     torch.manual_seed(0)
     theirs = timm.create_model("starnet_s050").state_dict()
     torch.manual_seed(0)
-    ours = build_model(ANCHORS["starnet_s050"], initialization="timm").state_dict()
+    ours = build_model(presets()["starnet_s050"], initialization="timm").state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 def test_blocks_that_start_as_the_identity_leave_the_downsamplers_alone_at_work():
     torch.manual_seed(0)
-    deep = build_model(ANCHORS["starnet_s4"], num_classes=10, initialization="identity").eval()
+    deep = build_model(presets()["starnet_s4"], num_classes=10, initialization="identity").eval()
     torch.manual_seed(0)
-    published = build_model(ANCHORS["starnet_s4"], num_classes=10).state_dict()
+    published = build_model(presets()["starnet_s4"], num_classes=10).state_dict()
     images = _images()
     x = deep.stem(images)
     for stage in deep.stages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starsearch.architecture.architecture import Architecture
+from starsearch.families.starnet import Architecture
 
 ANCHORS: dict[str, Architecture] = {
     # "Rewrite the Stars", supplement table 14.

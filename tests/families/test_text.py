@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starsearch.architecture import ANCHORS, Architecture, architecture_hash, format_architecture, parse_architecture
 from starsearch.errors import ArchitectureError
+from starsearch.families.family import Architecture, presets
+from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
 from tests.strategies import architectures
 
 
@@ -32,9 +33,9 @@ def test_hashes_are_equal_exactly_where_the_networks_are(first, second):
     ],
 )
 def test_texts_and_hashes_of_anchors_never_change_since_studies_are_keyed_by_them(name, text, digits):
-    assert format_architecture(ANCHORS[name]) == text
-    assert architecture_hash(ANCHORS[name]) == digits
-    assert parse_architecture(name) == parse_architecture(text) == ANCHORS[name]
+    assert format_architecture(presets()[name]) == text
+    assert architecture_hash(presets()[name]) == digits
+    assert parse_architecture(name) == parse_architecture(text) == presets()[name]
 
 
 def test_a_value_of_all_stages_with_blocks_is_written_once():
@@ -53,7 +54,7 @@ def test_the_hash_of_a_network_with_every_field_set_never_changes():
 
 
 def test_what_the_text_does_not_name_is_starnet_s1():
-    assert parse_architecture("starnet:") == Architecture()
+    assert parse_architecture("starnet:") == Architecture.of()
     assert parse_architecture(" starnet: ops=sum , ") == Architecture.of(ops="sum")
 
 

@@ -6,7 +6,7 @@ map of a block goes to memory and back several times. What is done about it:
 
 - maps of at most 16×16 are kept as (channels, height, width, batch). Then a 1×1 convolution is one matrix product, a
   batch norm is a norm of rows, and a depthwise convolution is a batch of products with banded matrices, in which
-  only the taps that meet the map appear (`starsearch.models.small_maps`);
+  only the taps that meet the map appear (`starsearch.families.small_maps`);
 - the branches, their star and the projection of a block go through the cache in pieces;
 - a bias in front of a batch norm, which the norm takes away again, is added to the running mean only.
 
@@ -21,8 +21,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from starsearch.models import small_maps
-from starsearch.models.starnet import Block, StarNet
+from starsearch.families import small_maps
+from starsearch.families.network import Network
 
 PIECE = 400_000  # numbers of one hidden map in work at once: with its fellows about the size of two cores' L2 caches
 
@@ -38,12 +38,12 @@ class FastForward:
         model: whose parameters and buffers are read (and whose running statistics are updated).
     """
 
-    def __init__(self, model: StarNet) -> None:
+    def __init__(self, model: Network) -> None:
         self.model = model
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, channels, height, width) to logits (batch, classes)."""
-        model = self.model
+        model: Any = self.model
         if not self._serves(images):
             plain: torch.Tensor = model(images)
             return plain
@@ -57,7 +57,6 @@ class FastForward:
                 inside = small_maps.fits(height=x.shape[2], width=x.shape[3])
                 x = x.permute(1, 2, 3, 0).contiguous() if inside else x
             for block in stage[1:]:
-                assert isinstance(block, Block)
                 x = _block(block, x) if inside else block(x)
         if inside:
             x = x.permute(3, 0, 1, 2)
@@ -73,7 +72,7 @@ class FastForward:
         )
 
 
-def _block(block: Block, x: torch.Tensor) -> torch.Tensor:
+def _block(block: Any, x: torch.Tensor) -> torch.Tensor:
     """`block` on (channels, height, width, batch)."""
     y = _norm(small_maps.depthwise(x, _conv(block.dwconv).weight), block.dwconv)
     y = _norm(_mix(block, y), block.g)
@@ -109,7 +108,7 @@ def _norm(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
     return y.view_as(x)
 
 
-def _mix(block: Block, x: torch.Tensor) -> torch.Tensor:
+def _mix(block: Any, x: torch.Tensor) -> torch.Tensor:
     """The two branches, their star or sum, and the projection without its bias."""
     f1, f2, g = _conv(block.f1), _conv(block.f2), _conv(block.g)
     weights = (f1.weight.flatten(1), _bias(f1), f2.weight.flatten(1), _bias(f2), g.weight.flatten(1))
@@ -131,7 +130,7 @@ class _Mix(torch.autograd.Function):
     """g · meet(f1 · x + b1, f2 · x + b2) over columns, a piece at a time, so that hidden maps stay in the cache."""
 
     @staticmethod
-    def forward(ctx: Any, block: Block, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, block: Any, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         """X (channels, columns), f1 and f2 (hidden, channels), g (channels, hidden)."""
         f1, bias1, f2, bias2, g = weights
         hidden, columns = f1.shape[0], x.shape[1]

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from starsearch.architecture.anchors import ANCHORS
-from starsearch.architecture.architecture import Architecture
-from starsearch.architecture.fields import FAMILIES, FIELDS, ArchitectureField
 from starsearch.errors import ArchitectureError, did_you_mean
+from starsearch.families.anchors import ANCHORS
+from starsearch.families.fields import FAMILIES, FIELDS, ArchitectureField
+from starsearch.families.starnet import Architecture
 
 # Always written, even when they are S1's: a reader wants the size of a network first.
 _ALWAYS = ("embed_dim", "depths")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from starsearch.architecture.architecture import Architecture
 from starsearch.errors import ArchitectureError
+from starsearch.families.starnet import Architecture
 
 LayerOp = Literal["conv", "activation", "star", "sum", "residual", "norm", "pool", "linear"]
 Shape = tuple[int, int, int]  # channels, height, width; (channels, 1, 1) after pooling

@@ -2,7 +2,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from starsearch.architecture import FIELDS, Architecture, lower, pad_channels, parse_architecture
+from starsearch.families.family import Architecture, lower
+from starsearch.families.fields import FIELDS
+from starsearch.families.padding import pad_channels
+from starsearch.families.text import parse_architecture
 from tests.strategies import architectures
 
 MULTIPLES = st.sampled_from((2, 4, 8, 16))
@@ -63,4 +66,4 @@ def test_what_is_aligned_stays_as_it_is():
 
 def test_a_multiple_below_one_is_refused():
     with pytest.raises(ValueError, match="at least 1; got 0"):
-        pad_channels(lower(Architecture()), multiple=0)
+        pad_channels(lower(Architecture.of()), multiple=0)

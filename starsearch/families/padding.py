@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from starsearch.architecture.lowering import INPUT, Layer
+from starsearch.families.layers import INPUT, Layer
 
 # Their output has the channels of their input; a depthwise convolution's does, too.
 _KEEPS_CHANNELS = ("activation", "star", "sum", "residual", "norm", "pool")

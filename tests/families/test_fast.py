@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from starsearch.architecture import ACT_TYPES, ACTIVATIONS, ANCHORS, OPS, Architecture
-from starsearch.models import build_model, small_maps
-from starsearch.models.fast import FastForward
+from starsearch.families import small_maps
+from starsearch.families.family import Architecture, presets
+from starsearch.families.network import build_model
+from starsearch.families.starnet import ACT_TYPES, ACTIVATIONS, OPS
+from starsearch.families.starnet_cpu import FastForward
 from tests.strategies import architectures
 
 TOLERANCE = 1e-7  # of what float64 computes: kinks of ReLU6 and running statistics of one image included
@@ -82,7 +84,7 @@ def test_drop_path_drops_the_same_images():
 
 
 def test_the_published_network_steps_alike_in_several_pieces():
-    assert_same_step(ANCHORS["starnet_s050"], resolution=64, batch=64)
+    assert_same_step(presets()["starnet_s050"], resolution=64, batch=64)
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 7, 11])
@@ -120,7 +122,7 @@ def test_a_network_that_was_judged_before_anything_was_trained_can_be_trained(mo
 
 
 def test_the_model_keeps_its_state_and_its_own_forward():
-    plain, fast = build_pair(ANCHORS["starnet_s050"])
+    plain, fast = build_pair(presets()["starnet_s050"])
     FastForward(fast)
     assert list(fast.state_dict()) == list(plain.state_dict())
     images = torch.randn(2, 3, 32, 32).double()

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from starsearch.architecture import ANCHORS, Architecture, count_macs, count_params, parse_architecture
-from starsearch.models import build_model
+from starsearch.families.family import Architecture, count_macs, count_params, presets
+from starsearch.families.network import build_model
+from starsearch.families.text import parse_architecture
 
 # Of timm's models at 224×224 with 1000 classes: parameters, MACs of convolutions and head, fvcore's count.
 PUBLISHED = {
@@ -16,9 +17,9 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("name", ANCHORS)
+@pytest.mark.parametrize("name", presets())
 def test_anchors_have_the_published_counts(name):
-    architecture = ANCHORS[name]
+    architecture = presets()[name]
     counts = (
         count_params(architecture),
         count_macs(architecture),
@@ -52,6 +53,6 @@ def test_both_conventions_equal_what_fvcore_counts_on_the_module(text, options, 
 
 
 def test_without_a_head_only_its_share_is_missing():
-    whole, headless = (count_params(Architecture(), num_classes=classes) for classes in (1000, 0))
+    whole, headless = (count_params(Architecture.of(), num_classes=classes) for classes in (1000, 0))
     assert whole - headless == 192 * 1000 + 1000
-    assert count_macs(Architecture()) - count_macs(Architecture(), num_classes=0) == 192 * 1000
+    assert count_macs(Architecture.of()) - count_macs(Architecture.of(), num_classes=0) == 192 * 1000

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Literal
 
-from starsearch.architecture.architecture import Architecture
-from starsearch.architecture.lowering import Layer, lower
+from starsearch.families.layers import Layer, lower
+from starsearch.families.starnet import Architecture
 
 Convention = Literal["conv+linear", "fvcore"]
 

@@ -2,13 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starsearch.architecture import ANCHORS, FIELDS, Architecture, lower
 from starsearch.errors import ArchitectureError
+from starsearch.families.family import Architecture, lower, presets
+from starsearch.families.fields import FIELDS
 from tests.strategies import architectures
 
 
 def test_the_default_architecture_is_starnet_s1():
-    assert Architecture() == Architecture.of() == ANCHORS["starnet_s1"]
+    assert Architecture.of() == Architecture.of() == presets()["starnet_s1"]
 
 
 def test_one_value_serves_all_stages():
@@ -44,7 +45,7 @@ def test_what_a_stage_without_blocks_says_makes_no_difference(architecture, data
 
 
 def test_widths_that_double_are_said_by_embed_dim():
-    assert Architecture.of(embed_dim=7, widths=(24, 48, 96, 192)).canonical() == Architecture()
+    assert Architecture.of(embed_dim=7, widths=(24, 48, 96, 192)).canonical() == Architecture.of()
 
 
 def test_a_ratio_at_its_bound_stays_within_it_though_its_channels_are_rounded():
@@ -84,4 +85,4 @@ def test_a_wrong_field_is_named_with_its_rule_and_the_nearest_known_value(values
 
 def test_a_resolution_below_one_pixel_is_refused():
     with pytest.raises(ArchitectureError, match="resolution is at least 1 pixel; got 0"):
-        lower(Architecture(), resolution=0)
+        lower(Architecture.of(), resolution=0)

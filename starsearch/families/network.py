@@ -1,0 +1,69 @@
+"""`Network`: an architecture as an `nn.Module`."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from starsearch.families.layers import Layer, lower
+from starsearch.families.starnet import Architecture
+
+_MODULES = {"starnet": "starsearch.families.starnet_module:StarNet"}
+
+
+class Network(nn.Module):
+    """What every family's module has besides timm's interface; its state-dict keys begin with its layers' names."""
+
+    architecture: Architecture
+    num_classes: int
+    in_chans: int
+    stem_stride: int
+
+    def lower(self, *, resolution: int) -> tuple[Layer, ...]:
+        """Return the layers of this network with their shapes, at a resolution in pixels.
+
+        Raises:
+            ArchitectureError: there is no such resolution.
+        """
+        return lower(
+            self.architecture,
+            resolution=resolution,
+            num_classes=self.num_classes,
+            in_chans=self.in_chans,
+            stem_stride=self.stem_stride,
+        )
+
+    def quick_forward(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return what computes the logits of (batch, channels, height, width) images fastest; without any, the module.
+
+        A family may have a form of its own that leaves gradients of zero out as None.
+        """
+        return self
+
+
+def build_model(
+    architecture: Architecture,
+    *,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    stem_stride: int = 2,
+    initialization: str = "official",
+) -> Network:
+    """Build a new network of this architecture, initialised from torch's global random state."""
+    built: Any = pkgutil.resolve_name(_MODULES[architecture.family])
+    network: Network = built(
+        architecture,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        drop_rate=drop_rate,
+        drop_path_rate=drop_path_rate,
+        stem_stride=stem_stride,
+        initialization=initialization,
+    )
+    return network
