@@ -111,7 +111,7 @@ def _of_file(text: str | None, file: Path, device: str, architecture: Architectu
     names = tuple(validated.classes) if len(validated.classes) == model.num_classes else ()
     prepared = validated.preprocessing
     return _of_module(
-        text, model, device, class_names=names, config=prepared.config(), orientation=prepared.orientation
+        text, model, device, class_names=names, config=prepared.timm_config(), orientation=prepared.orientation
     )
 
 
@@ -237,6 +237,6 @@ def _of_trial(study: str, number: int, device: str) -> Classifier:
         load_trained(place, number, row),
         device,
         class_names=tuple(attributes.get("classes", ())),
-        config=prepared.config(),
+        config=prepared.timm_config(),
         orientation=prepared.orientation,
     )

@@ -23,7 +23,7 @@ from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet
-    from starsearch.export import Preprocessing
+    from starsearch.data.preprocessing import Preprocessing
     from starsearch.families.network import Network
 
 
@@ -153,8 +153,8 @@ def _of_architecture(
     """Return the architecture with the weights of a file, or with random ones."""
     from starsearch.api.weight_files import load_starnet, read_validated
     from starsearch.data import open_data
-    from starsearch.export import CardFacts, Preprocessing, needs_starsearch
-    from starsearch.training.weight_file import Validated
+    from starsearch.data.preprocessing import Preprocessing, Validated
+    from starsearch.export import CardFacts, needs_starsearch
 
     if data is None and NEEDS_DATA.intersection(formats):
         raise ExportError("An int8 network is calibrated on images: name a data set with --data.")
@@ -420,7 +420,7 @@ def _signed(attributes: dict[str, Any], prefix: str) -> dict[str, str]:
 
 def preprocessing_of(attributes: dict[str, Any]) -> Preprocessing:
     """What images went through before a study's networks saw them, from the study's attributes."""
-    from starsearch.export import Preprocessing
+    from starsearch.data.preprocessing import Preprocessing
 
     known, fidelity = attributes["preprocessing"], _signed(attributes, "fidelity.")
     return Preprocessing(

@@ -13,7 +13,8 @@ from starsearch.progress import follow
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet
-    from starsearch.export import CardFacts, Preprocessing
+    from starsearch.data.preprocessing import Preprocessing
+    from starsearch.export import CardFacts
     from starsearch.export.coreml_program import Precision
     from starsearch.export.weights import FloatArray
     from starsearch.families.layers import Layer
@@ -55,7 +56,7 @@ class TrainedNetwork:
     @property
     def metadata(self) -> dict[str, str]:
         """Origin, preprocessing and class names, as files of weights have them."""
-        from starsearch.training.weight_file import Validated
+        from starsearch.data.preprocessing import Validated
 
         validated = Validated(preprocessing=self.preprocessing, classes=self.class_names)
         return {**self.origin, **validated.metadata()}

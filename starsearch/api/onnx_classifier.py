@@ -48,7 +48,7 @@ def open_onnx(path: Path) -> Classifier:
 
 def _description(path: Path, about: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...], Orientation | None]:
     """How images are prepared, the class names and the orientation, by the metadata or else a config.json beside it."""
-    from starsearch.training.weight_file import Validated
+    from starsearch.data.preprocessing import Validated
 
     try:
         validated = Validated.of_metadata(about)
@@ -58,7 +58,7 @@ def _description(path: Path, about: Mapping[str, str]) -> tuple[dict[str, Any], 
         ) from error
     if validated is not None:
         prepared = validated.preprocessing
-        return prepared.config(), tuple(validated.classes), prepared.orientation
+        return prepared.timm_config(), tuple(validated.classes), prepared.orientation
     try:
         beside = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
         orientation = beside.get("starsearch", {}).get("orientation")

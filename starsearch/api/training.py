@@ -95,8 +95,8 @@ def _train(
 ) -> Trained | None:
     from starsearch.data import open_data
     from starsearch.data.names import warn_of_left_out
+    from starsearch.data.preprocessing import Validated
     from starsearch.training import Keeping, train
-    from starsearch.training.weight_file import Validated
 
     data = open_data(job.data)
     if hardware.is_first:
@@ -207,8 +207,9 @@ def _finish(
     job: TrainingJob, folder: TrainingFolder, data: DataSet, hardware: Hardware, result: TrainingResult
 ) -> Trained:
     """Export the best weights as timm loads them, write the summary."""
+    from starsearch.data.preprocessing import Validated
     from starsearch.export import export_timm, needs_starsearch
-    from starsearch.training.weight_file import Validated, load_weights
+    from starsearch.training.weight_file import load_weights
 
     best = folder.best_row()
     assert best is not None, "a training has an epoch"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
 
     from starsearch.data import ValidationSet
-    from starsearch.data.validation_images import Preparation, ValidationImages
+    from starsearch.data.preprocessing import Preprocessing
+    from starsearch.data.validation_images import ValidationImages
 
 _BATCH_SIZE = 128
 _MOST_WORKERS = 8
@@ -144,14 +145,14 @@ def _num_workers(data: ValidationSet) -> int:
 
 def _preparation(
     classifier: Classifier, data: ValidationSet, resolution: int | None, crop_pct: float | None
-) -> Preparation:
+) -> Preprocessing:
     """What was asked for; else what timm has for the network; else timm's defaults, and the data's mean and deviation.
 
     Those defaults, 224 pixels of which 0.875 of the side is kept, bicubic, are StarNet's as well.
     """
     from timm.data import resolve_data_config
 
-    from starsearch.data.validation_images import Preparation
+    from starsearch.data.preprocessing import Preprocessing
 
     config, fixed = classifier.config, classifier.fixed_resolution
     if fixed is not None and resolution not in (None, fixed):
@@ -166,7 +167,7 @@ def _preparation(
     channels, _, size = resolved["input_size"]
     if channels != 3:
         raise EvaluationError(f"{classifier.text} takes images of {channels} channels; data sets have 3.")
-    return Preparation(
+    return Preprocessing(
         resolution=resolution or int(size),
         crop_pct=crop_pct or float(resolved["crop_pct"]),
         crop_mode=str(resolved["crop_mode"]),
@@ -240,7 +241,7 @@ def _judge(
         num_classes=len(data.classes),
         images_per_second=counts.images / counts.seconds,
         unreadable=unreadable,
-        **{name: getattr(images.preparation, name) for name in images.preparation.__slots__},
+        **{name: value for name, value in asdict(images.preparation).items() if name != "orientation"},
         device="ONNX Runtime, cpu" if classifier.runs_on_cpu else images.device,
         notes=comparison.notes,
     )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from starsearch.data.preprocessing import Validated
     from starsearch.families.network import Network
-    from starsearch.training.weight_file import Validated
 
 State = Mapping[str, "torch.Tensor"]
 _SHOWN = 3  # keys in an error's text
@@ -65,7 +65,7 @@ def read_validated(path: Path) -> Validated | None:
     Raises:
         EvaluationError: what it says is not what starsearch writes.
     """
-    from starsearch.training.weight_file import Validated
+    from starsearch.data.preprocessing import Validated
 
     try:
         return Validated.of_metadata(_metadata(path))

@@ -10,30 +10,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from starsearch.data.dataset import Split
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.data.reading import UNREADABLE, reason_of
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 Sample = tuple[torch.Tensor, int] | str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preparation:
-    """What is done to an image before a network sees it, in timm's terms.
-
-    Attributes:
-        resolution: height and width that the network sees, in pixels.
-        crop_pct: share of the resized image's side that the centre crop keeps.
-        crop_mode: timm's name of what becomes of an image that is not square: "center", "squash" or "border".
-        mean, std: of the channels, of values in 0..1.
-        interpolation: by which it is resized.
-    """
-
-    resolution: int
-    crop_pct: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str = "bicubic"
-    crop_mode: str = "center"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -53,7 +34,7 @@ class ValidationImages:
     """
 
     split: Split
-    preparation: Preparation
+    preparation: Preprocessing
     batch_size: int
     workers: int = 0
     device: str = "cpu"
@@ -69,7 +50,7 @@ class ValidationImages:
             for values in (self.preparation.mean, self.preparation.std)
         )
         loader: DataLoader[Any] = DataLoader(
-            _Prepared(self.split, _transform(self.preparation)),
+            _Prepared(self.split, self.preparation.transform()),
             batch_size=self.batch_size,
             num_workers=self.workers,
             collate_fn=_collate,
@@ -79,18 +60,6 @@ class ValidationImages:
             if len(targets):
                 on_device = pixels.to(self.device, non_blocking=True)
                 yield on_device.float().sub_(mean).div_(std), targets.to(self.device)
-
-
-def _transform(preparation: Preparation) -> Any:
-    from timm.data import create_transform
-
-    return create_transform(
-        (3, preparation.resolution, preparation.resolution),
-        interpolation=preparation.interpolation,
-        crop_pct=preparation.crop_pct,
-        crop_mode=preparation.crop_mode,
-        use_prefetcher=True,  # bytes, to be normalised where the network is
-    )
 
 
 class _Prepared(Dataset[Sample]):

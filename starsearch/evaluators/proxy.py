@@ -110,7 +110,8 @@ class ProxyEvaluator:
         return tuple(readings)
 
     def _save(self, model: Network, path: Path, fidelity: Fidelity) -> None:
-        from starsearch.training.weight_file import Validated, save_weights
+        from starsearch.data.preprocessing import Validated
+        from starsearch.training.weight_file import save_weights
 
         validated = Validated.on(self.data, fidelity)
         save_weights(model, path, validated=validated, otherwise="set search.keep_weights to none, ")

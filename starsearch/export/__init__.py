@@ -11,14 +11,13 @@ from starsearch.export.int8 import build_int8_onnx, export_int8_onnx
 from starsearch.export.onnx import build_onnx
 from starsearch.export.onnx_file import export_onnx
 from starsearch.export.padding import pad_weights
-from starsearch.export.timm import Preprocessing, export_timm, needs_starsearch, timm_arguments
+from starsearch.export.timm import export_timm, needs_starsearch, timm_arguments
 from starsearch.export.verification import check_onnx, compare_with_torch
 from starsearch.export.weights import random_weights, state_dict_arrays
 
 __all__ = [
     "CardFacts",
     "CoreMLCheck",
-    "Preprocessing",
     "build_coreml",
     "build_int8_onnx",
     "build_onnx",

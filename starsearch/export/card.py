@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from starsearch.export.timm import Preprocessing
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.measurement import Measurement, Prediction, Reading

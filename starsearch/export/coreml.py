@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import ExportError
 from starsearch.export.coreml_library import load_coremltools, quiet_conversion
 from starsearch.export.coreml_program import COLOUR_SPACES, IMAGE_NAME, PRECISIONS, Operation, Precision, plan_program
 from starsearch.export.coreml_verification import CoreMLCheck, check_package
 from starsearch.export.files import export_written_whole
-from starsearch.export.timm import Preprocessing
 from starsearch.export.weights import FloatArray, state_dict_arrays
 from starsearch.families.layers import Layer
 

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import ExportError
 from starsearch.export.folding import fold_conv, fold_head, norm_as_affine
-from starsearch.export.timm import Preprocessing
 from starsearch.export.weights import FloatArray, check_weights
 from starsearch.families.layers import INPUT, Layer
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import ExportError
 from starsearch.export.coreml_library import load_coremltools
 from starsearch.export.coreml_program import IMAGE_NAME, LOGITS_NAME, MAX_HALF, MAX_PIXEL, Operation
 from starsearch.export.coreml_reading import compare_with_plan
-from starsearch.export.timm import Preprocessing
 from starsearch.export.verification import deployed_copy, torch_logits
 
 if TYPE_CHECKING:

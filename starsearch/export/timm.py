@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
-from starsearch.data.source import Orientation
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import ExportError
 from starsearch.export.files import export_written_whole
 from starsearch.export.verification import deployed_copy, random_images, torch_logits
@@ -29,36 +28,6 @@ _OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, MODEL_SCRIPT, RUN_SCRIPT, "_
 _OTHER_FORMATS = {ONNX_FILE, INT8_FILE, RUN_ONNX_SCRIPT, COREML_PACKAGE, COREML_FP32_PACKAGE}
 # An entry of config.json that timm passes over; it tells an export from other people's files.
 _MARK = "starsearch"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preprocessing:
-    """What is done to an image before the model sees it, in timm's terms; the defaults are ImageNet's.
-
-    Attributes:
-        mean, std: of each channel, of values in 0..1.
-        resolution: height and width, in pixels.
-        interpolation: a name of timm's, as "bicubic".
-        crop_pct: share of the resized image's side that the centre crop keeps.
-        orientation: "exif" where pictures are turned upright as their EXIF says, "stored" where they are not.
-    """
-
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    resolution: int = 224
-    interpolation: str = "bicubic"
-    crop_pct: float = 0.875
-    orientation: Orientation = "stored"
-
-    def config(self, *, channels: int = 3) -> dict[str, Any]:
-        """The same as a timm model's `pretrained_cfg` says it, which knows no orientation."""
-        return {
-            "input_size": [channels, self.resolution, self.resolution],
-            "interpolation": self.interpolation,
-            "crop_pct": self.crop_pct,
-            "mean": list(self.mean),
-            "std": list(self.std),
-        }
 
 
 def script(name: str) -> str:
@@ -168,9 +137,8 @@ def _config(model: Network, preprocessing: Preprocessing, class_names: Sequence[
         "global_pool": "avg",
         "model_args": arguments,
         "pretrained_cfg": {
-            **preprocessing.config(channels=model.in_chans),
+            **preprocessing.timm_config(channels=model.in_chans),
             "fixed_input_size": False,
-            "crop_mode": "center",
             "num_classes": model.num_classes,
             "pool_size": None,
             "first_conv": "stem.0.conv",

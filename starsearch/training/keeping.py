@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from timm.utils import random_seed
 
+from starsearch.data.preprocessing import Validated
 from starsearch.errors import StudyError, TrainingStoppedError
 from starsearch.training.checkpoint import (
     Checkpoint,
@@ -22,7 +23,7 @@ from starsearch.training.checkpoint import (
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
 from starsearch.training.validation import Accuracy
-from starsearch.training.weight_file import Validated, save_weights
+from starsearch.training.weight_file import save_weights
 
 _EVERY_S = 30.0  # a checkpoint of StarNet-S4 with its optimiser's moments has 90 MB
 

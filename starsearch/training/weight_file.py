@@ -2,70 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save
 
-from starsearch.data import DataSet
+from starsearch.data.preprocessing import Validated
 from starsearch.errors import StudyError
-from starsearch.export import Preprocessing
 from starsearch.families.network import Network, build_model
 from starsearch.families.text import format_architecture, parse_architecture
-from starsearch.recipe import Fidelity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validated:
-    """How a network was validated in its training.
-
-    Attributes:
-        preprocessing: of the images.
-        classes: of its outputs, in their order.
-    """
-
-    preprocessing: Preprocessing
-    classes: Sequence[str]
-
-    @classmethod
-    def on(cls, data: DataSet, fidelity: Fidelity) -> Validated:
-        """How a training on the data at the fidelity validates."""
-        preprocessing = Preprocessing(
-            mean=data.mean,
-            std=data.std,
-            resolution=fidelity.resolution,
-            interpolation=data.interpolation,
-            crop_pct=fidelity.crop_pct,
-            orientation=data.orientation,
-        )
-        return cls(preprocessing=preprocessing, classes=data.classes)
-
-    def metadata(self) -> dict[str, str]:
-        """As a safetensors file holds it: texts by name."""
-        return {
-            "preprocessing": json.dumps(asdict(self.preprocessing)),
-            "class_names": json.dumps(list(self.classes)),
-        }
-
-    @classmethod
-    def of_metadata(cls, about: Mapping[str, str]) -> Validated | None:
-        """What `metadata` wrote; None of a file that does not say it, as older ones.
-
-        Raises:
-            ValueError, KeyError, TypeError: it is something else under the same names.
-        """
-        if not {"preprocessing", "class_names"} <= about.keys():
-            return None
-        prepared = json.loads(about["preprocessing"])
-        channels = {name: tuple(prepared[name]) for name in ("mean", "std")}
-        return cls(
-            preprocessing=Preprocessing(**{**prepared, **channels}),
-            classes=tuple(json.loads(about["class_names"])),
-        )
 
 
 def save_weights(model: Network, path: Path, *, validated: Validated | None = None, otherwise: str = "") -> None:

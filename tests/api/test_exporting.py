@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 from starsearch import api
+from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import DataError, EvaluationError, ExportError
-from starsearch.export import Preprocessing
-from starsearch.training.weight_file import Validated, save_weights
+from starsearch.training.weight_file import save_weights
 from tests.command_line import starsearch
 from tests.data.pictures import write_pictures
 from tests.export.networks import settled_model
@@ -134,6 +134,7 @@ def test_an_onnx_file_says_what_it_is_and_how_it_was_validated(best):
         assert json.loads(about["preprocessing"]) == {
             "resolution": 48,
             "crop_pct": 0.8,
+            "crop_mode": "center",
             "interpolation": "bilinear",
             "orientation": "exif",
             "mean": [0.4] * 3,

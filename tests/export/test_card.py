@@ -2,7 +2,8 @@ import re
 
 import yaml
 
-from starsearch.export import CardFacts, Preprocessing, model_card
+from starsearch.data.preprocessing import Preprocessing
+from starsearch.export import CardFacts, model_card
 from starsearch.families.family import presets
 from starsearch.families.text import parse_architecture
 from starsearch.measurement import Measurement, Prediction

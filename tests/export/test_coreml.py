@@ -7,8 +7,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import ExportError
-from starsearch.export import Preprocessing, random_weights, state_dict_arrays
+from starsearch.export import random_weights, state_dict_arrays
 from starsearch.export.coreml import build_coreml, export_coreml
 from starsearch.export.coreml_program import plan_program
 from starsearch.export.coreml_reading import compare_with_plan, read_package

@@ -15,8 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import ExportError
-from starsearch.export import Preprocessing, export_onnx, export_timm, needs_starsearch, timm_arguments
+from starsearch.export import export_onnx, export_timm, needs_starsearch, timm_arguments
 from starsearch.export import timm as timm_export
 from starsearch.families.family import Architecture, presets
 from starsearch.families.network import build_model

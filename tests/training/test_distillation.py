@@ -7,8 +7,9 @@ from timm.data import create_transform
 from torch.nn import functional
 
 from starsearch.data import open_data
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import EvaluationError
-from starsearch.export import Preprocessing, export_timm
+from starsearch.export import export_timm
 from starsearch.families.family import Architecture
 from starsearch.families.network import build_model
 from starsearch.recipe import Recipe

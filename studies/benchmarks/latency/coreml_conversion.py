@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from starsearch.export import Preprocessing, build_coreml, random_weights
+from starsearch.data.preprocessing import Preprocessing
+from starsearch.export import build_coreml, random_weights
 from starsearch.export.coreml_library import load_coremltools
 from starsearch.export.coreml_program import PRECISIONS, Precision, plan_program
 from starsearch.export.coreml_reading import compare_with_plan

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from starsearch.api import export_networks, plan_training, run_training, validate_network
 from starsearch.api.classifiers import find_classifier
 from starsearch.data import open_validation
+from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import EvaluationError, StudyError
-from starsearch.export import Preprocessing, export_timm
-from starsearch.training.weight_file import Validated, load_weights, save_weights
+from starsearch.export import export_timm
+from starsearch.training.weight_file import load_weights, save_weights
 from tests.api.validation.judged import HERE, TINY, percent, timms_logits
 from tests.data.imagenet_like import SYNSETS
 

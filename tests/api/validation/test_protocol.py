@@ -7,7 +7,8 @@ import torch
 from starsearch.api import validate_network
 from starsearch.api.classifiers import find_classifier
 from starsearch.data import open_validation
-from starsearch.data.validation_images import Preparation, ValidationImages
+from starsearch.data.preprocessing import Preprocessing
+from starsearch.data.validation_images import ValidationImages
 from starsearch.errors import BackendError, DataError, EvaluationError
 from starsearch.families.starnet_module import StarNet
 from starsearch.training.weight_file import save_weights
@@ -34,7 +35,7 @@ def test_a_timm_model_is_judged_as_timms_own_loop_judges_it(folder, tmp_path, cr
 
 
 def _passes(folder, classifier, crop_pct=0.875):
-    preparation = Preparation(
+    preparation = Preprocessing(
         resolution=64, crop_pct=crop_pct, mean=classifier.config["mean"], std=classifier.config["std"]
     )
     return ValidationImages(split=open_validation(str(folder)).split, preparation=preparation, batch_size=8)
