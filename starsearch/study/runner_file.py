@@ -120,7 +120,7 @@ def load_runner(text: str | None, settings: Sequence[str] = ()) -> Runner:
         raise file.error((), f"a runner is a mapping with the key 'executor'; got {shorten(file.data)}.")
     name = file.data.get("executor", "local")
     if name == "local":
-        return validate(LocalRunner, file.data, file=file, known=tuple(LocalRunner.__slots__))
+        return validate(LocalRunner, file.data, file=file)
     if name == "ray":
         return _parse_ray(file)
     known = f"{did_you_mean(str(name), EXECUTORS)} Known: {', '.join(EXECUTORS)}."
@@ -146,15 +146,7 @@ def _check_resources(file: YamlFile, runner: RayRunner) -> None:
 
 
 def _parse_ray(file: YamlFile) -> RayRunner:
-    keys, names = tuple(RayRunner.__slots__), tuple(TaskResources.__slots__)
-    for key in ("resources", "fidelities"):  # for the nearest known name of a key inside
-        inner = file.data.get(key)
-        if key == "resources" and isinstance(inner, Mapping):
-            validate(TaskResources, inner, file=file, at=(key,), known=names)
-        elif isinstance(inner, Mapping):
-            for name, resources in inner.items():
-                validate(TaskResources, resources, file=file, at=(key, name), known=names)
-    runner: RayRunner = validate(RayRunner, file.data, file=file, known=keys)
+    runner: RayRunner = validate(RayRunner, file.data, file=file)
     _check_resources(file, runner)
     if runner.address is not None and runner.address.startswith("ray://"):
         raise file.error(
