@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.ray_clusters import ray_cluster, ray_environment  # noqa: F401 # fixtures
+
 # The suite runs a process a core (pytest-xdist): more threads would only wait for each other. Nor do tiny networks,
 # tiny images and the Gaussian process's small matrices gain anything by them.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starsearch.api.devices import front_meters, timed_quantities, wants_int8, wants_placement
 from starsearch.api.reading import ladder_lines
 from starsearch.api.study_folder import StudyPlace, fidelity_folder, point_to_storage
-from starsearch.api.workplaces import Workplace, open_workplace
+from starsearch.api.workplaces import Workplace
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet
@@ -74,7 +74,7 @@ class LadderRun:
         # A worker of a cluster has another working folder.
         folder = fidelity_folder(self.place.folder, spec, first=self.specs[0]).resolve()
         folder.mkdir(parents=True, exist_ok=True)  # before a cluster's nodes are asked whether they see it
-        with closing(open_workplace(self.runner, spec, folder)) as workplace:
+        with closing(Workplace(self.runner, spec, folder)) as workplace:
             reference = _latency_scale(spec, self.place, workplace)
             record = self._open_record(spec, workplace, reference)
             try:
@@ -104,9 +104,10 @@ class LadderRun:
 
     def _open_record(self, spec: StudySpec, workplace: Workplace, reference: Reference | None) -> StudyRecord:
         from starsearch.records import LADDER, StudyRecord
+        from starsearch.study.signature import sign_study
 
         device = workplace.device() if reference else None
-        signature = spec.describe() | {"data": data_in_words(self.dataset)} | ({"device": device} if device else {})
+        signature = sign_study(spec, data=data_in_words(self.dataset), device=device)
         attributes = {
             "command": self.command,
             "sampler": spec.sampler,

@@ -114,7 +114,8 @@ def runner_for_pilot(runner: Runner, first: StudySpec, steps: Sequence[StudySpec
     if not isinstance(runner, RayRunner) or first.fidelity.name not in runner.fidelities:
         return runner
     resources = runner.fidelities[first.fidelity.name]
-    return replace(runner, fidelities={**runner.fidelities, **{one.fidelity.name: resources for one in steps[1:]}})
+    fidelities = {**runner.fidelities, **{one.fidelity.name: resources for one in steps[1:]}}
+    return runner.model_copy(update={"fidelities": fidelities})
 
 
 def _with_half(number: int) -> tuple[int, ...]:

@@ -42,22 +42,18 @@ def run_training_on_ray(
         SpecError: the runner is no Ray runner.
         StudyError: there is no cluster, or it cannot take the ranks, or a rank failed; the text says why.
     """
-    from starsearch.search.ray_cluster import RayCluster
+    from starsearch.search.ray_cluster import connected, room, wait_for_room
     from starsearch.study.runner_file import RayRunner, load_runner
 
     found = load_runner(runner)
     if not isinstance(found, RayRunner):
         raise SpecError(f"A training on many machines runs on Ray: {runner} is a runner of this machine alone.")
     TrainingFolder(job.folder)  # made, or refused in words
-    cluster = RayCluster(found)
-    try:
+    with connected(found):
         resources = found.resources_of(job.fidelity.name)
-        cluster.wait_for(resources)
-        ranks = found.workers or cluster.capacity(resources)
+        wait_for_room(resources, found)
         with _Watching(job.folder, watch):
-            return _fit(job, ranks, resources, is_asked_to_stop)
-    finally:
-        cluster.close()
+            return _fit(job, found.workers or room(resources), resources, is_asked_to_stop)
 
 
 def _fit(job: TrainingJob, ranks: int, resources: Any, is_asked_to_stop: Callable[[], bool]) -> Trained:

@@ -218,5 +218,7 @@ def _facts(place: StudyPlace, attributes: dict[str, Any]) -> dict[str, str]:
 
 
 def _join(signature: dict[str, str], prefix: str) -> str:
-    found = {key.removeprefix(prefix): text for key, text in signature.items() if key.startswith(prefix)}
+    from starsearch.study.signature import in_words
+
+    found = {key.removeprefix(prefix): in_words(key, text) for key, text in signature.items() if key.startswith(prefix)}
     return ", ".join(f"{key}: {value}" for key, value in found.items() if value != "None")

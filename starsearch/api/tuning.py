@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,19 +244,17 @@ def _search(
     folder: Path,
     watch: Callable[[Event], None],
 ) -> StudyEnded:
-    import ray
-
     from starsearch.evaluators import ProxyEvaluator
-    from starsearch.search.ray_cluster import RayCluster
+    from starsearch.search.ray_cluster import ask_node, connected, wait_for_room
+    from starsearch.search.ray_executor import Requirements
     from starsearch.search.tuning import Workforce, tune_recipes
     from starsearch.search.tuning_worker import SCRATCH, Tuned
 
     resources = runner.resources_of(spec.fidelity.name)
-    with closing(RayCluster(runner)) as cluster:
-        cluster.wait_for(resources)
-        # What looks at the data on every node, before anything is trained there.
+    with connected(runner):
+        wait_for_room(resources, runner)
         looks = ProxyEvaluator(data=dataset, fidelity=spec.fidelity, timed=())
-        cluster.look_over(resources, evaluator=ray.put(looks), folder=folder.resolve())
+        ask_node(partial(Requirements(folder=str(folder.resolve())).check, looks), resources)
         return tune_recipes(
             spec,
             tuned=Tuned(
@@ -272,7 +271,7 @@ def _search(
             ),
             scheduler=scheduler,
             record=record,
-            workforce=Workforce(cluster=cluster, resources=resources, workers=runner.workers),
+            workforce=Workforce(resources=resources, workers=runner.workers),
             folder=folder,
             watch=watch,
         )
@@ -304,8 +303,9 @@ def _open_record(
     from starsearch.api.climbing import data_in_words
     from starsearch.families.text import format_architecture
     from starsearch.records import StudyRecord
+    from starsearch.study.signature import sign_study
 
-    signature = spec.describe() | {"data": data_in_words(dataset)}
+    signature = sign_study(spec, data=data_in_words(dataset), device=None)
     signature |= {"architecture": format_architecture(network), "scheduler": scheduler}
     attributes = {
         "command": command,

@@ -9,10 +9,8 @@ agenda          what runs before the sampler is asked: unfinished trials and anc
 outcome         what measurements mean for the objectives and constraints
 front_measuring what was predicted of the front is measured at the end
 executor        where evaluations run: the interface, and this process
-processes       worker processes of this machine
 ray_executor    tasks of a Ray cluster
-ray_cluster     the connection to it
-ray_nodes       what its nodes must be like
+ray_cluster     the connection to it, and what fits on its nodes
 promoting       who comes from the fidelity below
 ladder          successive halving: who waits at which rung
 running         a trial under way

@@ -130,12 +130,6 @@ def follow_job(evaluator: Evaluator, job: Job) -> Iterator[JobEvent]:
         evaluation.close()
 
 
-def overdue(number: int, limit_s: float) -> JobFailed:
-    """That trial `number` was ended for its runner's time limit."""
-    reason = f"TimeLimitError: the evaluation took longer than the runner's {limit_s:g} s."
-    return JobFailed(number=number, reason=reason, log="")
-
-
 class LocalExecutor:
     """Evaluates in this process, one candidate at a time, in the thread that asks for the next event."""
 

@@ -1,271 +1,87 @@
-"""The Ray cluster a study runs on: found or started, looked over before anything runs there, and let go."""
+"""The Ray cluster that a run is connected to: found or started, and what fits on its nodes."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from starsearch.errors import StudyError, did_you_mean
-from starsearch.search.ray_head import Head, first_line, refuse_unreachable, why_not_connected
-from starsearch.search.ray_nodes import Node, look_around, refuse_stranger, versions
+from starsearch.errors import DataError, StudyError, did_you_mean
 
 if TYPE_CHECKING:
     from starsearch.study.runner_file import RayRunner, TaskResources
 
 T = TypeVar("T")
 
+_POLL_S = 1.0
+_REACHED_WITHIN_S = 5.0
+_CALIBRATED_WITHIN_S = 300.0
 # A socket's path holds 107 bytes, of which Ray's /ray/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store
 # takes 68.
 _LONGEST_TEMP_DIR = 39
-_LOOKED_OVER_WITHIN_S = 60.0
-_INSTALLED_WITHIN_S = 900.0
-_MEASURED_WITHIN_S = 300.0  # the calibration of a device
 
 
-class RayCluster:
-    """A connection to a Ray cluster, for the time of one run.
+@contextmanager
+def connected(runner: RayRunner) -> Iterator[None]:
+    """Connect to the runner's cluster, or start one on this machine, and disconnect (or end it) afterwards."""
+    import ray
 
-    Args:
-        runner: which one, and how its workers are set up.
-
-    Raises:
-        StudyError: there is none at the address, it has another version, or it cannot be started.
-    """
-
-    def __init__(self, runner: RayRunner) -> None:
-        self._runner = runner
-        self._no_room_since: float | None = None
-        self._connect()
-        self._head = self._find_head()
-
-    def nodes(self) -> tuple[Node, ...]:
-        """The nodes that are alive; while the head is silent, those that were.
-
-        Raises:
-            StudyError: the cluster is gone.
-        """
-        self._head.is_there()
-        return self._head.nodes
-
-    def capacity(self, wanted: TaskResources) -> int:
-        """How many tasks that take `wanted` fit on the cluster as its head last told of it."""
-        return sum(node.fits(as_ray(wanted)) for node in self._head.nodes)
-
-    def wait_for(self, wanted: TaskResources) -> None:
-        """Return once a node has what one evaluation takes.
-
-        Raises:
-            StudyError: none has, after the runner's `wait_s`: Ray would wait for ever.
-        """
-        if not self._comes(wanted):
-            raise StudyError(
-                f"No node of the Ray cluster has what one evaluation takes ({_in_words(as_ray(wanted))}), and none "
-                f"has come within {self._runner.wait_s:g} s. Nodes: {self._nodes_in_words()}. Ask for less in the "
-                "runner's resources, add a node, or raise wait_s where the cluster scales by demand."
-            )
-
-    def wait_for_device(self, device: str, wanted: TaskResources) -> None:
-        """Return once a node carries `device`, and has what a measurement there takes.
-
-        Raises:
-            StudyError: none has, after the runner's `wait_s`.
-        """
-        if self._comes(wanted):
-            return
-        carried = {name for node in self.nodes() for name in _shown(node.resources)}
-        missing = (
-            f"has the rest of what a measurement takes ({_in_words(as_ray(wanted))})" if device in carried else
-            f"carries the runner's device {device!r} as a custom resource"
-        )  # fmt: skip
+    address = runner.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
         raise StudyError(
-            f"No node of the Ray cluster {missing}, and none has come within {self._runner.wait_s:g} s."
-            f"{did_you_mean(device, carried - {device})} Nodes: {self._nodes_in_words()}. Correct `device` in the "
-            f"runner file, or start that machine's node with: ray start --address HEAD:PORT --resources "
-            f"'{{\"{device}\": 1}}'"
+            f"RAY_ADDRESS is {address}: Ray Client cannot stream what evaluations report. Run starsearch on a node of "
+            "the cluster with RAY_ADDRESS=auto, or submit it there: ray job submit -- starsearch run …"
         )
-
-    def _comes(self, wanted: TaskResources) -> bool:
-        """Whether a node has what is wanted, now or within the runner's `wait_s`.
-
-        Raises:
-            StudyError: the cluster is gone.
-        """
-        deadline = time.monotonic() + self._runner.wait_s
-        if not self.capacity(wanted):
-            self._ask_for(wanted)
-        while not self.capacity(wanted):
-            self._head.is_there()
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(min(1.0, self._runner.wait_s))
-        return True
-
-    def look_over(
-        self, wanted: TaskResources, *, evaluator: Any, folder: Path | None, device: str | None = None
-    ) -> tuple[str, ...]:
-        """Ask every node that evaluations fit on whether they can run there; the hosts' identities.
-
-        Args:
-            wanted: what an evaluation takes.
-            evaluator: a reference to it in the object store; it must load there and read its data.
-            folder: the study's, which must be seen there too: weights and checkpoints are written to it.
-            device: what these nodes must be, since the study's latencies are measured there; None for anything.
-
-        Raises:
-            StudyError: a node has other versions, sees no data or no folder, or is another device; the text says
-                which.
-        """
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        nodes = [node for node in self.nodes() if node.fits(as_ray(wanted))]
-        asked = [
-            ray.remote(look_around)
-            .options(num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=True))
-            .remote(evaluator, None if folder is None else str(folder.resolve()))
-            for node in nodes
-        ]
-        done, _ = ray.wait(asked, num_returns=len(asked), timeout=self._patience_s) if asked else ([], [])
-        found = [self._answer(node, ref if ref in done else None) for node, ref in zip(nodes, asked, strict=True)]
-        for node, answer in zip(nodes, found, strict=True):
-            refuse_stranger(node.name, answer, versions(), device=device)
-        return tuple(answer["host"] for answer in found)
-
-    def ask_there(self, ask: Callable[[], T], wanted: TaskResources) -> T:
-        """What `ask` returns on a node that has what is wanted.
-
-        Raises:
-            StudyError: it fails there, or no worker answers in time.
-        """
-        import ray
-
-        ref = ray.remote(**task_options(wanted))(ask).remote()
-        done, _ = ray.wait([ref], timeout=max(_MEASURED_WITHIN_S, self._patience_s))
-        found: T = self._answer(Node(id="", name=_in_words(as_ray(wanted)), resources={}), ref if done else None)
-        return found
-
-    def check_is_alive(self, wanted: TaskResources) -> None:
-        """Return if an evaluation fits on some node, or one may still come.
-
-        Raises:
-            StudyError: the cluster is gone, or has had no room for longer than a minute and the runner's `wait_s`.
-        """
-        self._head.is_there()
-        now = time.monotonic()
-        if self.capacity(wanted):
-            self._no_room_since = None
-        elif self._no_room_since is None:  # not when there was room: nobody may have looked for long
-            self._no_room_since = now
-        elif now - self._no_room_since > max(_LOOKED_OVER_WITHIN_S, self._runner.wait_s):
-            raise StudyError(
-                "The Ray cluster has lost every node that has what one evaluation takes "
-                f"({_in_words(as_ray(wanted))}). Nodes: {self._nodes_in_words()}. Finished trials are kept; "
-                "add a node and run the same command again."
-            )
-
-    def close(self) -> None:
-        """Let go of the cluster; one that was started here ends."""
-        import ray
-
-        self._head.close()
-        with suppress(Exception):  # nothing can be done about a cluster that is gone
+    terminated = signal.getsignal(signal.SIGTERM)
+    try:
+        _refuse_closed_door(address)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Ray will change
+            options: dict[str, Any] = {"include_dashboard": False, **_temp_dir()} if address == "local" else {}
+            env = _runtime_env(runner)
+            ray.init(address=address, runtime_env=env, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ValueError, TypeError) as error:
+        raise StudyError(f"Ray does not take the runner file's runtime_env: {first_line(error)}") from error
+    except (OSError, RuntimeError) as error:
+        raise StudyError(_why_not_connected(address, error)) from error
+    finally:  # Ray takes a scheduler's signal for itself, and exits without a word
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    finally:
+        with suppress(Exception):  # nothing can be done about a cluster that is lost
             ray.shutdown()
 
-    @property
-    def _patience_s(self) -> float:
-        """For a worker's first answer; packages are installed and code is sent before it."""
-        is_sent = self._runner.ship_code or self._runner.runtime_env
-        return max(_INSTALLED_WITHIN_S if is_sent else _LOOKED_OVER_WITHIN_S, self._runner.wait_s)
 
-    def _ask_for(self, wanted: TaskResources) -> None:
-        """Let a cluster that scales by demand know of it."""
-        from ray.autoscaler.sdk import request_resources
-
-        with suppress(Exception):  # a cluster that does not scale has nobody to ask
-            request_resources(bundles=[as_ray(wanted)])
-
-    def _connect(self) -> None:
-        import ray
-
-        address = self._runner.address or os.environ.get("RAY_ADDRESS") or "local"
-        if address.startswith("ray://"):
-            raise StudyError(
-                f"RAY_ADDRESS is {address}: Ray Client cannot stream what evaluations say. Run starsearch on a node of "
-                "the cluster with RAY_ADDRESS=auto, or submit it there: ray job submit -- starsearch run …"
-            )
-        refuse_unreachable(address)
-        terminated = signal.getsignal(signal.SIGTERM)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what a later Ray will change
-                options: dict[str, Any] = {"include_dashboard": False, **_temp_dir()} if address == "local" else {}
-                ray.init(
-                    address=address,
-                    runtime_env=_runtime_env(self._runner),
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    **options,
-                )
-        except (ValueError, TypeError) as error:
-            raise StudyError(f"Ray does not take the runner file's runtime_env: {first_line(error)}") from error
-        except (OSError, RuntimeError) as error:
-            raise StudyError(why_not_connected(address, error)) from error
-        finally:  # Ray takes a scheduler's signal for itself, and exits without a word
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, terminated)
-
-    def _find_head(self) -> Head:
-        import ray
-
-        head = Head(ray.get_runtime_context().gcs_address)
-        try:
-            head.start()
-        except BaseException:
-            head.close()
-            ray.shutdown()
-            raise
-        return head
-
-    def _answer(self, node: Node, ref: Any) -> Any:
-        import ray
-
-        if ref is None:
-            raise StudyError(
-                f"The node {node.name} has not answered within {self._patience_s:g} s: its worker does not start, it "
-                "is busy with other work or out of memory, or its environment (runtime_env) takes longer to install. "
-                "See its logs (ray logs), take it out of the cluster, or raise wait_s."
-            )
-        try:
-            return ray.get(ref)
-        except ray.exceptions.RayError as error:
-            raise StudyError(
-                f"The node {node.name} cannot run evaluations: {first_line(error)}\nInstall the driver's starsearch "
-                "there, or set `ship_code: true` (and `runtime_env: {pip: […]}`) in the runner file."
-            ) from error
-
-    def _nodes_in_words(self) -> str:
-        return "; ".join(f"{node.name} ({_in_words(_shown(node.resources))})" for node in self.nodes()) or "none"
+def _refuse_closed_door(address: str) -> None:
+    """Raise OSError where nothing listens: Ray would try for a minute."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACHED_WITHIN_S).close()
 
 
-def as_ray(wanted: TaskResources) -> dict[str, float]:
-    """By Ray's names, without what is not asked for."""
-    named = {"CPU": wanted.cpu, "GPU": wanted.gpu, "memory": (wanted.memory_gb or 0.0) * 1e9, **wanted.custom}
-    return {name: amount for name, amount in named.items() if amount > 0}
-
-
-def task_options(wanted: TaskResources) -> dict[str, Any]:
-    """The same as options of a Ray task."""
-    options: dict[str, Any] = {"num_cpus": wanted.cpu, "num_gpus": wanted.gpu, "resources": dict(wanted.custom)}
-    return options if wanted.memory_gb is None else options | {"memory": int(wanted.memory_gb * 1e9)}
+def _why_not_connected(address: str, error: BaseException) -> str:
+    said = first_line(error)
+    if "ersion mismatch" in str(error):
+        words = " ".join(str(error).split())
+        return f"The Ray cluster at {address} has another version than this process: {words}"
+    if address == "local":
+        remedy = ". Set RAY_TMPDIR to a short path, /tmp for example." if "AF_UNIX" in said else ""
+        return f"No Ray cluster can be started on this machine: {said}{remedy}"
+    return (
+        f"There is no Ray cluster at {address!r}: {said}. Start one (ray start --head), correct the runner's "
+        "address or RAY_ADDRESS, or leave both out to start one for this run."
+    )
 
 
 def _temp_dir() -> dict[str, str]:
@@ -277,22 +93,124 @@ def _temp_dir() -> dict[str, str]:
 def _runtime_env(runner: RayRunner) -> dict[str, Any] | None:
     import starsearch
 
-    shipped = {"py_modules": [os.path.dirname(starsearch.__file__)]} if runner.ship_code else {}  # noqa: PTH120
+    shipped = {"py_modules": [str(Path(starsearch.__file__).parent)]} if runner.ship_code else {}
     return {**shipped, **runner.runtime_env} or None
 
 
+def room(wanted: TaskResources) -> int:
+    """How many tasks that take `wanted` fit on the live nodes of the connected cluster."""
+    amounts = as_ray(wanted)
+    return sum(
+        min(int(node["Resources"].get(name, 0.0) / amount + 1e-9) for name, amount in amounts.items())
+        for node in _live_nodes()
+    )
+
+
+def wait_for_room(wanted: TaskResources, runner: RayRunner) -> None:
+    """Return once a node has what `wanted` asks for, at the latest after the runner's `wait_s`: Ray waits for ever."""
+    from ray.autoscaler.sdk import request_resources
+
+    deadline = time.monotonic() + runner.wait_s
+    if not room(wanted):
+        with suppress(Exception):  # lets a cluster that scales by demand know; others have nobody to ask
+            request_resources(bundles=[as_ray(wanted)])
+    while not room(wanted):
+        if time.monotonic() >= deadline:
+            raise StudyError(
+                f"No node of the Ray cluster has what one task takes ({in_words(as_ray(wanted))}), and none has come "
+                f"within {runner.wait_s:g} s.{_missing(wanted)} Nodes: {nodes_in_words()}. Ask for less in the "
+                "runner's resources, add a node, or raise wait_s where the cluster scales by demand."
+            )
+        time.sleep(min(_POLL_S, runner.wait_s))
+
+
+def ask_node(ask: Callable[[], T], wanted: TaskResources) -> T:
+    """What `ask` returns on a node that has what is wanted."""
+    import ray
+
+    try:
+        answer: T = ray.get(ray.remote(**task_options(wanted))(lambda: ask()).remote(), timeout=_CALIBRATED_WITHIN_S)
+    except ray.exceptions.RayTaskError as error:
+        raise error_of_worker(error) from error
+    except ray.exceptions.RayError as error:
+        raise StudyError(f"The node with {in_words(as_ray(wanted))} does not answer: {first_line(error)}") from error
+    return answer
+
+
+def as_ray(wanted: TaskResources) -> dict[str, float]:
+    """The resources by Ray's names, without those not asked for."""
+    named = {"CPU": wanted.cpu, "GPU": wanted.gpu, "memory": (wanted.memory_gb or 0.0) * 1e9, **wanted.custom}
+    return {name: amount for name, amount in named.items() if amount > 0}
+
+
+def task_options(wanted: TaskResources) -> dict[str, Any]:
+    """The resources as options of a Ray task."""
+    memory = {} if wanted.memory_gb is None else {"memory": int(wanted.memory_gb * 1e9)}
+    return {"num_cpus": wanted.cpu, "num_gpus": wanted.gpu, "resources": dict(wanted.custom), **memory}
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of Ray's error; of a task's error, of what was raised there."""
+    cause = getattr(error, "cause", None)
+    said = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else str(error)
+    return (said.strip() or type(error).__name__).splitlines()[0].strip()
+
+
+def error_of_worker(error: Any) -> StudyError | DataError:
+    """What is no candidate's fault: the worker's own words, or that it cannot load what it evaluates."""
+    cause = error.cause
+    if isinstance(cause, (StudyError, DataError)):
+        # Ray's class stands between; its text is the whole traceback.
+        return (DataError if isinstance(cause, DataError) else StudyError)(cause.args[0])
+    return StudyError(
+        f"The cluster's workers cannot run evaluations: {first_line(error)}\nInstall the driver's starsearch on every "
+        "node, or set `ship_code: true` (and `runtime_env: {pip: […]}`) in the runner file."
+    )
+
+
+@contextmanager
+def cluster_errors() -> Iterator[None]:
+    """Say in words that the cluster's head is lost, where Ray says so before it ends this process."""
+    import ray
+
+    try:
+        yield
+    except (ray.exceptions.RaySystemError, ConnectionError) as error:
+        raise StudyError(
+            f"The Ray cluster is lost: {first_line(error)}. Finished trials are kept; run the same command again once "
+            "it is back."
+        ) from error
+
+
+def _live_nodes() -> list[dict[str, Any]]:
+    import ray
+
+    with cluster_errors():
+        return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _missing(wanted: TaskResources) -> str:
+    """What to do about custom resources that no node carries: a name may be misspelt."""
+    carried = {name for node in _live_nodes() for name in _shown(node["Resources"])}
+    return "".join(
+        f" None carries the custom resource {name!r}.{did_you_mean(name, carried)} Correct it in the runner file, or "
+        f"start that node with: ray start --address HEAD:PORT --resources '{{\"{name}\": 1}}'."
+        for name in wanted.custom if name not in carried
+    )  # fmt: skip
+
+
+def nodes_in_words() -> str:
+    """The live nodes with what they have."""
+    return "; ".join(f"{n['NodeManagerAddress']} ({in_words(_shown(n['Resources']))})" for n in _live_nodes()) or "none"
+
+
 def _shown(resources: Mapping[str, float]) -> dict[str, float]:
-    """Of a node's resources, what a user asks for."""
-    return {
-        name: amount
-        for name, amount in resources.items()
-        if not name.startswith(("node:", "object_store", "accelerator_type"))
-    }
+    """The part of a node's resources that a user asks for."""
+    hidden = ("node:", "object_store", "accelerator_type")
+    return {name: amount for name, amount in resources.items() if not name.startswith(hidden)}
 
 
-def _in_words(resources: Mapping[str, float]) -> str:
-    def amount(name: str, value: float) -> str:
-        return f"{value / 1e9:.1f} GB memory" if name == "memory" else f"{value:g} {name}"
-
-    parts: Sequence[str] = [amount(name, value) for name, value in resources.items()]
+def in_words(resources: Mapping[str, float]) -> str:
+    """As "4 CPU, 0.5 GPU, memory 16 GB, 1 laptop"."""
+    parts = [f"memory {v / 1e9:.0f} GB" if name == "memory" else f"{v:g} {name}" for name, v in resources.items()]
     return ", ".join(parts) or "nothing"

@@ -1,241 +1,260 @@
-"""`RayExecutor`: evaluations as streaming tasks of a Ray cluster."""
+"""`RayExecutor`: evaluations as streaming tasks of a Ray cluster, which is found or started for the run."""
 
 from __future__ import annotations
 
+import faulthandler
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.errors import DataError, StudyError
+from starsearch.errors import StudyError
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
-from starsearch.search.executor import Job, JobEvent, JobLost, JobProgressed, JobReturned, follow_job, overdue
-from starsearch.search.ray_cluster import RayCluster, task_options
-from starsearch.search.ray_head import first_line
-from starsearch.search.ray_nodes import look_around, refuse_stranger
-from starsearch.search.time_limit import TimeLimit
+from starsearch.search.executor import Job, JobEvent, JobFailed, JobLost, JobProgressed, JobReturned, follow_job
+from starsearch.search.ray_cluster import (
+    as_ray,
+    cluster_errors,
+    error_of_worker,
+    first_line,
+    in_words,
+    nodes_in_words,
+    room,
+    task_options,
+)
 
 if TYPE_CHECKING:
     from starsearch.evaluators.evaluator import Evaluator
-    from starsearch.study.runner_file import TaskResources
+    from starsearch.study.runner_file import RayRunner, TaskResources
 
-_WAITS_S = 1.0
-_CHECKED_EVERY_S = 2.0  # while there is always something to hear
-# What a worker may say before the driver has heard it; then it waits.
-_AHEAD = 4
-_MET: list[Demands] = []  # in this worker process, which need not look around again
-
-
-@dataclass(slots=True)
-class _Running:
-    """A job, the stream of what its task says, and what was found out before that task."""
-
-    job: Job
-    stream: Any
-    found: tuple[Reading, ...] = ()
-    is_measured: bool = False
+_POLL_S = 1.0
+_AHEAD = 4  # events a task may report before the driver has read them; then it waits
+_NODES_LOST_AFTER_S = 60.0
+_CHECKED: list[Requirements] = []  # what this worker process has already been found to meet
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Afterwards:
-    """A second part of every evaluation, where the first must not do it: a latency, on the device it is about.
+def versions() -> dict[str, str]:
+    """Return the versions that driver and workers must agree on."""
+    import platform
 
-    Attributes:
-        evaluator: of this part.
-        resources: what it takes; a custom resource of the device's nodes is among them.
-        demands: what its workers must be like; None looks at none.
-    """
+    import torch
 
-    evaluator: Evaluator
-    resources: TaskResources
-    demands: Demands | None = None
+    import starsearch
+
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"Python": python, "starsearch": starsearch.__version__, "torch": str(torch.__version__)}
+
+
+def host_identity() -> str:
+    """Return a text that all processes of this machine share until it is rebooted."""
+    boot = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return f"{socket.gethostname()} {boot}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demands:
-    """What a worker must be like, wherever and whenever it starts.
+class Requirements:
+    """What a worker must meet before its first evaluation, whenever its node joined.
 
     Attributes:
-        versions: the driver's.
-        folder: the study's, which it must see.
-        host: identity of the machine it must run on, where it times latencies; None for any.
-        device: what that machine is in words, where it may be one of several of a kind; None for any.
+        folder: the study's folder, which the worker must see.
+        host: identity of the one machine it may run on, because it times latencies; None for any.
+        device: fingerprint of the machine it must run on, where a runner names a device; None for any.
     """
 
-    versions: Mapping[str, str]
     folder: str
     host: str | None = None
     device: str | None = None
+    versions: Mapping[str, str] = field(default_factory=versions)
+
+    def check(self, evaluator: Evaluator) -> None:
+        """Refuse this worker's node if it cannot evaluate; the error names the node."""
+        from starsearch.latency import device_fingerprint
+
+        node, here = f"The node {socket.gethostname()}", versions()
+        if differing := [
+            f"{name} {here[name]} against {one}" for name, one in self.versions.items() if here[name] != one
+        ]:
+            raise StudyError(
+                f"{node} has other versions than the driver: {', '.join(differing)}. Install the same there (for "
+                "starsearch alone: `ship_code: true` in the runner file)."
+            )
+        try:
+            getattr(evaluator, "check", lambda: None)()
+        except Exception as error:  # whatever the data's library raises
+            raise StudyError(
+                f"{node} cannot read the data: {type(error).__name__}: {error}\nThe path must be the same on every "
+                "node: put the data on a shared file system, or copy them to each node."
+            ) from error
+        if not Path(self.folder).is_dir():
+            raise StudyError(
+                f"{node} does not see the study's folder {self.folder}, where weights and checkpoints are written. "
+                "Give an --out on a file system that all nodes share."
+            )
+        if self.device is not None and (found := device_fingerprint().text) != self.device:
+            raise StudyError(
+                f"{node} carries the runner's device, but is another machine: {found}. The study's latencies are those "
+                f"of {self.device}. Start that node without the device's resource, and run the same command again."
+            )
+        if self.host is not None and host_identity() != self.host:
+            raise StudyError(
+                f"{node} is another machine than the driver's, on which latency_ms is measured. Say in the runner file "
+                "which custom resource marks the device (device: NAME, and `ray start --resources '{\"NAME\": 1}'` "
+                "there), or predict it from a profile (latency_ms: {device: PROFILE.yaml})."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One part of every evaluation: what evaluates, what it takes of a node, and what that node must meet."""
+
+    evaluator: Evaluator
+    resources: TaskResources
+    requirements: Requirements
+
+
+@dataclass(slots=True, kw_only=True)
+class _Running:
+    """A job, the stream of its current stage, and what the earlier stages returned."""
+
+    job: Job
+    stream: Any
+    stage: int = 0
+    readings: tuple[Reading, ...] = ()
 
 
 class RayExecutor:
-    """Evaluates in tasks of a cluster, as many at a time as fit there now.
+    """Evaluates in tasks of the connected cluster, as many at a time as fit there now.
 
-    Tasks say what happens through a stream; they never see the study. A task whose worker or node dies is lost, and
-    the driver decides what becomes of it: Ray itself retries nothing.
+    A task reports through a stream and never sees the study. Ray retries nothing: when a worker or node dies, the
+    driver decides whether the candidate runs again.
 
     Args:
-        evaluator: judges candidates; goes to the nodes through the object store, once.
-        cluster: where; closed with the executor.
-        resources: what one evaluation takes.
-        workers: evaluations at a time; None for as many as fit.
-        time_limit_s: seconds after which an evaluation is ended as failed; the driver's own absence does not count.
-        afterwards: a second part of every evaluation.
-        demands: what every worker must be like; None looks at none.
-        clock: seconds of a clock that never goes back.
+        runner: how many evaluations at a time, and how long each may take.
+        stages: the parts of every evaluation: the training, then the latency where another node measures it.
     """
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        *,
-        cluster: RayCluster,
-        resources: TaskResources,
-        workers: int | None = None,
-        time_limit_s: float | None = None,
-        afterwards: Afterwards | None = None,
-        demands: Demands | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    is_elsewhere = True
+
+    def __init__(self, runner: RayRunner, *stages: Stage) -> None:
         import ray
 
-        self.is_elsewhere = True
-        self._cluster = cluster
-        self._resources = resources
-        self._workers = workers
-        self._limit = TimeLimit(time_limit_s, clock)
-        self._checked_at = self._limit.now
-        self._evaluator = ray.put(evaluator)
-        self._task = _streaming(resources)
-        self._demands = ray.put(demands)
-        self._afterwards = None
-        if afterwards is not None:
-            task = _streaming(afterwards.resources)
-            self._afterwards = (ray.put(afterwards.evaluator), task, ray.put(afterwards.demands))
+        self._runner = runner
+        self._stages = stages
+        self._sent = [ray.put((stage.requirements, runner.time_limit_s)) for stage in stages]
+        self._evaluators = [ray.put(stage.evaluator) for stage in stages]
+        self._tasks = [_streaming(stage.resources) for stage in stages]
         self._running: dict[int, _Running] = {}
+        self._fitting, self._asked_at = 0, float("-inf")
+        self._no_room_since: float | None = None
 
     @property
     def capacity(self) -> int:
-        """As many as the runner says, or as fit on the nodes that are alive."""
-        if self._workers is not None:
-            return self._workers
-        # With no node left for the moment: one waits for the next.
-        return max(1, self._cluster.capacity(self._resources))
+        """As many as the runner says, or as fit on the live nodes; one where a lost node may still be replaced."""
+        return self._runner.workers or max(1, self._room())
 
     def submit(self, job: Job) -> None:
         """Hand the job to Ray."""
-        stream = self._task.remote(self._evaluator, job, self._demands)
-        self._running[job.number] = _Running(job=job, stream=stream)
+        self._running[job.number] = _Running(job=job, stream=self._begin(job, 0))
 
     def next_event(self) -> JobEvent | None:
-        """What a task says, or that it is lost; None after a second.
-
-        Raises:
-            StudyError, DataError: no candidate's fault, or the cluster is gone.
-        """
-        with self._limit.listening():
-            late = self._limit.first_overdue()
-            if late is None:
-                return self._next_of_all()
-            if self._ready([late], timeout_s=0.0):  # it may have ended while nobody listened
-                return self._hear(late)
-            self.cancel(late)
-            assert self._limit.seconds is not None
-            return overdue(late, self._limit.seconds)
-
-    def _next_of_all(self) -> JobEvent | None:
-        ready = self._ready(list(self._running), timeout_s=_WAITS_S)
-        # First what lies here already: where the cluster is gone, it would be lost.
-        if ready and self._limit.now - self._checked_at < _CHECKED_EVERY_S:
-            return self._hear(ready[0])
-        # Also while nodes without their head go on for a while: Ray would end this process.
-        self._cluster.check_is_alive(self._resources)
-        self._checked_at = self._limit.now
-        return self._hear(ready[0]) if ready else None
-
-    def _ready(self, numbers: Sequence[int], *, timeout_s: float) -> list[int]:
-        """The first of the trials that has something to say, if any."""
+        """Return what a task reports, or that it is lost; None after a second."""
         import ray
 
-        streams = {self._running[number].stream: number for number in numbers}
-        try:
-            ready, _ = ray.wait(list(streams), num_returns=1, timeout=timeout_s, fetch_local=False)
-        except (ray.exceptions.RaySystemError, ConnectionError) as error:
-            raise StudyError(
-                f"The Ray cluster is gone: {first_line(error)}. Finished trials are kept; run the same command again "
-                "once it is back."
-            ) from error
-        return [streams[stream] for stream in ready]
+        streams = {running.stream: number for number, running in self._running.items()}
+        with cluster_errors():
+            ready, _ = ray.wait(list(streams), num_returns=1, timeout=_POLL_S, fetch_local=False)
+        if ready:
+            return self._read(streams[ready[0]])
+        self._refuse_lost_nodes()
+        return None
 
     def cancel(self, number: int) -> None:
         """End the task of trial `number`, with its worker."""
         import ray
 
         if number in self._running:
-            ray.cancel(self._release(number).stream, force=True, recursive=True)
+            ray.cancel(self._running.pop(number).stream, force=True, recursive=True)
+            self._take_traceback(number)
 
     def close(self) -> None:
-        """End all tasks, and let go of the cluster."""
+        """End all tasks; the cluster stays connected."""
         for number in list(self._running):
-            self.cancel(number)
-        self._cluster.close()
+            with suppress(Exception):  # the cluster may be what has failed
+                self.cancel(number)
 
-    def _hear(self, number: int) -> JobEvent | None:
+    def _begin(self, job: Job, stage: int) -> Any:
+        return self._tasks[stage].remote(self._evaluators[stage], job, self._sent[stage])
+
+    def _room(self) -> int:
+        """How many evaluations fit; the head is asked at most once a second."""
+        if time.monotonic() - self._asked_at >= _POLL_S:
+            self._fitting, self._asked_at = room(self._stages[0].resources), time.monotonic()
+        return self._fitting
+
+    def _refuse_lost_nodes(self) -> None:
+        if self._room():
+            self._no_room_since = None
+            return
+        self._no_room_since = self._no_room_since or time.monotonic()
+        if time.monotonic() - self._no_room_since > max(_NODES_LOST_AFTER_S, self._runner.wait_s):
+            raise StudyError(
+                "The Ray cluster has lost every node that has what one evaluation takes "
+                f"({in_words(as_ray(self._stages[0].resources))}). Nodes: {nodes_in_words()}. Finished trials are "
+                "kept; add a node and run the same command again."
+            )
+
+    def _read(self, number: int) -> JobEvent | None:
         import ray
 
         running = self._running[number]
         try:
-            said: JobEvent = ray.get(next(running.stream))
-        except StopIteration:  # what ended it came before
+            event: JobEvent = ray.get(next(running.stream))
+        except StopIteration:  # what ended it was reported before
             return self._lose(number, "its stream ended without a result")
         except ray.exceptions.RuntimeEnvSetupError as error:
             raise StudyError(
                 f"The workers' environment cannot be set up: {first_line(error)}. Correct runtime_env in the runner "
                 "file, or install starsearch on the nodes."
             ) from error
-        except ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, (StudyError, DataError)):
-                # Ray's own class stands between; its text is the whole traceback.
-                kind = DataError if isinstance(cause, DataError) else StudyError
-                raise kind(first_line(error).partition(": ")[2]) from error
-            return self._lose(number, first_line(error), log=str(error))
-        except ray.exceptions.RayError as error:
-            # One sentence; the others are Ray's advice, and in the log.
+        except ray.exceptions.RayTaskError as error:  # `follow_job` reports all that a candidate raises
+            raise error_of_worker(error) from error
+        except ray.exceptions.RayError as error:  # one sentence; the others are Ray's advice, and in the log
             return self._lose(number, f"{type(error).__name__}: {first_line(error).split('. ')[0]}", log=str(error))
-        return self._take(number, running, said)
-
-    def _take(self, number: int, running: _Running, said: JobEvent) -> JobEvent | None:
-        # Only now: until it is first heard it waits for its turn, or its worker starts.
-        self._limit.begin(number)
-        if isinstance(said, JobProgressed):
-            # The next time another is heard first.
-            self._running[number] = self._running.pop(number)
-            return said
-        if isinstance(said, JobReturned) and self._needs_more(running):
-            assert self._afterwards is not None
-            evaluator, task, demands = self._afterwards
-            running.found, running.is_measured = said.measurements, True
-            self._limit.forget(number)
-            running.stream = task.remote(evaluator, running.job, demands)
+        if isinstance(event, JobProgressed):
+            self._running[number] = self._running.pop(number)  # last, so that others are read before it
+            return event
+        if not isinstance(event, JobReturned):
+            del self._running[number]
+            return event
+        running.readings += event.measurements
+        running.stage += 1
+        if running.stage < len(self._stages):
+            running.stream = self._begin(running.job, running.stage)
             return None
-        self._release(number)
-        if isinstance(said, JobReturned):
-            return replace(said, measurements=(*running.found, *said.measurements))
-        return said
+        del self._running[number]
+        return replace(event, measurements=running.readings)
 
-    def _needs_more(self, running: _Running) -> bool:
-        return self._afterwards is not None and not running.is_measured
-
-    def _lose(self, number: int, why: str, log: str = "") -> JobLost:
-        self._release(number)
+    def _lose(self, number: int, why: str, log: str = "") -> JobEvent:
+        del self._running[number]
+        if hung := self._take_traceback(number):
+            limit_s = self._runner.time_limit_s
+            reason = f"TimeLimitError: the evaluation took longer than the runner's {limit_s:g} s."
+            return JobFailed(number=number, reason=reason, log=hung)
         return JobLost(number=number, reason=f"Its worker was lost: {why.rstrip('.')}.", log=log)
 
-    def _release(self, number: int) -> _Running:
-        self._limit.forget(number)
-        return self._running.pop(number)
+    def _take_traceback(self, number: int) -> str:
+        """Where the evaluation was when its time was up, as its worker has written it; empty where it was not."""
+        file = _traceback_file(self._stages[0].requirements, number)
+        with suppress(OSError):
+            text = file.read_text(encoding="utf-8")
+            file.unlink()
+            return text
+        return ""
 
 
 def _streaming(resources: TaskResources) -> Any:
@@ -250,28 +269,36 @@ def _streaming(resources: TaskResources) -> Any:
     return ray.remote(**options)(_evaluate)
 
 
-def _evaluate(evaluator: Evaluator, job: Job, demands: Demands | None) -> Iterator[JobEvent]:
-    """Runs on a node, which may have joined after the others were looked over; Ray sets the number of threads."""
-    if demands is not None:
-        _meet(demands, evaluator)
+def _evaluate(evaluator: Evaluator, job: Job, sent: tuple[Requirements, float | None]) -> Iterator[JobEvent]:
+    """Run a job on a node; Ray sets the number of threads."""
+    requirements, limit_s = sent
+    if requirements not in _CHECKED:
+        requirements.check(evaluator)
+        _CHECKED.append(requirements)
     yield JobProgressed(number=job.number, progress=Progress(fraction=0.0, stage="starting"))
-    yield from follow_job(evaluator, job)
+    events = follow_job(evaluator, job)
+    yield from events if limit_s is None else _limited(events, limit_s, _traceback_file(requirements, job.number))
 
 
-def _meet(demands: Demands, evaluator: Evaluator) -> None:
-    """Look around once in a worker process.
+def _limited(events: Iterator[JobEvent], limit_s: float, file: Path) -> Iterator[JobEvent]:
+    """The same events; this process ends, with where it hung in `file`, once they have taken `limit_s` to compute.
 
-    Raises:
-        StudyError: it cannot evaluate here, or must not.
+    The time in which an event waits for the driver does not count.
     """
-    if demands in _MET:
-        return
-    name = socket.gethostname()
-    answer = look_around(evaluator, demands.folder)
-    refuse_stranger(name, answer, demands.versions, device=demands.device)
-    if demands.host is not None and answer["host"] != demands.host:
-        raise StudyError(
-            f"The node {name} has joined the cluster, but latency_ms is measured on the driver's machine and the "
-            "runner file names no device. Say which nodes are the device (device: NAME), or predict it from a profile."
-        )
-    _MET.append(demands)
+    left_s = limit_s
+    with file.open("w", encoding="utf-8") as stream:
+        while True:
+            began = time.monotonic()
+            faulthandler.dump_traceback_later(max(left_s, 1e-3), file=stream, exit=True)
+            event = next(events, None)
+            faulthandler.cancel_dump_traceback_later()
+            left_s -= time.monotonic() - began
+            if event is None or not isinstance(event, JobProgressed):
+                file.unlink(missing_ok=True)
+            if event is None:
+                return
+            yield event
+
+
+def _traceback_file(requirements: Requirements, number: int) -> Path:
+    return Path(requirements.folder, f".trial-{number}.hung")

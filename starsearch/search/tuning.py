@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from starsearch.errors import StudyError
 from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, unfinished
 from starsearch.search.events import Event, StudyEnded, StudyStarted
-from starsearch.search.ray_cluster import RayCluster, as_ray
-from starsearch.search.ray_head import first_line
+from starsearch.search.ray_cluster import as_ray, first_line, room
 from starsearch.search.tuning_listener import Listener, StopAll, quiet_ray
 from starsearch.search.tuning_log import BASE_RECIPE, TuningLog
 from starsearch.search.tuning_search import make_asha, make_population, make_searcher, rungs_of
@@ -39,12 +38,10 @@ class Workforce:
     """What trains the recipes.
 
     Attributes:
-        cluster: that is connected.
         resources: of one training.
         workers: trainings at a time; None for as many as fit.
     """
 
-    cluster: RayCluster
     resources: TaskResources
     workers: int | None
 
@@ -160,7 +157,7 @@ def _run_tune(
                 search_alg=searcher,
                 scheduler=stopping,
                 num_samples=missing,
-                max_concurrent_trials=workforce.workers or max(1, workforce.cluster.capacity(workforce.resources)),
+                max_concurrent_trials=workforce.workers or max(1, room(workforce.resources)),
                 reuse_actors=True,  # its images stay decoded
                 trial_dirname_creator=lambda trial: trial.trial_id,  # Tune's own holds every value
             ),

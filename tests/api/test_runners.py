@@ -31,16 +31,16 @@ def read(folder):
 
 
 @pytest.fixture(scope="module")
-def halved(tmp_path_factory):
+def halved(tmp_path_factory, ray_cluster):
     folder = tmp_path_factory.mktemp("halved")
-    write(folder, HALVED, LOCAL)
+    write(folder, HALVED, RAY.replace("local", ray_cluster.address))
     done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     return folder
 
 
-def test_two_processes_climb_the_rungs_of_a_real_training(halved):
+def test_two_workers_climb_the_rungs_of_a_real_training(halved):
     trials = read(halved)
     searched = trials[trials["anchor"].isna()]
     assert searched["state"].value_counts().to_dict() == {"PRUNED": 3, "COMPLETE": 1}
@@ -69,12 +69,11 @@ def test_the_dashboard_has_curves(halved):
 
 
 @pytest.mark.slow
-def test_a_ray_cluster_of_this_machine_finds_what_this_process_finds(finished, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("ray_environment")
+def test_several_workers_of_this_machine_find_what_this_process_finds(finished, tmp_path, monkeypatch):
     (long := tmp_path / ("long" * 20)).mkdir()
     monkeypatch.setenv("TMPDIR", str(long))  # in which a socket's path would be longer than it may be
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # beside other tests Ray's polite workers would starve
-    write(tmp_path, TINY_STUDY.replace("tpe", "random"), RAY)
+    write(tmp_path, TINY_STUDY.replace("tpe", "random"), LOCAL)
     done = fresh_starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     trials = read(tmp_path)
@@ -87,32 +86,18 @@ def test_a_ray_cluster_of_this_machine_finds_what_this_process_finds(finished, t
     assert (tmp_path / "studies/few").joinpath(anchors[1]["weights"]).is_file()
 
 
-@pytest.fixture
-def with_laptop(monkeypatch):
-    """Address of a cluster of a head and two nodes, one of which carries the device `laptop`."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_worker_niceness", "0")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
-    cluster.add_node(num_cpus=1, resources={"laptop": 1})
-    yield cluster.address
-    cluster.shutdown()
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_latency_is_measured_on_the_device_that_a_runner_names_and_a_misspelt_one_is_told(with_laptop, tmp_path):
-    runner = f"executor: ray\naddress: {with_laptop}\nresources: {{cpu: 1}}\nwait_s: 1\ndevice: "
-    write(tmp_path, TINY_STUDY, runner + "labtop\n")
+def test_latency_is_measured_on_the_device_that_a_runner_names_and_a_misspelt_one_is_told(ray_cluster, tmp_path):
+    runner = f"executor: ray\naddress: {ray_cluster.address}\nresources: {{cpu: 1}}\nwait_s: 1\ndevice: "
+    write(tmp_path, TINY_STUDY, runner + "phome\n")
     refused = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
     assert refused.returncode == 2
-    assert "No node of the Ray cluster carries the runner's device 'labtop'" in refused.stderr
-    assert "Did you mean 'laptop'?" in refused.stderr
+    assert "None carries the custom resource 'phome'" in refused.stderr
+    assert "Did you mean 'phone'?" in refused.stderr
     assert not (tmp_path / "studies/few/study.db").exists()
 
-    write(tmp_path, TINY_STUDY, runner + "laptop\n")
+    write(tmp_path, TINY_STUDY, runner + "phone\n")
     done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     trials = read(tmp_path)
@@ -121,12 +106,12 @@ def test_latency_is_measured_on_the_device_that_a_runner_names_and_a_misspelt_on
     assert len(set(trials["latency_ms_device"])) == 1
 
 
+@pytest.mark.usefixtures("ray_environment")
 @pytest.mark.parametrize(
     ("address", "words"),
     [("127.0.0.1:1", "There is no Ray cluster at '127.0.0.1:1'"), ("local", "Set RAY_TMPDIR to a short path")],
 )
 def test_a_cluster_that_cannot_be_is_told_and_nothing_is_written(tmp_path, monkeypatch, address, words):
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 20)))
     write(tmp_path, TINY_STUDY, RAY.replace("local", address))
     done = starsearch("run", "few.yaml", "--runner", "runner.yaml", cwd=tmp_path)

@@ -7,27 +7,28 @@ import sys
 from pathlib import Path
 
 from starsearch.errors import StarsearchError
-from starsearch.search.ray_cluster import RayCluster
-from starsearch.search.ray_executor import RayExecutor
-from starsearch.study.runner_file import RayRunner, TaskResources
+from starsearch.search.ray_cluster import connected, wait_for_room
+from starsearch.search.ray_executor import RayExecutor, Requirements, Stage
+from starsearch.study.runner_file import RayRunner
 from tests.search.studies import make_spec, run
 from tests.search.workers import Worker
 
 
 def main():
     address, folder, trials = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    cluster = RayCluster(RayRunner(address=address))
+    runner, requirements = RayRunner(address=address, workers=2), Requirements(folder=str(folder))
 
     def make(evaluator):
-        return RayExecutor(evaluator, cluster=cluster, resources=TaskResources(cpu=1), workers=2)
+        return RayExecutor(runner, Stage(evaluator=evaluator, resources=runner.resources, requirements=requirements))
 
     def say(event):
         print(type(event).__name__, flush=True)
 
     try:
-        cluster.wait_for(TaskResources(cpu=1))
-        worker = Worker(str(folder), {16: "wait once"})
-        run(folder, make_spec(trials=trials), worker, make_executor=make, watch=say)
+        with connected(runner):
+            wait_for_room(runner.resources, runner)
+            worker = Worker(str(folder), {16: "wait once"})
+            run(folder, make_spec(trials=trials), worker, make_executor=make, watch=say)
     except StarsearchError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -8,7 +8,6 @@ from pathlib import Path
 from starsearch.errors import StudyError
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
-from starsearch.search.executor import JobProgressed
 from tests.search.studies import measure
 
 
@@ -45,27 +44,6 @@ class Worker:
                 gate.read()
         yield Progress(fraction=0.9, stage="latency")
         return measure(candidate)
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-def follow_away(executor, job, clock, wait, *, away_s):
-    """All that `executor` says of `job` to a driver that is away before each event, until the next one lies ready."""
-    executor.submit(job)
-    said = []
-    while not said or isinstance(said[-1], JobProgressed):
-        wait()
-        clock.now += away_s
-        said.append(executor.next_event())
-    return said
 
 
 @dataclass(frozen=True)

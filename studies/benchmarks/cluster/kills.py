@@ -26,6 +26,8 @@ from pathlib import Path
 import psutil
 
 from starsearch.records import load_trials
+from starsearch.search.ray_cluster import connected
+from starsearch.study.runner_file import RayRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 from small_study import Sleeper, cluster, make_spec, ray_executor, run
@@ -48,7 +50,10 @@ COLUMNS = [
 def drive(folder, address):
     """The whole of a driver's process."""
     evaluator = Sleeper(SECONDS, str(folder / "notes"))
-    run(f"sqlite:///{folder}/study.db", make_spec("killed", TRIALS), evaluator, make_executor=ray_executor(address))
+    runner = RayRunner(address=address)
+    with connected(runner):
+        make = ray_executor(runner, folder)
+        run(f"sqlite:///{folder}/study.db", make_spec("killed", TRIALS), evaluator, make_executor=make)
 
 
 def start(folder, address):

@@ -74,14 +74,12 @@ def cluster(nodes=2, cpus=2):
         found.shutdown()
 
 
-def ray_executor(address, cpu=1.0):
-    """Makes a `RayExecutor` on the cluster at this address."""
-    from starsearch.search.ray_cluster import RayCluster
-    from starsearch.search.ray_executor import RayExecutor
-    from starsearch.study.runner_file import RayRunner, TaskResources
+def ray_executor(runner, folder):
+    """Makes a `RayExecutor` on the cluster this process is connected to."""
+    from starsearch.search.ray_executor import RayExecutor, Requirements, Stage
 
     def make(evaluator):
-        connection = RayCluster(RayRunner(address=address))
-        return RayExecutor(evaluator, cluster=connection, resources=TaskResources(cpu=cpu))
+        requirements = Requirements(folder=str(folder))
+        return RayExecutor(runner, Stage(evaluator=evaluator, resources=runner.resources, requirements=requirements))
 
     return make

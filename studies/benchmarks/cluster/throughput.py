@@ -24,28 +24,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from small_study import Sleeper, make_spec, run
+from small_study import Sleeper, make_spec, ray_executor, run
 
 COLUMNS = ["round", "who", "trials", "seconds", "trials_per_second"]
 
 
 def ours(folder, trials):
-    from starsearch.search.ray_cluster import RayCluster
-    from starsearch.search.ray_executor import RayExecutor
-    from starsearch.study.runner_file import RayRunner, TaskResources
+    from starsearch.study.runner_file import RayRunner
 
-    class Attached(RayCluster):
-        """The cluster this process is connected to, before the study and after."""
-
-        def _connect(self):
-            pass
-
-        def close(self):
-            self._head.close()
-
-    def make(evaluator):
-        return RayExecutor(evaluator, cluster=Attached(RayRunner()), resources=TaskResources(cpu=1))
-
+    make = ray_executor(RayRunner(), folder)
     run(f"sqlite:///{folder}/study.db", make_spec("ours", trials), Sleeper(0.0), make_executor=make)
 
 
