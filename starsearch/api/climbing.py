@@ -104,10 +104,9 @@ class LadderRun:
 
     def _open_record(self, spec: StudySpec, workplace: Workplace, reference: Reference | None) -> StudyRecord:
         from starsearch.records import LADDER, StudyRecord
-        from starsearch.study.signature import sign_study
 
         device = workplace.device() if reference else None
-        signature = sign_study(spec, data=data_in_words(self.dataset), device=device)
+        signature = spec.describe() | {"data": data_in_words(self.dataset)} | ({"device": device} if device else {})
         attributes = {
             "command": self.command,
             "sampler": spec.sampler,

@@ -112,11 +112,11 @@ def plan_study(
     from starsearch.data.names import warn_of_left_out
     from starsearch.study.runner_file import load_runner
     from starsearch.study.settings import runner_settings
-    from starsearch.study.study_file import load_ladder
+    from starsearch.study.study_file import load_specs
 
     of_study, of_runner = runner_settings(settings)
     where = load_runner(runner, of_runner)
-    specs = load_ladder(file, name=name, data=data, seed=seed, settings=of_study)
+    specs = load_specs(file, name=name, data=data, seed=seed, settings=of_study)
     dataset = open_data(specs[0].data)
     warn_of_left_out(dataset)
     steps = pilot_steps(specs, _find_top(specs, top), grid or Grid(), dataset, pilot)

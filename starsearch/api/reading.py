@@ -218,7 +218,5 @@ def _facts(place: StudyPlace, attributes: dict[str, Any]) -> dict[str, str]:
 
 
 def _join(signature: dict[str, str], prefix: str) -> str:
-    from starsearch.study.signature import in_words
-
-    found = {key.removeprefix(prefix): in_words(key, text) for key, text in signature.items() if key.startswith(prefix)}
+    found = {key.removeprefix(prefix): text for key, text in signature.items() if key.startswith(prefix)}
     return ", ".join(f"{key}: {value}" for key, value in found.items() if value != "None")

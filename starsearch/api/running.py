@@ -79,11 +79,11 @@ def run_study_file(
     from starsearch.data.shared_images import warn_of_shared_images
     from starsearch.study.runner_file import load_runner
     from starsearch.study.settings import runner_settings
-    from starsearch.study.study_file import load_ladder
+    from starsearch.study.study_file import load_specs
 
     of_study, of_runner = runner_settings(settings)
     where = load_runner(runner, of_runner)
-    specs = load_ladder(file, name=name, data=data, trials=trials, seed=seed, settings=of_study)
+    specs = load_specs(file, name=name, data=data, trials=trials, seed=seed, settings=of_study)
     warn_of_unknown_fidelities(where, specs)
     for spec in specs:
         check_machine(spec)

@@ -303,9 +303,8 @@ def _open_record(
     from starsearch.api.climbing import data_in_words
     from starsearch.families.text import format_architecture
     from starsearch.records import StudyRecord
-    from starsearch.study.signature import sign_study
 
-    signature = sign_study(spec, data=data_in_words(dataset), device=None)
+    signature = spec.describe() | {"data": data_in_words(dataset)}
     signature |= {"architecture": format_architecture(network), "scheduler": scheduler}
     attributes = {
         "command": command,

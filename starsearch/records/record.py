@@ -20,14 +20,11 @@ from starsearch.records.distributions import parameter_distributions
 from starsearch.records.open_study import OpenStudy
 from starsearch.records.storage import open_storage, quiet_optuna, shown, storage_errors
 from starsearch.space.parameters import Value
-from starsearch.study.signature import in_words, unsaid
+from starsearch.study.spec import StudySpec
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
-
-    from starsearch.study.spec import StudySpec
-
 
 HALVING = "halving"  # the study's attribute
 LADDER = "ladder"  # the first fidelity's attribute: the names of the studies of all fidelities
@@ -359,15 +356,11 @@ def _refuse_change(spec: StudySpec, known: Mapping[str, Any], signature: Mapping
         )
 
 
-def _said(items: Mapping[str, str], name: str) -> str:
-    return in_words(name, items[name]) if name in items else "not there"
-
-
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """One line for each name whose text differs."""
-    # A study of an earlier version does not say fields that came later: they were at their defaults.
-    old = {**{name: value for name, value in unsaid().items() if name in new}, **old}
     names = sorted({*old, *new}, key=lambda name: (name not in new, name))
     return [
-        f"{name}: was {_said(old, name)}, now {_said(new, name)}" for name in names if old.get(name) != new.get(name)
+        f"{name}: was {old.get(name, 'not there')}, now {new.get(name, 'not there')}"
+        for name in names
+        if old.get(name) != new.get(name)
     ]

@@ -1,11 +1,14 @@
-"""Recipe files, and the fields of a recipe that a study searches."""
+"""Recipe files, and the `recipe:` section of a study: fields that it changes, and fields that it searches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, get_args, get_type_hints
+
+from pydantic import Discriminator, Tag, create_model
 
 from starsearch.errors import EvaluationError, SpecError
 from starsearch.recipe import Recipe
@@ -13,34 +16,76 @@ from starsearch.resources import find_file
 from starsearch.space import ChoiceParameter, FloatParameter, Parameter
 from starsearch.space.dimension import slot_values
 from starsearch.space.space import RECIPE_PREFIX
-from starsearch.study.dimension_file import parse_range
-from starsearch.study.validation import shorten, validate
-from starsearch.yaml_file import Location, YamlFile, read_yaml
+from starsearch.study.space_file import Range
+from starsearch.study.validation import Distinct, Document, validate
+from starsearch.yaml_file import YamlFile, read_yaml
 
 _DEFAULTS = Recipe()
-RECIPE_FIELDS = tuple(field.name for field in fields(Recipe))
+_PLAIN = get_type_hints(Recipe)
+
+
+def _form(name: str, kind: Any) -> Any:
+    """Return what may stand for a field: its value, a list of values to choose from, and for a number a range."""
+    if isinstance(getattr(_DEFAULTS, name), tuple):
+        return kind
+    number = next((one for one in get_args(kind) if NoneType in get_args(kind) and one is not NoneType), kind)
+    is_number = not {int, float}.isdisjoint({_PLAIN[name], *get_args(_PLAIN[name])})
+
+    def branch(said: Any) -> str:
+        return "Range" if is_number and isinstance(said, Mapping) else "List" if isinstance(said, list) else "Value"
+
+    forms = Annotated[kind, Tag("Value")] | Annotated[Distinct[kind], Tag("List")]
+    return Annotated[
+        forms | Annotated[Range[number], Tag("Range")] if is_number else forms,  # type: ignore[valid-type]
+        Discriminator(branch),
+    ]
+
+
+RecipeChanges: Any = create_model(  # type: ignore[call-overload] # field by field
+    "RecipeChanges",
+    __base__=Document,
+    __doc__="A recipe's fields: a value replaces the recipe's, a range or a list is searched.",
+    **{name: (_form(name, get_type_hints(Recipe, include_extras=True)[name]), None) for name in Recipe.__slots__},
+)
 
 
 def load_recipe(text: str, *, beside: Path | None = None) -> Recipe:
-    """The recipe of a file or of a shipped name; what the file leaves out is `Recipe`'s default.
-
-    Raises:
-        SpecError: no such recipe, or a rule is broken.
-    """
+    """Return the recipe of a file or of a shipped name; what the file leaves out is `Recipe`'s default."""
     file = read_yaml(find_file(text, "recipes", beside=beside))
-    recipe = validate(Recipe, file.data, file=file, known=RECIPE_FIELDS)
+    recipe = validate(Recipe, file.data, file=file)
     check_trainable(recipe, error=lambda name, message: file.error((name,), message))
     return recipe
+
+
+def change_recipe(file: YamlFile, said: Any, base: Recipe) -> tuple[Recipe, tuple[Parameter, ...]]:
+    """Return `base` with the plain values of `said`, the file's `RecipeChanges`; and the fields that it searches."""
+    given = {name: getattr(said, name) for name in file.data.get("recipe", ())}
+    searched = {name: value for name, value in given.items() if isinstance(value, list | Range)}
+    recipe = replace(base, **{name: value for name, value in given.items() if name not in searched})
+    found = tuple(_parameter(file, name, value) for name, value in searched.items())
+    check_trainable(recipe, found, error=lambda name, message: file.error(("recipe", name), message))
+    return recipe, found
+
+
+def _parameter(file: YamlFile, name: str, said: Any) -> Parameter:
+    if isinstance(said, list):
+        return ChoiceParameter(name=RECIPE_PREFIX + name, choices=tuple(said))
+    parameter: Parameter = said.parameter(
+        RECIPE_PREFIX + name,
+        integer=_PLAIN[name] is int,
+        error=lambda message: file.error(("recipe", name), message),
+    )
+    return parameter
 
 
 def check_trainable(
     recipe: Recipe, searched: Sequence[Parameter] = (), *, error: Callable[[str, str], SpecError]
 ) -> None:
-    """Refuse what no network can be trained by: timm's factories are asked for what only timm knows.
+    """Refuse what no network can be trained by; timm's factories are asked for what only timm knows.
 
     Args:
-        recipe: with the values of all fields that are not searched.
-        searched: fields of the recipe, each of whose values has to train.
+        recipe: the values of all fields that are not searched.
+        searched: fields of the recipe; every value of each has to train.
         error: makes the error from a field's name and the message.
     """
     by_name = {parameter.name.removeprefix(RECIPE_PREFIX): parameter for parameter in searched}
@@ -58,13 +103,13 @@ def check_trainable(
         raise error("crop_scale", f"the smallest share comes first; got {list(recipe.crop_scale)}.")
     for field in ("optimizer", "auto_augment", "teacher"):
         for value in values(field):
-            try:
-                # timm takes seconds to import; of the defaults it is known that they train.
-                if value != getattr(_DEFAULTS, field):
-                    for momentum in values("momentum") if field == "optimizer" else (recipe.momentum,):
-                        _ask_timm(field, replace(recipe, **{field: value, "momentum": momentum}))
-            except EvaluationError as reason:
-                raise error(field, str(reason)) from None
+            if value == getattr(_DEFAULTS, field):
+                continue  # timm takes seconds to import; of the defaults it is known that they train
+            for momentum in values("momentum") if field == "optimizer" else (recipe.momentum,):
+                try:
+                    _ask_timm(field, replace(recipe, **{field: value, "momentum": momentum}))
+                except EvaluationError as reason:
+                    raise error(field, str(reason)) from None
 
 
 def _ask_timm(field: str, recipe: Recipe) -> None:
@@ -80,52 +125,3 @@ def _ask_timm(field: str, recipe: Recipe) -> None:
         make_transform(recipe.auto_augment, 32)
     elif recipe.teacher is not None:
         check_teacher(recipe.teacher)
-
-
-def parse_recipe_changes(file: YamlFile, at: Location, data: Any, base: Recipe) -> tuple[Recipe, tuple[Parameter, ...]]:
-    """A study's `recipe:` section: plain values replace the base's, ranges and lists are searched.
-
-    Raises:
-        SpecError: an unknown field, or a value that the field cannot hold.
-    """
-    if not isinstance(data, dict):
-        raise file.error(at, f"a mapping of recipe fields is needed; got {shorten(data)}.")
-    fixed = {name: value for name, value in data.items() if not _is_searched(str(name), value)}
-    searched = {name: value for name, value in data.items() if name not in fixed}
-    changed = validate(Recipe, fixed, file=file, at=at, known=RECIPE_FIELDS)
-    recipe = replace(base, **{name: getattr(changed, name) for name in fixed})
-    found = tuple(_parse_searched(file, (*at, str(name)), str(name), value) for name, value in searched.items())
-    check_trainable(recipe, found, error=lambda name, message: file.error((*at, name), message))
-    return recipe, found
-
-
-def _is_searched(name: str, value: Any) -> bool:
-    """A mapping is a range; a list is a list of choices, save where the field itself is a pair."""
-    is_pair = isinstance(getattr(_DEFAULTS, name, None), tuple)
-    return isinstance(value, dict) or (isinstance(value, list) and not is_pair)
-
-
-def _parse_searched(file: YamlFile, at: Location, name: str, data: Any) -> Parameter:
-    if name not in RECIPE_FIELDS:
-        validate(Recipe, {name: None}, file=file, at=at[:-1], known=RECIPE_FIELDS)  # says which is nearest
-    check = _make_check(file, at, name)
-    if isinstance(data, list):
-        if not data:
-            raise file.error(at, "a list of choices has at least one; got none.")
-        for index, value in enumerate(data):
-            if isinstance(value, list | dict):
-                raise file.error((*at, index), f"a choice is a number, a text or null; got {shorten(value)}.")
-            if value in data[:index]:
-                raise file.error((*at, index), f"{value!r} stands twice; keep one.")
-        # As the field holds them: 0 and 0.0 are one choice, and one candidate.
-        choices = tuple(getattr(check(value), name) for value in data)
-        if len(set(choices)) < len(choices):
-            raise file.error(at, f"two choices are the same {name}; keep one.")
-        return ChoiceParameter(name=RECIPE_PREFIX + name, choices=choices)
-    integer = get_type_hints(Recipe)[name] is int
-    return parse_range(file, at, data, RECIPE_PREFIX + name, integer=integer, check=check)
-
-
-def _make_check(file: YamlFile, at: Location, name: str) -> Callable[[Any], Recipe]:
-    """Holds one value of a field to its rule; returns the recipe that has it."""
-    return lambda value: validate(Recipe, {name: value}, file=file, at=at[:-1], known=RECIPE_FIELDS)

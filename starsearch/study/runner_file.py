@@ -7,12 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from starsearch.errors import SpecError, did_you_mean
 from starsearch.resources import find_file
 from starsearch.study.settings import apply_settings
-from starsearch.study.validation import shorten, validate
+from starsearch.study.validation import Document, broken, shorten, validate
 from starsearch.yaml_file import read_yaml
 
 _RAYS_OWN = {"CPU": "cpu", "GPU": "gpu", "memory": "memory_gb", "object_store_memory": "nothing"}
@@ -20,19 +20,19 @@ _RAYS_OWN = {"CPU": "cpu", "GPU": "gpu", "memory": "memory_gb", "object_store_me
 
 def _whole_gpus(gpu: float) -> float:
     if gpu > 1 and gpu != int(gpu):
-        raise ValueError("a share of one GPU, or whole GPUs")
+        raise broken(f"a share of one GPU, or whole GPUs; got {gpu:g}.")
     return gpu
 
 
 def _custom(name: str) -> str:
     if name in _RAYS_OWN:
-        raise ValueError(f"{name} is Ray's own; say it as {_RAYS_OWN[name]}")
+        raise broken(f"{name} is Ray's own; say it as {_RAYS_OWN[name]}.")
     return name
 
 
 def _reachable(address: str) -> str:
     if address.startswith("ray://"):
-        raise ValueError(
+        raise broken(
             "not through Ray Client, which cannot stream what evaluations report. Run starsearch on a node of the "
             "cluster with `address: auto`, or submit it there: ray job submit -- starsearch run …"
         )
@@ -42,7 +42,7 @@ def _reachable(address: str) -> str:
 def _env_of_texts(env: dict[str, Any]) -> dict[str, Any]:
     for name, value in dict(env.get("env_vars") or {}).items():
         if not isinstance(value, str):
-            raise ValueError(f"env_vars.{name}: a text is needed, in quotes")
+            raise broken(f"a text is needed, in quotes; got {value!r}.", "env_vars", name)
     return env
 
 
@@ -51,11 +51,7 @@ Tries = Annotated[int, Field(ge=1, le=100)]
 CustomName = Annotated[str, AfterValidator(_custom)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TaskResources(_Model):
+class TaskResources(Document):
     """What one evaluation takes of a node; Ray places it where that is free.
 
     Attributes:
@@ -68,10 +64,10 @@ class TaskResources(_Model):
     cpu: Annotated[float, Field(gt=0, le=4096)] = 1.0
     gpu: Annotated[float, Field(ge=0, le=64), AfterValidator(_whole_gpus)] = 0.0
     memory_gb: Limit = None
-    custom: dict[CustomName, Annotated[float, Field(gt=0)]] = {}
+    custom: dict[CustomName, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
 
 
-class RayRunner(_Model):
+class RayRunner(Document):
     """Tasks of a Ray cluster.
 
     Attributes:
@@ -92,13 +88,13 @@ class RayRunner(_Model):
     executor: Literal["ray"] = "ray"
     address: Annotated[str, AfterValidator(_reachable)] | None = None
     resources: TaskResources = TaskResources()
-    fidelities: dict[str, TaskResources] = {}
+    fidelities: dict[str, TaskResources] = Field(default_factory=dict)
     workers: Annotated[int | None, Field(ge=1, le=100_000)] = None
     device: CustomName | None = None
     time_limit_s: Limit = None
     tries: Tries = 3
     ship_code: bool = False
-    runtime_env: Annotated[dict[str, Any], AfterValidator(_env_of_texts)] = {}
+    runtime_env: Annotated[dict[str, Any], AfterValidator(_env_of_texts)] = Field(default_factory=dict)
     wait_s: Annotated[float, Field(ge=0)] = 30.0
 
     def resources_of(self, fidelity: str) -> TaskResources:
@@ -106,7 +102,7 @@ class RayRunner(_Model):
         return self.fidelities.get(fidelity, self.resources)
 
 
-class LocalRunner(_Model):
+class LocalRunner(Document):
     """This machine: one worker is this process, several are Ray's, started for the run.
 
     Attributes:

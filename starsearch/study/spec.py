@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le
 
 from starsearch.errors import StudyError, first_line
 from starsearch.latency.profile import DeviceProfile
 from starsearch.objective import THIS_MACHINE, Constraint, Objective, is_latency
-from starsearch.recipe import Fidelity, Recipe
+from starsearch.recipe import Fidelity, Recipe, value_text
 from starsearch.space import SearchSpace
 
-SAMPLERS = ("tpe", "nsga2", "nsga3", "gp", "random", "qmc")
+SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"]
 KeepWeights = Literal["front", "all", "none"]
 Start = Literal["scratch", "weights"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """Where a candidate's training stops until it is known whether it goes on.
+    """Where a candidate's training stops until it is known whether it continues.
 
     Attributes:
         epochs: trained when it is reached.
-        resolution: in pixels, of the training towards it; None for the fidelity's.
-        samples: training images, of the training towards it; None for the fidelity's.
+        resolution: in pixels, of the training up to it; None for the fidelity's.
+        samples: training images used up to it; None for the fidelity's.
     """
 
-    epochs: int
-    resolution: int | None = None
-    samples: int | None = None
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    epochs: Annotated[int, Ge(1), Le(10_000)]
+    resolution: Annotated[int, Ge(8), Le(1024)] | None = None
+    samples: Annotated[int, Ge(1)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halving:
-    """Asynchronous successive halving: of the candidates that reach a rung, the best 1/η go on.
+    """Asynchronous successive halving: of the candidates that reach a rung, the best 1/η continue.
 
     Attributes:
         eta: η, at least 2.
-        rungs: in the order they are climbed; the end of the training is above the last.
+        rungs: in ascending order; the end of the training is above the last.
     """
 
     eta: int
@@ -52,8 +58,7 @@ class Promotion:
 
     Attributes:
         best: candidates, by non-dominated rank and then by the hypervolume that would be lost without them.
-        random: further ones, drawn from the rest: among the best alone it cannot be seen how well the fidelity before
-            ranks.
+        random: further ones, drawn from the rest: the best alone do not show how well the fidelity before ranks.
         start: "scratch", or "weights": the training begins with the weights that the fidelity before has trained.
     """
 
@@ -67,10 +72,10 @@ class StudySpec:
     """A study at one fidelity, fully said; a file with several fidelities is as many of them.
 
     Attributes:
-        name: of the study, and of its folder; at later fidelities with the fidelity's name behind a dot.
+        name: the study's and its folder's; at later fidelities with the fidelity's name behind a dot.
         space: the architectures, and the recipe's searched fields.
         data: what `starsearch.data.open_data` takes: "digits", a folder, or a timm data-set name.
-        recipe: what candidates are trained by, where the space does not search it.
+        recipe: how candidates are trained, where the space does not search it.
         fidelity: how much is spent on judging a candidate.
         objectives: at least one; two for an accuracy–latency front.
         constraints: on measured quantities; what breaks one is infeasible, not failed.
@@ -78,9 +83,8 @@ class StudySpec:
             this machine.
         profile_files: by the same names, what a command calls the profile: its file, or a shipped profile's name.
         space_file: what a command calls the space, likewise.
-        sampler: one of `SAMPLERS`.
-        trials: searched candidates that shall be judged, if only at the first rung; anchors and failures are not
-            counted.
+        sampler: how candidates are chosen.
+        trials: searched candidates to be judged, if only at the first rung; anchors and failures are not counted.
         seed: of sampling, training and subsets.
         halving: which candidates are trained to the end; None for all.
         promotion: who comes from the fidelity before; None at the first, where the sampler chooses.
@@ -98,7 +102,7 @@ class StudySpec:
     profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
     profile_files: Mapping[str, str] = field(default_factory=dict)
     space_file: str = "starnet"
-    sampler: str = "tpe"
+    sampler: SamplerName = "tpe"
     trials: int = 16
     seed: int = 0
     halving: Halving | None = None
@@ -108,12 +112,12 @@ class StudySpec:
 
     @property
     def num_anchor_trials(self) -> int:
-        """Candidates that are anchors: each by the study's own recipe, and by those that are drawn for it."""
+        """The number of candidates that are anchors, with the recipes that are drawn for each."""
         return len(self.space.anchors) * (1 + self.anchor_recipes)
 
     @property
     def num_epochs(self) -> int:
-        """Of a candidate's whole training, cool-down included, by the study's recipe."""
+        """The epochs of a candidate's whole training, cool-down included, by the study's recipe."""
         return (self.fidelity.epochs or self.recipe.epochs) + self.recipe.cooldown_epochs
 
     @property
@@ -129,6 +133,28 @@ class StudySpec:
         said = {objective.name: objective.device for objective in self.objectives if objective.device}
         measured = {name: THIS_MACHINE for name in self.quantities if is_latency(name)}
         return measured | profiles | said
+
+    def describe(self) -> dict[str, str]:
+        """Return in words, item by item, what has to stay as it is for trials to be comparable.
+
+        How long and by which sampler the search runs, η, and whose weights are kept may change.
+        """
+        items = {f"recipe.{name}": str(value) for name, value in asdict(self.recipe).items()}
+        items |= self.space.describe()  # searched fields of the recipe stand in place of its own
+        items |= {f"fidelity.{name}": str(value) for name, value in asdict(self.fidelity).items()}
+        for objective in self.objectives:
+            on = f" on {objective.device}" if objective.device else ""
+            items[f"objectives.{objective.name}"] = objective.direction + on
+        for one in self.constraints:
+            bounds = (("at least", one.low), ("at most", one.high))
+            words = ", ".join(f"{most} {value_text(bound)}" for most, bound in bounds if bound is not None)
+            items[f"constraints.{one.name}"] = words
+        items |= {f"profiles.{name}": _describe_profile(profile) for name, profile in self.profiles.items()}
+        if self.halving is not None:
+            items["halving.rungs"] = "; ".join(_describe_rung(rung) for rung in self.halving.rungs)
+        if self.promotion is not None and self.promotion.start != "scratch":
+            items["promotion.start"] = self.promotion.start
+        return items | {"seed": str(self.seed)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values, but for the networks that its profiles were fitted to."""
@@ -148,6 +174,19 @@ class StudySpec:
         except ValueError as error:
             raise StudyError(f"The study was made by another version of starsearch: {first_line(error)}") from error
         return found
+
+
+def _describe_rung(rung: Rung) -> str:
+    less = {"px": rung.resolution, "images": rung.samples}
+    return f"{rung.epochs} epochs" + "".join(f", {number} {unit}" for unit, number in less.items() if number)
+
+
+def _describe_profile(profile: DeviceProfile) -> str:
+    """Return name, device and a digest of what predictions follow from (not their interval or error)."""
+    scale = None if profile.reference is None else profile.reference.ms
+    rests_on = [sorted(profile.coefficients_ms.items()), profile.vector_width, profile.resolution, scale]
+    digest = hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()[:12]
+    return f"{profile.name} ({digest}) of {profile.device.text}"
 
 
 @cache

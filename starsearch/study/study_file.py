@@ -1,67 +1,140 @@
-"""A study file, or a space file with the study defaults, as a `StudySpec`."""
+"""Study files: the documents, and the `StudySpec` for each fidelity that they describe."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MinLen
+from pydantic import Field, create_model
 
 from starsearch.candidate import Candidate
 from starsearch.data.source import DataSource
-from starsearch.errors import DataError, SpecError, did_you_mean
+from starsearch.errors import DataError, SpecError, StarsearchError
 from starsearch.families.family import presets
-from starsearch.objective import LATENCY, THIS_MACHINE, Objective
+from starsearch.latency.profile import DeviceProfile
+from starsearch.objective import LATENCY, THIS_MACHINE, Constraint, Direction, Objective, device_label, is_latency
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import find_file, shipped_folder
 from starsearch.space import SearchSpace
-from starsearch.study.fidelity_file import Step, check_steps, climb, parse_fidelities
-from starsearch.study.halving_file import parse_halving
-from starsearch.study.objective_file import parse_objectives, parse_quantity_constraints
-from starsearch.study.recipe_file import load_recipe, parse_recipe_changes
+from starsearch.study.recipe_file import RecipeChanges, change_recipe, load_recipe
 from starsearch.study.settings import apply_settings
-from starsearch.study.space_file import CONSTRAINED, SPACE_KEYS, load_space, parse_anchors, parse_space
-from starsearch.study.spec import SAMPLERS, KeepWeights, StudySpec
-from starsearch.study.validation import shorten, validate
+from starsearch.study.space_file import (
+    CONSTRAINED,
+    SPACE_KEYS,
+    Bounds,
+    check_known,
+    load_space,
+    parse_space,
+    with_anchors,
+)
+from starsearch.study.spec import Halving, KeepWeights, Promotion, Rung, SamplerName, Start, StudySpec
+from starsearch.study.validation import Document, shorten, validate
 from starsearch.yaml_file import Location, YamlFile, read_yaml
 
-STUDY_KEYS = ("space", "data", "objectives", "constraints", "fidelities", "recipe", "search", "anchors")
-SEARCH_KEYS = ("sampler", "trials", "seed", "halving", "keep_weights")
+# What can be optimised and constrained, each with the direction that makes sense.
+DIRECTIONS: Mapping[str, Direction] = {
+    "top1_percent": "maximize",
+    "top5_percent": "maximize",
+    LATENCY: "minimize",
+    "int8_latency_ms": "minimize",
+    "int8_top1_percent": "maximize",
+    "coreml_cpu_percent": "minimize",
+    "macs": "minimize",
+    "num_params": "minimize",
+}
+# The deployed network as int8 is timed where it is made.
+_ON_THIS_MACHINE = ("int8_latency_ms",)
 EMBEDDED_DATA = "digits"
+# Digits are 8 by 8 pixels; enlarged to 32, every stage still has a map at the published stem stride.
+DIGITS_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=2, recipe="digits")
+PROXY_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=3, samples=10_000, recipe="proxy")
 # Of a space file's settings those of the space; all others are of the study that it runs as.
 _SPACE_SETTINGS = (
     *(f"{key}{end}" for key in SPACE_KEYS if key not in ("anchors", "constraints") for end in ".="),
     *(f"constraints.{name}{end}" for name in CONSTRAINED for end in ".="),
 )
-DEFAULT_OBJECTIVES = (
-    Objective(name="top1_percent", direction="maximize"),
-    Objective(name=LATENCY, direction="minimize", device=THIS_MACHINE),
+
+
+class Anchors(Document):
+    """Published networks that are trained by further recipes, drawn from the searched ones."""
+
+    names: list[str] | None = None
+    recipe: Literal["base", "searched"] = "base"
+    trials: Annotated[int, Ge(1), Le(1_000)] = 8
+
+
+class Goal(Document):
+    """An objective's direction and, for a latency, its device."""
+
+    direction: Direction | None = None
+    device: str | None = None
+
+
+class QuantityBounds(Bounds):
+    """Bounds of a measured quantity; a latency that is no objective says its device here."""
+
+    device: str | None = None
+
+
+class Promoted(Document):
+    """Who comes from the fidelity before."""
+
+    promote: Annotated[int, Ge(0), Le(100_000)] | None = None
+    promote_random: Annotated[int, Ge(0), Le(100_000)] = 0
+    start: Start = "scratch"
+
+
+FidelityFile: Any = create_model(  # type: ignore[call-overload] # field by field
+    "FidelityFile",
+    __base__=Promoted,
+    __doc__="How much is spent on judging a candidate, and who comes from the fidelity before.",
+    **{one.name: (get_type_hints(Fidelity, include_extras=True)[one.name], one.default) for one in fields(Fidelity)},
 )
-# Digits are 8 by 8 pixels; enlarged to 32, every stage still has a map at the published stem stride.
-DIGITS_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=2, recipe="digits")
-PROXY_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=3, samples=10_000, recipe="proxy")
 
 
-def load_study(
-    text: str,
-    *,
-    name: str | None = None,
-    data: str | None = None,
-    trials: int | None = None,
-    seed: int | None = None,
-    settings: Sequence[str] = (),
-) -> StudySpec:
-    """The study that a file (or a shipped space's name) describes, at its first fidelity; as `load_ladder`.
+class HalvingFile(Document):
+    """Successive halving: without `rungs` one stands at 1/eta of the epochs, one at 1/eta², and so on."""
 
-    Raises:
-        SpecError: a rule is broken; the text says file, line, rule and what came.
-    """
-    return load_ladder(text, name=name, data=data, trials=trials, seed=seed, settings=settings)[0]
+    eta: Annotated[int, Ge(2), Le(100)] = 3
+    rungs: Annotated[list[Rung | int], MinLen(1)] | None = None
 
 
-def load_ladder(
+class Search(Document):
+    """How candidates are chosen and how many, and whose weights are kept."""
+
+    sampler: SamplerName = "tpe"
+    trials: Annotated[int, Ge(1), Le(1_000_000)] = 16
+    seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+    halving: HalvingFile | None = None
+    keep_weights: KeepWeights = "front"
+
+
+class StudyFile(Document):
+    """A study; what it leaves out is the default of its space and data."""
+
+    space: str
+    data: str | None = None
+    anchors: list[str] | Anchors | None = None
+    objectives: Annotated[dict[str, Direction | Goal], MinLen(1)] = Field(
+        default={"top1_percent": "maximize", LATENCY: Goal(direction="minimize", device=THIS_MACHINE)}
+    )
+    constraints: dict[str, QuantityBounds] = Field(default={})
+    fidelities: Annotated[list[FidelityFile], MinLen(1)] | None = None
+    recipe: RecipeChanges = RecipeChanges()
+    search: Search = Search()
+
+
+def load_study(text: str, **changes: Any) -> StudySpec:
+    """Return the study that a file describes, at its first fidelity; see `load_specs`."""
+    return load_specs(text, **changes)[0]
+
+
+def load_specs(
     text: str,
     *,
     name: str | None = None,
@@ -70,35 +143,44 @@ def load_ladder(
     seed: int | None = None,
     settings: Sequence[str] = (),
 ) -> tuple[StudySpec, ...]:
-    """The study that a file (or a shipped space's name) describes, with the command line's changes.
+    """Return the specs that a file (or a shipped space's name) describes, one for each fidelity, the cheapest first.
 
     Args:
         text: a file, or a shipped space's name.
-        name: of the study, in place of the file's stem.
+        name: the study's name, in place of the file's stem.
         data: in place of the file's.
         trials: at the first fidelity, in place of the file's.
         seed: in place of the file's.
         settings: "KEY=VALUE", changes of single values in the file.
 
-    Returns:
-        A study a fidelity, the cheapest first.
-
     Raises:
         SpecError: a rule is broken; the text says file, line, rule and what came.
     """
     file, space = _read(text, data, settings)
-    given: dict[str, Any] = {"name": name or _default_name(file.path), "trials": trials, "seed": seed}
-    changes = {key: value for key, value in given.items() if value is not None}
-    steps = parse_fidelities(file, file.data["fidelities"]) if "fidelities" in file.data else ()
-    first = replace(_parse_study(file, data, steps[0].fidelity if steps else None, space), **changes)
-    specs = (first, *(_climb(file, first, step, number) for number, step in enumerate(steps[1:], start=1)))
-    check_steps(file, specs)
-    above = (*specs[1:], None)
-    return tuple(_with_weights_for(two, one) for one, two in zip(specs, above, strict=True))
+    said = validate(StudyFile, file.data, file=file)
+    source = data or _beside(file, said.data) or EMBEDDED_DATA
+    steps = said.fidelities or [FidelityFile(**asdict(_default_fidelity(source)))]
+    _check_steps(file, steps)
+    first = _first_spec(file, said, source, steps[0], space or _load_named_space(file, said.space))
+    given: dict[str, Any] = {"name": name, "trials": trials, "seed": seed}
+    first = replace(first, **{key: value for key, value in given.items() if value is not None})
+    specs = [first, *(_later_spec(file, said, first, steps, number) for number in range(1, len(steps)))]
+    for number, (below, above) in enumerate(pairwise(specs), 1):
+        if above.trials > below.trials:
+            raise file.error(
+                ("fidelities", number, "promote"),
+                f"{above.trials} are promoted, but {below.fidelity.name!r} has {below.trials} candidates.",
+            )
+    # Where trainings begin with the weights of the fidelity before, that keeps everybody's.
+    starts = [*(spec.promotion.start if spec.promotion else None for spec in specs[1:]), None]
+    return tuple(
+        replace(spec, keep_weights="all") if start == "weights" else spec
+        for spec, start in zip(specs, starts, strict=True)
+    )
 
 
 def _read(text: str, data: str | None, settings: Sequence[str]) -> tuple[YamlFile, SearchSpace | None]:
-    """The study file with its changed values; of a space file, which runs as a study, also the space.
+    """Return the study file with its changed values; for a space file, which runs as a study, also the space.
 
     What the file leaves to the defaults can be changed as well.
     """
@@ -113,25 +195,10 @@ def _read(text: str, data: str | None, settings: Sequence[str]) -> tuple[YamlFil
     source = data or named.get("data") or file.data.get("data") or EMBEDDED_DATA
     defaults = {
         "fidelities": [asdict(_default_fidelity(source))],
-        "objectives": {
-            one.name: {"direction": one.direction} | ({"device": one.device} if one.device else {})
-            for one in DEFAULT_OBJECTIVES
-        },
+        "objectives": StudyFile(space="").model_dump(exclude_none=True)["objectives"],
     }
     laid_under = {key: value for key, value in defaults.items() if key in named}
     return apply_settings(replace(file, data=laid_under | file.data), settings), space
-
-
-def _with_weights_for(above: StudySpec | None, spec: StudySpec) -> StudySpec:
-    """Keep everybody's weights where trainings begin with them."""
-    if above is not None and above.promotion is not None and above.promotion.start == "weights":
-        return replace(spec, keep_weights="all")
-    return spec
-
-
-def _climb(file: YamlFile, first: StudySpec, step: Step, number: int) -> StudySpec:
-    recipe, space = _parse_recipe(file, step.fidelity, first.space, number)
-    return climb(first, step, recipe=recipe, space=space)
 
 
 def _is_study(file: YamlFile) -> bool:
@@ -143,127 +210,12 @@ def _is_study(file: YamlFile) -> bool:
     return "space" in file.data
 
 
-def _default_name(path: Path) -> str:
-    """The file's stem; a file called study.yaml is named by its folder."""
-    return path.resolve().parent.name if path.stem == "study" else path.stem
-
-
-def _called(space: Path) -> str:
-    """What a command calls a space: its file as seen from the working folder, or a shipped space's name."""
-    return space.stem if space.parent.resolve() == shipped_folder("spaces").resolve() else str(space)
-
-
 def _default_fidelity(data: str) -> Fidelity:
     return DIGITS_FIDELITY if data == EMBEDDED_DATA else PROXY_FIDELITY
 
 
-def _study_of_space(space: SearchSpace, data: str | None) -> StudySpec:
-    source = data or EMBEDDED_DATA
-    fidelity = _default_fidelity(source)
-    return StudySpec(
-        name=space.name,
-        space=space,
-        data=source,
-        recipe=load_recipe(fidelity.recipe),
-        fidelity=fidelity,
-        objectives=DEFAULT_OBJECTIVES,
-    )
-
-
-def _parse_study(
-    file: YamlFile, data: str | None, fidelity: Fidelity | None, space: SearchSpace | None = None
-) -> StudySpec:
-    raw: dict[str, Any] = file.data
-    head = _check_head(file)
-    space = space or _load_named_space(file, raw["space"])
-    spec = replace(
-        _study_of_space(space, data or _beside(file, head.data)),
-        space_file=_called(find_file(raw["space"], "spaces", beside=file.path.parent)),
-    )
-    fidelity = fidelity or spec.fidelity
-    space, anchor_recipes = _parse_anchors(file, space)
-    recipe, space = _parse_recipe(file, fidelity, space)
-    if anchor_recipes and not space.recipe_parameters:
-        raise file.error(("anchors", "recipe"), "nothing of the recipe is searched: give a field of recipe: a range.")
-    objectives, profiles = parse_objectives(file, raw["objectives"]) if "objectives" in raw else (spec.objectives, {})
-    constraints, more_profiles = parse_quantity_constraints(file, raw.get("constraints", {}), objectives)
-    profiles |= more_profiles
-    search = _parse_search(file, raw.get("search", {}))
-    spec = replace(
-        spec,
-        space=space,
-        fidelity=fidelity,
-        recipe=recipe,
-        anchor_recipes=anchor_recipes,
-        objectives=objectives,
-        constraints=constraints,
-        profiles={name: found.profile for name, found in profiles.items()},
-        profile_files={name: found.file for name, found in profiles.items()},
-        **search,
-    )
-    return replace(spec, halving=parse_halving(file, raw.get("search", {}).get("halving"), spec))
-
-
-def _parse_anchors(file: YamlFile, space: SearchSpace) -> tuple[SearchSpace, int]:
-    """The space with the study's anchors, and the recipes that are drawn for each: `[a, b]`, or with `recipe`."""
-    from pydantic import BaseModel, ConfigDict
-
-    class Anchors(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        names: Any = None
-        recipe: Literal["base", "searched"] = "base"
-        trials: Annotated[int, Ge(1), Le(1_000)] = 8
-
-    data = file.data.get("anchors", list(space.anchors))
-    if not isinstance(data, dict):
-        return replace(space, anchors=parse_anchors(file, ("anchors",), data, space)), 0
-    found = validate(Anchors, data, file=file, at=("anchors",), known=("names", "recipe", "trials"))
-    names = parse_anchors(file, ("anchors", "names"), data.get("names", list(space.anchors)), space)
-    if found.recipe == "searched" and len(file.data.get("fidelities", ())) > 1:
-        raise file.error(("anchors", "recipe"), "the recipes of anchors are searched in a study of one fidelity.")
-    return replace(space, anchors=names), found.trials if found.recipe == "searched" else 0
-
-
-def _parse_recipe(
-    file: YamlFile, fidelity: Fidelity, space: SearchSpace, number: int = 0
-) -> tuple[Recipe, SearchSpace]:
-    """The recipe at the fidelity of a number, with the study's changes; and the space with what is searched of it."""
-    changes = file.data.get("recipe", {})
-    recipe = _load_named_recipe(file, fidelity.recipe, number)
-    if fidelity.epochs is not None and "epochs" in (changes or {}):
-        raise file.error(
-            ("recipe", "epochs"), f"the fidelity {fidelity.name!r} sets the epochs ({fidelity.epochs}); say them there."
-        )
-    recipe, searched = parse_recipe_changes(file, ("recipe",), changes, recipe)
-    if recipe.batch_size % fidelity.accumulate:
-        raise file.error(
-            ("fidelities", number, "accumulate"),
-            f"micro-batches divide batch_size {recipe.batch_size}; got {fidelity.accumulate}.",
-        )
-    space = replace(space, recipe_parameters=searched)
-    _check_anchors_train(file, space, recipe)
-    return recipe, space
-
-
-def _check_head(file: YamlFile) -> Any:
-    from pydantic import BaseModel, ConfigDict
-
-    class StudyHead(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        space: str
-        data: str | None = None
-        objectives: Any = None
-        constraints: Any = None
-        fidelities: Any = None
-        recipe: Any = None
-        search: Any = None
-        anchors: Any = None
-
-    return validate(StudyHead, file.data, file=file, known=STUDY_KEYS)
-
-
 def _beside(file: YamlFile, data: str | None) -> str | None:
-    """The file's `data:`; a folder that lies beside the file is meant relative to it, as its space is."""
+    """Return the file's `data:`; a folder that lies beside the file is meant relative to it, as its space is."""
     if data is None:
         return None
     try:
@@ -275,56 +227,217 @@ def _beside(file: YamlFile, data: str | None) -> str | None:
 
 
 def _load_named_space(file: YamlFile, text: str) -> SearchSpace:
-    try:
-        path = find_file(text, "spaces", beside=file.path.parent)
-    except SpecError as error:
-        raise file.error(("space",), str(error)) from None
-    named = read_yaml(path)
+    named = read_yaml(_find(file, ("space",), text, "spaces"))
     if not isinstance(named.data, dict) or "dimensions" not in named.data:
         raise file.error(
             ("space",), f"{text} is no space: it has no 'dimensions'. A space has: {', '.join(SPACE_KEYS)}."
         )
-    return load_space(path)
+    return load_space(named.path)
 
 
-def _check_anchors_train(file: YamlFile, space: SearchSpace, recipe: Recipe) -> None:
-    """Anchors are trained by the recipe as it is, so it has to lie in the searched ranges."""
-    for anchor in space.anchors[:1]:
+def _find(file: YamlFile, at: Location, text: str, kind: Literal["spaces", "recipes"]) -> Path:
+    try:
+        return find_file(text, kind, beside=file.path.parent)
+    except SpecError as error:
+        raise file.error(at, str(error)) from None
+
+
+def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: SearchSpace) -> StudySpec:
+    path = find_file(said.space, "spaces", beside=file.path.parent)
+    is_shipped = path.parent.resolve() == shipped_folder("spaces").resolve()
+    fidelity = _fidelity(step)
+    space, anchor_recipes = _with_anchors(file, said, space)
+    recipe, space = _recipe(file, said, fidelity, space, 0)
+    if anchor_recipes and not space.recipe_parameters:
+        raise file.error(("anchors", "recipe"), "nothing of the recipe is searched: give a field of recipe: a range.")
+    quantities = _Quantities(file)
+    objectives = tuple(quantities.objective(name, goal) for name, goal in said.objectives.items())
+    constraints = tuple(quantities.constraint(name, one, said.objectives) for name, one in said.constraints.items())
+    spec = StudySpec(
+        # A file called study.yaml is named by its folder.
+        name=file.path.resolve().parent.name if file.path.stem == "study" else file.path.stem,
+        space=space,
+        data=source,
+        recipe=recipe,
+        fidelity=fidelity,
+        objectives=objectives,
+        constraints=constraints,
+        profiles={name: profile for name, (profile, _) in quantities.profiles.items()},
+        profile_files={name: called for name, (_, called) in quantities.profiles.items()},
+        space_file=path.stem if is_shipped else str(path),
+        sampler=said.search.sampler,
+        trials=said.search.trials,
+        seed=said.search.seed,
+        anchor_recipes=anchor_recipes,
+        keep_weights=said.search.keep_weights,
+    )
+    return replace(spec, halving=_halving(file, said.search.halving, spec))
+
+
+def _later_spec(file: YamlFile, said: StudyFile, first: StudySpec, steps: Sequence[Any], number: int) -> StudySpec:
+    step, fidelity = steps[number], _fidelity(steps[number])
+    recipe, space = _recipe(file, said, fidelity, first.space, number)
+    return replace(
+        first,
+        name=f"{first.name}.{fidelity.name}",
+        space=space,
+        recipe=recipe,
+        fidelity=fidelity,
+        promotion=Promotion(best=step.promote, random=step.promote_random, start=step.start),
+        trials=step.promote + step.promote_random,
+        halving=None,
+        # They are few, and what a user came for.
+        keep_weights="none" if first.keep_weights == "none" else "all",
+    )
+
+
+def _fidelity(step: Any) -> Fidelity:
+    return Fidelity(**{field.name: getattr(step, field.name) for field in fields(Fidelity)})
+
+
+def _check_steps(file: YamlFile, steps: Sequence[Any]) -> None:
+    for number, step in enumerate(steps):
+        at: Location = ("fidelities", number)
+        if number == 0:
+            for key in step.model_fields_set & set(Promoted.model_fields):
+                raise file.error((*at, key), f"{key} says who comes from the fidelity before; this is the first.")
+        elif "name" not in step.model_fields_set:
+            raise file.error(at, "the second and later fidelities have a name of their own (name: full).")
+        elif step.promote is None:
+            raise file.error(at, "how many candidates come from the fidelity before? Say promote: 5.")
+        if step.name in [earlier.name for earlier in steps[:number]]:
+            raise file.error((*at, "name"), f"two fidelities are called {step.name!r}; names tell them apart.")
+        if re.fullmatch(r"[\w-]+", step.name) is None:
+            message = f"a fidelity's name is letters, digits, '-' and '_'; got {shorten(step.name)}."
+            raise file.error((*at, "name"), message)
+
+
+def _with_anchors(file: YamlFile, said: StudyFile, space: SearchSpace) -> tuple[SearchSpace, int]:
+    """Return the space with the study's anchors, and how many recipes are drawn for each."""
+    anchors = said.anchors
+    if not isinstance(anchors, Anchors):
+        return (space if anchors is None else with_anchors(file, ("anchors",), anchors, space)), 0
+    if anchors.names is not None:
+        space = with_anchors(file, ("anchors", "names"), anchors.names, space)
+    if anchors.recipe == "base":
+        return space, 0
+    if len(said.fidelities or ()) > 1:
+        raise file.error(("anchors", "recipe"), "the recipes of anchors are searched in a study of one fidelity.")
+    return space, anchors.trials
+
+
+def _recipe(
+    file: YamlFile, said: StudyFile, fidelity: Fidelity, space: SearchSpace, number: int
+) -> tuple[Recipe, SearchSpace]:
+    """Return a fidelity's recipe with the study's changes, and the space with what is searched of it."""
+    _find(file, ("fidelities", number, "recipe"), fidelity.recipe, "recipes")
+    base = load_recipe(fidelity.recipe, beside=file.path.parent)
+    if fidelity.epochs is not None and "epochs" in said.recipe.model_fields_set:
+        raise file.error(
+            ("recipe", "epochs"), f"the fidelity {fidelity.name!r} sets the epochs ({fidelity.epochs}); say them there."
+        )
+    recipe, searched = change_recipe(file, said.recipe, base)
+    if recipe.batch_size % fidelity.accumulate:
+        raise file.error(
+            ("fidelities", number, "accumulate"),
+            f"micro-batches divide batch_size {recipe.batch_size}; got {fidelity.accumulate}.",
+        )
+    space = replace(space, recipe_parameters=searched)
+    for anchor in space.anchors[:1]:  # trained by the recipe as it is, which has to lie in the searched ranges
         try:
             space.encode(Candidate(architecture=presets()[anchor], recipe=recipe))
         except SpecError as error:
             raise file.error(("recipe",), str(error)) from None
+    return recipe, space
 
 
-def _load_named_recipe(file: YamlFile, text: str, number: int) -> Recipe:
-    try:
-        find_file(text, "recipes", beside=file.path.parent)
-    except SpecError as error:
-        raise file.error(("fidelities", number, "recipe"), str(error)) from None
-    return load_recipe(text, beside=file.path.parent)
+def _halving(file: YamlFile, said: HalvingFile | None, spec: StudySpec) -> Halving | None:
+    if said is None:
+        return None
+    at: Location = ("search", "halving")
+    if any(parameter.name == "recipe.epochs" for parameter in spec.space.recipe_parameters):
+        raise file.error(at, "rungs are epochs of one training: the recipe's epochs cannot be searched beside it.")
+    epochs = spec.num_epochs
+    if said.rungs is None:
+        found = []
+        while (epochs := epochs // said.eta) >= 1:
+            found.append(Rung(epochs=epochs))
+        if not found:
+            raise file.error(
+                at, f"a training of {spec.num_epochs} epochs has no room for a rung with eta {said.eta}: one fits "
+                f"after {spec.num_epochs} / eta epochs. Give the fidelity more epochs, or list rungs."
+            )  # fmt: skip
+        return Halving(eta=said.eta, rungs=tuple(reversed(found)))
+    rungs = tuple(Rung(epochs=one) if isinstance(one, int) else one for one in said.rungs)
+    for number, (below, rung) in enumerate(pairwise((0, *(one.epochs for one in rungs)))):
+        if not below < rung < epochs:
+            raise file.error(
+                (*at, "rungs", number),
+                f"rungs ascend from 1 to less than the training's {epochs} epochs; "
+                f"got {', '.join(str(one.epochs) for one in rungs)}.",
+            )
+    return Halving(eta=said.eta, rungs=rungs)
 
 
-def _parse_search(file: YamlFile, data: Any) -> dict[str, Any]:
-    """The `search:` section as fields of `StudySpec`; what it leaves out is left to the defaults."""
-    at: Location = ("search",)
-    found = validate(_make_search(), data, file=file, at=at, known=SEARCH_KEYS)
-    if "sampler" in data and found.sampler not in SAMPLERS:
-        raise file.error(
-            (*at, "sampler"),
-            f"unknown sampler {found.sampler!r}.{did_you_mean(found.sampler, SAMPLERS)} Known: {', '.join(SAMPLERS)}.",
-        )
-    return {name: getattr(found, name) for name in data if name != "halving"}
+class _Quantities:
+    """What a study optimises and constrains; `profiles` collects by name what predicts, and what a command calls it."""
 
+    def __init__(self, file: YamlFile) -> None:
+        self._file = file
+        self.profiles: dict[str, tuple[DeviceProfile, str]] = {}
 
-def _make_search() -> Any:
-    from pydantic import BaseModel, ConfigDict
+    def objective(self, name: str, said: Direction | Goal) -> Objective:
+        at: Location = ("objectives", name)
+        self._check(at, name, "objective")
+        goal = said if isinstance(said, Goal) else Goal(direction=said)
+        direction = DIRECTIONS[LATENCY if is_latency(name) else name]
+        if goal.direction not in (None, direction):
+            raise self._file.error(at, f"the direction of {name} is {direction}; got {goal.direction!r}.")
+        return Objective(name=name, direction=direction, device=self._device(at, name, goal.device))
 
-    class Search(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        sampler: str = "tpe"
-        trials: Annotated[int, Ge(1), Le(1_000_000)] = 16
-        seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
-        halving: Any = None
-        keep_weights: KeepWeights = "front"
+    def constraint(self, name: str, said: QuantityBounds, objectives: Mapping[str, Any]) -> Constraint:
+        at: Location = ("constraints", name)
+        self._check(at, name, "constraint")
+        if name not in objectives:
+            self._device(at, name, said.device)
+        elif said.device is not None:
+            message = f"{name} is an objective, which says its device; leave it out here."
+            raise self._file.error((*at, "device"), message)
+        return Constraint(name=name, low=said.min, high=said.max)
 
-    return Search
+    def _check(self, at: Location, name: str, what: str) -> None:
+        label = device_label(name)
+        if label is None:
+            check_known(self._file, at, what, name, tuple(DIRECTIONS), f", and {LATENCY}@LABEL for a further device")
+        elif re.fullmatch(r"[A-Za-z0-9_-]+", label) is None:
+            raise self._file.error(at, f"a device's label is made of letters, digits, - and _; got {shorten(label)}.")
+
+    def _device(self, at: Location, name: str, said: str | None) -> str | None:
+        """Return the device of a quantity for the record: this machine, a profile's name, or None where it has none."""
+        if not is_latency(name):
+            if said is not None and not (name in _ON_THIS_MACHINE and said == THIS_MACHINE):
+                raise self._file.error(at, f"{name} has no device; leave it out.")
+            return THIS_MACHINE if name in _ON_THIS_MACHINE else None
+        label = device_label(name)
+        text = said or label or THIS_MACHINE
+        if text == THIS_MACHINE:
+            return THIS_MACHINE
+        if said is None and (self._file.path.parent / f"{label}.yaml").is_file():  # fitted for this study, beside it
+            text = f"{label}.yaml"
+        profile, called = self._load_profile(at if said is None else (*at, "device"), text)
+        self.profiles[name] = profile, called
+        return profile.name
+
+    def _load_profile(self, at: Location, text: str) -> tuple[DeviceProfile, str]:
+        from starsearch.latency.profile_file import load_profile
+
+        try:
+            path = find_file(text, "profiles", beside=self._file.path.parent)
+        except SpecError as error:
+            message = f"a device is {THIS_MACHINE!r}, or a profile that `starsearch latency fit` has written. {error}"
+            raise self._file.error(at, message) from None
+        try:
+            profile = load_profile(path)
+        except StarsearchError as error:
+            raise self._file.error(at, f"the profile cannot be used: {error}") from None
+        return profile, path.stem if path.parent == shipped_folder("profiles") else str(path)

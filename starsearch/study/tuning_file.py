@@ -14,8 +14,8 @@ from starsearch.recipe import Recipe, changed_fields, value_text
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
 from starsearch.space.space import RECIPE_PREFIX
-from starsearch.study.recipe_file import parse_recipe_changes
-from starsearch.study.validation import shorten
+from starsearch.study.recipe_file import RecipeChanges, change_recipe
+from starsearch.study.validation import shorten, validate
 from starsearch.yaml_file import YamlFile, read_yaml
 
 # What decides how long a training is: of another length it is another fidelity, not another recipe.
@@ -61,7 +61,7 @@ def load_recipe_space(text: str, base: Recipe, *, changing: bool = False) -> tup
         raise file.error((), f"a recipe space has the one key 'recipe', a mapping of recipe fields; got {came}.")
     named = file.data["recipe"]
     _refuse_fields(file, named, _LENGTH, "says how long a training is, which is --epochs of `starsearch tune`")
-    recipe, parameters = parse_recipe_changes(file, ("recipe",), named, base)
+    recipe, parameters = change_recipe(file, validate(RecipeChanges, named, file=file, at=("recipe",)), base)
     if not parameters:
         raise file.error(("recipe",), "nothing is searched: give a field a range {low, high} or a list of choices.")
     space = SearchSpace(name=file.path.stem, recipe_parameters=parameters)

@@ -1,95 +1,122 @@
-"""From pydantic's complaints to ours: file, line, rule, what came, nearest known name."""
+"""`Document`: a mapping of a YAML file as a pydantic model, and pydantic's complaints in the words of the file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import MinLen
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from starsearch.errors import SpecError, did_you_mean
 from starsearch.yaml_file import Location, YamlFile
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
 T = TypeVar("T")
 
-_RULES = {
-    "extra_forbidden": "unknown key",
-    "unexpected_keyword_argument": "unknown key",
-    "missing": "this key is needed",
-    "missing_keyword_only_argument": "this key is needed",
-}
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_MISSING = ("missing", "missing_keyword_only_argument")
+_NO_MAPPING = ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
 
 
-def validate(model: type[T], data: Any, *, file: YamlFile, at: Location = (), known: Iterable[str] = ()) -> T:
-    """`data` as the pydantic type `model`, strictly (no text for a number, no number for a text).
+class Document(BaseModel):
+    """A mapping that a user writes: no key is unknown, no number infinite."""
 
-    Args:
-        model: a pydantic model or a dataclass.
-        data: the plain values found in `file` at `at`.
-        file: for the errors.
-        at: where `data` stands in the file.
-        known: the keys that may stand there, for naming the nearest one; a pydantic model says its own.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def broken(rule: str, *at: str | int) -> PydanticCustomError:
+    """Return the error with which a validator says that a rule is broken; `at` leads from its value to the culprit."""
+    return PydanticCustomError("broken", "{rule}", {"rule": rule, "at": at})
+
+
+def _distinct(values: list[T]) -> list[T]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise broken(f"{value!r} stands twice; keep one.", index)
+    return values
+
+
+Distinct = Annotated[list[T], MinLen(1), AfterValidator(_distinct)]
+
+
+def validate(kind: type[T], data: Any, *, file: YamlFile, at: Location = ()) -> T:
+    """Return `data`, which stands in `file` at `at`, as the document (or dataclass) `kind`.
+
+    Nothing is converted: no text is taken for a number, no number for a text.
 
     Raises:
-        SpecError: the first complaint, and how many more there are.
+        SpecError: the first complaint with file, line and key, and how many more there are.
     """
-    from pydantic import TypeAdapter, ValidationError
-
     if not isinstance(data, Mapping):
         raise file.error(at, f"a mapping of keys is needed here; got {shorten(data)}.")
     try:
         # By way of JSON: there pydantic's strict mode still takes a mapping for a dataclass, a list for a tuple.
-        return TypeAdapter(model).validate_json(json.dumps(data), strict=True)
+        return TypeAdapter(kind).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        raise _first_error(error.errors(include_url=False), file, at, model, tuple(known)) from None
+        raise _first_error(kind, data, error.errors(include_url=False), file, at) from None
 
 
 def shorten(value: Any, limit: int = 80) -> str:
-    """`repr` of what came, cut to a readable length."""
+    """Return the `repr` of what came, cut to a readable length."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _first_error(
-    errors: list[ErrorDetails], file: YamlFile, at: Location, model: Any, known: tuple[str, ...]
-) -> SpecError:
-    # A misspelt key is also a missing one: the misspelling is what helps.
-    error = min(errors, key=lambda error: _RULES.get(error["type"]) != "unknown key")
-    # pydantic adds parts of its own (a union's branch); what the file does not know is left out.
-    location = _known_prefix(file, (*at, *error["loc"]), minimum=len(at) + 1)
-    rule = _RULES.get(error["type"])
-    if rule == "unknown key":
-        name = str(error["loc"][-1])
-        known = known or _keys_at(model, error["loc"][:-1])
-        names = f" Known: {', '.join(known)}." if known else ""
-        message = f"unknown key {name!r}.{did_you_mean(name, known)}{names}"
-    elif rule is not None:
-        message = f"{rule}."
+def _first_error(kind: Any, data: Any, errors: list[ErrorDetails], file: YamlFile, at: Location) -> SpecError:
+    places = [_place_in(data, (*one["loc"], *one.get("ctx", {}).get("at", ()))) for one in errors]
+    # A misspelt key is also a missing one, and what is wrong in one branch of a union is no other branch at all: the
+    # misspelling, and what lies deepest, is what helps.
+    error = min(errors, key=lambda one: (one["type"] not in _UNKNOWN, -len(places[errors.index(one)])))
+    place, key, got = places[errors.index(error)], str(error["loc"][-1:] and error["loc"][-1]), shorten(error["input"])
+    if error["type"] in _UNKNOWN:
+        known = _keys_at(kind, error["loc"][:-1])
+        message = f"unknown key {key!r}.{did_you_mean(key, known)} Known: {', '.join(known)}."
+    elif error["type"] in _MISSING:
+        message = f"the key {key!r} is needed."
+    elif error["type"] in _NO_MAPPING:
+        message = f"a mapping of keys is needed here; got {got}."
+    elif error["type"] == "too_short":
+        message = f"at least one entry is needed; got {got}."
+    elif error["type"] == "broken":
+        message = error["msg"]
     else:
-        said = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
-        message = f"{_lower_first(said)}; got {shorten(error['input'])}."
-    places = {_known_prefix(file, (*at, *other["loc"]), minimum=len(at) + 1) for other in errors}
-    more = f" ({len(places) - 1} more in this file.)" if len(places) > 1 else ""
-    return file.error(location, message + more)
+        rule = error["msg"].removeprefix("Input ").replace("array", "list")
+        nearest = did_you_mean(str(error["input"]), re.findall("'([^']+)'", rule)) if "literal" in error["type"] else ""
+        message = f"{rule[:1].lower()}{rule[1:]}; got {got}.{nearest}"
+    more = sum(place[: len(other)] != other for other in set(places))
+    return file.error((*at, *place), message + (f" ({more} more in this file.)" if more else ""))
 
 
-def _keys_at(model: Any, location: Location) -> tuple[str, ...]:
-    """The keys of the pydantic model that is found by following `location` into `model`."""
+def _place_in(data: Any, location: Sequence[str | int]) -> Location:
+    """Return the parts of `location` that `data` has; pydantic adds some of its own, as a union's branch."""
+    kept: list[str | int] = []
     for part in location:
-        fields = getattr(model, "model_fields", {})
-        model = fields[part].annotation if part in fields else (get_args(model) or (None,))[-1]
-    return tuple(getattr(model, "model_fields", ()))
+        there = data if isinstance(data, dict) else dict(enumerate(data)) if isinstance(data, list) else {}
+        if part in there:
+            kept.append(part)
+            data = there[part]
+    return tuple(kept)
 
 
-def _known_prefix(file: YamlFile, location: Location, *, minimum: int) -> Location:
-    kept = location[:minimum]
-    for part in location[minimum:]:
-        if (*kept, part) in file.lines:
-            kept = (*kept, part)
-    return kept
+def _keys_at(kind: Any, location: Sequence[str | int]) -> list[str]:
+    """Return the keys that a mapping may have there, by the JSON schema."""
+    schema = TypeAdapter(kind).json_schema()
+    nodes = list(_branches(schema, schema))
+    for part in location:
+        inner = (node.get("properties", {}).get(part) or node.get("additionalProperties") for node in nodes)
+        below = [node.get("items") for node in nodes] if isinstance(part, int) else list(inner)
+        deeper = [one for node in below if isinstance(node, dict) for one in _branches(node, schema)]
+        # A part that leads nowhere is the name of a union's branch.
+        nodes = deeper or [node for node in nodes if str(node.get("title")).startswith(str(part))] or nodes
+    return list(dict.fromkeys(key for node in nodes for key in node.get("properties", ())))
 
 
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _branches(node: dict[str, Any], schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if "$ref" in node:
+        node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    yield node
+    for one in (*node.get("anyOf", ()), *node.get("oneOf", ()), *node.get("allOf", ())):
+        yield from _branches(one, schema)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from starsearch.study.signature import sign_study
 from typer.testing import CliRunner
 
 from starsearch.api import plan_training, tune_recipe
@@ -27,7 +28,6 @@ from starsearch.records import StudyRecord, load_attributes
 from starsearch.search import StudyEnded
 from starsearch.signals import exit_code, interrupt_on_signals
 from starsearch.study.recipe_file import load_recipe
-from starsearch.study.signature import sign_study
 from starsearch.study.study_file import load_study
 
 ARCHITECTURE = "starnet:embed_dim=8,depths=1-1-1,mlp_ratio=2,kernel_size=3"

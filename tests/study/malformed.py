@@ -54,7 +54,11 @@ SPACE_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "{each: [16, 32]}",
         ("line 4", "whole network"),
     ),
-    "each with company": ("{each: [star, sum]}", "{each: [star], low: 1}", ("line 6", "stands alone", "'low'")),
+    "each with company": (
+        "{each: [star, sum]}",
+        "{each: [star], low: 1}",
+        ("line 6", "unknown key 'low'", "Known: each"),
+    ),
     "empty choices": ("[3, 5, 7]", "[]", ("line 9", "at least one")),
     "empty choices of each": ("[star, sum]", "[]", ("line 6", "at least one")),
     "repeated choice": ("[3, 5, 7]", "[3, 5, 3]", ("line 9", "stands twice")),
@@ -74,12 +78,11 @@ SPACE_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "depth beyond sense": ("high: 12", "high: 120", ("line 5", "depths", "120")),
     "negative depth": ("low: 2, high: 12", "low: -2, high: 12", ("line 5", "-2")),
     "ratio range without step": ("{low: 2, high: 6}", "{low: 2.5, high: 6}", ("line 8", "step")),
-    "ratios that are one network": ("{low: 2, high: 6}", "{low: 2, high: 6, step: 0.01}", ("line 8", "same hidden")),
     "widths beside embed_dim": ("mlp_ratio:", "widths: [16, 32, 64, 128]\n  mlp_ratio:", ("line 4", "leave embed_dim")),
     "no dimensions": (
         SPACE[SPACE.index("  embed_dim") : SPACE.index("constraints")],
         "  {}\n",
-        ("line 3", "at least one field"),
+        ("line 3", "at least one entry"),
     ),
     "dimensions as a list": (
         SPACE[SPACE.index("  embed_dim") : SPACE.index("constraints")],
@@ -94,12 +97,12 @@ SPACE_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "shape of a number": (
         "[{low: 1, high: 4}, {low: 1, high: 4}, {low: 2, high: 12}, {low: 1, high: 6}]",
         "{choices: 5}",
-        ("line 5", "choices are a list", "5"),
+        ("line 5", "choices: should be a valid list; got 5"),
     ),
     "shapes as a mapping": (
         "[{low: 1, high: 4}, {low: 1, high: 4}, {low: 2, high: 12}, {low: 1, high: 6}]",
         "{choices: {a: 1}}",
-        ("line 5", "choices are a list"),
+        ("line 5", "choices: should be a valid list"),
     ),
     "a binary key": ("resolution: 224", "!!binary aGk= : 224", ("line 2", "single word")),
     "unknown constraint": ("macs:", "maccs:", ("line 11", "unknown constraint", "'macs'")),
@@ -196,7 +199,7 @@ STUDY_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("line 4", "one"),
     ),
     "unknown recipe": ("recipe: proxy}", "recipe: proxxy}", ("line 4", "'proxy'")),
-    "unknown sampler": ("sampler: tpe", "sampler: tpee", ("line 5", "unknown sampler", "'tpe'", "nsga2")),
+    "unknown sampler": ("sampler: tpe", "sampler: tpee", ("line 5", "sampler", "Did you mean 'tpe'?", "nsga2")),
     "no trials": ("trials: 40", "trials: 0", ("line 5", "trials", "0")),
     "trials of text": ("trials: 40", "trials: many", ("line 5", "integer", "'many'")),
     "negative seed": ("seed: 3", "seed: -3", ("line 5", "seed", "-3")),
@@ -223,6 +226,6 @@ STUDY_CHANGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "no objectives": (
         "{top1_percent: maximize, latency_ms: {direction: minimize, device: this-machine}}",
         "{}",
-        ("line 7", "needed"),
+        ("line 7", "at least one entry is needed"),
     ),
 }

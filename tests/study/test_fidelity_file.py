@@ -6,7 +6,7 @@ from starsearch.errors import SpecError
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.runner_file import load_runner
 from starsearch.study.spec import Promotion
-from starsearch.study.study_file import load_ladder
+from starsearch.study.study_file import load_specs
 
 PROXY = "{name: proxy, epochs: 1, recipe: proxy}"
 FULL = "{name: full, epochs: 300, resolution: 224, recipe: starnet-imagenet, promote: 5"
@@ -14,7 +14,7 @@ FULL = "{name: full, epochs: 300, resolution: 224, recipe: starnet-imagenet, pro
 
 def load(folder, fidelities, more="", **options):
     (folder / "s.yaml").write_text(f"space: starnet\nfidelities: [{fidelities}]\n{more}")
-    return load_ladder(str(folder / "s.yaml"), **options)
+    return load_specs(str(folder / "s.yaml"), **options)
 
 
 def test_each_fidelity_is_a_study_of_its_own_recipe(tmp_path):
@@ -43,7 +43,7 @@ def test_what_the_study_changes_in_the_recipe_holds_at_every_fidelity(tmp_path):
         (f"{PROXY}, {{name: full, promote: 17}}", "17 are promoted, but 'proxy' has 16 candidates"),
         (f"{PROXY}, {{name: full, promote: -1}}", "promote"),
         (f"{PROXY}, {{name: full, promote: 2, start: weight}}", "start"),
-        (f"{PROXY}, {{name: full, promot: 2}}", "Say promote: 5"),
+        (f"{PROXY}, {{name: full, promot: 2}}", "Did you mean 'promote'?"),
         (f"{PROXY}, {{name: full, promote: 2, epoch: 3}}", "unknown key 'epoch'. Did you mean 'epochs'?"),
         (f"{PROXY}, 3", "mapping"),
         (f"{PROXY}, {{name: full, promote: 2, recipe: starnet-imagnet}}", "fidelities.1.recipe"),
@@ -94,7 +94,7 @@ def test_a_setting_that_cannot_be_made_is_refused(tmp_path, setting, words):
 @pytest.mark.parametrize("runner", ["imagenet-8gpu", "imagenet-cluster"])
 def test_the_imagenet_study_climbs_from_proxies_to_the_papers_recipe_and_its_runners_know_its_fidelities(runner):
     study = Path(__file__).parents[2] / "studies/imagenet/study.yaml"
-    proxy, short, full = load_ladder(str(study))
+    proxy, short, full = load_specs(str(study))
     assert (short.name, full.name) == ("imagenet.short", "imagenet.full")
     assert full.recipe == load_recipe("starnet-imagenet")
     assert (full.recipe.epochs, full.fidelity.resolution, full.fidelity.crop_pct) == (300, 224, 0.875)

@@ -1,7 +1,6 @@
 import pytest
 
 from starsearch.errors import SpecError
-from starsearch.study.signature import sign_study
 from starsearch.study.spec import Halving, Rung
 from starsearch.study.study_file import load_study
 
@@ -41,7 +40,7 @@ def test_without_it_there_is_none(tmp_path):
 
 def test_rungs_are_part_of_what_makes_trials_comparable_and_eta_is_not(tmp_path):
     def sign(halving):
-        return sign_study(load(tmp_path, halving), data="d", device=None)
+        return load(tmp_path, halving).describe()
 
     assert sign("{eta: 2, rungs: [1, 3]}") == sign("{eta: 3, rungs: [1, 3]}")
     assert sign("{rungs: [1, 3]}") != sign("{rungs: [1, 4]}")
@@ -57,7 +56,7 @@ def test_rungs_are_part_of_what_makes_trials_comparable_and_eta_is_not(tmp_path)
         ("{eta: 3}", 2, ["a training of 2 epochs has no room for a rung"]),
         ("{rungs: [3, 1]}", 9, ["ascend", "got 3, 1"]),
         ("{rungs: [3, 9]}", 9, ["less than the training's 9 epochs"]),
-        ("{rungs: []}", 9, ["at least one rung"]),
+        ("{rungs: []}", 9, ["at least one entry"]),
         ("{rungs: [{epoch: 1}]}", 9, ["unknown key 'epoch'"]),
         ("3", 9, ["a mapping of keys is needed"]),
     ],

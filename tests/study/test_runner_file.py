@@ -71,7 +71,7 @@ def test_a_whole_file(tmp_path):
         ("executor: ray\nresources: {custom: {GPU: 1}}", ["resources.custom.GPU", "say it as gpu"]),
         ("executor: ray\nfidelities: {full: {custom: {memory: 1}}}", ["fidelities.full.custom.memory", "memory_gb"]),
         ("executor: ray\ndevice: CPU", ["device", "Ray's own"]),
-        ("executor: ray\nruntime_env: {env_vars: {A: 8}}", ["runtime_env: env_vars.A", "in quotes"]),
+        ("executor: ray\nruntime_env: {env_vars: {A: 8}}", ["runtime_env.env_vars.A", "in quotes; got 8"]),
     ],
 )
 def test_a_mistake_is_told_with_file_line_and_rule(tmp_path, text, words):

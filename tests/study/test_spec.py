@@ -8,7 +8,7 @@ import pytest
 from starsearch.errors import StudyError
 from starsearch.latency.profile_file import save_profile
 from starsearch.study.spec import StudySpec
-from starsearch.study.study_file import load_ladder
+from starsearch.study.study_file import load_specs
 from tests.profiles import make_profile
 
 STUDY = """
@@ -26,14 +26,14 @@ def test_a_spec_is_read_back_as_it_was_written_but_for_the_samples_of_its_profil
     save_profile(make_profile("phone"), tmp_path / "phone.yaml")
     (tmp_path / "space.yaml").write_text(SPACE)
     (tmp_path / "study.yaml").write_text(STUDY.format(space="space.yaml"))
-    for spec in load_ladder(str(tmp_path / "study.yaml")):
+    for spec in load_specs(str(tmp_path / "study.yaml")):
         bare = {name: replace(profile, samples=()) for name, profile in spec.profiles.items()}
         read = StudySpec.from_json(json.loads(json.dumps(spec.to_json())))
         assert repr(read) == repr(replace(spec, profiles=bare)), "0 is not 0.0, nor a list a tuple"
 
 
 def test_a_field_that_came_later_has_its_default_and_one_of_a_later_version_is_refused():
-    (spec,) = load_ladder("starnet")
+    (spec,) = load_specs("starnet")
     data = spec.to_json()
     del data["recipe"]["teacher"], data["anchor_recipes"]
     assert StudySpec.from_json(data) == spec
