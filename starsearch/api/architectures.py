@@ -106,7 +106,9 @@ def _of_file(path: Path) -> Architecture:
     file = read_yaml(path)
     if not isinstance(file.data, dict):
         raise file.error((), "an architecture is a mapping of fields, as embed_dim: 24.")
-    values = {str(name): tuple(value) if isinstance(value, list) else value for name, value in file.data.items()}
+    values: dict[str, Any] = {
+        str(name): tuple(value) if isinstance(value, list) else value for name, value in file.data.items()
+    }
     try:
         return Architecture.of(**values).canonical()
     except ArchitectureError as error:

@@ -7,7 +7,7 @@ from typing import Any
 from starsearch.families.family import count_macs, count_params
 from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.resources import find_file
-from starsearch.space import SearchSpace, anchors_inside, count_canonical, count_raw
+from starsearch.space import SearchSpace
 
 _DRAWS = 2_000
 
@@ -24,7 +24,7 @@ def load_space_of(text: str) -> SearchSpace:
 
 
 def describe_space(text: str) -> dict[str, Any]:
-    """Dimensions, exact counts, constraints and anchors of a space, as plain values.
+    """Dimensions, the largest possible count, constraints and anchors of a space, as plain values.
 
     `allowed_percent` is the share of random params that the constraints allow, from 2,000 draws.
     """
@@ -36,11 +36,10 @@ def describe_space(text: str) -> dict[str, Any]:
         "dimensions": {dimension.field: dimension.describe() for dimension in space.dimensions},
         "recipe": {name: words for name, words in space.describe().items() if name.startswith("recipe.")},
         "constraints": space.describe_constraints(),
-        "num_architectures": count_canonical(space),
-        "num_raw": count_raw(space),
+        "num_architectures": space.num_architectures,
         "allowed_percent": _allowed_percent(space),
         "anchors": list(space.anchors),
-        "published": anchors_inside(space),
+        "published": space.anchors_inside(),
     }
 
 
@@ -68,7 +67,7 @@ def check_file(text: str) -> str:
 
     spec = load_study(text)
     return (
-        f"{find_file(text, 'spaces')} is valid: {count_canonical(spec.space):,} architectures, "
+        f"{find_file(text, 'spaces')} is valid: at most {spec.space.num_architectures:,} architectures, "
         f"{len(spec.space.anchors)} anchor(s), {spec.trials} trials of fidelity {spec.fidelity.name!r}."
     )
 

@@ -126,7 +126,7 @@ def print_space(found: Mapping[str, Any]) -> None:
     for name, words in {**found["dimensions"], **found["recipe"]}.items():
         table.add_row(name, words)
     console.print(table)
-    console.print(f"Architectures: {found['num_architectures']:,} ({found['num_raw']:,} raw combinations)")
+    console.print(f"Architectures: at most {found['num_architectures']:,}")
     counted = ", counted with 1000 classes" if found["constraints"] != "none" else ""
     console.print(
         f"Constraints:   {found['constraints']}{counted} ({found['allowed_percent']:.0f} % of random ones allowed)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.families.family import Architecture, count_macs, count_params
@@ -190,7 +191,7 @@ def _prepared(prepared: Preprocessing) -> str:
 
 
 def _architecture(architecture: Architecture) -> str:
-    canonical = architecture.canonical()
+    canonical: Any = architecture.canonical()
     rows = [
         (
             str(stage + 1),
@@ -206,7 +207,7 @@ def _architecture(architecture: Architecture) -> str:
     )
 
 
-def _block_facts(architecture: Architecture, stage: int) -> tuple[str, str, str, str]:
+def _block_facts(architecture: Any, stage: int) -> tuple[str, str, str, str]:
     kernel_size = architecture.kernel_size[stage]
     placement = architecture.activation[stage]
     activation = "none" if placement == "none" else f"{architecture.act_type}, {placement}"

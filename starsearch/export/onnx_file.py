@@ -11,7 +11,7 @@ from starsearch.export.onnx import build_onnx, with_batch
 from starsearch.export.padding import pad_weights
 from starsearch.export.verification import TOLERANCE, check_onnx
 from starsearch.export.weights import state_dict_arrays
-from starsearch.families.padding import pad_channels
+from starsearch.families.layers import pad_channels
 
 if TYPE_CHECKING:
     from starsearch.families.network import Network

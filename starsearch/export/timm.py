@@ -37,7 +37,7 @@ def script(name: str) -> str:
 
 def timm_arguments(architecture: Architecture) -> dict[str, Any] | None:
     """Keywords of timm's own StarNet that build this network, or None where timm cannot express it."""
-    canonical = architecture.canonical()
+    canonical: Any = architecture.canonical()
     with_blocks = [stage for stage, depth in enumerate(canonical.depths) if depth]
     ratios = {canonical.mlp_ratio[stage] for stage in with_blocks} or {4}
     expressible = (
@@ -170,7 +170,7 @@ def _model_and_arguments(model: Network) -> tuple[str, dict[str, Any]]:
 
 def _model_script(model: Network, class_names: Sequence[str]) -> str:
     """model.py with this network's table in it."""
-    network = model.architecture.canonical()
+    network: Any = model.architecture.canonical()
     stages = zip(
         network.stage_widths,
         network.depths,

@@ -1,17 +1,162 @@
-"""The families of networks that can be searched, and what every architecture of theirs has."""
+"""`Architecture`: a network, fully decided; each family of networks is a subclass of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self, cast
 
-from starsearch.families.anchors import ANCHORS
-from starsearch.families.cost import Convention, count_macs, count_params
-from starsearch.families.layers import lower
-from starsearch.families.starnet import Architecture
+from starsearch.errors import ArchitectureError, did_you_mean
+from starsearch.families.fields import Rule, rules_of
+from starsearch.families.layers import Layer, LayerList, layer_macs, layer_params
 
-__all__ = ["Architecture", "Convention", "count_macs", "count_params", "lower", "presets"]
+# A family is a class in a file of its own, imported when it is asked for.
+FAMILIES: dict[str, str] = {"starnet": "starsearch.families.starnet:StarNetArchitecture"}
 
 
-def presets() -> Mapping[str, Architecture]:
-    """The published architectures by name, of all families."""
-    return ANCHORS
+class Architecture(ABC):
+    """A network, fully decided and immutable.
+
+    A family is a subclass: a frozen dataclass whose fields are made by `starsearch.families.fields.ruled`, among them
+    `depths` (blocks per stage). A field that holds one value per stage is a tuple as long as `depths`.
+
+    Attributes:
+        family: the family's name in texts and files.
+        title: the family's name in sentences.
+        module: where its `Network` is, as "module:class".
+        published: the fields of its published networks, by their names.
+    """
+
+    __slots__ = ()
+
+    family: ClassVar[str]
+    title: ClassVar[str]
+    module: ClassVar[str]
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    depths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Hold every field to its rule."""
+        for name, rule in rules_of(type(self)).items():
+            rule.check_field(getattr(self, name), num_stages=len(self.depths))
+
+    @staticmethod
+    def of(family: str = "starnet", **values: Any) -> Architecture:
+        """Return the architecture with these fields; the others have the family's defaults, StarNet-S1's for StarNet.
+
+        A field with one value per stage also takes one value for all of them.
+
+        Raises:
+            ArchitectureError: an unknown family or field, or a value that breaks its rule.
+        """
+        kind = find_family(family)
+        rules = rules_of(kind)
+        for name in values:
+            if name not in rules:
+                raise ArchitectureError(
+                    f"Unknown field {name!r}.{did_you_mean(name, rules)} {kind.title} has: {', '.join(rules)}."
+                )
+        depths = values.get("depths", rules["depths"].default)
+        num_stages = len(depths) if isinstance(depths, Sequence) else 1
+        defaults = {name: rule.default[0] if rule.of_blocks else rule.default for name, rule in rules.items()}
+        return kind(**{name: _spread(rules[name], value, num_stages) for name, value in {**defaults, **values}.items()})
+
+    @property
+    def num_stages(self) -> int:
+        """The number of stages."""
+        return len(self.depths)
+
+    def canonical(self) -> Self:
+        """Return the one way of writing this network: two are the same if their canonical forms are equal.
+
+        Fields of blocks have their defaults in a stage without blocks, where they mean nothing.
+        """
+        changes = {
+            name: tuple(
+                value if depth else rule.default[0]
+                for value, depth in zip(getattr(self, name), self.depths, strict=True)
+            )
+            for name, rule in rules_of(type(self)).items()
+            if rule.of_blocks
+        }
+        changed: Any = replace(cast("Any", self), **changes)
+        return cast("Self", changed)
+
+    def written_out(self, name: str) -> Any:
+        """Return a field's value, also where the canonical form leaves it to another field."""
+        return getattr(self, name)
+
+    @abstractmethod
+    def add_layers(self, layers: LayerList, *, num_classes: int, stem_stride: int) -> None:
+        """Append the network's layers in the order of execution; without classes the features are its output."""
+
+
+def find_family(name: str) -> type[Architecture]:
+    """Return the architectures of a family.
+
+    Raises:
+        ArchitectureError: there is no such family.
+    """
+    if name not in FAMILIES:
+        near = did_you_mean(str(name), FAMILIES)
+        raise ArchitectureError(f"Unknown family {name!r}.{near} Known: {', '.join(FAMILIES)}.")
+    found: type[Architecture] = pkgutil.resolve_name(FAMILIES[name])
+    return found
+
+
+def presets() -> dict[str, Architecture]:
+    """Return the published architectures by name, of all families."""
+    return {
+        name: Architecture.of(family, **values)
+        for family in FAMILIES
+        for name, values in find_family(family).published.items()
+    }
+
+
+def lower(
+    architecture: Architecture,
+    *,
+    resolution: int = 224,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    stem_stride: int = 2,
+) -> tuple[Layer, ...]:
+    """Return the network's layers in the order of execution; the last one's output is the logits.
+
+    Args:
+        architecture: the network.
+        resolution: height and width of the image, in pixels.
+        num_classes: outputs of the head; 0 leaves the head out, and the pooled features are the output.
+        in_chans: channels of the image.
+        stem_stride: 2 as published; 1 for small images.
+
+    Raises:
+        ArchitectureError: the resolution is not positive.
+    """
+    if resolution < 1:
+        raise ArchitectureError(f"resolution is at least 1 pixel; got {resolution}.")
+    layers = LayerList((in_chans, resolution, resolution))
+    architecture.add_layers(layers, num_classes=num_classes, stem_stride=stem_stride)
+    return tuple(layers.layers)
+
+
+def count_macs(
+    architecture: Architecture, *, resolution: int = 224, num_classes: int = 1000, stem_stride: int = 2
+) -> int:
+    """Return the multiply-accumulates of one image, in convolutions and the head."""
+    layers = lower(architecture, resolution=resolution, num_classes=num_classes, stem_stride=stem_stride)
+    return sum(map(layer_macs, layers))
+
+
+def count_params(architecture: Architecture, *, num_classes: int = 1000) -> int:
+    """Return the number of learned parameters."""
+    return sum(map(layer_params, lower(architecture, num_classes=num_classes)))
+
+
+def _spread(rule: Rule, value: Any, num_stages: int) -> Any:
+    """A field's value as a tuple, where it has one value per stage."""
+    if not rule.per_stage or value is None:
+        return value
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * num_stages

@@ -1,42 +1,39 @@
-"""The fields of an architecture: their types, rules and defaults, in one readable table.
+"""What the fields of an architecture may hold: a `Rule` for each, beside the field in its dataclass.
 
-The text form, the search space and the error messages are all read from this table, so that a new
-dimension is a row here, a field of `Architecture`, and its meaning in the lowering and the module.
+The text form, the search space, the canonical form and the error messages all read these rules.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Literal
 
 from starsearch.errors import ArchitectureError, did_you_mean
 
-FAMILIES = ("starnet",)
-OPS = ("star", "sum")
-ACTIVATIONS = ("none", "one", "both", "post")
-ACT_TYPES = ("relu6", "relu", "gelu", "silu", "hard_swish", "leaky_relu")
 MAX_STAGES = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArchitectureField:
+class Rule:
     """What one field of an architecture may hold.
 
     Attributes:
-        name: as in `Architecture` and in the YAML of a space.
+        name: the field's name, in the dataclass and in a space file.
+        default: its value where nothing else is said.
         kind: the type of one value.
-        default: StarNet-S1's value.
-        per_stage: a tuple with a value a stage.
-        of_blocks: means nothing in a stage without blocks.
-        optional: may be None (not written).
-        choices: for kind "choice".
-        low, high: inclusive bounds, of sense rather than of taste, for numbers.
-        odd: an odd number, for kernel sizes.
+        per_stage: the field is a tuple with one value per stage.
+        of_blocks: the field means nothing in a stage without blocks; its default is the same in all stages.
+        optional: the field may be None, and is not written then.
+        choices: the values of kind "choice".
+        low, high: inclusive bounds of a number, wide enough for any sensible network.
+        odd: only odd numbers keep the size of a map, as for kernels.
     """
 
-    name: str
-    kind: Literal["int", "float", "choice"]
-    default: Any
+    name: str = ""
+    default: Any = None
+    kind: Literal["int", "float", "choice"] = "int"
     per_stage: bool = False
     of_blocks: bool = False
     optional: bool = False
@@ -46,7 +43,7 @@ class ArchitectureField:
     odd: bool = False
 
     def check(self, value: Any) -> None:
-        """Raise `ArchitectureError` unless `value` may stand in this field (one stage's value)."""
+        """Raise `ArchitectureError` unless `value` may stand in this field (as one stage's value)."""
         if self.kind == "choice":
             if value not in self.choices:
                 raise ArchitectureError(
@@ -56,51 +53,64 @@ class ArchitectureField:
             return
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole and not (self.kind == "float" and isinstance(value, float)):
-            article = "an integer" if self.kind == "int" else "a number"
-            raise ArchitectureError(f"{self.name} is {article}; got {value!r}.")
+            raise ArchitectureError(f"{self.name} is {self._number}; got {value!r}.")
         if not self.low <= value <= self.high:
             raise ArchitectureError(f"{self.name} lies in {self.low:g}..{self.high:g}; got {value!r}.")
         if self.odd and value % 2 == 0:
             raise ArchitectureError(f"{self.name} is odd, so that a map keeps its size; got {value!r}.")
 
-    def parse(self, text: str) -> Any:
-        """One value from its text.
+    def check_field(self, value: Any, *, num_stages: int) -> None:
+        """Raise `ArchitectureError` unless `value` may be the whole field."""
+        if value is None and self.optional:
+            return
+        if not self.per_stage:
+            self.check(value)
+            return
+        if not isinstance(value, tuple):
+            raise ArchitectureError(f"{self.name} takes one value per stage; got {value!r}.")
+        if not 1 <= len(value) <= MAX_STAGES:
+            raise ArchitectureError(f"{self.name} takes 1 to {MAX_STAGES} stages; got {len(value)}.")
+        if len(value) != num_stages:
+            raise ArchitectureError(f"{self.name} has {len(value)} values but depths has {num_stages} stages.")
+        for one in value:
+            self.check(one)
 
-        Raises:
-            ArchitectureError: the text is not a value of this field.
-        """
+    def parse(self, text: str) -> Any:
+        """Return the field's value from its text, stages joined by "-"; where it is of the blocks, one serves all."""
+        parts = text.split("-") if self.per_stage else [text]
+        values = tuple(map(self._parse_one, parts))
+        return values[0] if not self.per_stage or (self.of_blocks and len(values) == 1) else values
+
+    def format(self, value: Any, *, whole: bool = False) -> str:
+        """Return the text that `parse` reads; what is equal in all stages is written once, unless `whole`."""
+        values = value if isinstance(value, tuple) else (value,)
+        if self.of_blocks and len(set(values)) == 1 and not whole:
+            values = values[:1]
+        # repr of a float is the shortest text that reads back as the same number.
+        return "-".join(repr(one) if isinstance(one, float) else str(one) for one in values)
+
+    @property
+    def _number(self) -> str:
+        return "an integer" if self.kind == "int" else "a number"
+
+    def _parse_one(self, text: str) -> Any:
         value: Any = text
         if self.kind != "choice":
             try:
                 value = int(text) if text.lstrip("-").isdigit() else float(text)
             except ValueError:
-                article = "an integer" if self.kind == "int" else "a number"
-                raise ArchitectureError(f"{self.name} is {article}; got {text!r}.") from None
+                raise ArchitectureError(f"{self.name} is {self._number}; got {text!r}.") from None
         self.check(value)
         return value
 
 
-_TABLE = (
-    ArchitectureField(name="family", kind="choice", default="starnet", choices=FAMILIES),
-    ArchitectureField(name="embed_dim", kind="int", default=24),
-    ArchitectureField(name="depths", kind="int", default=(2, 2, 8, 3), per_stage=True, low=0, high=64),
-    ArchitectureField(name="ops", kind="choice", default=("star",) * 4, per_stage=True, of_blocks=True, choices=OPS),
-    ArchitectureField(
-        name="activation", kind="choice", default=("one",) * 4, per_stage=True, of_blocks=True, choices=ACTIVATIONS
-    ),
-    ArchitectureField(name="act_type", kind="choice", default="relu6", choices=ACT_TYPES),
-    ArchitectureField(
-        name="mlp_ratio", kind="float", default=(4,) * 4, per_stage=True, of_blocks=True, low=0.25, high=16
-    ),
-    ArchitectureField(
-        name="kernel_size", kind="int", default=(7,) * 4, per_stage=True, of_blocks=True, high=31, odd=True
-    ),
-    ArchitectureField(name="widths", kind="int", default=None, per_stage=True, optional=True),
-    ArchitectureField(name="stem_width", kind="int", default=32),
-)
-FIELDS: dict[str, ArchitectureField] = {row.name: row for row in _TABLE}
+def ruled(default: Any, **rule: Any) -> Any:
+    """Return a dataclass field with this default and this `Rule`."""
+    return field(default=default, metadata={"rule": Rule(default=default, **rule)})
 
 
-def field_metadata(name: str) -> dict[str, ArchitectureField]:
-    """The table's row, as `dataclasses.field` metadata."""
-    return {"rule": FIELDS[name]}
+@cache
+def rules_of(architecture: type) -> Mapping[str, Rule]:
+    """Return the rules of an architecture's fields, by name and in their order."""
+    found: Any = architecture
+    return {one.name: replace(one.metadata["rule"], name=one.name) for one in fields(found)}

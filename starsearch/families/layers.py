@@ -1,17 +1,17 @@
-"""An architecture as a list of layers with shapes: the one place besides the module that knows its structure.
+"""A network as a list of layers with shapes, and the table of what a layer may compute.
 
-Cost, latency, the ONNX builder and the Core ML builder read this list and nothing else.
+Cost, latency, padding and the ONNX builder read such a list and nothing else. A new operation is a row of `OPS`, one
+of `starsearch.export.onnx.WRITERS` and one of `starsearch.latency.terms.QUANTITIES`; a new activation function is a
+row of `ACTIVATION_FUNCTIONS`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
 
-from starsearch.errors import ArchitectureError
-from starsearch.families.starnet import Architecture
-
-LayerOp = Literal["conv", "activation", "star", "sum", "residual", "norm", "pool", "linear"]
 Shape = tuple[int, int, int]  # channels, height, width; (channels, 1, 1) after pooling
 INPUT = "input"
 
@@ -23,20 +23,17 @@ class Layer:
     Attributes:
         name: unique; where the layer has weights, the prefix of its keys in the module's state dict
             ("stages.0.1.f1" owns "stages.0.1.f1.conv.weight", "head" owns "head.weight").
-        op: "conv" (with bias), "activation", "star" and "sum" (of a block's branches), "residual"
-            (sum with the block's input), "norm" (batch norm of its own), "pool" (mean over the map), "linear".
-        inputs: the layers it reads, by name; "input" is the image.
-        in_shape: of each input, (channels, height, width).
+        op: a row of `OPS`.
+        inputs: the names of the layers it reads; "input" is the image.
+        in_shape: (channels, height, width) of each input.
         out_shape: (channels, height, width).
-        kernel_size: of a convolution, else 1.
-        stride: of a convolution, else 1.
-        groups: of a convolution, else 1; equal to the channels where it is depthwise.
-        batch_norm: a convolution followed by batch norm ("….bn.weight" …), to be folded for inference.
-        act_type: of an activation, else "".
+        kernel_size, stride, groups: of a convolution, else 1; a depthwise one has as many groups as channels.
+        batch_norm: a batch norm ("….bn.weight" …) follows the convolution, to be folded for inference.
+        act_type: an activation's function, a row of `ACTIVATION_FUNCTIONS`; else "".
     """
 
     name: str
-    op: LayerOp
+    op: str
     inputs: tuple[str, ...]
     in_shape: Shape
     out_shape: Shape
@@ -46,126 +43,185 @@ class Layer:
     batch_norm: bool = False
     act_type: str = ""
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel is convolved alone; of a single channel this cannot be told from a dense one."""
+        return self.groups > 1 and self.groups == self.in_shape[0]
 
-def lower(
-    architecture: Architecture,
-    *,
-    resolution: int = 224,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-    stem_stride: int = 2,
-) -> tuple[Layer, ...]:
-    """The network's layers in the order of execution; the last one's output is the logits.
 
-    Args:
-        architecture: the network.
-        resolution: height and width of the image, in pixels.
-        num_classes: outputs of the head; 0 leaves the head out, the pooled features are the output.
-        in_chans: channels of the image.
-        stem_stride: 2 in every published StarNet; 1 for small images.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """What one operation does to shapes, and what it costs.
 
-    Raises:
-        ArchitectureError: the resolution is not positive.
+    Attributes:
+        shape: the output's shape, from a layer and the channels asked for (those of the input where none are).
+        weights: shapes of a layer's floating-point state-dict entries, by their key behind the layer's name.
+        macs: multiply-accumulates of one image.
+        own_width: the output's channels are a choice, not the input's.
+        zero_preserving: channels that are zero stay zero and change no other channel, so that channels can be padded.
     """
-    if resolution < 1:
-        raise ArchitectureError(f"resolution is at least 1 pixel; got {resolution}.")
-    builder = _Builder((in_chans, resolution, resolution))
-    builder.conv("stem.0", architecture.stem_width, kernel_size=3, stride=stem_stride)
-    builder.activation("stem.1", architecture.act_type)
-    for stage, depth in enumerate(architecture.depths):
-        builder.conv(f"stages.{stage}.0", architecture.stage_widths[stage], kernel_size=3, stride=2)
-        for block in range(depth):
-            _lower_block(builder, architecture, stage, f"stages.{stage}.{block + 1}")
-    builder.add("norm", "norm", builder.shape)
-    builder.add("pool", "pool", (builder.shape[0], 1, 1))
-    if num_classes:
-        builder.add("head", "linear", (num_classes, 1, 1))
-    return tuple(builder.layers)
+
+    shape: Callable[[Layer, int], Shape] = lambda layer, _: layer.in_shape
+    weights: Callable[[Layer], Mapping[str, tuple[int, ...]]] = lambda _: {}
+    macs: Callable[[Layer], int] = lambda _: 0
+    own_width: bool = False
+    zero_preserving: bool = True
 
 
-def _lower_block(builder: _Builder, architecture: Architecture, stage: int, name: str) -> None:
-    """A block: depthwise → two branches → star or sum → projection → depthwise → + input (paper, figure 3)."""
-    placement = architecture.activation[stage]
-    kernel_size, hidden = architecture.kernel_size[stage], architecture.hidden_width(stage)
-    width, block_input = architecture.stage_widths[stage], builder.last
-    builder.depthwise(f"{name}.dwconv", kernel_size=kernel_size, batch_norm=True)
-    mixed = builder.last
-    branches = []
-    for branch, active in (("f1", placement in ("one", "both")), ("f2", placement == "both")):
-        builder.conv(f"{name}.{branch}", hidden, source=mixed, batch_norm=False)
-        if active:
-            builder.activation(f"{name}.{branch}.act", architecture.act_type)
-        branches.append(builder.last)
-    op: LayerOp = "star" if architecture.ops[stage] == "star" else "sum"
-    builder.add(f"{name}.{op}", op, builder.shape, inputs=tuple(branches))
-    if placement == "post":
-        builder.activation(f"{name}.act", architecture.act_type)
-    builder.conv(f"{name}.g", width)
-    builder.depthwise(f"{name}.dwconv2", kernel_size=kernel_size, batch_norm=False)
-    builder.add(f"{name}.residual", "residual", builder.shape, inputs=(block_input, builder.last))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """An activation function without learned parameters.
+
+    Attributes:
+        torch: the name of its class in `torch.nn`.
+        onnx: its nodes in order, each the operator and its inputs: "x" is the function's input, "-" the node before,
+            a number a constant. A mapping at the end holds attributes.
+        zero_at_zero: it maps zero to zero, so that channels can be padded.
+    """
+
+    torch: str
+    onnx: tuple[tuple[Any, ...], ...]
+    zero_at_zero: bool = True
 
 
-class _Builder:
-    """Appends layers, following the shape of the last one."""
+ACTIVATION_FUNCTIONS: dict[str, Activation] = {
+    "relu6": Activation(torch="ReLU6", onnx=(("Clip", "x", 0.0, 6.0),)),
+    "relu": Activation(torch="ReLU", onnx=(("Relu", "x"),)),
+    # x · (1 + erf(x / √2)) / 2, in the form that ONNX Runtime fuses.
+    "gelu": Activation(
+        torch="GELU",
+        onnx=(("Div", "x", 2.0**0.5), ("Erf", "-"), ("Add", "-", 1.0), ("Mul", "x", "-"), ("Mul", "-", 0.5)),
+    ),
+    "silu": Activation(torch="SiLU", onnx=(("Sigmoid", "x"), ("Mul", "x", "-"))),
+    "hard_swish": Activation(torch="Hardswish", onnx=(("HardSwish", "x"),)),
+    "leaky_relu": Activation(torch="LeakyReLU", onnx=(("LeakyRelu", "x", {"alpha": 0.01}),)),
+}
+
+
+def _conv_shape(layer: Layer, width: int) -> Shape:
+    padding = layer.kernel_size // 2
+    height, breadth = ((size + 2 * padding - layer.kernel_size) // layer.stride + 1 for size in layer.in_shape[1:])
+    return (width, height, breadth)
+
+
+def _conv_weights(layer: Layer) -> dict[str, tuple[int, ...]]:
+    channels = layer.out_shape[0]
+    kernel = (channels, layer.in_shape[0] // layer.groups, layer.kernel_size, layer.kernel_size)
+    norm = {f"bn.{key}": shape for key, shape in _norm_weights(layer).items()} if layer.batch_norm else {}
+    return {"conv.weight": kernel, "conv.bias": (channels,), **norm}
+
+
+def _norm_weights(layer: Layer) -> dict[str, tuple[int, ...]]:
+    return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (layer.out_shape[0],))
+
+
+def _linear_weights(layer: Layer) -> dict[str, tuple[int, ...]]:
+    return {"weight": (layer.out_shape[0], layer.in_shape[0]), "bias": (layer.out_shape[0],)}
+
+
+def _product_macs(layer: Layer) -> int:
+    return prod(layer.out_shape) * (layer.in_shape[0] // layer.groups) * layer.kernel_size**2
+
+
+OPS: dict[str, Op] = {
+    # With a bias; padded so that a map keeps its size at stride 1.
+    "conv": Op(shape=_conv_shape, weights=_conv_weights, macs=_product_macs, own_width=True),
+    "activation": Op(),
+    # The two branches of a block, multiplied or added.
+    "star": Op(),
+    "sum": Op(),
+    # A block's output added to its input.
+    "residual": Op(),
+    # A batch norm that follows no convolution.
+    "norm": Op(weights=_norm_weights),
+    # The mean over the map.
+    "pool": Op(shape=lambda layer, _: (layer.in_shape[0], 1, 1)),
+    "linear": Op(shape=lambda _, width: (width, 1, 1), weights=_linear_weights, macs=_product_macs, own_width=True),
+}
+
+
+class LayerList:
+    """The layers of a network while it is lowered: each reads the last one's output unless it says otherwise."""
 
     def __init__(self, image: Shape) -> None:
         self.layers: list[Layer] = []
-        self.shapes: dict[str, Shape] = {INPUT: image}
         self.last = INPUT
+        self._shapes: dict[str, Shape] = {INPUT: image}
 
-    @property
-    def shape(self) -> Shape:
-        return self.shapes[self.last]
-
-    def conv(
-        self,
-        name: str,
-        width: int,
-        *,
-        kernel_size: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        batch_norm: bool = True,
-        source: str | None = None,
-    ) -> None:
-        source = self.last if source is None else source
-        _, height, breadth = self.shapes[source]
-        padding = kernel_size // 2
-        out_height, out_breadth = ((size + 2 * padding - kernel_size) // stride + 1 for size in (height, breadth))
-        self._append(
-            Layer(
-                name=name,
-                op="conv",
-                inputs=(source,),
-                in_shape=self.shapes[source],
-                out_shape=(width, out_height, out_breadth),
-                kernel_size=kernel_size,
-                stride=stride,
-                groups=groups,
-                batch_norm=batch_norm,
-            )
-        )
-
-    def depthwise(self, name: str, *, kernel_size: int, batch_norm: bool) -> None:
-        channels = self.shape[0]
-        self.conv(name, channels, kernel_size=kernel_size, groups=channels, batch_norm=batch_norm)
-
-    def activation(self, name: str, act_type: str) -> None:
-        self._append(
-            Layer(
-                name=name,
-                op="activation",
-                inputs=(self.last,),
-                in_shape=self.shape,
-                out_shape=self.shape,
-                act_type=act_type,
-            )
-        )
-
-    def add(self, name: str, op: LayerOp, out_shape: Shape, *, inputs: tuple[str, ...] = ()) -> None:
-        self._append(Layer(name=name, op=op, inputs=inputs or (self.last,), in_shape=self.shape, out_shape=out_shape))
-
-    def _append(self, layer: Layer) -> None:
+    def add(self, name: str, op: str, *, inputs: tuple[str, ...] = (), width: int = 0, **attributes: Any) -> str:
+        """Append a layer and return its name; `width` is its channels, where the operation has its own."""
+        inputs = inputs or (self.last,)
+        shape = self._shapes[inputs[0]]
+        layer = Layer(name=name, op=op, inputs=inputs, in_shape=shape, out_shape=shape, **attributes)
+        layer = replace(layer, out_shape=OPS[op].shape(layer, width or shape[0]))
         self.layers.append(layer)
-        self.shapes[layer.name] = layer.out_shape
-        self.last = layer.name
+        self._shapes[name], self.last = layer.out_shape, name
+        return name
+
+    def depthwise(self, name: str, *, kernel_size: int, batch_norm: bool = False) -> str:
+        """Append a depthwise convolution and return its name."""
+        groups = self._shapes[self.last][0]
+        return self.add(name, "conv", groups=groups, kernel_size=kernel_size, batch_norm=batch_norm)
+
+
+def weight_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a layer's floating-point state-dict entries, by key; empty where it has no weights."""
+    return {f"{layer.name}.{key}": shape for key, shape in OPS[layer.op].weights(layer).items()}
+
+
+def layer_macs(layer: Layer) -> int:
+    """Return the multiply-accumulates of one layer."""
+    return OPS[layer.op].macs(layer)
+
+
+def layer_params(layer: Layer) -> int:
+    """Return the learned parameters of one layer; a batch norm's running statistics are not among them."""
+    weights = OPS[layer.op].weights(layer)
+    return sum(prod(shape) for key, shape in weights.items() if "running_" not in key)
+
+
+def pad_channels(layers: Sequence[Layer], *, multiple: int) -> tuple[Layer, ...]:
+    """Return the same network with its channels rounded up to a multiple of `multiple`.
+
+    A runtime that keeps maps in blocks of 8 or 16 channels leaves its fast path where a width is no multiple of the
+    block: with zeros in the new places such a network computes more and may still be faster. The image's channels and
+    the outputs (classes, or the features of a network without a head) stay; a network with an operation or activation
+    that does not keep zeros stays as a whole.
+
+    Raises:
+        ValueError: `multiple` is below 1.
+    """
+    if multiple < 1:
+        raise ValueError(f"Channels are padded to a multiple of at least 1; got {multiple}.")
+    if not all(_keeps_zeros(layer) for layer in layers):
+        return tuple(layers)
+    kept = _output_layers(layers)
+    shapes = {INPUT: layers[0].in_shape}
+    padded = []
+    for layer in layers:
+        in_shape, width = shapes[layer.inputs[0]], layer.out_shape[0]
+        if _keeps_channels(layer):
+            width = in_shape[0]
+        elif layer.name not in kept:
+            width = -(-width // multiple) * multiple
+        wider = replace(layer, in_shape=in_shape, groups=in_shape[0] if layer.is_depthwise else layer.groups)
+        padded.append(replace(wider, out_shape=(width, *layer.out_shape[1:])))
+        shapes[layer.name] = padded[-1].out_shape
+    return tuple(padded)
+
+
+def _keeps_zeros(layer: Layer) -> bool:
+    return OPS[layer.op].zero_preserving and (not layer.act_type or ACTIVATION_FUNCTIONS[layer.act_type].zero_at_zero)
+
+
+def _keeps_channels(layer: Layer) -> bool:
+    return layer.is_depthwise or not OPS[layer.op].own_width
+
+
+def _output_layers(layers: Sequence[Layer]) -> set[str]:
+    """The names of the layers whose channels are the network's outputs."""
+    names = {layers[-1].name}
+    for layer in reversed(layers):
+        if layer.name in names and _keeps_channels(layer):
+            names.update(layer.inputs)
+    return names

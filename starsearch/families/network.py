@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from starsearch.families.layers import Layer, lower
-from starsearch.families.starnet import Architecture
-
-_MODULES = {"starnet": "starsearch.families.starnet_module:StarNet"}
+from starsearch.families.family import Architecture, lower
+from starsearch.families.layers import Layer
 
 
 class Network(nn.Module):
@@ -56,7 +54,7 @@ def build_model(
     initialization: str = "official",
 ) -> Network:
     """Build a new network of this architecture, initialised from torch's global random state."""
-    built: Any = pkgutil.resolve_name(_MODULES[architecture.family])
+    built: Any = pkgutil.resolve_name(architecture.module)
     network: Network = built(
         architecture,
         num_classes=num_classes,

@@ -1,98 +1,77 @@
-"""`Architecture`: a network of the star-operation family, frozen and fully decided."""
+"""StarNet ("Rewrite the Stars", CVPR 2024): its fields, its published networks and its layers.
+
+The same network as a module is `starsearch.families.starnet_module`; a test holds the two equal.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-from starsearch.errors import ArchitectureError, did_you_mean
-from starsearch.families.fields import (
-    ACT_TYPES,
-    ACTIVATIONS,
-    FIELDS,
-    MAX_STAGES,
-    OPS,
-    ArchitectureField,
-    field_metadata,
-)
+from starsearch.errors import ArchitectureError
+from starsearch.families.family import Architecture
+from starsearch.families.fields import ruled, rules_of
+from starsearch.families.layers import ACTIVATION_FUNCTIONS, LayerList
 
-__all__ = ["ACTIVATIONS", "ACT_TYPES", "OPS", "Architecture"]
+BRANCH_OPS = ("star", "sum")
+ACTIVATION_PLACEMENTS = ("none", "one", "both", "post")
+_MOST_CHANNELS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """A StarNet ("Rewrite the Stars", CVPR 2024, figure 3 and table 5); `Architecture()` is StarNet-S1.
-
-    A field that holds a value a stage is a tuple as long as `depths`; `Architecture.of` also takes one
-    value for all stages.
+class StarNetArchitecture(Architecture):
+    """A StarNet (figure 3 and table 5 of the paper); with every field at its default it is StarNet-S1.
 
     Attributes:
-        family: which `nn.Module` the fields describe.
         embed_dim: channels of the first stage; each later stage doubles them unless `widths` is given.
-        depths: blocks a stage.
-        ops: how the two branches of a block meet, a stage: "star" (product) or "sum".
-        activation: where the activation stands in a block, a stage (table 9 of the paper):
+        depths: blocks per stage.
+        ops: how the two branches of a block are combined, per stage: "star" (product) or "sum".
+        activation: where the activation function stands in a block, per stage (table 9 of the paper):
             "one" act(x1)∘x2, "both" act(x1)∘act(x2), "post" act(x1∘x2), "none" x1∘x2.
         act_type: the activation function, in the blocks and after the stem.
-        mlp_ratio: hidden channels of a block by its width, a stage; rounded to a whole channel.
-        kernel_size: of the two depthwise convolutions of a block, a stage; odd.
-        widths: channels a stage, where they do not double.
-        stem_width: channels after the stem: 32 in every published StarNet.
-
-    Raises:
-        ArchitectureError: a field's value breaks its rule.
+        mlp_ratio: a block's hidden channels divided by its width, per stage; rounded to a whole channel.
+        kernel_size: of a block's two depthwise convolutions, per stage; odd.
+        widths: channels per stage, where they do not double.
+        stem_width: channels after the stem, 32 in every published StarNet.
     """
 
-    family: str = field(default="starnet", metadata=field_metadata("family"))
-    embed_dim: int = field(default=24, metadata=field_metadata("embed_dim"))
-    depths: tuple[int, ...] = field(default=(2, 2, 8, 3), metadata=field_metadata("depths"))
-    ops: tuple[str, ...] = field(default=("star",) * 4, metadata=field_metadata("ops"))
-    activation: tuple[str, ...] = field(default=("one",) * 4, metadata=field_metadata("activation"))
-    act_type: str = field(default="relu6", metadata=field_metadata("act_type"))
-    mlp_ratio: tuple[float, ...] = field(default=(4,) * 4, metadata=field_metadata("mlp_ratio"))
-    kernel_size: tuple[int, ...] = field(default=(7,) * 4, metadata=field_metadata("kernel_size"))
-    widths: tuple[int, ...] | None = field(default=None, metadata=field_metadata("widths"))
-    stem_width: int = field(default=32, metadata=field_metadata("stem_width"))
+    family: ClassVar[str] = "starnet"
+    title: ClassVar[str] = "StarNet"
+    module: ClassVar[str] = "starsearch.families.starnet_module:StarNet"
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # Table 14 of the paper's supplement.
+        "starnet_s050": {"embed_dim": 16, "depths": (1, 1, 3, 1), "mlp_ratio": 3},
+        "starnet_s100": {"embed_dim": 20, "depths": (1, 2, 4, 1), "mlp_ratio": 4},
+        "starnet_s150": {"embed_dim": 24, "depths": (1, 2, 4, 2), "mlp_ratio": 3},
+        # Table 5 of the paper.
+        "starnet_s1": {},
+        "starnet_s2": {"embed_dim": 32, "depths": (1, 2, 6, 2)},
+        "starnet_s3": {"embed_dim": 32, "depths": (2, 2, 8, 4)},
+        "starnet_s4": {"embed_dim": 32, "depths": (3, 3, 12, 5)},
+    }
+
+    embed_dim: int = ruled(24)
+    depths: tuple[int, ...] = ruled((2, 2, 8, 3), per_stage=True, low=0, high=64)
+    ops: tuple[str, ...] = ruled(("star",) * 4, kind="choice", per_stage=True, of_blocks=True, choices=BRANCH_OPS)
+    activation: tuple[str, ...] = ruled(
+        ("one",) * 4, kind="choice", per_stage=True, of_blocks=True, choices=ACTIVATION_PLACEMENTS
+    )
+    act_type: str = ruled("relu6", kind="choice", choices=ACTIVATION_FUNCTIONS)
+    mlp_ratio: tuple[float, ...] = ruled((4,) * 4, kind="float", per_stage=True, of_blocks=True, low=0.25, high=16)
+    kernel_size: tuple[int, ...] = ruled((7,) * 4, per_stage=True, of_blocks=True, high=31, odd=True)
+    widths: tuple[int, ...] | None = ruled(None, per_stage=True, optional=True)
+    stem_width: int = ruled(32)
 
     def __post_init__(self) -> None:
-        """Hold every field to its rule."""
-        for name, rule in FIELDS.items():
-            value = getattr(self, name)
-            if value is None and rule.optional:
-                continue
-            _check_field(rule, value, num_stages=len(self.depths))
-        if self.widths is None and self.stage_widths[-1] > FIELDS["widths"].high:
+        """Hold every field to its rule, and the widths that follow from `embed_dim` to theirs."""
+        Architecture.__post_init__(self)
+        if self.stage_widths[-1] > _MOST_CHANNELS:
             raise ArchitectureError(
                 f"embed_dim {self.embed_dim} doubled over {len(self.depths)} stages gives "
-                f"{self.stage_widths[-1]} channels; at most {FIELDS['widths'].high:g} are sensible."
+                f"{self.stage_widths[-1]} channels; at most {_MOST_CHANNELS} are sensible."
             )
-
-    @classmethod
-    def of(cls, **values: Any) -> Architecture:
-        """The architecture with these fields, the rest StarNet-S1's; one value serves all stages.
-
-        Raises:
-            ArchitectureError: an unknown field, or a value that breaks a rule.
-        """
-        for name in values:
-            if name not in FIELDS:
-                raise ArchitectureError(
-                    f"Unknown field {name!r}.{did_you_mean(name, FIELDS)} StarNet has: {', '.join(FIELDS)}."
-                )
-        depths = values.get("depths", FIELDS["depths"].default)
-        num_stages = len(depths) if isinstance(depths, Sequence) else 1
-        filled = {}
-        for name, rule in FIELDS.items():
-            value = values.get(name, _default_for(rule, num_stages))
-            filled[name] = _per_stage(value, num_stages) if rule.per_stage and value is not None else value
-        return cls(**filled)
-
-    @property
-    def num_stages(self) -> int:
-        """How many stages there are."""
-        return len(self.depths)
 
     @property
     def stage_widths(self) -> tuple[int, ...]:
@@ -102,72 +81,59 @@ class Architecture:
         return tuple(self.embed_dim * 2**stage for stage in range(len(self.depths)))
 
     def hidden_width(self, stage: int) -> int:
-        """Channels of each branch of the blocks of `stage`."""
-        return hidden_width(self.mlp_ratio[stage], self.stage_widths[stage])
+        """Return the channels of each branch of a stage's blocks: the ratio times the width, to the nearest channel."""
+        return max(1, math.floor(self.mlp_ratio[stage] * self.stage_widths[stage] + 0.5))
 
-    def canonical(self) -> Architecture:
-        """The one way of writing this network: fields that make no difference have their default.
+    def canonical(self) -> StarNetArchitecture:
+        """Return the one way of writing this network.
 
-        A stage without blocks has no operation, placement, ratio or kernel; widths that double are
-        said by `embed_dim`; where they do not, `embed_dim` is the first stage's width; a ratio is the
-        hidden width by the width. Two architectures are the same network if their canonical forms are equal.
+        Widths that double are said by `embed_dim`; where they do not, `embed_dim` is the first stage's width. A ratio
+        is the hidden width divided by the width.
         """
         widths = self.stage_widths
         doubling = tuple(widths[0] * 2**stage for stage in range(len(widths)))
-        changes: dict[str, Any] = {
-            "embed_dim": widths[0],
-            "widths": None if widths == doubling else widths,
-        }
-        for name, rule in FIELDS.items():
-            if rule.of_blocks:
-                values = getattr(self, name)
-                changes[name] = tuple(
-                    canonical_value(name, value, width) if depth else rule.default[0]
-                    for value, depth, width in zip(values, self.depths, widths, strict=True)
-                )
-        return replace(self, **changes)
+        ratios = tuple(map(self._canonical_ratio, range(len(widths))))
+        changed = replace(self, embed_dim=widths[0], widths=None if widths == doubling else widths, mlp_ratio=ratios)
+        return Architecture.canonical(changed)
 
+    def written_out(self, name: str) -> Any:
+        """Return a field's value; `widths` also where they double."""
+        return self.stage_widths if name == "widths" else getattr(self, name)
 
-def hidden_width(mlp_ratio: float, width: int) -> int:
-    """Channels of a block's branches: the ratio times the width, to the nearest channel (halves up)."""
-    return max(1, math.floor(mlp_ratio * width + 0.5))
+    def add_layers(self, layers: LayerList, *, num_classes: int, stem_stride: int) -> None:
+        """Append the network's layers."""
+        layers.add("stem.0", "conv", width=self.stem_width, kernel_size=3, stride=stem_stride, batch_norm=True)
+        layers.add("stem.1", "activation", act_type=self.act_type)
+        for stage, (width, depth) in enumerate(zip(self.stage_widths, self.depths, strict=True)):
+            layers.add(f"stages.{stage}.0", "conv", width=width, kernel_size=3, stride=2, batch_norm=True)
+            for block in range(depth):
+                self._add_block(layers, stage, f"stages.{stage}.{block + 1}")
+        layers.add("norm", "norm")
+        layers.add("pool", "pool")
+        if num_classes:
+            layers.add("head", "linear", width=num_classes)
 
+    def _add_block(self, layers: LayerList, stage: int, name: str) -> None:
+        """A block: depthwise → two branches → star or sum → projection → depthwise → + input (figure 3)."""
+        placement, kernel_size = self.activation[stage], self.kernel_size[stage]
+        block_input = layers.last
+        mixed = layers.depthwise(f"{name}.dwconv", kernel_size=kernel_size, batch_norm=True)
+        branches = []
+        for branch, active in (("f1", placement in ("one", "both")), ("f2", placement == "both")):
+            layers.add(f"{name}.{branch}", "conv", inputs=(mixed,), width=self.hidden_width(stage))
+            if active:
+                layers.add(f"{name}.{branch}.act", "activation", act_type=self.act_type)
+            branches.append(layers.last)
+        layers.add(f"{name}.{self.ops[stage]}", self.ops[stage], inputs=tuple(branches))
+        if placement == "post":
+            layers.add(f"{name}.act", "activation", act_type=self.act_type)
+        layers.add(f"{name}.g", "conv", width=self.stage_widths[stage], batch_norm=True)
+        last = layers.depthwise(f"{name}.dwconv2", kernel_size=kernel_size)
+        layers.add(f"{name}.residual", "residual", inputs=(block_input, last))
 
-def canonical_value(name: str, value: Any, width: int) -> Any:
-    """One stage's value of field `name` as its canonical form has it, in a stage of `width` channels."""
-    if name != "mlp_ratio":
-        return value
-    ratio = hidden_width(value, width) / width
-    # A bound that was rounded to a channel beyond itself: the bound means the same number of channels.
-    ratio = min(max(ratio, FIELDS[name].low), FIELDS[name].high)
-    return int(ratio) if ratio == int(ratio) else ratio
-
-
-def _default_for(rule: ArchitectureField, num_stages: int) -> Any:
-    """The published default; what holds a value a stage is stretched, since S1's are equal in all stages."""
-    if rule.per_stage and rule.of_blocks:
-        return (rule.default[0],) * num_stages
-    return rule.default
-
-
-def _per_stage(value: Any, num_stages: int) -> Any:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(value)
-    return (value,) * num_stages
-
-
-def _check_field(rule: ArchitectureField, value: Any, *, num_stages: int) -> None:
-    if not rule.per_stage:
-        rule.check(value)
-        return
-    if not isinstance(value, tuple):
-        raise ArchitectureError(f"{rule.name} takes a value a stage; got {value!r}.")
-    if not 1 <= len(value) <= MAX_STAGES:
-        raise ArchitectureError(f"{rule.name} takes 1 to {MAX_STAGES} stages; got {len(value)}.")
-    if len(value) != num_stages:
-        raise ArchitectureError(f"{rule.name} has {len(value)} values but depths has {num_stages} stages.")
-    for one in value:
-        rule.check(one)
-
-
-assert set(FIELDS) == {f.name for f in fields(Architecture)}  # an invariant of this file, not of input
+    def _canonical_ratio(self, stage: int) -> float:
+        rule = rules_of(StarNetArchitecture)["mlp_ratio"]
+        ratio = self.hidden_width(stage) / self.stage_widths[stage]
+        # A bound that was rounded to a channel beyond itself: the bound means the same number of channels.
+        ratio = min(max(ratio, rule.low), rule.high)
+        return int(ratio) if ratio == int(ratio) else ratio

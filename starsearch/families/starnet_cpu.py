@@ -127,7 +127,7 @@ def _bias(conv: nn.Conv2d) -> torch.Tensor:
 
 
 class _Mix(torch.autograd.Function):
-    """g · meet(f1 · x + b1, f2 · x + b2) over columns, a piece at a time, so that hidden maps stay in the cache."""
+    """g · combine(f1 · x + b1, f2 · x + b2) over columns, a piece at a time, so that hidden maps stay in the cache."""
 
     @staticmethod
     def forward(ctx: Any, block: Any, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
@@ -139,7 +139,7 @@ class _Mix(torch.autograd.Function):
         for piece in _pieces(hidden, columns):
             torch.mm(f1, x[:, piece], out=x1[:, piece])
             torch.mm(f2, x[:, piece], out=x2[:, piece])
-            y = block.meet(x1[:, piece].add_(bias1[:, None]), x2[:, piece].add_(bias2[:, None]))
+            y = block.combine(x1[:, piece].add_(bias1[:, None]), x2[:, piece].add_(bias2[:, None]))
             torch.mm(g, y, out=out[:, piece])
         ctx.save_for_backward(x, f1, f2, g, x1, x2)
         ctx.block = block
@@ -148,14 +148,14 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The gradients of x and the weights; the block's own `meet` is differentiated, whatever it is."""
+        """The gradients of x and the weights; the block's own `combine` is differentiated, whatever it is."""
         x, f1, f2, g, x1, x2 = ctx.saved_tensors
         dx, df1, df2, dg = torch.empty_like(x), torch.zeros_like(f1), torch.zeros_like(f2), torch.zeros_like(g)
         dbias1, dbias2 = f1.new_zeros(f1.shape[0]), f2.new_zeros(f2.shape[0])
         for piece in _pieces(f1.shape[0], x.shape[1]):
             a, b = (branch[:, piece].requires_grad_() for branch in (x1, x2))
             with torch.enable_grad():
-                y = ctx.block.meet(a, b)
+                y = ctx.block.combine(a, b)
             dg.addmm_(grad[:, piece], y.detach().t())
             da, db = torch.autograd.grad(y, (a, b), g.t() @ grad[:, piece])
             df1.addmm_(da, x[:, piece].t())

@@ -1,31 +1,32 @@
-"""StarNet for the whole design space, as one module on top of timm's.
+"""StarNet for the whole design space, as one module on top of timm's, and its registration with timm.
 
 State-dict keys and outputs are timm's own (`timm.models.starnet`) wherever timm can express the network.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
-from timm.layers import DropPath, Linear, SelectAdaptivePool2d, calculate_drop_path_rates, create_act_layer
+from timm.layers import DropPath, Linear, SelectAdaptivePool2d, calculate_drop_path_rates
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models import starnet as timm_starnet
 from torch import nn
 
 from starsearch.errors import ArchitectureError
+from starsearch.families.layers import ACTIVATION_FUNCTIONS
 from starsearch.families.network import Network
-from starsearch.families.starnet import Architecture
+from starsearch.families.starnet import StarNetArchitecture
 from starsearch.families.starnet_cpu import FastForward
 from starsearch.families.text import parse_architecture
 
-Initialization = Literal["official", "timm", "identity"]
+INITIALIZATIONS = ("official", "timm", "identity")
 
 
 class Block(nn.Module):
     """A star (or sum) block: depthwise → two branches → star or sum → projection → depthwise → + input."""
 
-    def __init__(self, architecture: Architecture, stage: int, drop_path: float, **factory: Any) -> None:
+    def __init__(self, architecture: StarNetArchitecture, stage: int, drop_path: float, **factory: Any) -> None:
         super().__init__()
         dim, hidden = architecture.stage_widths[stage], architecture.hidden_width(stage)
         kernel_size = architecture.kernel_size[stage]
@@ -37,11 +38,11 @@ class Block(nn.Module):
         self.f2 = timm_starnet.ConvBN(dim, hidden, with_bn=False, **factory)
         self.g = timm_starnet.ConvBN(hidden, dim, **factory)
         self.dwconv2 = timm_starnet.ConvBN(dim, dim, with_bn=False, **depthwise)
-        self.act = create_act_layer(architecture.act_type)
+        self.act = _activation(architecture)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
-    def meet(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """The branches (batch, hidden, height, width) joined by star or sum, activated as placed (table 9)."""
+    def combine(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+        """Return the star or sum of the branches (batch, hidden, height, width), activated as placed (table 9)."""
         if self.activation in ("one", "both"):
             x1 = self.act(x1)
         if self.activation == "both":
@@ -51,53 +52,47 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, dim, height, width) to the same shape."""
-        residual = x
-        x = self.dwconv(x)
-        x = self.dwconv2(self._join(self.f1(x), self.f2(x)))
-        out: torch.Tensor = residual + self.drop_path(x)
+        y = self.dwconv(x)
+        y = self.dwconv2(self._combine_and_project(self.f1(y), self.f2(y)))
+        out: torch.Tensor = x + self.drop_path(y)
         return out
 
-    def _join(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """The branches joined, projected and normalised.
+    def _combine_and_project(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+        """The branches combined, projected and normalised, a star in float32 where autocast computes in float16.
 
-        In float32 where autocast computes in float16: without a bounded activation on both branches their product
-        exceeds float16's 65,504 as soon as both exceed 256, and the norm behind the projection makes NaN of it.
+        Without a bounded activation on both branches their product exceeds float16's 65,504 as soon as both exceed
+        256, and the norm behind the projection makes NaN of it.
         """
-        if not (self.op == "star" and _autocasts_to_float16(x1)):
-            joined: torch.Tensor = self.g(self.meet(x1, x2))
-            return joined
-        with torch.autocast(x1.device.type, enabled=False):
-            guarded: torch.Tensor = self.g(self.meet(x1.float(), x2.float()))
-        return guarded
-
-
-def _autocasts_to_float16(x: torch.Tensor) -> bool:
-    """Whether `x` was computed in float16 by autocast; a model that is in float16 as a whole has nothing else."""
-    kind = x.device.type
-    return (
-        x.dtype == torch.float16 and torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
-    )
+        kind = x1.device.type
+        # A model that is in float16 as a whole has nothing else, so only what autocast made float16 is guarded.
+        autocasts = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+        guarded = self.op == "star" and x1.dtype == torch.float16 and autocasts
+        if not guarded:
+            return cast("torch.Tensor", self.g(self.combine(x1, x2)))
+        with torch.autocast(kind, enabled=False):
+            return cast("torch.Tensor", self.g(self.combine(x1.float(), x2.float())))
 
 
 class StarNet(timm_starnet.StarNet, Network):
-    """A StarNet of any `Architecture`.
+    """A StarNet of any `StarNetArchitecture`.
 
     What timm's StarNet offers is inherited: `forward_features`, `forward_intermediates`, `reset_classifier`,
     `set_grad_checkpointing`, `group_matcher`. Only the construction is ours.
 
     Args:
-        architecture: an `Architecture` or its one-line text.
+        architecture: the architecture or its one-line text.
         num_classes: outputs of the head; 0 for none.
         in_chans: channels of the image.
         drop_rate: dropout before the head.
         drop_path_rate: stochastic depth of the last block; earlier ones rise linearly from 0.
         global_pool: timm's name of the pooling.
+        output_stride: timm passes it; only 32 is possible.
         stem_stride: 2 as published; 1 for small images.
         initialization: "official" leaves convolutions at PyTorch's default, as the code that trained the
             published weights does (its `isinstance(m, nn.Linear or nn.Conv2d)` sees linear layers only);
             "timm" draws them from a truncated normal of 0.02; "identity" is "official" with the last depthwise
-            convolution of each block at zero, so that every block starts as the identity and depth costs a short
-            training nothing.
+            convolution of each block at zero, so that every block starts as the identity and depth does not slow a
+            short training down.
 
     Raises:
         ArchitectureError: the text cannot be read, or an option has a value that is not known.
@@ -105,7 +100,7 @@ class StarNet(timm_starnet.StarNet, Network):
 
     def __init__(
         self,
-        architecture: Architecture | str = "starnet_s1",
+        architecture: StarNetArchitecture | str = "starnet_s1",
         num_classes: int = 1000,
         in_chans: int = 3,
         drop_rate: float = 0.0,
@@ -113,17 +108,16 @@ class StarNet(timm_starnet.StarNet, Network):
         global_pool: str = "avg",
         output_stride: int = 32,
         stem_stride: int = 2,
-        initialization: Initialization = "official",
+        initialization: str = "official",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         nn.Module.__init__(self)  # not timm's: it would build StarNet-S4 first
         if output_stride != 32:
             raise ArchitectureError(f"StarNet has no dilated form: output_stride is 32; got {output_stride}.")
-        if initialization not in get_args(Initialization):
+        if initialization not in INITIALIZATIONS:
             raise ArchitectureError(f"initialization is 'official', 'timm' or 'identity'; got {initialization!r}.")
-        if isinstance(architecture, str):
-            architecture = parse_architecture(architecture)
+        architecture = _parsed(architecture)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.architecture = architecture
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
@@ -131,7 +125,7 @@ class StarNet(timm_starnet.StarNet, Network):
         self.grad_checkpointing = False
         self.stem = nn.Sequential(
             timm_starnet.ConvBN(in_chans, architecture.stem_width, 3, stride=stem_stride, padding=1, **factory),
-            create_act_layer(architecture.act_type),
+            _activation(architecture),
         )
         self.stages = nn.Sequential(*_build_stages(architecture, drop_path_rate, factory))
         self.feature_info = [
@@ -153,9 +147,22 @@ class StarNet(timm_starnet.StarNet, Network):
         return FastForward(self)
 
 
-def _build_stages(architecture: Architecture, drop_path_rate: float, factory: dict[str, Any]) -> list[nn.Sequential]:
-    rates = cast("list[float]", calculate_drop_path_rates(drop_path_rate, sum(architecture.depths)))
-    drop_paths = iter(rates)
+def _parsed(architecture: StarNetArchitecture | str) -> StarNetArchitecture:
+    parsed = parse_architecture(architecture) if isinstance(architecture, str) else architecture
+    if not isinstance(parsed, StarNetArchitecture):
+        raise ArchitectureError(f"StarNet builds architectures of its own family; got {architecture}.")
+    return parsed
+
+
+def _activation(architecture: StarNetArchitecture) -> nn.Module:
+    made: nn.Module = getattr(nn, ACTIVATION_FUNCTIONS[architecture.act_type].torch)()
+    return made
+
+
+def _build_stages(
+    architecture: StarNetArchitecture, drop_path_rate: float, factory: dict[str, Any]
+) -> list[nn.Sequential]:
+    drop_paths = iter(cast("list[float]", calculate_drop_path_rates(drop_path_rate, sum(architecture.depths))))
     stages, in_width = [], architecture.stem_width
     for stage, (width, depth) in enumerate(zip(architecture.stage_widths, architecture.depths, strict=True)):
         down_sampler = timm_starnet.ConvBN(in_width, width, 3, stride=2, padding=1, **factory)
@@ -184,15 +191,13 @@ default_cfgs = generate_default_cfgs({"starsearch_starnet.untrained": timm_starn
 @register_model
 def starsearch_starnet(pretrained: bool = False, **kwargs: Any) -> StarNet:
     """`timm.create_model("starsearch_starnet", architecture="starnet:embed_dim=24,depths=2-2-8-3,ops=sum")`."""
-    architecture = kwargs.get("architecture", "starnet_s1")
-    if isinstance(architecture, str):
-        architecture = parse_architecture(architecture)
+    stages = _parsed(kwargs.get("architecture", "starnet_s1")).num_stages
     model: StarNet = build_model_with_cfg(
         StarNet,
         "starsearch_starnet",
         pretrained,
         pretrained_filter_fn=timm_starnet.checkpoint_filter_fn,
-        feature_cfg={"out_indices": tuple(range(architecture.num_stages)), "flatten_sequential": True},
+        feature_cfg={"out_indices": tuple(range(stages)), "flatten_sequential": True},
         **kwargs,
     )
     return model

@@ -11,7 +11,7 @@ import numpy as np
 from starsearch.export.onnx import build_onnx
 from starsearch.export.padding import pad_weights
 from starsearch.families.family import Architecture
-from starsearch.families.padding import pad_channels
+from starsearch.families.layers import pad_channels
 from starsearch.latency.backends import Backend, BackendOptions, ComputeUnits, Network, open_backend
 from starsearch.latency.backends.networks import as_layers, as_module
 from starsearch.latency.caveats import find_caveats

@@ -11,8 +11,7 @@ import numpy as np
 from starsearch.export.onnx import build_onnx
 from starsearch.export.padding import pad_weights
 from starsearch.export.weights import FloatArray
-from starsearch.families.layers import Layer
-from starsearch.families.padding import pad_channels
+from starsearch.families.layers import Layer, pad_channels
 from starsearch.latency.lock import computing, measuring
 from starsearch.latency.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.paired import COPIES, Alone, Copies, PairLimits, measure_paired

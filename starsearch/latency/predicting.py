@@ -11,8 +11,7 @@ import numpy as np
 
 from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture, lower
-from starsearch.families.layers import Layer
-from starsearch.families.padding import pad_channels
+from starsearch.families.layers import Layer, pad_channels
 from starsearch.latency.padded import choose_padding_by_prediction
 from starsearch.latency.profile import DeviceProfile, Predictions
 from starsearch.latency.terms import NETWORK_FIXED, has_unblocked_channels, layer_terms, sort_of_work, sum_terms

@@ -18,8 +18,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from starsearch.records import parameter_distributions, quiet_optuna
 from starsearch.space import ChoiceParameter, Parameter, SearchSpace
-from starsearch.space.dimension import float_grid, on_grid
-from starsearch.space.parameters import IntParameter
+from starsearch.space.parameters import on_grid
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -187,11 +186,7 @@ def _mutations(parameter: Parameter) -> Any:
 
 def _listed(parameter: Parameter) -> list[Any]:
     """All values in order; empty for a continuum."""
-    if isinstance(parameter, ChoiceParameter):
-        return list(parameter.choices)
-    if isinstance(parameter, IntParameter):
-        return list(range(parameter.low, parameter.high + 1, parameter.step))
-    return [] if parameter.step is None else list(float_grid(parameter))
+    return list(parameter.values or ())
 
 
 def _into(parameter: Parameter, value: Any) -> Any:

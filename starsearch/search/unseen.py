@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from starsearch.space import SearchSpace
-from starsearch.space.dimension import slot_values
 from starsearch.space.parameters import Parameter, Value
 
 Params = Mapping[str, Value]
@@ -47,10 +46,10 @@ class UnseenDraw:
 
 
 def _is_small(parameters: Sequence[Parameter]) -> bool:
-    sizes = [parameter.num_values for parameter in parameters]
-    return math.prod(size if size is not None else _MAX_WALKED + 1 for size in sizes) <= _MAX_WALKED
+    sizes = (_MAX_WALKED + 1 if one.values is None else len(one.values) for one in parameters)
+    return math.prod(sizes) <= _MAX_WALKED
 
 
 def _walk(parameters: Sequence[Parameter]) -> list[Params]:
-    names = [parameter.name for parameter in parameters]
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*map(slot_values, parameters))]
+    names, listed = [one.name for one in parameters], [one.values or () for one in parameters]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*listed)]

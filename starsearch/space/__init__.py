@@ -1,9 +1,8 @@
 """Search spaces: which architectures (and recipes) a study chooses among. Pure: no torch, no I/O."""
 
-from starsearch.space.counting import count_canonical, count_raw
 from starsearch.space.dimension import Dimension, Fixed, Slot
 from starsearch.space.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter, Value
-from starsearch.space.space import SearchSpace, anchors_inside
+from starsearch.space.space import SearchSpace
 
 __all__ = [
     "ChoiceParameter",
@@ -15,7 +14,4 @@ __all__ = [
     "SearchSpace",
     "Slot",
     "Value",
-    "anchors_inside",
-    "count_canonical",
-    "count_raw",
 ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import dataclass
+
+from starsearch.recipe import value_text
 
 Value = int | float | str | None  # None: a choice of "none", as of no moving average
 
@@ -18,9 +22,9 @@ class IntParameter:
     log: bool = False
 
     @property
-    def num_values(self) -> int:
-        """How many values there are."""
-        return (self.high - self.low) // self.step + 1
+    def values(self) -> tuple[int, ...]:
+        """All values, in order."""
+        return tuple(range(self.low, self.high + 1, self.step))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,22 +38,60 @@ class FloatParameter:
     log: bool = False
 
     @property
-    def num_values(self) -> int | None:
-        """How many values there are; None for a continuum."""
-        return None if self.step is None else round((self.high - self.low) / self.step) + 1
+    def values(self) -> tuple[float, ...] | None:
+        """All values, in order and rounded to what the step can mean; None for a continuum."""
+        if self.step is None:
+            return None
+        count = round((self.high - self.low) / self.step) + 1
+        return tuple(round(self.low + index * self.step, 10) for index in range(count))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceParameter:
-    """One of `choices`, without order."""
+    """One of `values`, without order."""
 
     name: str
     choices: tuple[Value, ...]
 
     @property
-    def num_values(self) -> int:
-        """How many values there are."""
-        return len(self.choices)
+    def values(self) -> tuple[Value, ...]:
+        """All values."""
+        return self.choices
 
 
 Parameter = IntParameter | FloatParameter | ChoiceParameter
+
+
+def on_grid(parameter: Parameter, value: Value) -> Value:
+    """Return `value` as the grid spells it: a sampler may say 0.30000000000000004 for 0.3."""
+    if not isinstance(parameter, FloatParameter) or parameter.values is None or value is None:
+        return value
+    return min(parameter.values, key=lambda one: abs(one - float(value)))
+
+
+def allows(parameter: Parameter, value: Value) -> bool:
+    """Whether the parameter may take this value."""
+    if isinstance(parameter, FloatParameter) and parameter.values is None:
+        return isinstance(value, int | float) and parameter.low <= value <= parameter.high
+    return value in (parameter.values or ())
+
+
+def draw(parameter: Parameter, rng: random.Random) -> Value:
+    """Return a value drawn uniformly, from a continuum with `log` uniformly in its logarithm."""
+    if parameter.values is not None:
+        return rng.choice(parameter.values)
+    assert isinstance(parameter, FloatParameter)
+    if parameter.log:
+        return math.exp(rng.uniform(math.log(parameter.low), math.log(parameter.high)))
+    return rng.uniform(parameter.low, parameter.high)
+
+
+def describe_parameter(parameter: Parameter) -> str:
+    """Return the values in words: "16..48 step 4", "0.001..0.01 log", "star, sum"."""
+    if isinstance(parameter, ChoiceParameter):
+        only = "one of " if len(parameter.choices) == 1 else ""  # a study with one choice is not one without
+        return only + ", ".join(str(choice) for choice in parameter.choices)
+    text = f"{value_text(parameter.low)}..{value_text(parameter.high)}"
+    if parameter.step not in (None, 1):
+        text += f" step {value_text(parameter.step)}"
+    return text + (" log" if parameter.log else "")

@@ -7,18 +7,26 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 from starsearch.candidate import Candidate
-from starsearch.errors import SpecError
+from starsearch.errors import ArchitectureError, SpecError
 from starsearch.families.family import Architecture, count_macs, count_params, presets
-from starsearch.families.fields import FIELDS
-from starsearch.families.starnet import canonical_value
+from starsearch.families.fields import rules_of
 from starsearch.families.text import architecture_hash
 from starsearch.objective import Constraint
 from starsearch.recipe import Recipe
-from starsearch.space.dimension import Dimension, Fixed, describe_parameter, on_grid, slot_values
-from starsearch.space.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter, Value
+from starsearch.space.dimension import Dimension, Fixed
+from starsearch.space.parameters import (
+    ChoiceParameter,
+    Parameter,
+    Value,
+    allows,
+    describe_parameter,
+    draw,
+    on_grid,
+)
 
 RECIPE_PREFIX = "recipe."
 # A space whose constraints refuse this many uniform draws in a row is called unsatisfiable.
@@ -27,16 +35,16 @@ _MAX_DRAWS = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """The candidates among which a study searches; fields without a dimension are StarNet-S1's.
+    """The candidates among which a study searches; fields without a dimension have the family's defaults.
 
     Attributes:
-        name: of the file, without its ending.
-        family: of the architectures.
+        name: the file's, without its ending.
+        family: the architectures' family.
         resolution: at which they are deployed, counted and measured, in pixels.
         num_stages: of every architecture; 4 unless the depths say otherwise.
         dimensions: the architecture's fields that the file names.
         recipe_parameters: the recipe's searched fields, named "recipe.lr" and so on.
-        constraints: on "macs" (conv + linear, at `resolution`, 1000 classes) and "num_params".
+        constraints: on "macs" (at `resolution`, 1000 classes) and "num_params".
         anchors: published architectures that lie in the space and are always evaluated.
     """
 
@@ -55,27 +63,25 @@ class SearchSpace:
         of_architecture = tuple(p for dimension in self.dimensions for p in dimension.parameters)
         return of_architecture + self.recipe_parameters
 
-    @cached_property
-    def num_candidates(self) -> int | None:
-        """An upper bound of distinct candidates; None where the recipe has a continuum."""
-        sizes = [parameter.num_values for parameter in self.recipe_parameters]
-        if any(size is None for size in sizes):
-            return None
-        from starsearch.space.counting import count_canonical
+    @property
+    def num_architectures(self) -> int:
+        """The combinations of the dimensions' values, before constraints.
 
-        return count_canonical(self) * math.prod(size for size in sizes if size is not None)
+        The networks are fewer where a stage may have no blocks, since its other values mean nothing then.
+        """
+        return math.prod(len(slot.values or ()) for dimension in self.dimensions for slot in dimension.slots)
 
     def decode_architecture(self, params: Mapping[str, Value]) -> Architecture:
-        """The canonical architecture that `params` (a value for each parameter's name) stand for."""
-        values: dict[str, Any] = {"family": self.family}
+        """Return the canonical architecture that `params` (a value for each parameter's name) stand for."""
+        values: dict[str, Any] = {}
         for dimension in self.dimensions:
             value = dimension.decode(params)
-            in_all_stages = FIELDS[dimension.field].per_stage and not isinstance(value, tuple)
+            in_all_stages = dimension.rule.per_stage and not isinstance(value, tuple)
             values[dimension.field] = (value,) * self.num_stages if in_all_stages else value
-        return Architecture.of(**values).canonical()
+        return Architecture.of(self.family, **values).canonical()
 
     def decode(self, params: Mapping[str, Value], recipe: Recipe) -> Candidate:
-        """The candidate that `params` stand for; what they do not say of the recipe is `recipe`'s."""
+        """Return the candidate that `params` stand for; what they do not say of the recipe is `recipe`'s."""
         searched: dict[str, Any] = {
             parameter.name.removeprefix(RECIPE_PREFIX): on_grid(parameter, params[parameter.name])
             for parameter in self.recipe_parameters
@@ -83,7 +89,7 @@ class SearchSpace:
         return Candidate(architecture=self.decode_architecture(params), recipe=replace(recipe, **searched))
 
     def encode(self, candidate: Candidate) -> dict[str, Value]:
-        """The params that `decode` turns into this candidate.
+        """Return the params that `decode` turns into this candidate.
 
         Raises:
             SpecError: the candidate lies outside; the text says in which dimension.
@@ -92,7 +98,7 @@ class SearchSpace:
         for parameter in self.recipe_parameters:
             field = parameter.name.removeprefix(RECIPE_PREFIX)
             value = getattr(candidate.recipe, field)
-            if not _allows(parameter, value):
+            if not allows(parameter, value):
                 raise SpecError(
                     f"The recipe's {field} is {value!r}, outside the searched {describe_parameter(parameter)}. "
                     "Anchors are trained by the recipe as it is: widen the range, or set another value in the recipe."
@@ -101,12 +107,14 @@ class SearchSpace:
         return params
 
     def encode_architecture(self, architecture: Architecture) -> dict[str, Value]:
-        """The params of an architecture inside the space, constraints left aside.
+        """Return the params of an architecture inside the space, constraints left aside.
 
         Raises:
             SpecError: it lies outside; the text says in which dimension.
         """
         target = architecture.canonical()
+        if target.family != self.family:
+            raise SpecError(f"it is a {target.family}; the space has {self.family}.")
         if target.num_stages != self.num_stages:
             raise SpecError(f"it has {target.num_stages} stages; the space has {self.num_stages}.")
         params: dict[str, Value] = {}
@@ -114,16 +122,12 @@ class SearchSpace:
             params.update(_encode_dimension(dimension, target))
         got = self.decode_architecture(params)
         if got != target:
-            different = [f for f in Architecture.__slots__ if getattr(got, f) != getattr(target, f)]
+            different = [name for name in rules_of(type(target)) if getattr(got, name) != getattr(target, name)]
             raise SpecError(f"its {', '.join(different)} is not what the space leaves fixed.")
         return params
 
-    def contains(self, architecture: Architecture) -> bool:
-        """Whether the space holds this network and its constraints allow it."""
-        return self.why_outside(architecture) is None
-
     def why_outside(self, architecture: Architecture) -> str | None:
-        """Words for what keeps this network out of the space; None where it lies inside."""
+        """Return words for what keeps this network out of the space; None where it lies inside."""
         try:
             self.encode_architecture(architecture)
         except SpecError as error:
@@ -131,7 +135,7 @@ class SearchSpace:
         return self.broken_constraint(architecture)
 
     def broken_constraint(self, architecture: Architecture) -> str | None:
-        """Words for the first constraint that this network breaks; None where all hold."""
+        """Return words for the first constraint that this network breaks; None where all hold."""
         for constraint in self.constraints:
             value = constrained_quantity(constraint.name, architecture, self.resolution)
             if constraint.high is not None and value > constraint.high:
@@ -141,13 +145,13 @@ class SearchSpace:
         return None
 
     def sample(self, rng: random.Random) -> dict[str, Value]:
-        """Params drawn uniformly from those that the constraints allow.
+        """Return params drawn uniformly from those that the constraints allow.
 
         Raises:
             SpecError: no draw satisfied the constraints.
         """
         for _ in range(_MAX_DRAWS):
-            params = {parameter.name: _draw(parameter, rng) for parameter in self.parameters}
+            params = {parameter.name: draw(parameter, rng) for parameter in self.parameters}
             if not self.constraints or self.broken_constraint(self.decode_architecture(params)) is None:
                 return params
         raise SpecError(
@@ -156,7 +160,7 @@ class SearchSpace:
         )
 
     def corner(self, *, largest: bool) -> dict[str, Value]:
-        """Params with the largest (or smallest) value of every number, and the first of unordered choices."""
+        """Return params with the largest (or smallest) value of every number, and the first of unordered choices."""
         pick = max if largest else min
         corner: dict[str, Value] = {}
         for parameter in self.parameters:
@@ -168,7 +172,7 @@ class SearchSpace:
         return corner
 
     def sample_architectures(self, count: int, seed: int) -> Iterator[Architecture]:
-        """Up to `count` different architectures, drawn uniformly from the params."""
+        """Yield up to `count` different architectures, drawn uniformly from the params."""
         rng, seen = random.Random(seed), set()  # noqa: S311 — sampling, not secrets
         for _ in range(50 * count):
             architecture = self.decode_architecture(self.sample(rng))
@@ -179,12 +183,17 @@ class SearchSpace:
             if len(seen) == count:
                 return
 
+    def anchors_inside(self) -> dict[str, str | None]:
+        """Return every published architecture of the family: None where it lies in the space, else why not."""
+        known = {name: one for name, one in presets().items() if one.family == self.family}
+        return {name: self.why_outside(architecture) for name, architecture in known.items()}
+
     def describe_constraints(self) -> str:
-        """The constraints in words: "macs at most 1.2e+09, …"; "none" where there are none."""
+        """Return the constraints in words: "macs at most 1.2e+09, …"; "none" where there are none."""
         return ", ".join(f"{one.name} {one}" for one in self.constraints) or "none"
 
     def describe(self) -> dict[str, str]:
-        """What the space says, item by item, for comparing a study with its file."""
+        """Return what the space says, item by item, for comparing a study with its file."""
         items = {"space.family": self.family, "space.resolution": str(self.resolution)}
         items.update({f"space.dimensions.{d.field}": d.describe() for d in self.dimensions})
         items.update({parameter.name: describe_parameter(parameter) for parameter in self.recipe_parameters})
@@ -194,13 +203,8 @@ class SearchSpace:
 
 
 def constrained_quantity(name: str, architecture: Architecture, resolution: int) -> int:
-    """What a space's constraint is about, by its name: "macs" or "num_params"."""
+    """Return what a space's constraint is about, by its name: "macs" or "num_params"."""
     return count_macs(architecture, resolution=resolution) if name == "macs" else count_params(architecture)
-
-
-def anchors_inside(space: SearchSpace) -> dict[str, str | None]:
-    """Every published architecture: None where it lies in the space, else why not."""
-    return {name: space.why_outside(architecture) for name, architecture in presets().items()}
 
 
 def _encode_dimension(dimension: Dimension, target: Architecture) -> dict[str, Value]:
@@ -209,46 +213,33 @@ def _encode_dimension(dimension: Dimension, target: Architecture) -> dict[str, V
         if isinstance(slot, Fixed):
             continue
         stages = (index,) if dimension.by_stage else tuple(range(target.num_stages))
-        found = next((v for v in slot_values(slot) if _fits(dimension, v, stages, target)), None)
+        found = _find_value(dimension, slot, stages, target)
         if found is None:
-            where = f" of stage {index + 1}" if dimension.by_stage else ""
-            value = _target_value(dimension.field, stages[0] if dimension.by_stage else None, target)
-            raise SpecError(f"its {dimension.field}{where} is {value}; the space has {describe_parameter(slot)}.")
+            value = target.written_out(dimension.field)
+            where, value = (f" of stage {index + 1}", value[index]) if dimension.by_stage else ("", value)
+            text = dimension.rule.format(value, whole=True)
+            raise SpecError(f"its {dimension.field}{where} is {text}; the space has {describe_parameter(slot)}.")
         params[slot.name] = found
     return params
 
 
-def _fits(dimension: Dimension, value: Any, stages: tuple[int, ...], target: Architecture) -> bool:
-    """Whether a slot's value gives the target's field in these stages; a stage without blocks fits any."""
-    field = dimension.field
-    want = target.stage_widths if field == "widths" else getattr(target, field)
-    if not isinstance(want, tuple):
-        return bool(dimension.value_in(0, value) == want)
-    of_blocks = FIELDS[field].of_blocks
-    return all(
-        (of_blocks and target.depths[stage] == 0)
-        or canonical_value(field, dimension.value_in(stage, value), target.stage_widths[stage]) == want[stage]
-        for stage in stages
-    )
+def _find_value(dimension: Dimension, slot: Parameter, stages: tuple[int, ...], target: Architecture) -> Any:
+    """The slot's value that leaves the target the same network; None where there is none."""
+    written = target.written_out(dimension.field)
+    changed = {}
+    for value in slot.values or ():
+        in_stages = {stage: dimension.value_in(stage, value) for stage in stages}
+        is_tuple = isinstance(written, tuple)
+        changed[value] = tuple(in_stages.get(s, v) for s, v in enumerate(written)) if is_tuple else in_stages[0]
+    # The target's own value first: comparing networks takes a hundred times as long.
+    same = (value for value, field in changed.items() if field == written)
+    equal = (value for value, field in changed.items() if _is_same(target, dimension.field, field))
+    return next(chain(same, equal), None)
 
 
-def _target_value(field: str, stage: int | None, target: Architecture) -> Any:
-    value = target.stage_widths if field == "widths" else getattr(target, field)
-    if isinstance(value, tuple):
-        return value[stage] if stage is not None else "-".join(str(v) for v in value)
-    return value
-
-
-def _allows(parameter: Parameter, value: Any) -> bool:
-    if isinstance(parameter, FloatParameter) and parameter.step is None:
-        return bool(parameter.low <= value <= parameter.high)
-    return value in slot_values(parameter)
-
-
-def _draw(parameter: Parameter, rng: random.Random) -> Value:
-    if isinstance(parameter, ChoiceParameter | IntParameter) or parameter.step is not None:
-        values: tuple[Value, ...] = slot_values(parameter)
-        return rng.choice(values)
-    if parameter.log:
-        return math.exp(rng.uniform(math.log(parameter.low), math.log(parameter.high)))
-    return rng.uniform(parameter.low, parameter.high)
+def _is_same(target: Architecture, name: str, value: Any) -> bool:
+    try:
+        same: bool = replace(cast("Any", target), **{name: value}).canonical() == target
+    except ArchitectureError:  # a width that is too large once it has doubled
+        return False
+    return same

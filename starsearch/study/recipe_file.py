@@ -14,7 +14,6 @@ from starsearch.errors import EvaluationError, SpecError
 from starsearch.recipe import Recipe
 from starsearch.resources import find_file
 from starsearch.space import ChoiceParameter, FloatParameter, Parameter
-from starsearch.space.dimension import slot_values
 from starsearch.space.space import RECIPE_PREFIX
 from starsearch.study.space_file import Range
 from starsearch.study.validation import Distinct, Document, validate
@@ -94,7 +93,7 @@ def check_trainable(
         parameter = by_name.get(name)
         if parameter is None:
             return (getattr(recipe, name),)
-        return (parameter.low, parameter.high) if isinstance(parameter, FloatParameter) else slot_values(parameter)
+        return (parameter.low, parameter.high) if isinstance(parameter, FloatParameter) else parameter.values
 
     odd = [batch for batch in values("batch_size") if batch % 2]
     if odd and any((*values("mixup"), *values("cutmix"))):

@@ -20,12 +20,11 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from starsearch.errors import ArchitectureError, SpecError, did_you_mean
-from starsearch.families.family import presets
-from starsearch.families.fields import FAMILIES, FIELDS, ArchitectureField
+from starsearch.families.family import FAMILIES, find_family, presets
+from starsearch.families.fields import Rule, rules_of
 from starsearch.objective import Constraint
 from starsearch.space import ChoiceParameter, Dimension, FloatParameter, IntParameter, Parameter, SearchSpace, Slot
 from starsearch.space import Fixed as FixedSlot
-from starsearch.space.dimension import encode_choice
 from starsearch.space.space import constrained_quantity
 from starsearch.study.validation import Document, broken, shorten, validate
 from starsearch.yaml_file import Location, YamlFile, read_yaml
@@ -144,7 +143,7 @@ class Bounds(Document):
 class SpaceFile(Document):
     """A space: which architectures there are."""
 
-    family: str = Field(default=FAMILIES[0], json_schema_extra={"enum": list(FAMILIES)})
+    family: str = Field(default="starnet", json_schema_extra={"enum": list(FAMILIES)})
     resolution: Annotated[int, Ge(32), Le(1024)] = 224
     dimensions: Annotated[dict[str, Form], MinLen(1)]
     constraints: dict[str, Bounds] = Field(default={})
@@ -162,25 +161,29 @@ def load_space(path: Path) -> SearchSpace:
 def parse_space(file: YamlFile) -> SearchSpace:
     """Return the space of a file that is already read."""
     said = validate(SpaceFile, file.data, file=file)
-    check_known(file, ("family",), "family", said.family, FAMILIES)
-    searchable = [name for name in FIELDS if name != "family"]
+    check_known(file, ("family",), "family", said.family, tuple(FAMILIES))
+    kind = find_family(said.family)
+    rules = rules_of(kind)
     for name in said.dimensions:
-        if name not in searchable:
+        if name not in rules:
             raise file.error(
                 ("dimensions", name),
-                f"unknown dimension {name!r}.{did_you_mean(name, searchable)} StarNet has: {', '.join(searchable)}.",
+                f"unknown dimension {name!r}.{did_you_mean(name, rules)} {kind.title} has: {', '.join(rules)}.",
             )
     if {"widths", "embed_dim"} <= set(said.dimensions):
         raise file.error(("dimensions", "embed_dim"), "widths says every stage's channels; leave embed_dim out.")
     for name in said.constraints:
         check_known(file, ("constraints", name), "constraint", name, CONSTRAINED)
-    num_stages = _num_stages(said.dimensions)
+    num_stages = _num_stages(said.dimensions, rules["depths"])
     space = SearchSpace(
         name=file.path.stem,
         family=said.family,
         resolution=said.resolution,
         num_stages=num_stages,
-        dimensions=tuple(_dimension(file, name, form, num_stages) for name, form in said.dimensions.items()),
+        dimensions=tuple(
+            replace(_dimension(file, rules[name], form, num_stages), family=said.family)
+            for name, form in said.dimensions.items()
+        ),
         constraints=tuple(Constraint(name=name, low=one.min, high=one.max) for name, one in said.constraints.items()),
     )
     _check_satisfiable(file, space)
@@ -207,8 +210,8 @@ def with_anchors(file: YamlFile, at: Location, names: list[str], space: SearchSp
     return replace(space, anchors=tuple(names))
 
 
-def _num_stages(dimensions: Mapping[str, Any]) -> int:
-    """Return how many stages the first dimension names that names them one by one; else StarNet's four."""
+def _num_stages(dimensions: Mapping[str, Any], depths: Rule) -> int:
+    """Return how many stages the first dimension names that names them one by one; else the default's."""
     for name in ("depths", "widths"):
         match dimensions.get(name):
             case (
@@ -218,11 +221,11 @@ def _num_stages(dimensions: Mapping[str, Any]) -> int:
                 | ([_, *_] as found)
             ):
                 return len(found)
-    return len(FIELDS["depths"].default)
+    return len(depths.default)
 
 
-def _dimension(file: YamlFile, name: str, form: Any, num_stages: int) -> Dimension:
-    rule, at = FIELDS[name], ("dimensions", name)
+def _dimension(file: YamlFile, rule: Rule, form: Any, num_stages: int) -> Dimension:
+    name, at = rule.name, ("dimensions", rule.name)
     if isinstance(form, Each | Stages) and not rule.per_stage:
         raise file.error(at, f"{name} has one value for the whole network; each and stages are for values a stage.")
     stages: list[tuple[Location, Any]]
@@ -246,7 +249,7 @@ def _dimension(file: YamlFile, name: str, form: Any, num_stages: int) -> Dimensi
 class _Slots:
     """Slots of one field; `num_stages` is None where a slot is one stage's."""
 
-    def __init__(self, file: YamlFile, rule: ArchitectureField, num_stages: int | None) -> None:
+    def __init__(self, file: YamlFile, rule: Rule, num_stages: int | None) -> None:
         self._file, self._rule, self._num_stages = file, rule, num_stages
 
     def slot(self, at: Location, form: Any, name: str) -> Slot:
@@ -279,7 +282,9 @@ class _Slots:
     def _choice(self, at: Location, said: list[Any], name: str) -> Parameter:
         if not said:
             raise self._file.error(at, "a list of choices has at least one; got none.")
-        values = [encode_choice(self._rule.name, self._value((*at, index), one)) for index, one in enumerate(said)]
+        found = [self._value((*at, index), one) for index, one in enumerate(said)]
+        # A sampler is shown the text of a choice with a value for each stage.
+        values = [self._rule.format(one, whole=True) if isinstance(one, tuple) else one for one in found]
         for index, value in enumerate(values):
             if value in values[:index]:
                 raise self._file.error((*at, index), f"{shorten(said[index])} stands twice; keep one.")

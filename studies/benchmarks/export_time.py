@@ -28,7 +28,7 @@ import torch
 from starsearch.export import build_onnx, compare_with_torch, state_dict_arrays
 from starsearch.families.family import Architecture, count_params, lower
 from starsearch.families.network import Network, build_model
-from starsearch.families.starnet import ACTIVATIONS, OPS
+from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import format_architecture
 
 RESOLUTION = 224
@@ -43,8 +43,8 @@ def draw_architecture(rng: np.random.Generator) -> Architecture:
     return Architecture.of(
         embed_dim=int(rng.choice(range(16, 49, 4))),
         depths=depths,
-        ops=tuple(str(op) for op in rng.choice(OPS, 4)),
-        activation=str(rng.choice(ACTIVATIONS)),
+        ops=tuple(str(op) for op in rng.choice(BRANCH_OPS, 4)),
+        activation=str(rng.choice(ACTIVATION_PLACEMENTS)),
         mlp_ratio=int(rng.integers(2, 7)),
         kernel_size=int(rng.choice((3, 5, 7))),
     )

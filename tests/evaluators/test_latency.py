@@ -11,7 +11,7 @@ from starsearch.evaluators import placement
 from starsearch.evaluators.latency import LatencyMeter, predict_latencies
 from starsearch.export import random_weights
 from starsearch.families.family import Architecture, lower
-from starsearch.families.padding import pad_channels
+from starsearch.families.layers import pad_channels
 from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.latency import MeasureSpec, Reference, device_fingerprint
 from starsearch.latency.coreml_placement import CpuOperation, Placement

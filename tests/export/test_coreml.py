@@ -16,7 +16,8 @@ from starsearch.export.coreml_reading import compare_with_plan, read_package
 from starsearch.export.coreml_verification import compare_outputs, largest_activation, normalised, random_pixels
 from starsearch.export.verification import deployed_copy
 from starsearch.families.family import lower
-from starsearch.families.starnet import ACT_TYPES, ACTIVATIONS, OPS
+from starsearch.families.layers import ACTIVATION_FUNCTIONS
+from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import parse_architecture
 from tests.export.mil import interpret
 from tests.export.networks import settled_model
@@ -49,16 +50,16 @@ def _difference(operations, model, *, resolution=32, preprocessing=None, **optio
     )
 
 
-@pytest.mark.parametrize("act_type", ACT_TYPES)
+@pytest.mark.parametrize("act_type", ACTIVATION_FUNCTIONS)
 def test_every_activation_function_is_the_modules(act_type, tmp_path):
     model = settled_model(f"{SMALL},act_type={act_type},activation=one-both-post", num_classes=20)
     _, operations = _exported(model, tmp_path, precision="fp32")
     assert _difference(operations, model) < 1e-4
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", BRANCH_OPS)
 def test_every_operation_and_placement_is_the_modules(op, tmp_path):
-    placements = "-".join(ACTIVATIONS)  # a stage each
+    placements = "-".join(ACTIVATION_PLACEMENTS)  # a stage each
     model = settled_model(f"starnet:embed_dim=8,depths=1-1-1-1,ops={op},activation={placements}", num_classes=20)
     _, operations = _exported(model, tmp_path, precision="fp32")
     assert _difference(operations, model) < 1e-4

@@ -18,8 +18,9 @@ from starsearch.export import (
 )
 from starsearch.export.verification import onnx_logits
 from starsearch.families.family import lower
+from starsearch.families.layers import ACTIVATION_FUNCTIONS
 from starsearch.families.network import build_model
-from starsearch.families.starnet import ACT_TYPES, ACTIVATIONS, OPS
+from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import parse_architecture
 from tests.export.networks import settled_model
 from tests.strategies import architectures
@@ -32,14 +33,14 @@ def _build(model, resolution=64, **options):
     return build_onnx(layers, state_dict_arrays(model), **options)
 
 
-@pytest.mark.parametrize("act_type", ACT_TYPES)
+@pytest.mark.parametrize("act_type", ACTIVATION_FUNCTIONS)
 def test_every_activation_function_is_the_modules(act_type):
     model = settled_model(f"{SMALL},act_type={act_type},activation=one-both-post", num_classes=20)
     assert check_onnx(_build(model), model, resolution=64) < 2e-5
 
 
-@pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("op", BRANCH_OPS)
+@pytest.mark.parametrize("activation", ACTIVATION_PLACEMENTS)
 def test_every_operation_and_placement_is_the_modules(op, activation):
     model = settled_model(f"{SMALL},ops={op},activation={activation}", num_classes=20)
     assert check_onnx(_build(model), model, resolution=64) < 2e-5

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from starsearch.export import build_onnx, export_onnx, pad_weights, random_weights
 from starsearch.export.verification import onnx_logits
 from starsearch.families.family import lower
-from starsearch.families.padding import pad_channels
-from starsearch.families.starnet import ACT_TYPES
+from starsearch.families.layers import ACTIVATION_FUNCTIONS, pad_channels
 from starsearch.families.text import parse_architecture
 from tests.export.networks import settled_model
 from tests.strategies import architectures
@@ -56,7 +55,7 @@ def _all_maps(layers, weights, image):
     return dict(zip(outputs, session.run(outputs, {"input": image}), strict=True))
 
 
-@pytest.mark.parametrize("act_type", ACT_TYPES)
+@pytest.mark.parametrize("act_type", ACTIVATION_FUNCTIONS)
 def test_new_channels_are_exactly_zero_in_every_map(act_type):
     text = "starnet:embed_dim=9,depths=1-1-1-1,stem_width=10,ops=star-sum-star-sum,activation=one-both-post-none"
     layers = lower(parse_architecture(f"{text},act_type={act_type}"), resolution=RESOLUTION, num_classes=7)

@@ -26,8 +26,7 @@ from starsearch.api.spaces import load_space_of
 from starsearch.export import build_onnx, pad_weights, random_weights
 from starsearch.export.verification import onnx_logits
 from starsearch.families.family import Architecture, lower
-from starsearch.families.layers import Layer
-from starsearch.families.padding import pad_channels
+from starsearch.families.layers import Layer, pad_channels
 from starsearch.families.text import format_architecture
 from starsearch.latency import PairLimits, device_fingerprint, measure_paired
 from starsearch.latency.device import vector_width

@@ -24,7 +24,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 
 from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture, count_macs
-from starsearch.families.starnet import ACTIVATIONS, OPS
+from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import parse_architecture
 from starsearch.latency.calibration import adapt_profile, fit_profile
 from starsearch.latency.device import device_fingerprint
@@ -102,8 +102,8 @@ def numbers(architecture: Architecture) -> list[float]:
         *a.depths,
         *a.mlp_ratio,
         *a.kernel_size,
-        *(OPS.index(op) for op in a.ops),
-        *(ACTIVATIONS.index(place) for place in a.activation),
+        *(BRANCH_OPS.index(op) for op in a.ops),
+        *(ACTIVATION_PLACEMENTS.index(place) for place in a.activation),
         count_macs(a, resolution=RESOLUTION) / 1e9,
     ]
 

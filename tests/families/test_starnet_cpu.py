@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from starsearch.families import small_maps
 from starsearch.families.family import Architecture, presets
+from starsearch.families.layers import ACTIVATION_FUNCTIONS
 from starsearch.families.network import build_model
-from starsearch.families.starnet import ACT_TYPES, ACTIVATIONS, OPS
+from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.starnet_cpu import FastForward
 from tests.strategies import architectures
 
@@ -60,8 +61,8 @@ def test_a_step_of_any_architecture_is_that_of_the_plain_module(architecture, re
     assert_same_step(architecture, resolution=resolution, stem_stride=stem_stride)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("activation", ACTIVATION_PLACEMENTS)
+@pytest.mark.parametrize("op", BRANCH_OPS)
 def test_every_operation_and_placement_steps_alike_with_other_kernels_a_stage(op, activation):
     architecture = Architecture.of(
         embed_dim=8, depths=(1, 1, 2, 1), mlp_ratio=2, kernel_size=(7, 5, 3, 1), ops=op, activation=activation
@@ -69,7 +70,7 @@ def test_every_operation_and_placement_steps_alike_with_other_kernels_a_stage(op
     assert_same_step(architecture, resolution=64)
 
 
-@pytest.mark.parametrize("act_type", ACT_TYPES)
+@pytest.mark.parametrize("act_type", ACTIVATION_FUNCTIONS)
 def test_every_activation_function_steps_alike(act_type):
     assert_same_step(Architecture.of(embed_dim=8, depths=(1, 1, 1, 1), act_type=act_type), resolution=32)
 
