@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def run_training_on_ray(
     Args:
         job: the training.
         runner: a Ray runner's file or shipped name.
-        watch: told of each epoch.
+        watch: called with each epoch.
         is_asked_to_stop: asked every two seconds; the ranks keep the training then.
 
     Raises:
@@ -49,14 +49,34 @@ def run_training_on_ray(
     if not isinstance(found, RayRunner):
         raise SpecError(f"A training on many machines runs on Ray: {runner} is a runner of this machine alone.")
     TrainingFolder(job.folder)  # made, or refused in words
+    stop = job.folder / _STOP
+    stop.unlink(missing_ok=True)  # of a driver that was killed
     with connected(found):
         resources = found.resources_of(job.fidelity.name)
         wait_for_room(resources, found)
-        with _Watching(job.folder, watch):
-            return _fit(job, found.workers or room(resources), resources, is_asked_to_stop)
+        try:
+            failure = _fit(job, found.workers or room(resources), resources, watch, is_asked_to_stop)
+            stopped = stop.read_text(encoding="utf-8") if stop.is_file() else ""
+        finally:
+            stop.unlink(missing_ok=True)
+    if failure is not None:
+        raise StudyError(_in_words(failure, job.folder)) from failure
+    if stopped:
+        raise TrainingStoppedError(stopped)
+    return read_trained(job.folder)  # the first rank has written it there
 
 
-def _fit(job: TrainingJob, ranks: int, resources: Any, is_asked_to_stop: Callable[[], bool]) -> Trained:
+def _fit(
+    job: TrainingJob,
+    ranks: int,
+    resources: Any,
+    watch: Callable[[Progress], None],
+    is_asked_to_stop: Callable[[], bool],
+) -> Exception | None:
+    """Fit on a thread of its own, meanwhile tell of the epochs the first rank logs; return Ray Train's error.
+
+    On the main thread Ray Train would take Ctrl-C for itself, and end the ranks where they are.
+    """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -70,39 +90,28 @@ def _fit(job: TrainingJob, ranks: int, resources: Any, is_asked_to_stop: Callabl
         ),
         run_config=RunConfig(name=_RAYS_FOLDER, storage_path=str(job.folder)),
     )
-    stop = job.folder / _STOP
-    stop.unlink(missing_ok=True)  # of a driver that was killed
-    try:
-        failure = _fit_stoppably(trainer, stop, is_asked_to_stop)
-        stopped = stop.read_text(encoding="utf-8") if stop.is_file() else ""
-    finally:
-        stop.unlink(missing_ok=True)
-    if failure is not None:
-        raise StudyError(_in_words(failure, job.folder)) from failure
-    if stopped:
-        raise TrainingStoppedError(stopped)
-    return read_trained(job.folder)  # the first rank has written it there
-
-
-def _fit_stoppably(trainer: Any, stop: Path, is_asked_to_stop: Callable[[], bool]) -> Exception | None:
-    """Fit, on a thread of its own; returns Ray Train's error, with what a rank raised inside.
-
-    On the main thread Ray Train would take Ctrl-C for itself, and end the ranks where they are.
-    """
     failures: list[Exception] = []
 
     def fit() -> None:
         try:
             trainer.fit()
-        except Exception as error:  # told by the main thread
+        except Exception as error:  # returned by the main thread
             failures.append(error)
 
+    epochs = job.recipe.epochs + job.recipe.cooldown_epochs
+    told = len(TrainingFolder(job.folder).rows)
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    while thread.is_alive():
+    is_over = False
+    while not is_over:
         thread.join(_LOOKED_EVERY_S)
-        if is_asked_to_stop():
-            stop.touch()
+        is_over = not thread.is_alive()
+        if is_asked_to_stop() and not is_over:
+            (job.folder / _STOP).touch()
+        new = TrainingFolder(job.folder).logged_epochs(after=told, of=epochs)
+        for progress in new:
+            watch(progress)
+        told += len(new)
     return failures[0] if failures else None
 
 
@@ -111,69 +120,36 @@ def _train_rank(config: dict[str, Any]) -> None:
     from ray.train import get_context
 
     job: TrainingJob = config["job"]
-    stop = job.folder / _STOP
+    stop, looked_at = job.folder / _STOP, time.monotonic()
+
+    def is_asked_to_stop() -> bool:
+        """Look for the file now and then, since its folder may lie on another machine."""
+        nonlocal looked_at
+        if time.monotonic() - looked_at < _LOOKED_EVERY_S:
+            return False
+        looked_at = time.monotonic()
+        return stop.exists()
+
     try:
-        run_training(job, is_asked_to_stop=_looking_for(stop))
+        run_training(job, is_asked_to_stop=is_asked_to_stop)
     except TrainingStoppedError as stopped:
         if get_context().get_world_rank() == 0:
             stop.write_text(str(stopped), encoding="utf-8")
 
 
-def _looking_for(file: Path) -> Callable[[], bool]:
-    """Whether the file is there; looked for now and then, since its folder may lie on another machine."""
-    looked = time.monotonic()
-
-    def is_there() -> bool:
-        nonlocal looked
-        if time.monotonic() - looked < _LOOKED_EVERY_S:
-            return False
-        looked = time.monotonic()
-        return file.exists()
-
-    return is_there
-
-
 def _in_words(error: BaseException, folder: Path) -> str:
     """What a rank said, if it was one of ours; else Ray's first line."""
-    for cause in _causes(error):
-        if isinstance(cause, StarsearchError):
-            return str(cause)
+    ours = next((cause for cause in _causes(error) if isinstance(cause, StarsearchError)), None)
+    if ours is not None:
+        return str(ours)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "Error" in line), lines[0] if lines else type(error).__name__)
-    return (
-        f"The training on Ray failed: {said} The last good state is kept in {folder}; the same command goes on from it."
-    )
+    return f"The training on Ray failed: {said} The last good state is kept in {folder}; the same command resumes it."
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    found = [error, *getattr(error, "worker_failures", {}).values()]
-    return [*found, *(inner for one in found if (inner := getattr(one, "cause", None) or one.__cause__) is not None)]
-
-
-class _Watching:
-    """Tells of the epochs that the first rank logs, while the trainer holds this thread."""
-
-    def __init__(self, folder: Path, watch: Callable[[Progress], None]) -> None:
-        self._folder = folder
-        self._watch = watch
-        self._told = len(TrainingFolder(folder).rows)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._tell()
-
-    def _look(self) -> None:
-        while not self._over.wait(_LOOKED_EVERY_S):
-            self._tell()
-
-    def _tell(self) -> None:
-        folder = TrainingFolder(self._folder)
-        for progress in folder.told_epochs(after=self._told):
-            self._watch(progress)
-        self._told = max(self._told, len(folder.rows))
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    for one in (error, *getattr(error, "worker_failures", {}).values()):
+        yield one
+        inner = getattr(one, "cause", None) or one.__cause__
+        if inner is not None:
+            yield inner

@@ -1,4 +1,4 @@
-"""Full trainings: carried out, gone on with, and what they have come to."""
+"""Full trainings: run, resumed, and what they came to."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.api.training_check import try_step
+from starsearch.api.data_checking import DataCheck, check_data
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob
-from starsearch.errors import EvaluationError, StudyError
+from starsearch.errors import EvaluationError, StudyError, first_line
 from starsearch.families.family import count_macs, count_params
 from starsearch.families.text import format_architecture
 from starsearch.measurement import accuracy_measurement
-from starsearch.progress import Progress, ignore
+from starsearch.progress import Progress, follow, ignore
 
 if TYPE_CHECKING:
     import torch
@@ -25,25 +25,35 @@ if TYPE_CHECKING:
     from starsearch.data import DataSet
     from starsearch.training import Hardware, TrainingResult
 
+_CHECKED_IMAGES = 200  # of each split
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """What a training has come to.
+    """What a training came to, as its summary.json says.
 
     Attributes:
-        folder: of its files.
-        architecture: one-line text.
-        epochs: trained in all.
-        top1_percent, top5_percent: of the last epoch.
-        best_epoch, best_top1_percent, best_top5_percent: of the epoch whose weights are kept.
-        best_top1_spread: standard error of `best_top1_percent`, of its validation images.
+        folder: the training's files.
+        num_params, macs: cost of the network with the data's classes at the training's resolution.
+        top1_percent, top5_percent: accuracy after the last epoch.
+        best_epoch, best_top1_percent, best_top5_percent: the epoch whose weights are kept.
+        best_top1_spread: standard error of `best_top1_percent` over its validation images.
         images_per_second: trained, validation not counted.
-        skipped: images that could not be read.
-        load: the Python line that loads the best weights with timm.
+        ranks: processes that trained together.
+        needs_starsearch: whether the weights load in timm only after `import starsearch`.
+        unreadable_images: names of the images that could not be read.
     """
 
     folder: Path
     architecture: str
+    num_params: int
+    macs: int
+    data: str
+    orientation: str
+    resolution: int
+    crop_pct: float
+    stem_stride: int
+    seed: int
     epochs: int
     top1_percent: float
     top5_percent: float
@@ -52,8 +62,20 @@ class Trained:
     best_top1_spread: float = math.nan  # of a training that ended before it was written
     best_top5_percent: float
     images_per_second: float
-    skipped: int
-    load: str
+    seconds: float
+    device: str
+    precision: str
+    ranks: int
+    needs_starsearch: bool
+    validation_images: int
+    unreadable_images: list[str] = field(default_factory=list)
+
+    @property
+    def load(self) -> str:
+        """The Python line that loads the best weights with timm."""
+        imports = "import starsearch, timm" if self.needs_starsearch else "import timm"
+        exported = TrainingFolder(self.folder).exported
+        return f'{imports}; model = timm.create_model("local-dir:{exported}", pretrained=True)'
 
 
 def run_training(
@@ -62,11 +84,11 @@ def run_training(
     watch: Callable[[Progress], None] = ignore,
     is_asked_to_stop: Callable[[], bool] | None = None,
 ) -> Trained | None:
-    """Train, or go on with what the folder holds; in each of the processes that train together.
+    """Train, or resume what the folder holds; called in each of the processes that train together.
 
     Args:
         job: the training.
-        watch: told of progress, on the first rank.
+        watch: called with progress, on the first rank.
         is_asked_to_stop: asked between two steps; the training is kept then.
 
     Returns:
@@ -80,7 +102,7 @@ def run_training(
     from starsearch.training.ranks import joined_ranks, telling_of_lost_ranks
 
     with (
-        joined_ranks(_on_this_machine(Hardware(**job.hardware))) as hardware,
+        joined_ranks(replace(Hardware(**job.hardware), device=_device())) as hardware,
         _alone_in(job.folder) if hardware.is_first else _quiet(),
         telling_of_lost_ranks(hardware, last=TrainingFolder(job.folder).last),
     ):
@@ -124,22 +146,70 @@ def _train(
         initial=initial,
         hardware=hardware,
     )
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as stop:
-            return _finish(job, folder, data, hardware, stop.value) if hardware.is_first else None
-        if hardware.is_first:
-            if progress.epoch is not None:
-                folder.add_epoch(progress)
-            watch(progress)
+    if not hardware.is_first:
+        follow(steps)
+        return None
+
+    def tell(progress: Progress) -> None:
+        if progress.epoch is not None:
+            folder.add_epoch(progress)
+        watch(progress)
+
+    return _finish(job, folder, data, hardware, follow(steps, tell))
 
 
-def _on_this_machine(hardware: Hardware) -> Hardware:
-    """On a GPU where there is one."""
+def check_training_data(
+    job: TrainingJob, *, ranks: int = 1, watch: Callable[[Progress], None] = ignore
+) -> DataCheck | None:
+    """Look for broken images and time decoding before a training; None where it resumes, or images are in memory."""
+    from starsearch.data import open_data
+    from starsearch.training import Hardware
+
+    data = open_data(job.data)
+    if data.train.in_memory or (job.folder / "last.pt").exists():
+        return None
+    try_step(job, data, Hardware(device=_device(), world_size=ranks, **job.hardware))
+    return check_data(
+        data,
+        resolution=job.fidelity.resolution,
+        workers=job.hardware.get("workers"),
+        samples=_CHECKED_IMAGES,
+        watch=watch,
+    )
+
+
+def try_step(job: TrainingJob, data: DataSet, hardware: Hardware) -> None:
+    """On a GPU try one step of the training's batch on noise, before minutes go into preparing the data."""
     import torch
 
-    return replace(hardware, device="cuda") if torch.cuda.is_available() else hardware
+    from starsearch.training.distillation import open_teacher
+    from starsearch.training.networks import build_network
+    from starsearch.training.optimisation import Optimisation
+
+    if hardware.device_type != "cuda":
+        return
+    micro = hardware.micro_batch(job.recipe.batch_size)
+    alone = replace(hardware, world_size=1, rank=0, accumulate=1, compile=False, sync_batch_norm=False)
+    recipe = replace(job.recipe, batch_size=micro, mixup=0.0, cutmix=0.0)  # which take no memory, and no odd batch
+    size = (micro, data.in_chans, job.fidelity.resolution, job.fidelity.resolution)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = build_network(job.architecture, data, recipe, job.fidelity, alone, initial=None)
+            teacher = None if recipe.teacher is None else open_teacher(recipe.teacher, data, device=alone.device)
+            optimisation = Optimisation(model, recipe, steps_per_epoch=1, hardware=alone, teacher=teacher)
+            images = torch.randn(size).to(alone.device).contiguous(memory_format=torch.channels_last)
+            targets = torch.zeros(micro, dtype=torch.int64, device=alone.device)
+            float(optimisation.step(images, targets))  # waits for the GPU
+    except torch.OutOfMemoryError as error:
+        raise hardware.out_of_memory(job.recipe.batch_size) from error
+    finally:
+        torch.cuda.empty_cache()
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager
@@ -153,7 +223,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise StudyError(f"Another training is at work in {folder}. Wait for it, or give another --out.") from None
-    for remains in folder.glob("*.partial"):  # of a file that was being written when the training was killed
+    for remains in (*folder.glob("*.partial"), *folder.glob(".*.partial")):  # of a training that was killed
         remains.unlink(missing_ok=True)
     try:
         yield
@@ -195,8 +265,7 @@ def _load_initial(file: Path, data: DataSet) -> Mapping[str, torch.Tensor]:
     try:
         state: dict[str, torch.Tensor] = load_state_dict(str(file), use_ema=True)
     except Exception as error:  # torch's and safetensors' own, as they come
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EvaluationError(f"The weights {file} cannot be read: {said}") from error
+        raise EvaluationError(f"The weights {file} cannot be read: {first_line(error)}") from error
     validated = read_validated(file)
     if validated is not None and tuple(validated.classes) != tuple(data.classes):
         return {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
@@ -216,56 +285,45 @@ def _finish(
     model = load_weights(folder.best)
     validated = Validated.on(data, job.fidelity)
     export_timm(model, folder.exported, preprocessing=validated.preprocessing, class_names=data.classes)
-    folder.write_summary(
-        {
-            "architecture": format_architecture(job.architecture),
-            "num_params": count_params(job.architecture, num_classes=len(data.classes)),
-            "macs": count_macs(
-                job.architecture,
-                resolution=job.fidelity.resolution,
-                num_classes=len(data.classes),
-                stem_stride=job.fidelity.stem_stride,
-            ),
-            "data": f"{data.name} ({data.fingerprint})",
-            "orientation": data.orientation,
-            "resolution": job.fidelity.resolution,
-            "crop_pct": job.fidelity.crop_pct,
-            "stem_stride": job.fidelity.stem_stride,
-            "seed": job.seed,
-            "epochs": result.epochs,
-            "top1_percent": result.top1_percent,
-            "top5_percent": result.top5_percent,
-            "best_epoch": int(best["epoch"]),
-            "best_top1_percent": best["top1"],
-            "best_top1_spread": accuracy_measurement(
-                "top1_percent", best["top1"], num_images=result.num_validation_images
-            ).spread,
-            "best_top5_percent": best["top5"],
-            "images_per_second": result.images_per_second,
-            "seconds": folder.rows[-1]["seconds"],
-            "device": hardware.device_type,
-            "precision": hardware.precision,
-            "ranks": hardware.world_size,
-            "needs_starsearch": needs_starsearch(model),
-            "validation_images": result.num_validation_images,
-            "unreadable_images": list(data.skipped),
-        }
+    fidelity, classes, images = job.fidelity, len(data.classes), result.num_validation_images
+    trained = Trained(
+        folder=job.folder,
+        architecture=format_architecture(job.architecture),
+        num_params=count_params(job.architecture, num_classes=classes),
+        macs=count_macs(
+            job.architecture, resolution=fidelity.resolution, num_classes=classes, stem_stride=fidelity.stem_stride
+        ),
+        data=f"{data.name} ({data.fingerprint})",
+        orientation=data.orientation,
+        resolution=fidelity.resolution,
+        crop_pct=fidelity.crop_pct,
+        stem_stride=fidelity.stem_stride,
+        seed=job.seed,
+        epochs=result.epochs,
+        top1_percent=result.top1_percent,
+        top5_percent=result.top5_percent,
+        best_epoch=int(best["epoch"]),
+        best_top1_percent=best["top1"],
+        best_top1_spread=accuracy_measurement("top1_percent", best["top1"], num_images=images).spread or 0.0,
+        best_top5_percent=best["top5"],
+        images_per_second=result.images_per_second,
+        seconds=folder.rows[-1]["seconds"],
+        device=hardware.device_type,
+        precision=hardware.precision,
+        ranks=hardware.world_size,
+        needs_starsearch=needs_starsearch(model),
+        validation_images=images,
+        unreadable_images=list(data.skipped),
     )
-    return read_trained(job.folder)
+    folder.write_summary({name: value for name, value in asdict(trained).items() if name != "folder"})
+    return trained
 
 
 def read_trained(folder: Path) -> Trained:
-    """What the training in the folder has come to, as its summary says.
+    """Return what the training in the folder came to.
 
     Raises:
         StudyError: it has not ended.
     """
-    files = TrainingFolder(folder)
-    found = files.read_summary()
-    imports = "import starsearch, timm" if found["needs_starsearch"] else "import timm"
-    return Trained(
-        folder=folder,
-        skipped=len(found["unreadable_images"]),
-        load=f'{imports}; model = timm.create_model("local-dir:{files.exported}", pretrained=True)',
-        **{name: found[name] for name in Trained.__slots__ if name in found},
-    )
+    found = TrainingFolder(folder).read_summary()
+    return Trained(folder=folder, **{one.name: found[one.name] for one in fields(Trained) if one.name in found})

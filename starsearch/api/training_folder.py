@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from starsearch.errors import StudyError
+from starsearch.files import written_whole
 from starsearch.progress import Progress
 from starsearch.recipe import Recipe
 
@@ -24,20 +25,18 @@ _COLUMNS = {
     "images_per_second": "images_per_second",
 }
 Row = dict[str, float]
+_written = partial(written_whole, advice="The training is kept as it was: make room and run the same command.")
 
 
 class TrainingFolder:
-    """Files by their names, and the log's lines.
-
-    Args:
-        path: of the folder; made where it is not there.
-
-    Raises:
-        StudyError: it cannot be made.
-    """
+    """A training's files by name, and the rows of its log; the folder is made if it is missing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.last = path / "last.pt"
+        self.best = path / "best.safetensors"
+        self.exported = path / "timm"  # the best weights as timm loads them
+        self.log = path / "log.csv"
         self._began = time.monotonic()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -48,63 +47,36 @@ class TrainingFolder:
         self.rows = self._read_log()
         self._seconds_before = self.rows[-1]["seconds"] if self.rows else 0.0
 
-    @property
-    def last(self) -> Path:
-        """The training's last state."""
-        return self.path / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        """The weights of its best epoch."""
-        return self.path / "best.safetensors"
-
-    @property
-    def exported(self) -> Path:
-        """The best weights as timm loads them."""
-        return self.path / "timm"
-
-    @property
-    def log(self) -> Path:
-        """A line an epoch."""
-        return self.path / "log.csv"
-
     def write_recipe(self, recipe: Recipe) -> None:
-        """Write recipe.yaml, unless a training goes on here: then it is the same, or the training is refused."""
+        """Write recipe.yaml, unless a training is resumed: its recipe is the same, or the training is refused."""
         if self.last.is_file():
             return
         import yaml
 
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(recipe).items()}
         head = "# As trained: the recipe with what the command line changed.\n"
-        self._write("recipe.yaml", head + yaml.safe_dump(plain, sort_keys=False))
+        with _written(self.path / "recipe.yaml") as file:
+            file.write_text(head + yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
 
-    def add_epoch(self, progress: Progress) -> Row:
-        """Write an epoch's line; lines of it and of later ones, from before a training was cut off, are replaced."""
+    def add_epoch(self, progress: Progress) -> None:
+        """Write an epoch's row; it and later ones from before a training was cut off are replaced."""
         assert progress.epoch is not None
+        values = {column: progress.values[name] for column, name in _COLUMNS.items()}
         seconds = self._seconds_before + time.monotonic() - self._began
-        row = {
-            "epoch": float(progress.epoch),
-            **{c: progress.values[v] for c, v in _COLUMNS.items()},
-            "seconds": seconds,
-        }
+        row = {"epoch": float(progress.epoch), **values, "seconds": seconds}
         self.rows = [*(known for known in self.rows if known["epoch"] < progress.epoch), row]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _in_full(value) for name, value in one.items()} for one in self.rows)
-        self._write(self.log.name, text.getvalue())
-        return row
+        with _written(self.log) as path, path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: _in_full(value) for name, value in one.items()} for one in self.rows)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
-        self._write("summary.json", json.dumps(dict(summary), indent=2) + "\n")
+        with _written(self.path / "summary.json") as file:
+            file.write_text(json.dumps(dict(summary), indent=2) + "\n", encoding="utf-8")
 
     def read_summary(self) -> dict[str, Any]:
-        """What `write_summary` wrote.
-
-        Raises:
-            StudyError: nothing yet.
-        """
+        """Return what `write_summary` wrote; a training that has not ended has none."""
         try:
             found: dict[str, Any] = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -112,15 +84,15 @@ class TrainingFolder:
         return found
 
     def best_row(self) -> Row | None:
-        """The log's line of the epoch with the best top-1, the first of equal ones; None where there is none."""
+        """Return the row of the epoch with the best top-1, the first of equal ones; None where there is no row."""
         return max(self.rows, key=lambda row: row["top1"], default=None)
 
-    def told_epochs(self, *, after: int) -> list[Progress]:
-        """The log's lines from number `after` on, as progress of no known fraction."""
+    def logged_epochs(self, *, after: int, of: int) -> list[Progress]:
+        """Return the log's rows from number `after` on as the progress of a training of `of` epochs."""
         return [
             Progress(
-                fraction=0.0,
-                stage="validation",
+                fraction=row["epoch"] / of,
+                stage="training",
                 epoch=int(row["epoch"]),
                 values={name: row[column] for column, name in _COLUMNS.items()},
             )
@@ -132,17 +104,6 @@ class TrainingFolder:
             return []
         with self.log.open(encoding="utf-8", newline="") as file:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-    def _write(self, name: str, text: str) -> None:
-        partial = self.path / f"{name}.partial"
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(self.path / name)
-        except OSError as error:
-            raise StudyError(
-                f"{name} cannot be written in {self.path}: {error.strerror}. The training is kept as it was: make room "
-                "and run the same command."
-            ) from error
 
 
 def _in_full(value: float) -> str:

@@ -26,12 +26,10 @@ class TrainingJob:
     """A training, decided in full; it travels to the workers of a cluster.
 
     Attributes:
-        architecture: of the network.
-        data: what `open_data` takes, with a whole path.
+        data: what `open_data` takes, with an absolute path.
         recipe: how it is trained, all changes included.
         fidelity: resolution, stem and validation crop.
-        seed: of everything random.
-        folder: of its files, with a whole path.
+        folder: where its files lie, an absolute path.
         weights: file of the weights it begins with; None draws new ones.
         hardware: what it runs on, by the names of `Hardware`'s attributes.
         keep_every_s: seconds after which it is kept within an epoch.
@@ -66,22 +64,21 @@ def plan_training(
     keep_every_s: float = 120.0,
     hardware: Mapping[str, Any] | None = None,
 ) -> TrainingJob:
-    """The training that the user asks for; nothing is read but small files.
+    """Decide the training that the user asks for; nothing is read but small files.
 
     Args:
         text: an architecture, as `find_architecture` takes it. A trial brings its recipe, resolution, crop and stem.
         data: as `open_data` takes it.
         recipe: a recipe file or a shipped one's name; None for the trial's, else "starnet-imagenet".
-        epochs: in place of the recipe's.
-        batch_size: in place of the recipe's; its learning rates follow by the linear rule.
-        resolution: of training and validation, in pixels; None for the trial's, else 224.
-        crop_pct: of validation; None is the trial's, else timm's 0.875, and the whole image below 128 px.
-        stem_stride: of the network, 1 for small images; None for the trial's, else 2.
-        seed: of everything random.
-        out: folder of its files; None is trainings/NAME.
+        epochs: replaces the recipe's.
+        batch_size: replaces the recipe's; its learning rates follow by the linear rule.
+        resolution: pixels of training and validation; None for the trial's, else 224.
+        crop_pct: crop of validation; None is the trial's, else timm's 0.875, and the whole image below 128 px.
+        stem_stride: 1 for small images; None for the trial's, else 2.
+        out: the training's folder; None is trainings/NAME.
         weights: file of the weights it begins with.
         keep_every_s: seconds after which it is kept within an epoch.
-        hardware: by the names of `Hardware`'s attributes.
+        hardware: values by the names of `Hardware`'s attributes.
 
     Raises:
         ArchitectureError, SpecError, StudyError: the architecture or the recipe is not found or breaks a rule.

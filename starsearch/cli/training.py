@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starsearch.cli.options import Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.live import bar
+from starsearch.cli.options import Arch, Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.show import say
 from starsearch.errors import TrainingStoppedError
 from starsearch.progress import Progress
 from starsearch.signals import asked_to_stop
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import TaskID
 
     from starsearch.api.training import Trained
     from starsearch.api.training_job import TrainingJob
@@ -33,12 +35,7 @@ class PrecisionName(StrEnum):
 
 
 def train(
-    architecture: Annotated[
-        str,
-        typer.Argument(
-            metavar="ARCH", help="A name (starnet_s1), one line (starnet:embed_dim=24,…), a YAML file, or STUDY:TRIAL."
-        ),
-    ],
+    architecture: Arch,
     data: Annotated[str, typer.Option(help="What is trained on, as for starsearch run.")],
     recipe: Annotated[
         str | None,
@@ -150,28 +147,29 @@ def train(
         },
     )
     is_first = os.environ.get("RANK", "0") == "0"
-    for note in job.notes if is_first else ():
-        _say(note)
-    if check and is_first and runner is None:
-        _look_at_data(job)
-    epochs_in_all = job.recipe.epochs + job.recipe.cooldown_epochs
+    if is_first:
+        say(*job.notes)
+        if check and runner is None:
+            _look_at_data(job)
     try:
-        title = f"{architecture} in {job.folder}"
-        with asked_to_stop() as stop, TrainingView(title, epochs=epochs_in_all, shows=is_first) as view:
+        with (
+            asked_to_stop() as stop,
+            training_view(f"{architecture} in {job.folder}", job=job, shows=is_first) as watch,
+        ):
             if runner is None:
-                trained = api.run_training(job, watch=view, is_asked_to_stop=stop.is_set)
+                trained = api.run_training(job, watch=watch, is_asked_to_stop=stop.is_set)
             else:
                 from starsearch.api.ray_training import run_training_on_ray
 
-                trained = run_training_on_ray(job, runner, watch=view, is_asked_to_stop=stop.is_set)
+                trained = run_training_on_ray(job, runner, watch=watch, is_asked_to_stop=stop.is_set)
     except TrainingStoppedError as stopped:
         if is_first:
-            _say(f"{stopped} Nothing is lost; the same command goes on.")
+            say(f"{stopped} Nothing is lost; the same command goes on.")
         return
     except KeyboardInterrupt:
         if runner is None:
             raise
-        _say("Interrupted. The last state the ranks have written is kept; the same command goes on.")
+        say("Interrupted. The last state the ranks have written is kept; the same command goes on.")
         return
     if trained is not None:
         _print_end(trained, data=job.data)
@@ -179,92 +177,68 @@ def train(
 
 def _look_at_data(job: TrainingJob) -> None:
     """Say what is wrong with the data before hours are spent."""
-    from starsearch.api.training_check import check_training_data
+    from starsearch.api.training import check_training_data
 
     found = check_training_data(job, ranks=int(os.environ.get("WORLD_SIZE", "1")))
-    if found is None:
-        return
-    speeds = f"{found.workers_images_per_second:,.0f} images/s decoded by {found.workers} workers"
-    if found.training_images_per_second is not None:
-        speeds += f", {found.training_images_per_second:,.0f} trained"
-    _say(f"Data: {found.classes} {found.train.num_images:,} training images; {speeds}.")
-    for warning in (*found.errors, *found.warnings):
-        _say(f"warning: {warning}")
+    if found is not None:
+        speed = f"{found.workers_images_per_second:,.0f} images/s decoded by {found.workers} workers"
+        say(f"Data: {found.classes} {found.train.num_images:,} training images; {speed}.")
+        say(*(f"warning: {warning}" for warning in (*found.errors, *found.warnings)))
 
 
-class TrainingView:
-    """Shows a training: a bar with epoch, images a second and time left, and a line an epoch.
+@contextmanager
+def training_view(
+    title: str, *, job: TrainingJob, shows: bool = True, console: Console | None = None
+) -> Iterator[Callable[[Progress], None]]:
+    """Show a training: a bar with epoch, images a second and time left, and a line an epoch.
 
     Args:
         title: shown above.
-        epochs: in all.
+        job: the training.
         shows: whether anything is shown; of several ranks the first one does.
         console: where to; None for stdout.
     """
+    from rich.console import Console
 
-    def __init__(self, title: str, *, epochs: int, shows: bool = True, console: Console | None = None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+    console = console or Console(highlight=False, quiet=not shows)
+    epochs = job.recipe.epochs + job.recipe.cooldown_epochs
 
-        self._console = console or Console(highlight=False, quiet=not shows)
-        self._title, self._epochs = title, epochs
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[doing]}"))
-        self._bar = Bar(
-            *columns,
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self._line(self._title)
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def __call__(self, progress: Progress) -> None:
-        """Show progress."""
-        if self._task is None:  # its clock begins now: what was trained before is no measure of time left
-            self._task = self._bar.add_task("", total=1.0, doing=progress.stage)
+    def describe(progress: Progress) -> str:
         speed = progress.values.get("images_per_second")
         doing = progress.stage if speed is None else f"{progress.stage}, {speed:,.0f} images/s"
         epoch = progress.epoch or int(progress.values.get("in_epoch", 0))
-        described = f"epoch {epoch} of {self._epochs}" if epoch else ""
-        self._bar.update(self._task, completed=progress.fraction, description=described, doing=doing)
-        if progress.epoch is not None:
-            values = progress.values
-            self._line(
-                f"epoch {progress.epoch} of {self._epochs}: top-1 {values['top1_percent']:.2f} %, "
-                f"top-5 {values['top5_percent']:.2f} %, loss {values['train_loss']:.4f}, "
-                f"lr {values['learning_rate']:.3g}, {values['images_per_second']:,.0f} images/s"
-            )
+        return f"epoch {epoch} of {epochs}: {doing}" if epoch else doing
 
-    def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    line(title)
+    with bar(describe, console=console) as update:
+
+        def watch(progress: Progress) -> None:
+            update(progress)
+            if progress.epoch is not None:
+                values = progress.values
+                line(
+                    f"epoch {progress.epoch} of {epochs}: top-1 {values['top1_percent']:.2f} %, "
+                    f"top-5 {values['top5_percent']:.2f} %, loss {values['train_loss']:.4f}, "
+                    f"lr {values['learning_rate']:.3g}, {values['images_per_second']:,.0f} images/s"
+                )
+
+        yield watch
 
 
 def _print_end(trained: Trained, *, data: str) -> None:
-    _say(
+    command = shlex.join(["starsearch", "export", str(trained.folder), "--data", data])
+    say(
         f"Done: {trained.epochs} epochs, top-1 {trained.top1_percent:.2f} %, top-5 {trained.top5_percent:.2f} %; best: "
         f"epoch {trained.best_epoch}, top-1 {trained.best_top1_percent:.2f} ± {trained.best_top1_spread:.2f} %, "
         f"top-5 {trained.best_top5_percent:.2f} %."
     )
-    if trained.skipped:
-        _say(f"{trained.skipped} images could not be read; their names are in summary.json.")
-    _say(f"Written: {trained.folder} (recipe.yaml, log.csv, last.pt, best.safetensors, timm/, summary.json)")
-    _say(f"Load it: {trained.load}")
-    command = shlex.join(["starsearch", "export", str(trained.folder), "--data", data])
-    _say(f"Export it: {command} --format onnx,onnx-int8 --out best   (or timm, coreml)")
-
-
-def _say(text: str) -> None:
-    from rich.console import Console
-
-    Console(soft_wrap=True, highlight=False).print(text, markup=False)
+    if trained.unreadable_images:
+        say(f"{len(trained.unreadable_images)} images could not be read; their names are in summary.json.")
+    say(
+        f"Written: {trained.folder} (recipe.yaml, log.csv, last.pt, best.safetensors, timm/, summary.json)",
+        f"Load it: {trained.load}",
+        f"Export it: {command} --format onnx,onnx-int8 --out best   (or timm, coreml)",
+    )

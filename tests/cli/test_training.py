@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from starsearch.study.signature import sign_study
 from typer.testing import CliRunner
 
 from starsearch.api import plan_training, tune_recipe
@@ -19,7 +18,7 @@ from starsearch.api.architectures import find_architecture
 from starsearch.api.tuning import TunedRecipe, TuneOutcome
 from starsearch.candidate import Candidate
 from starsearch.cli.app import app
-from starsearch.cli.training import TrainingView
+from starsearch.cli.training import training_view
 from starsearch.errors import EvaluationError, SpecError, StarsearchError, StudyError
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
@@ -169,7 +168,7 @@ def trial(tmp_path):
     spec = load_study(str(file))
     recipe = replace(spec.recipe, lr=0.00947, drop_path=0.1, ema_decay=0.9998)
     candidate = Candidate(architecture=find_architecture(ARCHITECTURE), recipe=recipe)
-    signature = sign_study(spec, data="digits", device=None)
+    signature = spec.describe() | {"data": "digits"}
     with closing(StudyRecord.open(f"sqlite:///{tmp_path}/study.db", spec, signature=signature)) as record:
         for one in (replace(candidate, recipe=spec.recipe), candidate):
             names = ("lr", "drop_path", "ema_decay")
@@ -249,7 +248,8 @@ def test_two_trainings_do_not_share_a_folder(tmp_path, short):
 
 
 def test_without_a_terminal_an_epoch_is_a_line_and_nothing_else(capsys):
-    with TrainingView("starnet_s1 in here", epochs=2, console=Console(highlight=False)) as view:
+    job = plan_training(ARCHITECTURE, data="digits", recipe="digits", epochs=2)
+    with training_view("starnet_s1 in here", job=job, console=Console(highlight=False)) as view:
         view(Progress(fraction=0.1, stage="training", values={"in_epoch": 1.0, "images_per_second": 1234.0}))
         values = {"top1_percent": 50.0, "top5_percent": 75.0, "train_loss": 1.5, "learning_rate": 1e-3}
         view(Progress(fraction=0.5, stage="validation", epoch=1, values=values | {"images_per_second": 1234.0}))
