@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from starsearch.cli import data as data_commands
-from starsearch.cli import latency, planning, profiles, space, training, tuning, validation
+from starsearch.cli import latency, planning, profiles, schema, space, training, tuning, validation
 from starsearch.cli.options import (
     Budget,
     Classes,
@@ -45,6 +45,7 @@ app.command()(planning.plan)
 app.add_typer(data_commands.app, name="data")
 app.command()(validation.validate)
 app.command()(training.train)
+app.command()(schema.schema)
 
 
 @app.callback(invoke_without_command=True)
