@@ -36,6 +36,7 @@ def _own_temporary_folder(tmp_path_factory):
     ):
         Path(folder).chmod(0o1777)  # as /tmp: some tests become another user, and PostgreSQL never runs as root
         patched.setenv("TMPDIR", folder)
+        patched.setenv("HF_DATASETS_CACHE", f"{folder}/datasets")
         patched.setattr(tempfile, "tempdir", folder)
         yield
 

@@ -165,10 +165,12 @@ def data_in_words(dataset: DataSet) -> str:
 
 
 def _preprocessing(dataset: DataSet) -> dict[str, Any]:
+    from starsearch.data.dataset import INTERPOLATION
+
     return {
         "mean": list(dataset.mean),
         "std": list(dataset.std),
-        "interpolation": dataset.interpolation,
+        "interpolation": INTERPOLATION,
         "orientation": dataset.orientation,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from starsearch.api.classifier import Classifier
-from starsearch.data import ValidationSet
+from starsearch.data import DataSet
 from starsearch.errors import EvaluationError
 
 
@@ -22,7 +22,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
-def compare_classes(classifier: Classifier, data: ValidationSet) -> Comparison:
+def compare_classes(classifier: Classifier, data: DataSet) -> Comparison:
     """The outputs that stand for the data's classes: by name where the network says its classes, else by ImageNet's.
 
     Data that says but numbers, as many as the network has outputs, is compared in their order.
@@ -51,7 +51,7 @@ def compare_classes(classifier: Classifier, data: ValidationSet) -> Comparison:
     )
 
 
-def _by_name(classifier: Classifier, data: ValidationSet) -> Comparison:
+def _by_name(classifier: Classifier, data: DataSet) -> Comparison:
     from starsearch.data.synsets import imagenet_indices
 
     places = {name: output for output, name in enumerate(classifier.class_names)}
@@ -61,7 +61,7 @@ def _by_name(classifier: Classifier, data: ValidationSet) -> Comparison:
     own, others = imagenet_indices(classifier.class_names), imagenet_indices(data.classes)
     if own is not None and others is not None and set(others) <= set(own):
         return _subset(tuple(own.index(place) for place in others), classifier.num_outputs)
-    if data.numbered and len(data.classes) == classifier.num_outputs:
+    if data.validation.numbered and len(data.classes) == classifier.num_outputs:
         taken = "The data says but the numbers of its classes; they are taken to be the network's, in its order."
         return Comparison(outputs=None, notes=(taken,))
     unknown = [name for name in data.classes if name not in places]

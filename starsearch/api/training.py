@@ -191,7 +191,7 @@ def try_step(job: TrainingJob, data: DataSet, hardware: Hardware) -> None:
     micro = hardware.micro_batch(job.recipe.batch_size)
     alone = replace(hardware, world_size=1, rank=0, accumulate=1, compile=False, sync_batch_norm=False)
     recipe = replace(job.recipe, batch_size=micro, mixup=0.0, cutmix=0.0)  # which take no memory, and no odd batch
-    size = (micro, data.in_chans, job.fidelity.resolution, job.fidelity.resolution)
+    size = (micro, 3, job.fidelity.resolution, job.fidelity.resolution)
     try:
         with torch.random.fork_rng(devices=[]):
             model = build_network(job.architecture, data, recipe, job.fidelity, alone, initial=None)

@@ -13,17 +13,16 @@ from starsearch.api.output_classes import Comparison, compare_classes
 from starsearch.data.source import DataSource
 from starsearch.errors import BackendError, EvaluationError
 from starsearch.measurement import accuracy_measurement
-from starsearch.progress import Progress, follow, ignore
+from starsearch.progress import Progress, follow, ignore, mapped
 
 if TYPE_CHECKING:
     import torch
 
-    from starsearch.data import ValidationSet
+    from starsearch.data import DataSet
+    from starsearch.data.batches import Batches
     from starsearch.data.preprocessing import Preprocessing
-    from starsearch.data.validation_images import ValidationImages
 
 _BATCH_SIZE = 128
-_MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +100,7 @@ def validate_network(
 
     from starsearch.api.classifiers import find_classifier
     from starsearch.data import open_validation
-    from starsearch.data.validation_images import ValidationImages
+    from starsearch.data.batches import RankShare, validation_batches
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
@@ -112,15 +111,34 @@ def validate_network(
         images = open_validation(str(replace(source, orientation=classifier.orientation)))
     on_device = "cpu" if classifier.runs_on_cpu else device
     comparison = compare_classes(classifier, images)
-    passes = ValidationImages(
-        split=images.split,
-        preparation=_preparation(classifier, images, resolution, crop_pct),
-        batch_size=batch_size,
-        workers=_num_workers(images) if workers is None else workers,
-        device=on_device,
+    preprocessing = _preparation(classifier, images, resolution, crop_pct)
+    batches = follow(
+        validation_batches(
+            images,
+            preprocessing,
+            batch_size=batch_size,
+            share=RankShare(device=on_device, workers=workers),
+            keep=False,
+            consequence="",
+        )
     )
-    counts = follow(_count_hits(classifier, comparison, passes), watch)
-    return _judge(classifier, images, comparison, passes, counts)
+    began = time.perf_counter()
+    top1, top5, num_images = follow(_count_hits(classifier, comparison, batches, on_device), watch)
+    accuracy = accuracy_measurement("top1_percent", 100 * top1 / num_images, num_images=num_images)
+    return Validation(
+        network=classifier.text,
+        data=images.name,
+        top1_percent=accuracy.value,
+        top1_percent_spread=accuracy.spread,
+        top5_percent=100 * top5 / num_images,
+        num_images=num_images,
+        num_classes=len(images.classes),
+        images_per_second=num_images / (time.perf_counter() - began),
+        unreadable=tuple(images.validation.unreadable),
+        **{name: value for name, value in asdict(preprocessing).items() if name != "orientation"},
+        device="ONNX Runtime, cpu" if classifier.runs_on_cpu else on_device,
+        notes=comparison.notes,
+    )
 
 
 def _check_device(device: str) -> None:
@@ -136,15 +154,8 @@ def _check_device(device: str) -> None:
         ) from error
 
 
-def _num_workers(data: ValidationSet) -> int:
-    """One a thread of torch; none where the images are in memory, so that there is nothing to decode."""
-    import torch
-
-    return 0 if data.split.in_memory else min(_MOST_WORKERS, torch.get_num_threads())
-
-
 def _preparation(
-    classifier: Classifier, data: ValidationSet, resolution: int | None, crop_pct: float | None
+    classifier: Classifier, data: DataSet, resolution: int | None, crop_pct: float | None
 ) -> Preprocessing:
     """What was asked for; else what timm has for the network; else timm's defaults, and the data's mean and deviation.
 
@@ -177,71 +188,26 @@ def _preparation(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Counts:
-    """Images that were answered, those of them whose class came first or among the first five, and the seconds."""
-
-    images: int = 0
-    top1: int = 0
-    top5: int = 0
-    seconds: float = 0.0
-
-
 def _count_hits(
-    classifier: Classifier, comparison: Comparison, images: ValidationImages
-) -> Generator[Progress, None, _Counts]:
+    classifier: Classifier, comparison: Comparison, batches: Batches, device: str
+) -> Generator[Progress, None, tuple[int, int, int]]:
+    """Return how many images had their class first, among the first five, and were answered at all."""
     import torch
 
-    outputs = None if comparison.outputs is None else torch.tensor(comparison.outputs, device=images.device)
-    counts, began = _Counts(), time.perf_counter()
-    for done, (pixels, targets) in enumerate(images, start=1):
-        ranked = _rank(classifier, pixels, outputs)
-        hits = ranked == targets.unsqueeze(1)
-        counts = _Counts(
-            images=counts.images + len(targets),
-            top1=counts.top1 + int(hits[:, 0].sum()),
-            top5=counts.top5 + int(hits.sum()),
-            seconds=time.perf_counter() - began,
-        )
-        yield Progress(fraction=done / len(images), stage=f"validation, {counts.images:,} images")
-    return counts
+    from starsearch.training.evaluate import count_hits
 
+    outputs = None if comparison.outputs is None else torch.tensor(comparison.outputs, device=device)
 
-def _rank(classifier: Classifier, pixels: torch.Tensor, outputs: torch.Tensor | None) -> torch.Tensor:
-    """The five likeliest classes of each image, (batch, 5), or all of fewer; of equals (int8 logits) the first."""
-    import torch
+    def predict(pixels: torch.Tensor) -> torch.Tensor:
+        try:
+            logits = classifier.logits(pixels.contiguous())
+        except torch.OutOfMemoryError as error:
+            raise EvaluationError(
+                f"A batch of {len(pixels)} images of {pixels.shape[-1]} pixels does not fit the memory of "
+                f"{pixels.device}; try --batch-size {max(1, len(pixels) // 2)}."
+            ) from error
+        return logits if outputs is None else logits[:, outputs]
 
-    try:
-        with torch.inference_mode():
-            logits = classifier.logits(pixels)
-    except torch.OutOfMemoryError as error:
-        raise EvaluationError(
-            f"A batch of {len(pixels)} images of {pixels.shape[-1]} pixels does not fit the memory of {pixels.device}; "
-            f"try --batch-size {max(1, len(pixels) // 2)}."
-        ) from error
-    chosen = logits if outputs is None else logits[:, outputs]
-    return chosen.sort(dim=1, descending=True, stable=True).indices[:, :5]
-
-
-def _judge(
-    classifier: Classifier, data: ValidationSet, comparison: Comparison, images: ValidationImages, counts: _Counts
-) -> Validation:
-    from starsearch.data.unreadable import Unreadable
-
-    unreadable = tuple(images.unreadable)
-    Unreadable(data.name, data.split, len(data.split)).note(unreadable)
-    top1 = accuracy_measurement("top1_percent", 100 * counts.top1 / counts.images, num_images=counts.images)
-    return Validation(
-        network=classifier.text,
-        data=data.name,
-        top1_percent=top1.value,
-        top1_percent_spread=top1.spread,
-        top5_percent=100 * counts.top5 / counts.images,
-        num_images=counts.images,
-        num_classes=len(data.classes),
-        images_per_second=counts.images / counts.seconds,
-        unreadable=unreadable,
-        **{name: value for name, value in asdict(images.preparation).items() if name != "orientation"},
-        device="ONNX Runtime, cpu" if classifier.runs_on_cpu else images.device,
-        notes=comparison.notes,
-    )
+    hits = count_hits(predict, batches, device=device)
+    top1, top5, count = (yield from mapped(hits, lambda done: Progress(fraction=done, stage="validation"))).tolist()
+    return top1, top5, count

@@ -3,46 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from starsearch.data.dataset import DataSet
+from starsearch.data.dataset import INTERPOLATION, DataSet
 from starsearch.errors import EvaluationError
 from starsearch.recipe import Recipe
 
 _MOST_DRAWS = 10  # of an image's augmentation; one in a hundred fails
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchAugmentation:
-    """Padded crop, flip, normalisation and random erasing of a batch.
+Augment = Callable[[torch.Tensor], torch.Tensor]
 
-    Attributes:
-        padding: pixels of black around the image of which a crop is taken; 0 for none.
-        hflip: probability of a horizontal flip.
-        mean, std: (3,), of values in 0..255.
-        erase: timm's random erasing of a normalised batch, or None.
+
+def batch_augmentation(recipe: Recipe, data: DataSet, resolution: int, device: str = "cpu") -> Augment:
+    """Return padded crop, flip, normalisation and random erasing of whole batches, as the recipe says.
+
+    It takes (batch, height, width, 3) uint8, after `image_augmentation`, and returns (batch, 3, height, width) float32.
     """
+    mean, std = (255 * torch.tensor(values, device=device) for values in (data.mean, data.std))
+    padding = max(1, resolution // 8) if recipe.crop == "pad" else 0
+    hflip = recipe.hflip if recipe.crop != "random-resized" else 0.0  # timm's random-resized crop flips too
+    erase: Augment | None = None
+    if recipe.random_erasing:
+        from timm.data.random_erasing import RandomErasing
 
-    padding: int
-    hflip: float
-    mean: torch.Tensor
-    std: torch.Tensor
-    erase: Callable[[torch.Tensor], torch.Tensor] | None = None
+        erasing: Any = RandomErasing  # timm has no types
+        erase = erasing(recipe.random_erasing, mode="pixel", device=device)
 
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(batch, height, width, 3) uint8 to (batch, 3, height, width) float32 in `channels_last`."""
-        if self.padding or self.hflip:
-            pixels = _crop_and_flip(pixels, self.padding, self.hflip)
-        images = normalize(pixels, self.mean, self.std)
-        return self.erase(images) if self.erase else images
+    def augment_batch(pixels: torch.Tensor) -> torch.Tensor:
+        if padding or hflip:
+            pixels = _crop_and_flip(pixels, padding, hflip)
+        images = normalize(pixels, mean, std)
+        return erase(images) if erase else images
+
+    return augment_batch
 
 
 def _crop_and_flip(pixels: torch.Tensor, padding: int, hflip: float) -> torch.Tensor:
-    """Each image cropped at a random place of the padded one and perhaps flipped, all in one gather."""
+    """Crop each image at a random place of the padded one and perhaps flip it, all in one gather."""
     batch, height, width, _ = pixels.shape
     padded = functional.pad(pixels, (0, 0, padding, padding, padding, padding))
     rows = torch.arange(height) + torch.randint(0, 2 * padding + 1, (batch, 1))
@@ -54,39 +55,12 @@ def _crop_and_flip(pixels: torch.Tensor, padding: int, hflip: float) -> torch.Te
 
 
 def normalize(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """(batch, height, width, 3) uint8 to (batch, 3, height, width) float32 in `channels_last`."""
+    """Return (batch, height, width, 3) uint8 as (batch, 3, height, width) float32 in `channels_last`."""
     return pixels.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
-def channel_statistics(data: DataSet, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of the channels, of values in 0..255, on the device."""
-    return torch.tensor(data.mean, device=device) * 255, torch.tensor(data.std, device=device) * 255
-
-
-def batch_augmentation(recipe: Recipe, data: DataSet, resolution: int, device: str = "cpu") -> BatchAugmentation:
-    """What the recipe does to whole batches on the device; `image_augmentation` comes before it."""
-    whole = recipe.crop != "random-resized"  # timm's random-resized crop flips too
-    mean, std = channel_statistics(data, device)
-    erase = _random_erasing(recipe.random_erasing, device) if recipe.random_erasing else None
-    return BatchAugmentation(
-        padding=max(1, resolution // 8) if recipe.crop == "pad" else 0,
-        hflip=recipe.hflip if whole else 0.0,
-        mean=mean,
-        std=std,
-        erase=erase,
-    )
-
-
-def _random_erasing(probability: float, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    from timm.data.random_erasing import RandomErasing
-
-    factory: Any = RandomErasing  # timm has no types
-    erase: Callable[[torch.Tensor], torch.Tensor] = factory(probability, mode="pixel", device=device)
-    return erase
-
-
 def image_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> Any:
-    """timm's transform of one PIL image to (3, resolution, resolution) uint8: crop, RandAugment, colour jitter."""
+    """Return timm's transform of one PIL image to (3, resolution, resolution) uint8: crop, RandAugment, colour."""
     whole = recipe.crop != "random-resized"
     return make_transform(
         recipe.auto_augment,
@@ -95,7 +69,7 @@ def image_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> Any:
         ratio=(1.0, 1.0) if whole else None,
         hflip=0.0 if whole else recipe.hflip,
         color_jitter=recipe.color_jitter,
-        interpolation=recipe.train_interpolation or data.interpolation,
+        interpolation=recipe.train_interpolation or INTERPOLATION,
         mean=data.mean,
         std=data.std,
         use_prefetcher=True,
@@ -120,10 +94,10 @@ def make_transform(auto_augment: str | None, resolution: int, **options: Any) ->
 
 
 def augment(transform: Any, image: Any) -> Any:
-    """What the transform makes of a PIL image.
+    """Apply a transform to a PIL image, and draw it again if it cannot be carried out.
 
-    It is drawn anew where it cannot be carried out: timm's RandAugment of a magnitude near 10 may ask for a posterised
-    image of 0 bits, which Pillow once made black and now refuses.
+    timm's RandAugment of a magnitude near 10 may ask for a posterised image of 0 bits, which Pillow once made black and
+    now refuses.
     """
     for _ in range(_MOST_DRAWS - 1):
         try:
@@ -134,5 +108,5 @@ def augment(transform: Any, image: Any) -> Any:
 
 
 def works_on_single_images(recipe: Recipe) -> bool:
-    """Whether the recipe asks for more than `BatchAugmentation` can do."""
+    """Whether the recipe asks for more than `batch_augmentation` can do."""
     return bool(recipe.crop == "random-resized" or recipe.auto_augment or recipe.color_jitter)

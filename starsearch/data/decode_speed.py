@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from starsearch.data.dataset import DataSet, Split
-from starsearch.data.reading import UNREADABLE, reason_of
+from starsearch.data.augmentation import make_transform
+from starsearch.data.dataset import INTERPOLATION, DataSet, Split
+from starsearch.data.unreadable import read_or_note
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,18 +24,9 @@ Transform = Callable[["Image.Image"], Any]
 
 
 def paper_transform(data: DataSet, *, resolution: int) -> Transform:
-    """The augmentation of the paper's recipe: random-resized crop, flip, RandAugment (rand-m1-mstd0.5-inc1)."""
-    from timm.data import create_transform
-
-    transform: Transform = create_transform(
-        (3, resolution, resolution),
-        is_training=True,
-        auto_augment="rand-m1-mstd0.5-inc1",
-        interpolation=data.interpolation,
-        mean=data.mean,
-        std=data.std,
-        use_prefetcher=True,
-    )
+    """Return the augmentation of the paper's recipe: random-resized crop, flip, RandAugment."""
+    options = {"interpolation": INTERPOLATION, "mean": data.mean, "std": data.std, "use_prefetcher": True}
+    transform: Transform = make_transform("rand-m1-mstd0.5-inc1", resolution, **options)
     return transform
 
 
@@ -44,9 +35,9 @@ class Probe:
     """What the reading of some images showed.
 
     Attributes:
-        num_images: that were tried.
-        unreadable: their names, and what was wrong.
-        shorter_sides: of the readable ones, in pixels, ascending.
+        num_images: how many were tried.
+        unreadable: names, and what was wrong.
+        shorter_sides: of the readable images, in pixels, ascending.
         modes: how many of them have which of Pillow's modes.
         num_different: how many of them differ.
         num_of_one_colour: how many of them show one colour and nothing else.
@@ -68,14 +59,13 @@ def probe(split: Split, indices: Sequence[int], transform: Transform) -> Probe:
     of_one_colour, seconds = 0, 0.0
     for index in indices:
         began = time.perf_counter()
-        try:
-            image = split.read(index)
+        image = read_or_note(split, index)
+        if not isinstance(image, str):
             transform(image)
-        except UNREADABLE as error:
-            unreadable.append(f"{split.image_name(index)} ({reason_of(error)})")
+        seconds += time.perf_counter() - began
+        if isinstance(image, str):
+            unreadable.append(image)
             continue
-        finally:
-            seconds += time.perf_counter() - began
         sides.append(min(image.size))
         modes[image.info.get("mode", image.mode)] += 1
         different.add((image.size, blake2b(image.tobytes()).digest()))
@@ -92,32 +82,27 @@ def probe(split: Split, indices: Sequence[int], transform: Transform) -> Probe:
 
 
 def measure_workers(split: Split, indices: Sequence[int], transform: Transform, *, workers: int) -> float:
-    """Images a second that so many processes read and transform together.
+    """Return the images a second that so many processes read and transform together.
 
     What counts is the time in which all of them are at work: starting them takes longer than the sample.
     """
-    begins: defaultdict[int, list[float]] = defaultdict(list)
-    ends: defaultdict[int, list[float]] = defaultdict(list)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores: that is asked here
         loader: DataLoader[Any] = DataLoader(
             _Timed(split, indices, transform), batch_size=4, num_workers=workers, collate_fn=list
         )
         batches = iter(loader)
-    for batch in batches:
-        for worker, begin, end in batch:
-            begins[worker].append(begin)
-            ends[worker].append(end)
-    first, last = max(map(min, begins.values())), min(map(max, ends.values()))
-    times = np.array([(b, e) for worker in begins for b, e in zip(begins[worker], ends[worker], strict=True)])
-    inside = int(((times[:, 0] >= first) & (times[:, 1] <= last)).sum())
-    if last <= first or inside < len(begins):  # some were done before others had begun
-        return float(len(times) / (times[:, 1].max() - times[:, 0].min()))
-    return inside / (last - first)
+    ids, begins, ends = np.array([timed for batch in batches for timed in batch]).T
+    first = max(begins[ids == worker].min() for worker in np.unique(ids))
+    last = min(ends[ids == worker].max() for worker in np.unique(ids))
+    inside = int(((begins >= first) & (ends <= last)).sum())
+    if last <= first or inside < len(np.unique(ids)):  # some were done before others had begun
+        return float(len(ids) / (ends.max() - begins.min()))
+    return float(inside / (last - first))
 
 
 class _Timed(Dataset[tuple[int, float, float]]):
-    """Of a position: the process that read the image, when it began and when it was done (seconds, one clock)."""
+    """Tells of a position the process that read the image, when it began and when it was done (seconds, one clock)."""
 
     def __init__(self, split: Split, indices: Sequence[int], transform: Transform) -> None:
         self.split, self.indices, self.transform = split, indices, transform
@@ -127,7 +112,8 @@ class _Timed(Dataset[tuple[int, float, float]]):
 
     def __getitem__(self, position: int) -> tuple[int, float, float]:
         begin = time.perf_counter()
-        with suppress(*UNREADABLE):  # tried is what counts; `probe` names them
-            self.transform(self.split.read(self.indices[position]))
+        image = read_or_note(self.split, self.indices[position])
+        if not isinstance(image, str):  # tried is what counts; `probe` names the others
+            self.transform(image)
         worker = get_worker_info()
         return (worker.id if worker is not None else 0, begin, time.perf_counter())

@@ -1,4 +1,4 @@
-"""What the names of files and folders say, for every reader alike: what is hidden, an image, a split, a class."""
+"""What the names of files and folders say, by one rule for every source: hidden files, images, splits, classes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from starsearch.data.dataset import DataSet
-from starsearch.data.listing import SplitName, some
+import numpy as np
+from numpy.typing import NDArray
+
+from starsearch.data.dataset import SPLITS, DataSet, SplitName, quoted
 from starsearch.data.source import ClassFolder
 from starsearch.errors import DataError
 
@@ -26,6 +28,7 @@ _SPLITS = {
     "testing": "test",
 }
 _IN_FILE_NAME = re.compile(rf"(?:^|[-_.])({'|'.join(_SPLITS)})(?=[-_.\d]|$)", re.IGNORECASE)
+_SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|$)")
 # Formats that Pillow opens but cannot draw by itself, films, and texts.
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
 _MOST_SUFFIXES = 6  # that are named
@@ -34,6 +37,11 @@ _MOST_SUFFIXES = 6  # that are named
 def is_hidden(name: str) -> bool:
     """Whether a part of a path below the data set's root starts with a dot or is what macOS packs beside the files."""
     return any(part == "__MACOSX" or (part.startswith(".") and part != ".") for part in name.split("/"))
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return the entries of a folder that are not hidden, by name."""
+    return sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
 
 
 @cache
@@ -50,97 +58,20 @@ def is_image(name: str) -> bool:
     return _suffix(name) in image_suffixes()
 
 
-def count_suffixes(names: Iterable[str]) -> Counter[str]:
-    """Return how many files there are of each suffix; "" stands for none."""
-    return Counter(_suffix(name) for name in names)
-
-
-def suffixes_in_words(counts: Mapping[str, int]) -> str:
-    """Return "12 .txt, 3 .json", the most frequent first."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered[:_MOST_SUFFIXES]]
-    rest = sum(count for _, count in ordered[_MOST_SUFFIXES:])
-    return ", ".join([*named, f"{rest:,} of other suffixes"] if rest else named)
-
-
-def warn_of_left_out(data: DataSet) -> None:
-    """Say which files of a data set are not read, in one line."""
-    if data.left_out:
-        words = f"{data.name}: left out: {suffixes_in_words(data.left_out)}, which no training uses."
-        warnings.warn(words, stacklevel=2)
-
-
 def _suffix(name: str) -> str:
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return f".{suffix.lower()}" if dot and stem else ""
 
 
-def split_of_folder(name: str) -> str | None:
-    """Return "train", "validation" or "test" where a folder or a file's stem is called so in a usual spelling."""
-    return _SPLITS.get(name.lower())
-
-
-def assign_splits(name: str, found: Iterable[tuple[str, str, T]]) -> dict[SplitName, T]:
-    """Return the entry of either split; test images are the validation images where there are no others.
-
-    Args:
-        name: the data set's, for messages.
-        found: split, what the entry is called, and the entry.
-
-    Raises:
-        DataError: two entries are of the same split.
-    """
-    by_split: dict[str, dict[str, T]] = {}
-    for split, called, entry in found:
-        by_split.setdefault(split, {})[called] = entry
-    by_split.setdefault("validation", by_split.get("test", {}))
-    chosen: dict[SplitName, T] = {}
-    splits: tuple[SplitName, ...] = ("train", "validation")
-    for split_name in splits:
-        entries = by_split.get(split_name, {})
-        if len(entries) > 1:
-            raise DataError(
-                f"{some(entries)} of {name!r} all mean the {split_name} split; keep one, or put their images together."
-            )
-        for entry in entries.values():
-            chosen[split_name] = entry
-    return chosen
-
-
-def classes_of_images(where: str, names: Sequence[str], choice: ClassFolder | None) -> list[str]:
-    """Return the class of each image: the folder that it lies in, directly below the split.
-
-    Of nested folders the outermost or the innermost may name the class, so the user chooses where the two differ.
-
-    Args:
-        where: the split's folder or tar, for messages.
-        names: paths of the images below the split.
-        choice: which of nested folders names the class.
-
-    Raises:
-        DataError: an image lies outside of class folders, or the class of nested ones is not chosen.
-    """
-    folders = [name.removeprefix("./").split("/")[:-1] for name in names]
-    if outside := [name for name, path in zip(names, folders, strict=True) if not path]:
-        raise DataError(
-            f"Images lie outside of class folders in {where}: {some(outside)}; move them into their class's."
-        )
-    outermost, innermost = [path[0] for path in folders], [path[-1] for path in folders]
-    if choice is None and outermost != innermost:
-        raise DataError(
-            f"Images in {where} lie in nested folders, of which either may name the class: the outermost "
-            f"({_reading(outermost)}) or the innermost ({_reading(innermost)}). Choose with --classes outermost or "
-            "--classes innermost; in a study file, data: FOLDER?classes=outermost."
-        )
-    return innermost if choice == "innermost" else outermost
-
-
-def _reading(labels: Sequence[str]) -> str:
-    counts = Counter(labels)
-    ordered = in_order(counts)
-    ends = dict.fromkeys((ordered[0], ordered[-1]))
-    named = " … ".join(f"{label!r} with {counts[label]:,} images" for label in ends)
-    return f"{len(counts):,} {'class' if len(counts) == 1 else 'classes'}, {named}"
+def images_and_others(files: Iterable[str]) -> tuple[list[str], Counter[str]]:
+    """Return the images among files, sorted as timm sorts them, and how many others there are of each suffix."""
+    images, others = [], Counter[str]()
+    for file in files:
+        if is_image(file):
+            images.append(file)
+        else:
+            others[_suffix(file)] += 1
+    return in_order(images), others
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -151,18 +82,66 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (natural(name), name))
 
 
-def find_split_files(path: Path, suffix: str) -> dict[SplitName, tuple[Path, ...]]:
-    """Return the files of either split that `path` or its folder data/ holds; a split that is not there is left out.
+def suffixes_in_words(counts: Mapping[str, int]) -> str:
+    """Return "12 .txt, 3 .json", the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in ordered[:_MOST_SUFFIXES]]
+    rest = sum(count for _, count in ordered[_MOST_SUFFIXES:])
+    return ", ".join([*named, f"{rest:,} of other suffixes"] if rest else named)
 
-    They are called after the split (imagenet1k-train-0000.tar, train-00000-of-00294.parquet), or lie in a folder of
-    its name.
+
+def no_images(where: str, others: Mapping[str, int]) -> DataError:
+    """Return the error for class folders that hold other files only."""
+    instead = f" There are {suffixes_in_words(others)} files." if others else ""
+    return DataError(f"There are no images in the class folders of {where}.{instead}")
+
+
+def warn_of_left_out(data: DataSet) -> None:
+    """Warn in one line of the files of a data set that are not read."""
+    if data.left_out:
+        words = f"{data.name}: left out: {suffixes_in_words(data.left_out)}, which no training uses."
+        warnings.warn(words, stacklevel=2)
+
+
+def check_links(entries: Iterable[Path]) -> None:
+    """Refuse links whose files or folders are not there."""
+    if missing := {entry.name for entry in entries if not entry.exists()}:
+        raise DataError(f"Links that lead nowhere: {quoted(missing)}. Fetch what they stand for, or remove them.")
+
+
+def split_of_folder(name: str) -> str | None:
+    """Return "train", "validation" or "test" if a folder or a file's stem has one of their usual names."""
+    return _SPLITS.get(name.lower())
+
+
+def assign_splits(name: str, found: Iterable[tuple[str, str, T]]) -> dict[SplitName, T]:
+    """Return the entry of each split; test images validate if there are no validation images.
 
     Args:
-        path: a folder.
-        suffix: of the files, as ".tar".
+        name: the data set's, for messages.
+        found: the split, what the entry is called, and the entry.
+    """
+    by_split: dict[str, dict[str, T]] = {}
+    for split, called, entry in found:
+        by_split.setdefault(split, {})[called] = entry
+    by_split.setdefault("validation", by_split.get("test", {}))
+    chosen: dict[SplitName, T] = {}
+    for split_name in SPLITS:
+        entries = by_split.get(split_name, {})
+        if len(entries) > 1:
+            raise DataError(
+                f"{quoted(set(entries))} of {name!r} all mean the {split_name} split; keep one, or merge their images."
+            )
+        if entries:
+            (chosen[split_name],) = entries.values()
+    return chosen
 
-    Raises:
-        DataError: files under two names are of the same split.
+
+def find_split_files(path: Path, suffix: str) -> dict[SplitName, tuple[Path, ...]]:
+    """Return the files of each split in a folder or its data/; a split that is not there is left out.
+
+    They are named after the split (imagenet1k-train-0000.tar, train-00000-of-00294.parquet), or lie in a folder of
+    its name.
     """
     found: dict[SplitName, tuple[Path, ...]] = {}
     for place in (path, path / "data"):
@@ -186,6 +165,56 @@ def _split_files(place: Path, suffix: str) -> Iterator[tuple[str, str, tuple[Pat
                 yield split, f"{folder.name}/", tuple(files)
 
 
-def visible(folder: Path) -> list[Path]:
-    """Return the entries of a folder that are not hidden, by name."""
-    return sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
+def classes_of_images(
+    where: str, names: Sequence[str], choice: ClassFolder | None
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the classes in timm's order and the class of each image: the folder directly below the split.
+
+    Of nested folders the outermost or the innermost may name the class, so the user chooses where the two differ.
+
+    Args:
+        where: the split's folder or tar, for messages.
+        names: paths of the images below the split.
+        choice: which of nested folders names the class.
+    """
+    folders = [name.removeprefix("./").split("/")[:-1] for name in names]
+    if outside := {name for name, path in zip(names, folders, strict=True) if not path}:
+        raise DataError(
+            f"Images lie outside of class folders in {where}: {quoted(outside)}; move them into their class's folder."
+        )
+    outermost, innermost = [path[0] for path in folders], [path[-1] for path in folders]
+    if choice is None and outermost != innermost:
+        raise DataError(
+            f"Images in {where} lie in nested folders, of which either may name the class: the outermost "
+            f"({_reading(outermost)}) or the innermost ({_reading(innermost)}). Choose with --classes outermost or "
+            "--classes innermost; in a study file, data: FOLDER?classes=outermost."
+        )
+    labels = innermost if choice == "innermost" else outermost
+    classes = tuple(in_order(set(labels)))
+    numbers = {label: number for number, label in enumerate(classes)}
+    return classes, np.array([numbers[label] for label in labels], dtype=np.int64)
+
+
+def _reading(labels: Sequence[str]) -> str:
+    counts = Counter(labels)
+    ordered = in_order(counts)
+    ends = dict.fromkeys((ordered[0], ordered[-1]))
+    named = " … ".join(f"{label!r} with {counts[label]:,} images" for label in ends)
+    return f"{len(counts):,} {'class' if len(counts) == 1 else 'classes'}, {named}"
+
+
+def class_synsets(names: Iterable[str], targets: Iterable[int]) -> tuple[str, ...] | None:
+    """Return the synset of each class, as the names of its images tell it; None if they do not, or disagree.
+
+    Args:
+        names: the images', such as "n01440764_10026" or "ILSVRC2012_val_00000293_n01440764".
+        targets: their classes.
+    """
+    synsets: dict[int, str] = {}
+    for name, target in zip(names, targets, strict=True):
+        found = _SYNSET.search(name.rpartition("/")[2].partition(".")[0])
+        if found is None or synsets.setdefault(target, found[1]) != found[1]:
+            return None
+    if set(synsets) != set(range(len(synsets))) or len(set(synsets.values())) < len(synsets):
+        return None
+    return tuple(synsets[number] for number in range(len(synsets)))

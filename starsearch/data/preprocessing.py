@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from starsearch.data.dataset import IMAGENET_MEAN, IMAGENET_STD, DataSet, ValidationSet
+from starsearch.data.dataset import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATION, DataSet
 from starsearch.data.source import Orientation
 from starsearch.recipe import Fidelity
 
@@ -28,13 +28,13 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     resolution: int = 224
-    interpolation: str = "bicubic"
+    interpolation: str = INTERPOLATION
     crop_pct: float = 0.875
     crop_mode: str = "center"
     orientation: Orientation = "stored"
 
     @classmethod
-    def of(cls, data: DataSet | ValidationSet, fidelity: Fidelity) -> Preprocessing:
+    def of(cls, data: DataSet, fidelity: Fidelity) -> Preprocessing:
         """Return how a training on `data` at `fidelity` prepares its validation images."""
         return cls(
             mean=data.mean,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from starsearch.data.dataset import DataSet, Split
-from starsearch.data.reading import UNREADABLE, DecodedImages
+from starsearch.data.decoding import UNREADABLE
 
 _MOST_BYTES = 512 * 1024**2  # that are read; more of a large data set is a sample
 _MOST_SIZES = 200_000  # images of a split whose size is asked for: some seconds
@@ -25,8 +25,8 @@ class SharedImages:
 
     Attributes:
         names: of each such validation image and of the training image that it equals.
-        compared: validation images that were compared; fewer than there are of a large data set.
-        among: training images that they were compared with; likewise.
+        compared: how many validation images were compared; of a large data set fewer than there are.
+        among: how many training images they were compared with; likewise.
         is_sample: whether either is not all.
     """
 
@@ -36,7 +36,7 @@ class SharedImages:
     is_sample: bool
 
     def in_words(self) -> str:
-        """What to warn of; empty where nothing is shared."""
+        """Return what to warn of; "" if nothing is shared."""
         if not self.names:
             return ""
         of = f"the {self.compared:,} validation images"
@@ -50,7 +50,7 @@ class SharedImages:
 
 
 def warn_of_shared_images(data: DataSet) -> None:
-    """Warn in a line where training images are validated on."""
+    """Warn in one line if training images are validated on."""
     if words := find_shared_images(data).in_words():
         warnings.warn(words, stacklevel=2)
 
@@ -59,13 +59,13 @@ def find_shared_images(data: DataSet) -> SharedImages:
     """Compare the validation images with the training images by size, then by a hash of the bytes.
 
     The reading is bounded: of a large data set a sample of the validation images is compared, of a very large one with
-    a sample of the training images, and nothing where only reading all of it would tell the sizes.
+    a sample of the training images, and nothing if only reading all of it would tell the sizes.
     """
     training, validation = _by_size(data.train), _by_size(data.validation)
     left, compared, found = _MOST_BYTES, 0, []
     for size, members in validation.items():
         others = training.get(size, [])
-        each = _OPENING_BYTES + (size or _typical_size(data.train))
+        each = _OPENING_BYTES + (size or _size_of_first(data.train))
         cost = each * (len(members) + len(others)) if others else 0
         if cost > left:
             continue
@@ -76,7 +76,7 @@ def find_shared_images(data: DataSet) -> SharedImages:
                 found.append((index, by_digest[digest]))
     among = sum(map(len, training.values()))
     return SharedImages(
-        names=tuple((data.validation.image_name(one), data.train.image_name(other)) for one, other in sorted(found)),
+        names=tuple((data.validation.names[one], data.train.names[other]) for one, other in sorted(found)),
         compared=compared,
         among=among,
         is_sample=compared < len(data.validation) or among < len(data.train),
@@ -84,32 +84,26 @@ def find_shared_images(data: DataSet) -> SharedImages:
 
 
 def _by_size(split: Split) -> dict[int, list[int]]:
-    """Indices by their images' sizes in bytes, sizes in a random order; all under 0 where they are not known."""
-    size_of = getattr(_content_of(split), "size_of", None)
-    if size_of is None:
+    """Return indices by their images' sizes in bytes, sizes in a random order; all under 0 if they are not known."""
+    if split.size_of is None:
         return {0: list(range(len(split)))}
-    chosen = np.random.default_rng(0).permutation(len(split))[:_MOST_SIZES].tolist()
     by_size = defaultdict(list)
-    for index in chosen:
-        by_size[size_of(index)].append(index)
+    for index in np.random.default_rng(0).permutation(len(split))[:_MOST_SIZES].tolist():
+        by_size[split.size_of(index)].append(index)
     return by_size
 
 
 def _digests(split: Split, indices: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    """Hashes of the images that can be read."""
-    content_of = _content_of(split)
+    """Yield the hashes of the images that can be read: of their files, or of the pixels that a library gives."""
     for index in indices:
         with suppress(*UNREADABLE):
-            if content := content_of(index):
+            content = split.content(index)
+            if content := content if isinstance(content, bytes) else split.read(index).tobytes():
                 yield index, hashlib.blake2b(content, digest_size=16).digest()
 
 
-def _typical_size(split: Split) -> int:
+def _size_of_first(split: Split) -> int:
     with suppress(*UNREADABLE):
-        return len(_content_of(split)(0))
+        content = split.content(0)
+        return len(content if isinstance(content, bytes) else split.read(0).tobytes())
     return 0
-
-
-def _content_of(split: Split) -> Callable[[int], bytes]:
-    """What reads the bytes of an index's file; of its pixels, where a library keeps the files."""
-    return split.read.content if isinstance(split.read, DecodedImages) else lambda index: split.read(index).tobytes()

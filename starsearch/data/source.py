@@ -18,9 +18,9 @@ class DataSource:
     """A data set and the options it is read with. Its text travels with a study, a training and their records.
 
     Attributes:
-        path: "digits", a folder, or a timm data-set name.
-        validation_fraction: share of each class that is held out for validation, of class folders without splits.
-        classes: which folder of nested ones names the class; None where only one can.
+        path: a folder, "digits" or a timm data-set name.
+        validation_fraction: share of each class held out for validation, for class folders without splits.
+        classes: which of nested folders names the class; None where there is no choice.
         orientation: "exif" turns photos as their EXIF tag says, "stored" leaves them; None follows the default.
     """
 
@@ -31,7 +31,7 @@ class DataSource:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the source that a text, PATH or PATH?KEY=VALUE&KEY=VALUE, describes.
+        """Return the source described by a text, PATH or PATH?KEY=VALUE&KEY=VALUE.
 
         Raises:
             DataError: an option is unknown or has no such value.
@@ -44,12 +44,18 @@ class DataSource:
         written = "&".join(f"{name}={value}" for name, value in options if value is not None)
         return f"{self.path}?{written}" if written else self.path
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder at `path`, made absolute because a worker of a cluster has another working folder."""
+        folder = Path(self.path).expanduser()
+        return folder.resolve() if folder.is_dir() else None
+
     def named(self, name: str) -> str:
         """Return the text with a name in place of the path, for records and messages."""
         return str(replace(self, path=name))
 
     def absolute(self) -> str:
-        """Return the text with a whole path where the data lies on this machine."""
+        """Return the text with an absolute path if the data lies on this machine."""
         path = Path(self.path).expanduser()
         return self.named(str(path.resolve())) if path.exists() else str(self)
 
@@ -62,7 +68,7 @@ def _parse_option(option: str) -> tuple[str, Any]:
         except ValueError:
             fraction = 0.0
         if not 0 < fraction < 1:
-            raise DataError(f"validation_fraction is a number between 0 and 1, as 0.2; got {value!r}.")
+            raise DataError(f"validation_fraction is a number between 0 and 1, such as 0.2; got {value!r}.")
         return key, fraction
     if key not in _CHOICES:
         known = ("validation_fraction", *_CHOICES)

@@ -13,21 +13,21 @@ _LEAST_ALIKE = 950
 
 @cache
 def imagenet_synsets() -> tuple[str, ...]:
-    """The synsets ("n01440764") of ImageNet-1k, in the order of timm's models' outputs, which is theirs as text."""
+    """Return the synsets ("n01440764") of ImageNet-1k in the order of timm's outputs, which sorts them as text."""
     return tuple(_imagenet().label_names())
 
 
 @cache
 def imagenet_descriptions() -> tuple[str, ...]:
-    """The words for each class ("tench, Tinca tinca"), in the same order."""
+    """Return the words for each class ("tench, Tinca tinca"), in the same order."""
     return tuple(_imagenet().label_descriptions())
 
 
 def imagenet_indices(classes: Sequence[str]) -> tuple[int, ...] | None:
-    """Each class's place among ImageNet's 1,000; None where the classes are not all of ImageNet.
+    """Return each class's place among ImageNet's 1,000; None where the classes are not all of ImageNet.
 
-    They are known by their synsets; all 1,000 of them also by words, as the Hugging Face hub names them: words alone
-    do not tell the two cranes apart, so those count by their place in the list.
+    Classes are known by their synsets; all 1,000 together also by words, as the Hugging Face hub names them: words
+    alone do not tell the two cranes apart, so those count by their place in the list.
     """
     places = {synset: place for place, synset in enumerate(imagenet_synsets())}
     if all(name in places for name in classes):

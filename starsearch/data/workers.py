@@ -1,16 +1,19 @@
-"""Images that worker processes decode and augment in each pass, each by a seed of its own.
+"""Images that worker processes decode and augment in each pass.
 
 An image's augmentation is drawn from (seed, epoch, image) alone, so that neither the number of processes nor the place
-at which a pass begins makes a difference. A broken image is named, counted, and another one takes its place.
+at which a pass begins makes a difference. A broken image is named and counted, and another one takes its place.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,66 +22,51 @@ from torch.utils.data import DataLoader, Dataset
 
 from starsearch.data.augmentation import augment
 from starsearch.data.dataset import Split
-from starsearch.data.processes import iterate, outlive_signals
-from starsearch.data.reading import UNREADABLE, reason_of
+from starsearch.data.unreadable import Unreadable, read_or_note
+from starsearch.errors import WorkerLostError, first_line
 
-Key = tuple[int, int]  # epoch and index of an image
-Loaded = tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]
+T = TypeVar("T", covariant=True)
+Sample = tuple[torch.Tensor | None, int, tuple[str, ...]]  # (3, height, width) uint8, class, unreadable images
 _MOST_TRIES = 20  # for a place in a batch; more in a row are no accident of single files
-_MOST_PROCESSES = 8
+_MOST_WORKERS = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """What a worker process makes of an image.
-
-    Attributes:
-        pixels: (3, height, width), uint8; None where nothing could be read.
-        target: its class.
-        unreadable: names of the images that could not be read, with the reason.
-    """
-
-    pixels: torch.Tensor | None
-    target: int
-    unreadable: tuple[str, ...]
+def num_workers(workers: int | None = None) -> int:
+    """Return how many processes decode: None is as many as torch has threads, of which each training has its share."""
+    return min(_MOST_WORKERS, torch.get_num_threads()) if workers is None else workers
 
 
 class Samples(Dataset[Sample]):
-    """Decodes, transforms and stands in for broken images, in a worker process.
+    """Decodes and transforms the image of a key (epoch, index), in a worker process.
 
     Args:
-        split: that is read.
-        transform: timm's, of a PIL image to uint8 pixels.
-        seed: of the training.
-        substitutes: indices of which another image is drawn for a broken one; None leaves its place empty.
+        split: what is read.
+        transform: timm's, from a PIL image to uint8 pixels.
+        seed: the training's.
+        substitutes: indices from which another image is drawn for a broken one; None leaves its place empty.
     """
 
     def __init__(self, split: Split, transform: Any, *, seed: int, substitutes: NDArray[np.int64] | None) -> None:
-        self._split = split
-        self._transform = transform
-        self._seed = seed
-        self._substitutes = substitutes
+        self._split, self._transform, self._seed, self._substitutes = split, transform, seed, substitutes
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         unreadable: list[str] = []
         substitute = np.random.default_rng([self._seed, epoch, index])
         for _ in range(_MOST_TRIES):
-            try:
-                image = self._split.read(index)
-            except UNREADABLE as error:
-                unreadable.append(f"{self._split.image_name(index)} ({reason_of(error)})")
-            else:
+            image = read_or_note(self._split, index)
+            if not isinstance(image, str):
                 with _drawing_from(self._seed, epoch, index):
                     pixels = augment(self._transform, image)
-                return Sample(pixels=pixels, target=int(self._split.targets[index]), unreadable=tuple(unreadable))
+                return pixels, int(self._split.targets[index]), tuple(unreadable)
+            unreadable.append(image)
             if self._substitutes is None:
                 break
             index = int(substitute.choice(self._substitutes))
-        return Sample(pixels=None, target=-1, unreadable=tuple(unreadable))
+        return None, -1, tuple(unreadable)
 
     def __getstate__(self) -> bytes:
-        # Where workers are spawned, not forked, a split's `read`, a closure, is beyond pickle.
+        # Where workers are spawned, not forked, a split's `content` may be a closure, which is beyond pickle.
         from ray import cloudpickle
 
         dumps: Any = cloudpickle.dumps  # carries no types
@@ -93,7 +81,7 @@ class Samples(Dataset[Sample]):
 
 @contextmanager
 def _drawing_from(*seed: int) -> Iterator[None]:
-    """Let the global random states, from which timm's transforms draw, be those of a seed for the time of the block."""
+    """Seed the global random states, from which timm's transforms draw, for the time of the block."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 — timm's, not ours
     number = int(np.random.SeedSequence(seed).generate_state(1)[0])
     random.seed(number)
@@ -107,55 +95,109 @@ def _drawing_from(*seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def collate(samples: list[Sample]) -> Loaded:
-    """(batch, height, width, 3) uint8 and (batch,) int64 of what could be read, and the names of what could not."""
-    there = [sample for sample in samples if sample.pixels is not None]
-    pixels = [sample.pixels for sample in there if sample.pixels is not None]
-    names = tuple(name for sample in samples for name in sample.unreadable)
+def _collate(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Return (batch, height, width, 3) uint8 and (batch,) int64 of what could be read, and what could not."""
+    pixels = [image for image, *_ in samples if image is not None]
+    targets = [target for image, target, _ in samples if image is not None]
     stacked = torch.stack(pixels).permute(0, 2, 3, 1).contiguous() if pixels else torch.empty(0, dtype=torch.uint8)
-    return stacked, torch.tensor([sample.target for sample in there], dtype=torch.int64), names
+    return stacked, torch.tensor(targets, dtype=torch.int64), [name for *_, names in samples for name in names]
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
-    """The keys of each batch of a pass; the last batch may be smaller."""
+class LoadedImages:
+    """The images of a split as `load` decodes them in each pass.
 
-    epoch: int
-    indices: NDArray[np.int64]
-    batch_size: int
-
-    def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        for start in range(0, len(self.indices), self.batch_size):
-            yield [(self.epoch, int(index)) for index in self.indices[start : start + self.batch_size]]
-
-
-def load(
-    samples: Samples, indices: NDArray[np.int64], *, epoch: int, batch_size: int, workers: int | None, pin: bool
-) -> Iterator[Loaded]:
-    """A pass over the images of these indices, in their order.
-
-    Args:
-        samples: that are read.
-        indices: of images, in the order in which they come.
-        epoch: by which they are augmented.
-        batch_size: images at a time.
-        workers: processes; None is as many as torch has threads (of several trainings each has its share), 0 is none.
+    Attributes:
+        samples: read them, by an index of the split.
+        unreadable: notes those that are broken.
+        workers: processes; 0 decodes in this one, None as `num_workers` says.
         pin: whether batches lie in memory from which a GPU fetches them by itself.
+    """
+
+    samples: Samples
+    unreadable: Unreadable
+    workers: int | None = None
+    pin: bool = False
+
+    def load(
+        self, indices: NDArray[np.int64], *, epoch: int, batch_size: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the pixels and targets of these images in their order, `batch_size` at a time.
+
+        Raises:
+            DataError: too many are unreadable.
+            WorkerLostError: a worker process was killed.
+        """
+        keys = [(epoch, int(index)) for index in indices]
+        loader: DataLoader[Any] = DataLoader(
+            self.samples,
+            batch_sampler=[keys[at : at + batch_size] for at in range(0, len(keys), batch_size)],
+            num_workers=num_workers(self.workers),
+            collate_fn=_collate,
+            pin_memory=self.pin,
+            worker_init_fn=outlive_signals,
+            generator=torch.Generator(),  # its own: a pass that begins in the middle draws no more than a whole one
+        )
+        for pixels, targets, names in iterate(loader):
+            self.unreadable.note(names)
+            if len(targets):
+                yield pixels, targets
+        self.unreadable.end_pass()
+
+
+def iterate(loader: DataLoader[T]) -> Iterator[T]:
+    """Yield a loader's batches; its `worker_init_fn` is `outlive_signals`.
 
     Raises:
-        WorkerLostError: a worker process was killed.
+        WorkerLostError: a worker process was killed; in place of a batch, never in the midst of a step.
     """
-    processes = min(_MOST_PROCESSES, torch.get_num_threads()) if workers is None else workers
-    loader: DataLoader[Any] = DataLoader(
-        samples,
-        batch_sampler=_Listed(epoch, indices, batch_size),
-        num_workers=processes,
-        collate_fn=collate,
-        pin_memory=pin,
-        worker_init_fn=outlive_signals,
-        generator=torch.Generator(),  # its own: a pass that begins in the middle draws no more than one that goes on
-    )
-    yield from iterate(loader)
+    batches = _without_interruption(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:  # torch's is no other type
+            if "DataLoader worker" not in str(error):
+                raise
+            raise WorkerLostError(
+                f"A process that reads images was killed ({first_line(error)}). The usual cause is lack of memory: of "
+                "the machine, or of /dev/shm, which containers make small (docker run --shm-size). Fewer --workers "
+                "take less."
+            ) from error
+        yield batch
+
+
+def _without_interruption(loader: DataLoader[T]) -> Iterator[T]:
+    """Return the loader's iterator, without the handler of SIGCHLD that torch installs with the first processes.
+
+    The handler raises a worker's death in whatever line is running, between a step of the optimiser and its count too.
+    Without it a loader notices within 5 s of waiting that a worker was killed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)  # torch leaves the handler alone too
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if before is not None:  # another loader's processes may have left torch's there
+        is_torchs = str(getattr(before, "__module__", "")).startswith("torch.")
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else before)
+    return batches
+
+
+def outlive_signals(_: int) -> None:
+    """In a worker process: leave Ctrl-C and SIGTERM to the trainer, which reads on while it saves.
+
+    Terminals and torchrun signal the whole process group, Slurm every process of a step, so that a group of its own
+    would not protect a worker. Only the trainer's own SIGTERM ends it, as in torch's handler: Python sends it to
+    children that are left at its exit, and waits for them. A worker whose trainer is killed sees that by itself.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(trainer: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
+        pass
+    os._exit(0)

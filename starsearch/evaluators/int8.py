@@ -59,10 +59,12 @@ def calibration_images(
         DataError: too many images are unreadable.
     """
     from starsearch.data.batches import validation_batches
+    from starsearch.data.preprocessing import Preprocessing
 
     # Training images without augmentation are what validation makes of them.
     plain = replace(data, validation=data.train)
-    batches = validation_batches(plain, resolution=resolution, samples=samples, seed=seed, batch_size=_BATCH_SIZE)
+    preprocessing = Preprocessing(mean=data.mean, std=data.std, resolution=resolution, crop_pct=1.0)
+    batches = validation_batches(plain, preprocessing, samples=samples, seed=seed, batch_size=_BATCH_SIZE)
     return CalibrationImages((yield from _as_progress(batches, "int8 calibration")))
 
 
@@ -85,26 +87,29 @@ def measure_onnx_top1(
 
 
 def _validate(onnx_bytes: bytes, data: DataSet, fidelity: Fidelity, seed: int) -> Generator[float, None, Measurement]:
+    import torch
+
     from starsearch.data.batches import validation_batches
+    from starsearch.data.preprocessing import Preprocessing
     from starsearch.latency.onnxruntime import build_session
+    from starsearch.training.evaluate import count_hits
 
     batches = yield from validation_batches(
         data,
-        resolution=fidelity.resolution,
+        Preprocessing.of(data, fidelity),
         samples=fidelity.validation_samples,
         seed=seed,
         batch_size=_BATCH_SIZE,
-        crop_pct=fidelity.crop_pct,
     )
     session = build_session(onnx_bytes)
     (name,) = (node.name for node in session.get_inputs())
-    hits = 0
-    for done, (images, targets) in enumerate(batches, start=1):
+
+    def predict(images: torch.Tensor) -> torch.Tensor:
         singles = np.split(np.ascontiguousarray(images.numpy()), len(images))
-        answers = [int(session.run(None, {name: image})[0].argmax()) for image in singles]
-        hits += sum(answer == target for answer, target in zip(answers, targets.tolist(), strict=True))
-        yield done / len(batches)
-    return accuracy_measurement(INT8_TOP1, 100 * hits / batches.num_images, num_images=batches.num_images)
+        return torch.from_numpy(np.concatenate([session.run(None, {name: image})[0] for image in singles]))
+
+    top1, _, count = (yield from count_hits(predict, batches)).tolist()
+    return accuracy_measurement(INT8_TOP1, 100 * top1 / count, num_images=count)
 
 
 def evaluate_int8(

@@ -20,9 +20,9 @@ from starsearch.training.checkpoint import (
     save_checkpoint,
     set_random_states,
 )
+from starsearch.training.evaluate import Accuracy
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
-from starsearch.training.validation import Accuracy
 from starsearch.training.weight_file import save_weights
 
 _EVERY_S = 30.0  # a checkpoint of StarNet-S4 with its optimiser's moments has 90 MB

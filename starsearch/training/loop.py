@@ -11,8 +11,8 @@ import torch
 from timm.utils import random_seed
 
 from starsearch.data import DataSet
-from starsearch.data.batches import Batches, TrainingBatches, training_batches, validation_batches
-from starsearch.data.share import Share
+from starsearch.data.batches import Batches, RankShare, training_batches, validation_batches
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.families.family import Architecture
 from starsearch.families.network import Network
 from starsearch.families.text import format_architecture
@@ -178,9 +178,9 @@ def _prepare(
 
 def _load(
     data: DataSet, recipe: Recipe, fidelity: Fidelity, seed: int, hardware: Hardware
-) -> Generator[Progress, None, tuple[TrainingBatches, Batches]]:
+) -> Generator[Progress, None, tuple[Batches, Batches]]:
     """The batches of both splits, decoded where they are kept in memory."""
-    share = Share(
+    share = RankShare(
         rank=hardware.rank,
         ranks=hardware.world_size,
         device=hardware.device,
@@ -193,11 +193,10 @@ def _load(
     validation = yield from _reading(
         validation_batches(
             data,
-            resolution=fidelity.resolution,
+            Preprocessing.of(data, fidelity),
             samples=fidelity.validation_samples,
             seed=seed,
             batch_size=max(hardware.micro_batch(recipe.batch_size), _VALIDATION_BATCH),
-            crop_pct=fidelity.crop_pct,
             share=share,
         )
     )

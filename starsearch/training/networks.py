@@ -33,7 +33,6 @@ def build_network(
     model = build_model(
         architecture,
         num_classes=len(data.classes),
-        in_chans=data.in_chans,
         drop_rate=recipe.drop_rate,
         drop_path_rate=recipe.drop_path,
         stem_stride=fidelity.stem_stride,

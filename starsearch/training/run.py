@@ -8,14 +8,14 @@ from collections.abc import Generator
 
 import torch
 
-from starsearch.data.batches import Batches, TrainingBatches
+from starsearch.data.batches import Batches
 from starsearch.errors import TimeLimitError, TrainingDivergedError, WorkerLostError
 from starsearch.progress import Progress
+from starsearch.training.evaluate import Accuracy, validate
 from starsearch.training.hardware import Hardware
 from starsearch.training.keeping import Keeper, Position
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
-from starsearch.training.validation import Accuracy, validate
 
 _PROGRESS_EVERY_S = 1.0
 # Steps between two at which the loss is looked at and, where there are several, the ranks talk of what else there is:
@@ -40,7 +40,7 @@ class Run:
     def __init__(
         self,
         optimisation: Optimisation,
-        training: TrainingBatches,
+        training: Batches,
         *,
         position: Position,
         keeper: Keeper | None,
@@ -114,7 +114,7 @@ class Run:
         """A pass over the training images; returns the mean loss."""
         self._optimisation.model.train()
         position, began = self._position, time.monotonic()
-        for images, targets in self._training.begin(self._epoch, at=position.step):
+        for images, targets in self._training.begin(self._epoch, start_batch=position.step):
             position.loss += self._step(images, targets)
             self._ranks.note_step()
             position.step += 1
@@ -145,7 +145,6 @@ class Run:
         shares = validate(
             self._optimisation.judged_model,
             batches,
-            device=self._hardware.device,
             hardware=self._hardware,
             ranks=self._ranks,
         )

@@ -95,5 +95,5 @@ def test_classes_are_told_in_a_sentence(classes, words):
 
 
 def test_what_is_no_data_set_is_refused():
-    with pytest.raises(DataError, match="no data set 'nowhere'"):
+    with pytest.raises(DataError, match="'nowhere' names no data set"):
         check_data("nowhere")

@@ -62,7 +62,7 @@ def test_an_int8_export_has_its_own_top1_and_its_own_time(study, tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "error", "says"),
-    [("elsewhere", DataError, "There is no data set 'elsewhere'"), ("pictures", ExportError, "is another one")],
+    [("elsewhere", DataError, "'elsewhere' names no data set"), ("pictures", ExportError, "is another one")],
 )
 def test_calibration_data_that_is_missing_or_another_is_refused_before_anything_is_written(
     study, tmp_path, monkeypatch, data, error, says

@@ -73,7 +73,7 @@ def test_data_check_tells_of_broken_links_and_of_images_in_both_splits(starsearc
     (place / "pets" / "train" / "dog" / "link.png").symlink_to("../../cache/3f/9c")
     code, out, _ = starsearch("data", "check", "pets", "--workers", "1", "--resolution", "16")
     assert code == 0
-    assert "cannot be read: dog/link.png (the file is gone, or a link that leads nowhere)" in out
+    assert "cannot be read: dog/link.png (the file is missing, or a link that leads nowhere)" in out
     assert "1 of 25 training images that were tried (4.0%) cannot be read; a training leaves such images out." in out
     assert (
         "2 of the 3 validation images (66.7%) are also among the training images, byte for byte: cat/000.png =" in out
@@ -135,12 +135,12 @@ def test_data_check_shows_the_first_classes_and_the_last_and_what_was_left_out(s
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("validate", "starnet_s1", "--data", "nowhere"), ("no data set 'nowhere'", "Parquet")),
+        (("validate", "starnet_s1", "--data", "nowhere"), ("'nowhere' names no data set", "Parquet")),
         (("validate", "starnet_s1", "--data", "imagenet"), ("cannot be fetched", "--weights")),
         (("validate", "starnet_s9", "--data", "imagenet"), ("starnet_s9",)),
         (("validate", "starnet_s1", "--data", "imagenet", "--weights", "s050.pth.tar"), ("of another network",)),
         (("validate", "starnet_s1", "--data", "imagenet", "--crop-pct", "2"), ("--crop-pct",)),
-        (("data", "check", "nowhere"), ("no data set 'nowhere'",)),
+        (("data", "check", "nowhere"), ("'nowhere' names no data set",)),
         (("data", "check", "imagenet/train"), ("--data imagenet/train --validation-fraction 0.2",)),
     ],
 )

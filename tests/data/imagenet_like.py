@@ -64,7 +64,7 @@ def add_member(tar, name, content):
 
 def write_original_tars(root, *, train=(5, 6, 7), validation=(4, 4, 4), classes=SYNSETS):
     """ImageNet's three original files of the images that `write_folders` writes."""
-    from starsearch.data.imagenet_tars import DEVKIT, TRAIN, VALIDATION
+    from starsearch.data.sources.tars import DEVKIT, TRAIN, VALIDATION
 
     root.mkdir(parents=True, exist_ok=True)
     with tarfile.open(root / TRAIN, "w") as outer:
@@ -83,7 +83,7 @@ def write_original_tars(root, *, train=(5, 6, 7), validation=(4, 4, 4), classes=
     return root
 
 
-def write_devkit(path, truth, *, classes=SYNSETS):
+def write_devkit(path, truth, *, classes=SYNSETS, unknown=False):
     """The development kit: numbers from 1 in an order of their own, and an inner node of WordNet's tree."""
     from scipy.io import savemat
 
@@ -93,7 +93,7 @@ def write_devkit(path, truth, *, classes=SYNSETS):
     rows.append((len(classes) + 1, "n00001740", "entity", 3))
     meta = io.BytesIO()
     savemat(meta, {"synsets": np.array(rows, dtype=kind).reshape(-1, 1)})
-    lines = "".join(f"{numbers[target]}\n" for target in truth)
+    lines = "".join(f"{numbers[target]}\n" for target in truth) + "9\n" * unknown
     with tarfile.open(path, "w:gz") as tar:
         add_member(tar, "ILSVRC2012_devkit_t12/readme.txt", b"words")
         add_member(tar, "ILSVRC2012_devkit_t12/data/meta.mat", meta.getvalue())

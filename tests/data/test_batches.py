@@ -11,7 +11,8 @@ from starsearch.data import open_data
 from starsearch.data.augmentation import batch_augmentation
 from starsearch.data.batches import training_batches, validation_batches
 from starsearch.data.dataset import choose_balanced
-from starsearch.data.memory import decode
+from starsearch.data.memory import Images, decode
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import DataError
 from starsearch.recipe import Recipe
 from tests.data.pictures import LFS_POINTER, finish, write_pictures
@@ -24,7 +25,8 @@ def batches_of(data, recipe=PLAIN, *, resolution=16, samples=None, seed=0):
 
 
 def validation_of(data, *, resolution=16, batch_size=4):
-    return finish(validation_batches(data, resolution=resolution, samples=None, seed=0, batch_size=batch_size))
+    preprocessing = Preprocessing(mean=data.mean, std=data.std, resolution=resolution, crop_pct=1.0)
+    return finish(validation_batches(data, preprocessing, batch_size=batch_size))
 
 
 def without_memory(data):
@@ -68,7 +70,6 @@ def test_validation_sees_every_image_as_timm_would_transform_it(folder, in_memor
     expected = torch.stack([transform(data.validation.read(index)) for index in range(6)])
     assert torch.allclose(images, expected, atol=1e-5)
     assert targets.tolist() == data.validation.targets.tolist()
-    assert batches.num_images == 6
 
 
 def test_worker_processes_load_what_memory_holds(folder):
@@ -123,8 +124,8 @@ def test_a_random_resized_crop_takes_large_files_and_small_ones_from_memory(fold
     recipe = Recipe(batch_size=4, crop="random-resized")
     write_pictures(tmp_path / "small" / "train", {"a": 4, "b": 4}, size=(8, 8))
     write_pictures(tmp_path / "small" / "val", {"a": 1, "b": 1}, size=(8, 8))
-    assert hasattr(batches_of(open_data(str(tmp_path / "small")), recipe, resolution=8), "images")
-    assert not hasattr(batches_of(open_data(str(folder)), recipe, resolution=8), "images")
+    assert isinstance(batches_of(open_data(str(tmp_path / "small")), recipe, resolution=8).images, Images)
+    assert not isinstance(batches_of(open_data(str(folder)), recipe, resolution=8).images, Images)
     for data in (tmp_path / "small", folder):
         images, _ = next(iter(batches_of(open_data(str(data)), recipe, resolution=8)))
         assert images.shape == (4, 3, 8, 8)
@@ -163,7 +164,7 @@ def test_a_split_is_decoded_once_over_trials(folder):
     ("spoil", "reason"),
     [
         (lambda file: file.write_bytes(b"not a picture"), "cannot identify image file"),
-        (lambda file: file.symlink_to("../nowhere.png"), "the file is gone, or a link that leads nowhere"),
+        (lambda file: file.symlink_to("../nowhere.png"), "the file is missing, or a link that leads nowhere"),
         (lambda file: file.write_bytes(LFS_POINTER), "a pointer of Git LFS .*`git lfs pull`"),
     ],
     ids=["no picture", "broken link", "pointer of Git LFS"],
@@ -177,7 +178,7 @@ def test_an_unreadable_image_is_left_out_named_and_counted(tmp_path, spoil, reas
     data = open_data(str(tmp_path / "many"))
     with pytest.warns(UserWarning, match=rf"1 of 120 train images of 'many' cannot be read: b/007\.png \({reason}\)"):
         batches = batches_of(data, resolution=4)
-    assert batches.num_images == 119
+    assert len(batches.images) == 119
     assert len(data.skipped) == 1
     assert data.skipped[0].startswith("b/007.png")
 

@@ -6,8 +6,7 @@ import tarfile
 import pytest
 from torchvision.datasets import ImageFolder
 
-from starsearch.data import open_data
-from starsearch.data.opening import open_validation
+from starsearch.data import open_data, open_validation
 from starsearch.errors import DataError
 from tests.data.imagenet_like import SYNSETS, add_member, content_of, jpeg, write_parquet
 
@@ -15,7 +14,7 @@ from tests.data.imagenet_like import SYNSETS, add_member, content_of, jpeg, writ
 def test_classes_without_names_are_numbers(tmp_path):
     root = str(write_parquet(tmp_path / "parquet", names=None, paths=False))
     assert open_data(root).classes == open_validation(root).classes == ("0", "1", "2")
-    assert open_validation(root).numbered
+    assert open_validation(root).validation.numbered
 
 
 def test_parquet_whose_splits_number_their_classes_differently_is_matched_by_name(tmp_path):
@@ -51,23 +50,13 @@ def test_a_librarys_splits_that_number_their_classes_differently_are_matched_by_
 
     plain = open_data(str(folder))
     kinds = {"train": ImageFolder, "validation": InReverse}
-    monkeypatch.setattr("starsearch.data.named._create", lambda _, __, split: kinds[split](folder / split))
+    monkeypatch.setattr("starsearch.data.sources.named._create", lambda _, __, split: kinds[split](folder / split))
     data = open_data("torch/pets")
     assert data.classes == plain.classes == ("cat", "dog")
     assert content_of(data) == content_of(plain)
 
 
-def test_classes_in_another_order_are_refused_where_two_have_one_name(tmp_path):
-    root = write_parquet(tmp_path / "imagenet", names=("crane", "crane", "tabby"))
-    assert open_data(str(root)).num_validation == 12  # in one order nothing is to be matched
-    other = write_parquet(tmp_path / "other", names=("crane", "tabby", "crane"))
-    for file in (other / "data").glob("validation-*"):
-        shutil.copy(file, root / "data")
-    with pytest.raises(DataError, match="number their classes differently, and more than one class is called 'crane'"):
-        open_data(str(root))
-
-
 def test_a_split_of_fewer_classes_is_refused_also_by_number(tmp_path):
     root = write_parquet(tmp_path / "parquet", names=None, paths=False, validation=(4, 4, 0))
-    with pytest.raises(DataError, match="other classes: validation lacks '2'"):
+    with pytest.raises(DataError, match="different classes: validation lacks '2'"):
         open_data(str(root))

@@ -52,9 +52,9 @@ def test_reading_goes_on_in_other_processes_and_after_pickling(tmp_path, form):
     here = [train.read(index).tobytes() for index in range(len(train))]
     loader = DataLoader(_Pixels(train.read, len(train)), batch_size=None, num_workers=2)
     assert list(loader) == here
-    read, name = pickle.loads(pickle.dumps((train.read, train.image_name)))
+    read, name = pickle.loads(pickle.dumps((train.read, train.names)))
     assert read(7).tobytes() == train.read(7).tobytes()
-    assert name(7) == train.image_name(7)
+    assert name[7] == train.names[7]
 
 
 @dataclass
@@ -87,7 +87,7 @@ def test_a_broken_image_is_an_error_of_that_image_alone(tmp_path, form, monkeypa
         try:
             data.train.read(index)
         except OSError:
-            broken.append(data.train.image_name(index))
+            broken.append(data.train.names[index])
     assert len(broken) == 3
     assert all("_3" in name for name in broken)
 
@@ -116,5 +116,5 @@ def test_a_folder_with_one_split_only_is_refused_with_the_forms(tmp_path):
     root = write_shards(tmp_path / "imagenet")
     for shard in root.glob("*-validation-*"):
         shard.unlink()
-    with pytest.raises(DataError, match=r"'imagenet' has neither .*it holds imagenet1k-train-0000\.tar.*WebDataset"):
+    with pytest.raises(DataError, match=r"'imagenet' does not hold .*it holds imagenet1k-train-0000\.tar.*WebDataset"):
         open_data(str(root))

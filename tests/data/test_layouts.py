@@ -51,7 +51,7 @@ def test_splits_are_known_by_all_their_usual_names_whatever_the_form(write, form
     data = open_data(str(root))
     counts = (12, 6) if form in ("folders", "tars") else (6, 3)
     assert (data.num_train, data.num_validation) == counts
-    assert len(open_validation(str(root)).split) == counts[1]
+    assert len(open_validation(str(root)).validation) == counts[1]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -88,12 +88,12 @@ def test_validation_takes_class_folders_that_are_called_after_a_split(tmp_path):
     write_pictures(tmp_path / "vehicles", {"bus": 2, "train": 3})
     found = open_validation(str(tmp_path / "vehicles"))
     assert found.classes == ("bus", "train")
-    assert len(found.split) == 5
+    assert len(found.validation) == 5
 
 
 def test_validation_refuses_training_images_alone(folder):
     shutil.rmtree(folder / "validation")
-    with pytest.raises(DataError, match=r"'pets' has neither .* it holds train"):
+    with pytest.raises(DataError, match=r"'pets' does not hold .* it holds train"):
         open_validation(str(folder))
 
 
@@ -111,14 +111,14 @@ def test_class_folders_without_splits_are_split_by_class_and_always_alike(plain)
     assert data.name == "plain?validation_fraction=0.2"
     assert np.bincount(data.train.targets).tolist() == [5, 24]
     assert np.bincount(data.validation.targets).tolist() == [1, 6]
-    names = [[split.image_name(i) for i in range(len(split))] for split in (data.train, data.validation)]
+    names = [[split.names[i] for i in range(len(split))] for split in (data.train, data.validation)]
     assert sorted(names[0] + names[1]) == sorted(p.relative_to(plain).as_posix() for p in plain.rglob("*.png"))
     for split, of_split in zip((data.train, data.validation), names, strict=True):
         for index, name in enumerate(of_split):
             assert split.read(index).tobytes() == Image.open(plain / name).convert("RGB").tobytes()
             assert name.startswith(data.classes[split.targets[index]])
-    held_out = open_validation(f"{plain}?validation_fraction=0.2").split
-    assert [held_out.image_name(i) for i in range(len(held_out))] == names[1]
+    held_out = open_validation(f"{plain}?validation_fraction=0.2").validation
+    assert [held_out.names[i] for i in range(len(held_out))] == names[1]
     assert open_data(f"{plain}?validation_fraction=0.5").fingerprint != data.fingerprint
 
 
@@ -127,10 +127,10 @@ def test_class_folders_without_splits_are_split_by_class_and_always_alike(plain)
     [
         (
             None,
-            "'plain' has neither .*--data .*/plain --validation-fraction 0.2, or data: .*/plain.validation_f",
+            "'plain' does not hold .*--data .*/plain --validation-fraction 0.2, or data: .*/plain.validation_f",
         ),
         ("a class of one image", "The class 'ant' of 'plain' has one image"),
-        ("splits of its own", "'plain' has its own. Leave it out"),
+        ("splits of its own", "no splits of their own; 'plain' is read otherwise. Leave it out"),
     ],
 )
 def test_what_cannot_be_split_is_refused(plain, change, words):
@@ -154,7 +154,7 @@ def test_a_split_or_a_class_that_is_a_link_to_nowhere_is_refused(tmp_path, link)
 
 @pytest.mark.parametrize("data", ["digits?validation_fraction=0.2", "torch/cifar10?classes=outermost"])
 def test_a_named_data_set_takes_no_option_of_folders(data):
-    with pytest.raises(DataError, match="says how a folder is read"):
+    with pytest.raises(DataError, match="is read otherwise"):
         open_data(data)
 
 
@@ -188,7 +188,7 @@ def test_the_chosen_folder_of_nested_ones_names_the_class(nested, choice, classe
     assert data.name == f"parts?classes={choice}"
     for split in (data.train, data.validation):
         for index, target in enumerate(split.targets):
-            assert classes[target] in split.image_name(index).split("/")
+            assert classes[target] in split.names[index].split("/")
     assert open_validation(f"{nested}?classes={choice}").classes == classes
 
 
@@ -201,7 +201,7 @@ def test_nested_folders_that_agree_need_no_choice(folder):
 
 
 def test_shards_have_no_nested_folders_to_choose_from(tmp_path):
-    with pytest.raises(DataError, match="classes says which of nested folders is the class"):
+    with pytest.raises(DataError, match="classes says which of nested folders names the class"):
         open_data(f"{write_shards(tmp_path / 'imagenet')}?classes=outermost")
 
 
@@ -240,7 +240,7 @@ def test_every_suffix_that_pillow_reads_is_an_image_in_either_case(folder):
     for suffix in suffixes:
         picture.save(folder / "train" / "dog" / f"a{suffix}")
     data = open_data(str(folder))
-    names = [data.train.image_name(i) for i in np.flatnonzero(data.train.targets == 1)]
+    names = [data.train.names[i] for i in np.flatnonzero(data.train.targets == 1)]
     assert sorted(names) == sorted(f"dog/a{suffix}" for suffix in suffixes)
     assert {data.train.read(index).size for index in range(data.num_train)} == {picture.size}
 
@@ -289,7 +289,7 @@ def test_an_index_that_another_rule_made_is_not_trusted(tmp_path, monkeypatch):
         add_member(tar, "n01440764_more.cls", b"0")
     with monkeypatch.context() as patched:
         patched.setattr("starsearch.data.names.image_suffixes", lambda: frozenset({".jpg"}))
-        patched.setattr("starsearch.data.image_index.image_suffixes", lambda: frozenset({".jpg"}))
+        patched.setattr("starsearch.data.sources.tars.image_suffixes", lambda: frozenset({".jpg"}))
         assert open_data(str(root)).num_train == 18
     assert open_data(str(root)).num_train == 19
 

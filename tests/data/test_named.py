@@ -13,13 +13,14 @@ from tests.data.imagenet_like import content_of, write_parquet
         ("wds/imagenet", r"by the package 'webdataset', which is not installed: pip install webdataset"),
         (
             "hfds/imagenet",
-            r"by the package 'datasets', which is not installed: pip install datasets",
+            r"by the package 'datasets', which is not installed: pip install 'starnet-search.huggingface",
         ),
         ("tfds/mnist", r"by the package 'tensorflow_datasets', which is not installed: pip install tensorflow"),
     ],
 )
 def test_a_name_whose_library_is_missing_says_what_installs_it(monkeypatch, name, words):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    for module in ("named", "parquet"):
+        monkeypatch.setattr(f"starsearch.data.sources.{module}.find_spec", lambda _: None)
     with pytest.raises(DataError, match=words):
         open_data(name)
 

@@ -69,7 +69,7 @@ def test_the_fingerprint_changes_with_the_data(folder, change):
 
 
 def test_a_missing_folder_is_refused_with_the_forms_that_data_may_have():
-    with pytest.raises(DataError, match=r"no data set 'no/such/folder'.*train/ and validation/.*train\.tar"):
+    with pytest.raises(DataError, match=r"'no/such/folder' names no data set.*train/ and validation/.*train\.tar"):
         open_data("no/such/folder")
 
 
@@ -87,7 +87,7 @@ def test_a_file_is_no_data_set(tmp_path):
 
 def test_a_folder_without_splits_is_refused_with_what_it_holds(tmp_path):
     write_pictures(tmp_path / "pets", {"cat": 1})
-    with pytest.raises(DataError, match=r"'pets' has neither train/.*holds cat"):
+    with pytest.raises(DataError, match=r"'pets' does not hold .*holds cat"):
         open_data(str(tmp_path / "pets"))
 
 

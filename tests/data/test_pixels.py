@@ -135,7 +135,7 @@ def files(tmp_path_factory):
     for name, (content, _) in (FILES | RANGE_UNKNOWN).items():
         (root / "train" / "files" / name).write_bytes(content)
     train = open_data(str(root)).train
-    return train, {train.image_name(index).partition("/")[2]: index for index in range(len(train))}
+    return train, {train.names[index].partition("/")[2]: index for index in range(len(train))}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -173,7 +173,7 @@ def test_photos_are_turned_upright_except_imagenets_and_where_an_option_says_oth
     assert [data.orientation for data in found.values()] == [default, "exif", "stored"]
     for asked, data in found.items():
         expected = UPRIGHT if data.orientation == "exif" else np.rot90(UPRIGHT)
-        for split in (data.train, data.validation, open_validation(f"{root}{asked}").split):
+        for split in (data.train, data.validation, open_validation(f"{root}{asked}").validation):
             assert np.array_equal(split.read(1), expected)
     assert found[""].fingerprint == found[f"?orientation={default}"].fingerprint
     assert found["?orientation=exif"].fingerprint != found["?orientation=stored"].fingerprint

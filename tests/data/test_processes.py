@@ -9,7 +9,7 @@ import sys
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from starsearch.data.processes import iterate, outlive_signals
+from starsearch.data.workers import iterate, outlive_signals
 from starsearch.errors import WorkerLostError
 
 
@@ -59,7 +59,7 @@ def test_a_worker_that_was_killed_is_missed_in_words_and_where_a_batch_was_due()
     (worker,) = multiprocessing.active_children()
     send("KILL", worker)
     worker.join(timeout=10)  # where torch's handler would raise
-    with pytest.raises(WorkerLostError, match=r"reads images is gone .*/dev/shm.*Fewer --workers"):
+    with pytest.raises(WorkerLostError, match=r"reads images was killed .*/dev/shm.*Fewer --workers"):
         list(batches)
 
 

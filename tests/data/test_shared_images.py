@@ -19,8 +19,8 @@ def test_an_image_of_both_splits_is_found_in_every_form(tmp_path, write, monkeyp
     data = open_data(str(write(tmp_path / "imagenet")))
     found = find_shared_images(data)
     ((validation, training),) = found.names
-    places = {data.validation.image_name(index): index for index in range(12)}
-    others = {data.train.image_name(index): index for index in range(18)}
+    places = {data.validation.names[index]: index for index in range(12)}
+    others = {data.train.names[index]: index for index in range(18)}
     assert data.validation.read(places[validation]).tobytes() == data.train.read(others[training]).tobytes()
     assert (found.compared, found.among, found.is_sample) == (12, 18, False)
     assert "1 of the 12 validation images (8.3%) are also among the training images, byte" in found.in_words()

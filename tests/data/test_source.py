@@ -34,7 +34,7 @@ def test_only_the_path_becomes_whole(folder, monkeypatch):
         ("clases=outermost", r"Unknown option 'clases' of a data set\. Did you mean 'classes'\?"),
         ("classes=both", "classes is outermost or innermost; got 'both'"),
         ("orientation", "orientation is exif or stored; got ''"),
-        ("validation_fraction=1", "validation_fraction is a number between 0 and 1, as 0.2; got '1'"),
+        ("validation_fraction=1", "validation_fraction is a number between 0 and 1, such as 0.2; got '1'"),
         ("validation_fraction=nan", "got 'nan'"),
         ("validation_fraction=a", "got 'a'"),
     ],

@@ -15,8 +15,9 @@ from timm.utils import random_seed
 
 from starsearch.data import open_data
 from starsearch.data.augmentation import image_augmentation
-from starsearch.data.batches import _is_small_square, training_batches, validation_batches
-from starsearch.data.share import Share, order_of_images
+from starsearch.data.batches import RankShare, order_of_images, training_batches, validation_batches
+from starsearch.data.preprocessing import Preprocessing
+from starsearch.data.unreadable import read_or_note
 from starsearch.data.workers import Samples
 from starsearch.errors import DataError
 from starsearch.recipe import Recipe
@@ -40,7 +41,7 @@ def break_files(folder, *names):
 
 def batches_of(folder, **share):
     return finish(
-        training_batches(open_data(str(folder)), RECIPE, resolution=8, samples=None, seed=5, share=Share(**share))
+        training_batches(open_data(str(folder)), RECIPE, resolution=8, samples=None, seed=5, share=RankShare(**share))
     )
 
 
@@ -52,8 +53,8 @@ def test_neither_the_number_of_processes_nor_the_place_of_the_beginning_matters(
     whole = [*batches_of(many, workers=0).begin(3)]
     assert len(whole) == 30
     assert same(whole, [*batches_of(many, workers=2).begin(3)])
-    assert same(whole[20:], [*batches_of(many, workers=1).begin(3, at=20)])
-    assert [*batches_of(many, workers=0).begin(3, at=30)] == []
+    assert same(whole[20:], [*batches_of(many, workers=1).begin(3, start_batch=20)])
+    assert [*batches_of(many, workers=0).begin(3, start_batch=30)] == []
     assert not same(whole, [*batches_of(many, workers=0).begin(4)])
 
 
@@ -70,7 +71,7 @@ def test_decoding_in_the_trainings_own_process_leaves_its_random_states_alone(ma
 def test_another_image_takes_a_broken_ones_place_which_is_named_once(many):
     break_files(many / "train", "a/007.png", "b/011.png")
     data = open_data(str(many))
-    batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=Share(workers=0)))
+    batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=RankShare(workers=0)))
     with pytest.warns(UserWarning, match=r"2 of 240 train images of 'many' cannot be read: .*Others take their places"):
         first = [*batches.begin(1)]
     assert [len(targets) for _, targets in first] == [8] * 30
@@ -84,23 +85,23 @@ def test_another_image_takes_a_broken_ones_place_which_is_named_once(many):
 def test_whatever_pillow_raises_on_a_damaged_file_is_a_broken_image_for_worker_and_probe(many, error):
     data = open_data(str(many))
 
-    def read(index):
+    def content(index):
         if index == 7:
             raise error
-        return data.train.read(index)
+        return data.train.content(index)
 
-    damaged = dataclasses.replace(data.train, read=read)
+    damaged = dataclasses.replace(data.train, content=content)
     samples = Samples(damaged, image_augmentation(RECIPE, data, 8), seed=1, substitutes=np.arange(240))
-    assert samples[(1, 7)].unreadable == (f"a/007.png ({error})",)
-    assert samples[(1, 7)].pixels is not None
-    assert _is_small_square(damaged, 7, 8)
+    pixels, _, unreadable = samples[(1, 7)]
+    assert unreadable == (read_or_note(damaged, 7),) == (f"a/007.png ({error})",)
+    assert pixels is not None
 
 
 def test_a_file_that_says_it_has_too_many_pixels_is_a_broken_image(many, monkeypatch):
     Image.new("RGB", (40, 40)).save(many / "train" / "a" / "007.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # the others have 320; Pillow refuses twice as many
     data = open_data(str(many))
-    batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=Share(workers=0)))
+    batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=RankShare(workers=0)))
     with pytest.warns(UserWarning, match=r"1 of 240 train images .*a/007\.png \(Image size \(1600 pixels\) exceeds"):
         assert sum(len(targets) for _, targets in batches.begin(1)) == 240
 
@@ -118,7 +119,7 @@ def test_an_augmentation_that_cannot_be_carried_out_is_no_broken_image(many):
 
     with pytest.raises(ValueError, match="bits"):
         draw()
-    assert all(samples[(epoch, 0)].pixels is not None for epoch in range(60))
+    assert all(samples[(epoch, 0)][0] is not None for epoch in range(60))
 
 
 def test_more_broken_images_than_one_in_a_hundred_end_the_training(many):
@@ -131,7 +132,7 @@ def passes_of_two_ranks(folder, *broken):
     """What each of two ranks, a thread each, skipped or raised; of the training images, `broken[rank]` are its own."""
     order = order_of_images(240, seed=5, epoch=1)
     for rank, count in enumerate(broken):
-        mine = Share(rank=rank, ranks=2).of_batches(order, RECIPE.batch_size, at=0)[:count]
+        mine = RankShare(rank=rank, ranks=2).training_indices(order, RECIPE.batch_size)[:count]
         break_files(folder / "train", *(f"{'ab'[index // 120]}/{index % 120:03}.png" for index in mine.tolist()))
     barrier, said = threading.Barrier(2, timeout=30), [(), ()]
 
@@ -141,7 +142,7 @@ def passes_of_two_ranks(folder, *broken):
         return said
 
     def go_through(rank):
-        share = Share(rank=rank, ranks=2, workers=0, gather=functools.partial(gather, rank))
+        share = RankShare(rank=rank, ranks=2, workers=0, gather=functools.partial(gather, rank))
         data = open_data(str(folder))
         batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=share))
         try:
@@ -171,23 +172,18 @@ def test_validation_leaves_a_broken_image_out_and_counts_the_others(many, worker
     break_files(many / "val", "b/001.png")
     data = open_data(str(many))
     batches = finish(
-        validation_batches(
-            data, resolution=8, samples=None, seed=0, batch_size=3, crop_pct=0.875, share=Share(workers=workers)
-        )
+        validation_batches(data, Preprocessing(resolution=8), batch_size=3, share=RankShare(workers=workers))
     )
     with pytest.warns(UserWarning, match=r"1 of 8 validation images .*They are left out"):
         targets = torch.cat([targets for _, targets in batches])
     assert targets.tolist() == [0] * 4 + [1] * 3
-    assert batches.num_images == 7
 
 
 def test_validation_crops_as_timm_does(many):
     from timm.data import create_transform
 
     data = open_data(str(many))
-    images, _ = next(
-        iter(finish(validation_batches(data, resolution=8, samples=None, seed=0, batch_size=8, crop_pct=0.875)))
-    )
+    images, _ = next(iter(finish(validation_batches(data, Preprocessing(resolution=8), batch_size=8))))
     timms = create_transform(8, interpolation="bicubic", crop_pct=0.875, mean=data.mean, std=data.std)
     assert torch.allclose(images, torch.stack([timms(data.validation.read(n)) for n in range(8)]), atol=1e-5)
 
@@ -196,6 +192,6 @@ def test_samples_travel_to_processes_that_are_spawned(many):
     data = open_data(str(many))
     samples = Samples(data.train, image_augmentation(RECIPE, data, 8), seed=1, substitutes=None)
     there = pickle.loads(pickle.dumps(samples))
-    assert torch.equal(there[(2, 3)].pixels, samples[(2, 3)].pixels)
-    assert not torch.equal(samples[(2, 3)].pixels, samples[(1, 3)].pixels)
-    assert dataclasses.asdict(there[(2, 3)])["target"] == 0
+    assert torch.equal(there[(2, 3)][0], samples[(2, 3)][0])
+    assert not torch.equal(samples[(2, 3)][0], samples[(1, 3)][0])
+    assert there[(2, 3)][1] == 0

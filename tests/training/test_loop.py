@@ -13,7 +13,7 @@ from starsearch.families.network import build_model
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import shipped_folder
 from starsearch.training import train
-from starsearch.training.validation import validate
+from starsearch.training.evaluate import validate
 from tests.data.pictures import finish, write_pictures
 
 TINY = Architecture.of(embed_dim=8, depths=(1, 1, 1), mlp_ratio=2, kernel_size=3)
@@ -115,7 +115,7 @@ def test_validation_counts_like_brute_force():
     class Fixed(list):
         num_images = 20
 
-    accuracy = finish(validate(model, Fixed([(images[:12], targets[:12]), (images[12:], targets[12:])]), device="cpu"))
+    accuracy = finish(validate(model, Fixed([(images[:12], targets[:12]), (images[12:], targets[12:])])))
     ranking = model.eval()(images).argsort(1, descending=True)
     top1 = sum(int(row[0] == target) for row, target in zip(ranking, targets, strict=True))
     top5 = sum(int(target in row[:5]) for row, target in zip(ranking, targets, strict=True))

@@ -14,11 +14,11 @@ import torch
 
 from starsearch.api import plan_training, run_training
 from starsearch.data import open_data
-from starsearch.data.batches import training_batches, validation_batches
-from starsearch.data.share import Share, order_of_images
+from starsearch.data.batches import RankShare, order_of_images, training_batches, validation_batches
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.families.network import build_model
 from starsearch.recipe import Recipe
-from starsearch.training.validation import validate
+from starsearch.training.evaluate import validate
 from tests.data.pictures import finish
 from tests.training.imagenet import write_imagenet
 from tests.training.test_loop import TINY
@@ -34,9 +34,9 @@ NOISE = 10.0  # points of top-1 between seeds: 60 validation images are 1.7 poin
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_the_shares_of_the_ranks_are_the_batches_of_one(ranks):
     order = order_of_images(50, seed=3, epoch=2)
-    shares = [Share(rank=rank, ranks=ranks) for rank in range(ranks)]
+    shares = [RankShare(rank=rank, ranks=ranks) for rank in range(ranks)]
     for at in (0, 2):
-        parts = [share.of_batches(order, 12, at=at).reshape(-1, 12 // ranks) for share in shares]
+        parts = [share.training_indices(order, 12, start_batch=at).reshape(-1, 12 // ranks) for share in shares]
         assert np.array_equal(np.concatenate(parts, axis=1).reshape(-1), order[12 * at : 48])
 
 
@@ -47,11 +47,13 @@ def test_the_ranks_validate_each_image_once_and_their_hits_add_up(ranks):
     model = build_model(TINY, num_classes=10)
 
     def judge(**options):
-        batches = finish(validation_batches(data, resolution=16, samples=101, seed=0, batch_size=32, **options))
-        return finish(validate(model, batches, device="cpu"))
+        batches = finish(
+            validation_batches(data, Preprocessing(resolution=16, crop_pct=1.0), samples=101, batch_size=32, **options)
+        )
+        return finish(validate(model, batches))
 
     whole = judge()
-    parts = [judge(share=Share(rank=rank, ranks=ranks)) for rank in range(ranks)]
+    parts = [judge(share=RankShare(rank=rank, ranks=ranks)) for rank in range(ranks)]
     assert sum(part.num_images for part in parts) == whole.num_images == 101
     hits = sum(part.top1_percent * part.num_images for part in parts)
     assert hits == pytest.approx(whole.top1_percent * whole.num_images)
@@ -64,7 +66,7 @@ def test_a_rank_trains_on_its_share_of_each_batch():
         batches = finish(training_batches(data, recipe, resolution=8, samples=100, seed=0, **options))
         return [pixels for pixels, _ in batches.begin(1)]
 
-    halves = [images(share=Share(rank=rank, ranks=2)) for rank in range(2)]
+    halves = [images(share=RankShare(rank=rank, ranks=2)) for rank in range(2)]
     for whole, *parts in zip(images(), *halves, strict=True):
         assert torch.equal(whole, torch.cat(parts))
 

@@ -70,7 +70,7 @@ def test_of_equal_logits_the_first_counts(tmp_path):  # an int8 file's are often
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
     found = validate_network(str(tmp_path / "m.onnx"), "digits", **HERE)
-    assert found.top1_percent == pytest.approx(100 * np.mean(np.equal(open_validation("digits").split.targets, 3)))
+    assert found.top1_percent == pytest.approx(100 * np.mean(np.equal(open_validation("digits").validation.targets, 3)))
 
 
 def test_a_file_of_weights_is_validated_as_its_training_did(folder, starnet, tmp_path):

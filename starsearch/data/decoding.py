@@ -6,43 +6,44 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from starsearch.data.source import Orientation
+from starsearch.errors import first_line
 
 # What Pillow raises on damaged files, by format: "cannot identify", a broken PNG chunk, a truncated TIFF directory; and
-# on a file that says it has more than 179 million pixels, as a damaged header may.
+# on a file that claims more than 179 million pixels, as a damaged header may.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 BACKGROUND = (255, 255, 255)  # what transparent pixels show
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_REASON = "a pointer of Git LFS in place of the file; fetch it with `git lfs pull`"
-_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION = 258, 262  # tags of TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION = 258, 262  # TIFF tags
 
 
-def to_rgb(image: Image.Image, *, orientation: Orientation) -> Image.Image:
-    """Return an opened picture as 8-bit RGB, whatever its mode.
+def decode_image(content: bytes | Image.Image, orientation: Orientation) -> Image.Image:
+    """Return a picture as 8-bit RGB, whatever its mode; `info["mode"]` says what that was.
 
     Values are scaled by the range that the format gives them: 16-bit integers are divided by 257, floating-point
-    numbers are taken from 0..1. Transparency is laid over `BACKGROUND`. What the mode was is `info["mode"]`.
+    numbers are taken from 0..1. Transparency is laid over `BACKGROUND`.
 
     Args:
-        image: as Pillow opens it; turned in place.
-        orientation: "exif" turns it upright as its EXIF says, "stored" leaves it.
+        content: an encoded file, or a picture opened by Pillow, which is turned in place.
+        orientation: "exif" turns the picture upright as its EXIF tag says, "stored" leaves it.
 
     Raises:
-        ValueError: nothing says the range of its values.
-        OSError, or another of `UNREADABLE`: it is damaged.
+        OSError, ValueError, or another of `UNREADABLE`: it is damaged, or nothing says the range of its values.
     """
+    if isinstance(content, bytes):
+        if content.startswith(_LFS_POINTER):
+            raise OSError(_LFS_REASON)
+        content = Image.open(io.BytesIO(content))
     if orientation == "exif":
-        ImageOps.exif_transpose(image, in_place=True)
-    mode = image.mode
+        ImageOps.exif_transpose(content, in_place=True)
+    image, mode = content, content.mode
     if mode[0] in "IF":
         image = _to_grey(image)
     elif mode == "La":  # Pillow converts it to LA alone
@@ -56,7 +57,7 @@ def to_rgb(image: Image.Image, *, orientation: Orientation) -> Image.Image:
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
-    """Scale the integers of more than 8 bits, or floating-point numbers, of a grey image."""
+    """Scale a grey image of integers of more than 8 bits, or of floating-point numbers."""
     values, tags = np.asarray(image), getattr(image, "tag_v2", {})
     if image.mode == "F":
         low, high, top = values.min(), values.max(), 1
@@ -71,39 +72,15 @@ def _to_grey(image: Image.Image) -> Image.Image:
 
 
 def reason_of(error: Exception) -> str:
-    """What was wrong with an image, in few words; Pillow names the stream it was given, which says nothing."""
+    """Return what was wrong with an image; Pillow names the stream it was given, which says nothing."""
     if isinstance(error, FileNotFoundError):
-        return "the file is gone, or a link that leads nowhere"
+        return "the file is missing, or a link that leads nowhere"
     return re.sub(r"\s*<[^>]*>", "", getattr(error, "strerror", None) or str(error)) or type(error).__name__
 
 
 def reason_of_file(file: Path, error: Exception) -> str:
-    """What was wrong with a file of many images, in a line."""
+    """Return what was wrong with a file of many images, in one line."""
     with suppress(OSError), file.open("rb") as opened:
         if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
             return _LFS_REASON
-    return reason_of(error).strip().splitlines()[0]
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedImages:
-    """Decodes the image of an index, or whatever `content` goes by.
-
-    Attributes:
-        content: the bytes of its file (JPEG, PNG, …).
-        orientation: as `to_rgb` takes it.
-    """
-
-    content: Callable[[Any], bytes]
-    orientation: Orientation
-
-    def __call__(self, index: Any) -> Image.Image:
-        """The image, with three channels.
-
-        Raises:
-            OSError, or another of `UNREADABLE`: it cannot be read.
-        """
-        content = self.content(index)
-        if content.startswith(_LFS_POINTER):
-            raise OSError(_LFS_REASON)
-        return to_rgb(Image.open(io.BytesIO(content)), orientation=self.orientation)
+    return first_line(reason_of(error))
