@@ -6,7 +6,7 @@ map of a block goes to memory and back several times. What is done about it:
 
 - maps of at most 16×16 are kept as (channels, height, width, batch). Then a 1×1 convolution is one matrix product, a
   batch norm is a norm of rows, and a depthwise convolution is a batch of products with banded matrices, in which
-  only the taps that meet the map appear (`starsearch.families.small_maps`);
+  only the taps that meet the map appear;
 - the branches, their star and the projection of a block go through the cache in pieces;
 - a bias in front of a batch norm, which the norm takes away again, is added to the running mean only.
 
@@ -15,15 +15,18 @@ Larger maps, other devices and other types of number take the module's own way.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from starsearch.families import small_maps
 from starsearch.families.network import Network
 
+MAX_SIDE = 16  # of a map; beyond, the banded matrices hold so many zeros that oneDNN is faster
+ONE_TILE = 64  # positions up to which all rows of a map are computed in one product
+TILE_ROWS = 2  # rows computed in one product on larger maps: 16×16 needs 112 products an output; 1 row 94, 4 rows 136
 PIECE = 400_000  # numbers of one hidden map in work at once: with its fellows about the size of two cores' L2 caches
 
 
@@ -47,20 +50,15 @@ class FastForward:
         if not self._serves(images):
             plain: torch.Tensor = model(images)
             return plain
-        x, inside = model.stem(images), False  # oneDNN's stem is as fast as ours
+        x, inside = model.stem(images), False
         for stage in model.stages:
-            assert isinstance(stage, nn.Sequential)
-            if inside:
-                x = _norm(small_maps.convolve3x3(x, _conv(stage[0]).weight, stride=2), stage[0])
-            else:
-                x = stage[0](x)
-                inside = small_maps.fits(height=x.shape[2], width=x.shape[3])
-                x = x.permute(1, 2, 3, 0).contiguous() if inside else x
+            # oneDNN's dense 3×3 convolution is as fast as products with gathered inputs, its layout's change included.
+            x = stage[0](_as_images(x) if inside else x)
+            inside = max(x.shape[2:]) <= MAX_SIDE
+            x = x.permute(1, 2, 3, 0).contiguous() if inside else x
             for block in stage[1:]:
                 x = _block(block, x) if inside else block(x)
-        if inside:
-            x = x.permute(3, 0, 1, 2)
-        logits: torch.Tensor = model.forward_head(model.norm(x))
+        logits: torch.Tensor = model.forward_head(model.norm(_as_images(x) if inside else x))
         return logits
 
     def _serves(self, images: torch.Tensor) -> bool:
@@ -72,25 +70,23 @@ class FastForward:
         )
 
 
+def _as_images(x: torch.Tensor) -> torch.Tensor:
+    return x.permute(3, 0, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
 def _block(block: Any, x: torch.Tensor) -> torch.Tensor:
     """`block` on (channels, height, width, batch)."""
-    y = _norm(small_maps.depthwise(x, _conv(block.dwconv).weight), block.dwconv)
+    y = _norm(depthwise(x, block.dwconv.conv.weight), block.dwconv)
     y = _norm(_mix(block, y), block.g)
-    last = _conv(block.dwconv2)
-    y = small_maps.depthwise(y, last.weight).add_(_bias(last).view(-1, 1, 1, 1))
+    y = depthwise(y, block.dwconv2.conv.weight).add_(block.dwconv2.conv.bias.view(-1, 1, 1, 1))
     if block.training and not isinstance(block.drop_path, nn.Identity):
         y = block.drop_path(y.permute(3, 0, 1, 2)).permute(1, 2, 3, 0)  # timm's drops along the first dimension
     return x + y
 
 
-def _norm(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
+def _norm(x: torch.Tensor, layer: Any) -> torch.Tensor:
     """The bias of `layer.conv`, which has not been added to x (channels, …), and `layer.bn`."""
-    bias, norm = _bias(_conv(layer)), layer.bn
-    assert isinstance(norm, nn.BatchNorm2d)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
+    bias, norm = layer.conv.bias, layer.bn
     channels, size = x.shape[0], x[0].numel()
     if not norm.training:
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
@@ -110,20 +106,10 @@ def _norm(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
 
 def _mix(block: Any, x: torch.Tensor) -> torch.Tensor:
     """The two branches, their star or sum, and the projection without its bias."""
-    f1, f2, g = _conv(block.f1), _conv(block.f2), _conv(block.g)
-    weights = (f1.weight.flatten(1), _bias(f1), f2.weight.flatten(1), _bias(f2), g.weight.flatten(1))
+    f1, f2, g = block.f1.conv, block.f2.conv, block.g.conv
+    weights = (f1.weight.flatten(1), f1.bias, f2.weight.flatten(1), f2.bias, g.weight.flatten(1))
     mixed: torch.Tensor = _Mix.apply(block, x.view(x.shape[0], -1), *weights)
     return mixed.view(x.shape)
-
-
-def _conv(layer: nn.Module) -> nn.Conv2d:
-    assert isinstance(layer.conv, nn.Conv2d)
-    return layer.conv
-
-
-def _bias(conv: nn.Conv2d) -> torch.Tensor:
-    assert conv.bias is not None
-    return conv.bias
 
 
 class _Mix(torch.autograd.Function):
@@ -171,3 +157,82 @@ def _pieces(rows: int, columns: int) -> list[slice]:
     count = max(1, round(rows * columns / PIECE))
     width = -(-columns // count)
     return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
+
+
+def depthwise(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x (channels, height, width, batch) convolved with weight (channels, 1, k, k), stride 1, padded to its size.
+
+    On a map of n×n only the central (2n - 1)² taps are used: one on a 1×1 map.
+    """
+    channels, height, width, batch = x.shape
+    kernel_size = weight.shape[-1]
+    rows = height if height * width <= ONE_TILE else TILE_ROWS
+    margin = 0 if rows == height else kernel_size // 2  # rows of input above and below a tile's
+    spread = _spread(rows, margin, width, kernel_size).to(x.dtype)
+    band = (weight.flatten(1) @ spread).view(channels, rows * width, (rows + 2 * margin) * width)
+    if height * width == 1:
+        return x * band.view(channels, 1, 1, 1)
+    if rows == height:
+        return torch.bmm(band, x.view(channels, -1, batch)).view_as(x)
+    out: torch.Tensor = _TiledProduct.apply(x, band, rows, margin)
+    return out
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # kept for trainings, even if a validation asks first
+def _spread(rows: int, margin: int, width: int, kernel_size: int) -> torch.Tensor:
+    """(k², outputs · inputs) of 0 and 1: which tap leads from which input to which output.
+
+    Outputs are the positions of a tile of `rows` rows, inputs those of the tile and `margin` rows above and below it.
+    """
+    half = kernel_size // 2
+    out_row, out_column = torch.arange(rows).view(-1, 1, 1, 1), torch.arange(width).view(1, -1, 1, 1)
+    in_row = torch.arange(-margin, rows + margin).view(1, 1, -1, 1)
+    in_column = torch.arange(width).view(1, 1, 1, -1)
+    tap_row, tap_column = in_row - out_row + half, in_column - out_column + half
+    meets = (tap_row >= 0) & (tap_row < kernel_size) & (tap_column >= 0) & (tap_column < kernel_size)
+    tap = torch.where(meets, tap_row * kernel_size + tap_column, kernel_size**2).flatten()
+    return torch.nn.functional.one_hot(tap, kernel_size**2 + 1)[:, :-1].t().float().contiguous()
+
+
+class _TiledProduct(torch.autograd.Function):
+    """A banded product, tile by tile: in this layout the rows a tile reads lie together in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, band: torch.Tensor, rows: int, margin: int) -> torch.Tensor:
+        """X (channels, height, width, batch), band (channels, rows · width, (rows + 2 margin) · width)."""
+        ctx.save_for_backward(x, band)
+        ctx.rows, ctx.margin = rows, margin
+        out = torch.empty_like(x)
+        for outputs, inputs, part in _tiles(x, out, band, rows, margin):
+            torch.bmm(part.contiguous(), inputs, out=outputs)  # a strided part would be multiplied matrix by matrix
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The gradients of x and band."""
+        x, band = ctx.saved_tensors
+        grad = grad.contiguous()
+        dx, dband = torch.zeros_like(x), torch.zeros_like(band)
+        for g, inputs, dpart in _tiles(x, grad, dband, ctx.rows, ctx.margin):
+            dpart.add_(torch.bmm(g, inputs.mT))
+        for g, dinputs, part in _tiles(dx, grad, band, ctx.rows, ctx.margin):
+            dinputs.add_(torch.bmm(part.contiguous().mT, g))
+        return dx, dband, None, None
+
+
+def _tiles(
+    x: torch.Tensor, out: torch.Tensor, band: torch.Tensor, rows: int, margin: int
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """For every tile views of its outputs, of the inputs it reads, and of the part of `band` between them."""
+    height, width = x.shape[1:3]
+    x, out = x.flatten(1, 2), out.flatten(1, 2)
+    tiles = []
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        first, last = max(0, top - margin), min(height, bottom + margin)
+        skipped = first - (top - margin)  # rows of the band that lie above the map
+        part = band[:, : (bottom - top) * width, skipped * width : (skipped + last - first) * width]
+        tiles.append((out[:, top * width : bottom * width], x[:, first * width : last * width], part))
+    return tiles

@@ -1,7 +1,6 @@
 """The fast form against the plain module, in float64, so that rounding hides nothing."""
 
 import copy
-import functools
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from starsearch.families import small_maps
+from starsearch.families import starnet_cpu
 from starsearch.families.family import Architecture, presets
 from starsearch.families.layers import ACTIVATION_FUNCTIONS
 from starsearch.families.network import build_model
@@ -95,25 +94,13 @@ def test_depthwise_is_a_grouped_convolution(height, width, kernel_size):
     images = torch.randn(2, 3, height, width, dtype=torch.float64, generator=generator)
     weight = torch.randn(3, 1, kernel_size, kernel_size, dtype=torch.float64, generator=generator)
     expected = functional.conv2d(images, weight, padding=kernel_size // 2, groups=3)
-    got = small_maps.depthwise(images.permute(1, 2, 3, 0).contiguous(), weight)
+    got = starnet_cpu.depthwise(images.permute(1, 2, 3, 0).contiguous(), weight)
     assert torch.allclose(got.permute(3, 0, 1, 2), expected)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (1, 3), (3, 2), (5, 4), (8, 7)])
-def test_a_3x3_convolution_in_pieces_is_torchs_and_has_its_gradients(height, width, stride, monkeypatch):
-    monkeypatch.setattr(small_maps, "GATHERED", 300)
-    weight = torch.randn(5, 3, 3, 3, dtype=torch.float64, requires_grad=True)
-    images = torch.randn(3, height, width, 2, dtype=torch.float64, requires_grad=True)
-    convolve = functools.partial(small_maps.convolve3x3, stride=stride)
-    expected = functional.conv2d(images.permute(3, 0, 1, 2), weight, stride=stride, padding=1)
-    assert torch.allclose(convolve(images, weight).permute(3, 0, 1, 2), expected)
-    assert torch.autograd.gradcheck(convolve, (images, weight), fast_mode=True)
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_a_network_that_was_judged_before_anything_was_trained_can_be_trained(mode):
-    small_maps._spread.cache_clear()
+    starnet_cpu._spread.cache_clear()
     model = build_model(Architecture.of(embed_dim=8, depths=(1, 1, 1, 1)), num_classes=3)
     images = torch.randn(4, 3, 32, 32)
     with mode():
