@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from starsearch.cli.options import Classes, Json, Orientation, ValidationFraction, with_options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from starsearch.api import DataCheck
     from starsearch.api.data_checking import SplitCheck
 
@@ -20,7 +17,7 @@ _ORIENTATIONS = {
     "exif": "photos turned as their EXIF says, transparency laid over white",
     "stored": "photos left as stored, whatever their EXIF says, transparency laid over white",
 }
-_MOST_NAMED = 10  # unreadable images of a split; JSON has all
+_MOST = 10  # unreadable images of a split; JSON has all
 
 app = typer.Typer(help="Look at a data set before hours are spent on it.", no_args_is_help=True)
 
@@ -30,14 +27,23 @@ def data() -> None:
     """Look at a data set before hours are spent on it."""
 
 
-@app.command()
+class _WithForms(TyperCommand):
+    """A command whose help ends with what a data set may be, read from the sources when it is shown."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from starsearch.data.sources import forms
+
+        self.epilog = "\n\n".join(("DATA is one of", *(f"• {form}" for form in forms())))
+        super().format_help(ctx, formatter)
+
+
+@app.command(cls=_WithForms)
 def check(
     data: Annotated[
         str,
         typer.Argument(
             metavar="DATA",
-            help="As --data of `starsearch run`: a folder (class folders, tars, ImageNet's original tars, WebDataset "
-            "shards, Parquet files) or a timm data-set name.",
+            help="As --data of `starsearch run`: a folder, 'digits' or a timm data-set name; see below.",
         ),
     ],
     validation_fraction: ValidationFraction = None,
@@ -75,70 +81,52 @@ def check(
             samples=samples,
             watch=watch,
         )
-    print_json(asdict(found)) if json else _print(found)
+    print_json(found) if json else _print(found)
     if found.errors:
         raise DataError(" ".join(found.errors))
 
 
 def _print(found: DataCheck) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from starsearch.cli.show import facts_table
+    from starsearch.cli.show import print_facts, say
     from starsearch.data.names import suffixes_in_words
 
-    console = Console(soft_wrap=True, highlight=False)
-    table = facts_table()
-    table.add_row("data", found.name)
-    table.add_row("classes", found.classes)
-    if found.left_out:
-        table.add_row("left out", Text(f"{suffixes_in_words(found.left_out)}, which no training uses"))
-    for name, split in (("training", found.train), ("validation", found.validation)):
-        _add_split(table, name, split)
     speeds = {1: found.one_worker_images_per_second, found.workers: found.workers_images_per_second}
     told = ", ".join(f"{speed:,.0f} images/s by {workers}" for workers, speed in speeds.items())
-    table.add_row("decoding", f"{told} {'worker' if found.workers == 1 else 'workers'}, at {found.resolution} px")
-    if found.training_images_per_second is not None:
-        wanted = f"{found.training_images_per_second:,.0f} images/s, for which {found.workers_needed} workers would do"
-        table.add_row("training", wanted)
-    table.add_row("pixels", _ORIENTATIONS[found.orientation])
-    table.add_row("in both splits", _shared_in_words(found))
-    console.print(table)
-    _print_examples(console, found)
-    for split in (found.train, found.validation):
-        for name in split.unreadable[:_MOST_NAMED]:
-            console.print(f"cannot be read: {name}", markup=False)
-    for warning in found.warnings:
-        console.print(f"warning: {warning}", markup=False, style="yellow")
-    if not found.warnings and not found.errors:
-        console.print("Nothing stands in the way of a training.")
-
-
-def _print_examples(console: Console, found: DataCheck) -> None:
-    """Print a line a class, so that a wrong reading of the folders shows."""
+    wanted, shared = found.training_images_per_second, found.shared
+    print_facts(
+        {
+            "data": found.name,
+            "classes": found.classes,
+            "left out": f"{suffixes_in_words(found.left_out)}, which no training uses" if found.left_out else "",
+            "training": _split_in_words(found.train),
+            "validation": _split_in_words(found.validation),
+            "decoding": f"{told} {'worker' if found.workers == 1 else 'workers'}, at {found.resolution} px",
+            "training speed": f"{wanted:,.0f} images/s: {found.workers_needed} workers would do" if wanted else "",
+            "pixels": _ORIENTATIONS[found.orientation],
+            "in both splits": f"{len(shared.names):,} of {shared.compared:,} validation images, compared byte for byte"
+            + (f" with {shared.among:,} training images, a sample" if shared.is_sample else "")
+            if shared.compared
+            else "not compared: so much would have to be read",
+        }
+    )
     *_, last = found.examples
     for name, files in found.examples.items():
-        more = found.num_classes - len(found.examples)
-        if name == last and more:
-            console.print(f"… {more:,} more …")
-        console.print(f"class {name}: {', '.join(files)}", markup=False)
+        if name == last and (more := found.num_classes - len(found.examples)):
+            say(f"… {more:,} more …")
+        say(f"class {name}: {', '.join(files)}")
+    say(*(f"cannot be read: {name}" for split in (found.train, found.validation) for name in split.unreadable[:_MOST]))
+    say(*(f"warning: {warning}" for warning in found.warnings), style="yellow")
+    if not found.warnings and not found.errors:
+        say("Nothing stands in the way of a training.")
 
 
-def _add_split(table: Table, name: str, split: SplitCheck) -> None:
+def _split_in_words(split: SplitCheck) -> str:
     least, median, most = split.images_a_class
-    table.add_row(name, f"{split.num_images:,} images, {least:,} to {most:,} a class, {median:,g} in the median")
-    read = f"{split.sampled - len(split.unreadable)} of {split.sampled} tried can be read"
+    words = f"{split.num_images:,} images, {least:,} to {most:,} a class, {median:,g} in the median\n"
+    words += f"{split.sampled - len(split.unreadable)} of {split.sampled} tried can be read"
     if split.shorter_side_px is not None:
         low, middle, high = split.shorter_side_px
-        read += f"; shorter side {low:,} to {high:,} px, {middle:,g} in the median"
+        words += f"; shorter side {low:,} to {high:,} px, {middle:,g} in the median"
     if other := {mode: number for mode, number in split.modes.items() if mode not in ("L", "RGB")}:
-        read += "; of other modes: " + ", ".join(f"{number} {mode}" for mode, number in other.items())
-    table.add_row("", read)
-
-
-def _shared_in_words(found: DataCheck) -> str:
-    shared = found.shared
-    if not shared.compared:
-        return "not compared: so much would have to be read"
-    words = f"{len(shared.names):,} of {shared.compared:,} validation images, compared byte for byte"
-    return words + (f" with {shared.among:,} training images, a sample" if shared.is_sample else "")
+        words += "; of other modes: " + ", ".join(f"{number} {mode}" for mode, number in other.items())
+    return words

@@ -54,7 +54,7 @@ def test_loading_slower_than_training_says_how_many_workers_would_do(tmp_path):
     fast = _check(root, images_per_second=0.5)
     assert fast.warnings == ()
     assert fast.workers_needed == 1
-    slow = _check(root, images_per_second=lambda: 1e7)
+    slow = _check(root, images_per_second=1e7)
     assert slow.training_images_per_second == 1e7
     assert slow.workers_needed >= 1.1 * 1e7 / slow.workers_images_per_second - 1
     assert f"{slow.workers_needed:,} workers would do, more than the" in slow.warnings[0]
