@@ -15,9 +15,9 @@ from starsearch.api.profiles import (
     profile_of_measurements,
     write_kit,
 )
-from starsearch.api.reading import FrontView, serve_dashboard, study_front, study_status, write_study_report
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
+from starsearch.api.study import Study, load_study, serve_dashboard, study_status, write_study_report
 from starsearch.api.training import Trained, read_trained, run_training
 from starsearch.api.training_job import TrainingJob, plan_training
 from starsearch.api.tuning import TunedRecipe, TuneOutcome, tune_recipe
@@ -26,10 +26,10 @@ from starsearch.api.validation import Validation, validate_network
 __all__ = [
     "DataCheck",
     "Exported",
-    "FrontView",
     "Imported",
     "Plan",
     "RunOutcome",
+    "Study",
     "Trained",
     "TrainingJob",
     "TuneOutcome",
@@ -42,6 +42,7 @@ __all__ = [
     "describe_space",
     "export_networks",
     "import_measurements",
+    "load_study",
     "measure_architecture",
     "open_profile",
     "plan_study",
@@ -53,7 +54,6 @@ __all__ = [
     "run_training",
     "sample_space",
     "serve_dashboard",
-    "study_front",
     "study_status",
     "tune_recipe",
     "validate_network",

@@ -18,7 +18,7 @@ from starsearch.recipe import Fidelity, Recipe
 if TYPE_CHECKING:
     import pandas as pd
 
-    from starsearch.api.reading import FrontView
+    from starsearch.report.view import StudyView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +61,11 @@ def find_trial(text: str) -> StudyTrial | None:
     Raises:
         StudyError: no such study or trial.
     """
-    from starsearch.records import load_attributes
-
     found = None if Path(text).is_file() else _find_row(text)
     if found is None:
         return None
     view, row = found
-    signature: Mapping[str, str] = load_attributes(view.place.url, view.place.name).get("signature", {})
+    signature: Mapping[str, str] = view.attributes.get("signature", {})
     prefix = "params_recipe."
     params = {str(key).removeprefix(prefix): value for key, value in row.items() if str(key).startswith(prefix)}
     fidelity = Fidelity(**_said(signature, "fidelity", Fidelity))
@@ -90,12 +88,10 @@ def find_deployment(text: str) -> tuple[int | None, int]:
     Raises:
         StudyError: no such study or trial.
     """
-    from starsearch.records import load_attributes
-
     found = None if Path(text).is_file() else _find_row(text)
     if found is None:
         return None, 1000
-    attributes = load_attributes(found[0].place.url, found[0].place.name)
+    attributes = found[0].attributes
     resolution = attributes.get("signature", {}).get("space.resolution")
     return (int(resolution) if resolution else None), len(attributes.get("classes", ())) or 1000
 
@@ -115,14 +111,14 @@ def _of_file(path: Path) -> Architecture:
         raise file.error((), str(error)) from None
 
 
-def _find_row(text: str) -> tuple[FrontView, pd.Series[Any]] | None:
+def _find_row(text: str) -> tuple[StudyView, pd.Series[Any]] | None:
     """The trial that STUDY:TRIAL names, as a row of its study's table; None where `text` is of another form."""
-    from starsearch.api.reading import study_front
+    from starsearch.api.study import load_study
 
     trial = re.fullmatch(r"(.+):(\d+)", text)
     if trial is None:
         return None
-    view = study_front(trial[1])
+    view = load_study(trial[1]).view
     found = view.trials[view.trials["number"] == int(trial[2])]
     if found.empty:
         raise StudyError(f"The study {trial[1]} has no trial {trial[2]}.")

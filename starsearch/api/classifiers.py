@@ -216,21 +216,20 @@ def _of_folder(folder: Path, device: str) -> Classifier:
 
 def _of_trial(study: str, number: int, device: str) -> Classifier:
     from starsearch.api.exporting import load_trained, preprocessing_of
-    from starsearch.api.reading import view_of
+    from starsearch.api.study import open_view
     from starsearch.api.study_folder import place_of
     from starsearch.errors import StudyError
-    from starsearch.records import load_attributes
 
     place = place_of(study)
     if place.folder is None:
         raise StudyError("Trained weights lie in the study's folder: name the folder, not the storage.")
-    view = view_of(place)
-    place = view.place  # of the highest fidelity
+    view = open_view(place)
+    place = replace(place, name=view.name, folder=view.folder)  # of the highest fidelity
     rows = view.trials[view.trials["number"] == number].to_dict("records")
     if not rows:
         raise StudyError(f"The study {study} has no trial {number}.")
     row = {str(column): value for column, value in rows[0].items()}
-    attributes = load_attributes(place.url, place.name)
+    attributes = view.attributes
     prepared = preprocessing_of(attributes)
     return _of_module(
         f"{study}:{number} ({row['architecture_text']})",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.devices import front_meters, timed_quantities, wants_int8, wants_placement
-from starsearch.api.reading import ladder_lines
+from starsearch.api.study import agreement_with_lower
 from starsearch.api.study_folder import StudyPlace, fidelity_folder, point_to_storage
 from starsearch.api.workplaces import Workplace
 
@@ -56,7 +56,7 @@ class LadderRun:
         below: Below | None = None
         for spec, above in zip(self.specs, (*self.specs[1:], None), strict=True):
             ended, below = self.run_at(spec, below=below, above=above)
-            for line in ladder_lines(self.place, upper=spec.name):
+            for line in agreement_with_lower(self.place, spec.name):
                 say(line)
             if ended.why not in ("complete", "space exhausted"):
                 break

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.api.architectures import find_architecture
 from starsearch.api.formats import FORMATS, NEEDS_DATA, ONNX_FORMATS, USES_DATA, TrainedNetwork, check_formats
-from starsearch.api.reading import FrontView, view_of
+from starsearch.api.study import open_view
 from starsearch.api.study_folder import StudyPlace, place_of
 from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError, DataError, ExportError, StudyError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starsearch.data import DataSet
     from starsearch.data.preprocessing import Preprocessing
     from starsearch.families.network import Network
+    from starsearch.report.view import StudyView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,31 +254,29 @@ def _of_study(
     source: str, trial: int | None, top: int | None, data: str | None, *, formats: Sequence[str]
 ) -> list[TrainedNetwork]:
     """Return a trial, the knee, or the first of the front."""
-    from starsearch.records import load_attributes
-
     place = place_of(source)
     if place.folder is None:
         raise StudyError("Trained weights lie in the study's folder: name the folder, not the storage.")
-    view = view_of(place)
-    place = view.place  # of the highest fidelity
+    view = open_view(place)
+    place = replace(place, name=view.name, folder=view.folder)  # of the highest fidelity
     numbers = _chosen(view, trial=trial, top=top)
-    attributes = load_attributes(place.url, place.name)
+    attributes = dict(view.attributes)
     # Before anything is written: the user may have to say where it is.
     known = _signed(attributes, "").get("data", attributes["data"])
     dataset = _open_data(data, attributes["data"], known, formats)
     return [_of_trial(place, view, number, attributes, dataset) for number in numbers]
 
 
-def _chosen(view: FrontView, *, trial: int | None, top: int | None) -> list[int]:
+def _chosen(view: StudyView, *, trial: int | None, top: int | None) -> list[int]:
     if trial is not None:
         if trial not in set(view.trials["number"]):
             there = f"it has 0 to {len(view.trials) - 1}" if len(view.trials) else "it has none yet"
             raise StudyError(f"The study has no trial {trial}; {there}.")
         return [trial]
-    if view.knee is None and view.summary["miss"]:
-        from starsearch.report import miss_lines
+    if view.knee is None and view.miss:
+        from starsearch.report.summary import miss_lines
 
-        raise StudyError(" ".join(miss_lines(view.summary["miss"])))
+        raise StudyError(" ".join(miss_lines(view.miss)))
     if view.knee is None:
         raise StudyError("The study has no front yet: no trial is complete and feasible.")
     if top is None:
@@ -288,7 +287,7 @@ def _chosen(view: FrontView, *, trial: int | None, top: int | None) -> list[int]
 
 
 def _of_trial(
-    place: StudyPlace, view: FrontView, number: int, attributes: dict[str, Any], data: DataSet | None
+    place: StudyPlace, view: StudyView, number: int, attributes: dict[str, Any], data: DataSet | None
 ) -> TrainedNetwork:
     found = view.trials[view.trials["number"] == number].to_dict("records")[0]
     row = {str(column): value for column, value in found.items()}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.api.reading import write_report_at
-from starsearch.api.study_folder import StudyPlace, fidelity_places, place_of
+from starsearch.api.study import write_study_report
+from starsearch.api.study_folder import StudyPlace, place_of, studies_at
 from starsearch.errors import SpecError, StudyError
 from starsearch.families.text import architecture_hash, parse_architecture
 from starsearch.measurement import Measurement
@@ -52,13 +52,13 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
         StudyLeasedError: a driver works on the study.
     """
     from starsearch.latency.imported import read_samples
-    from starsearch.records import OpenStudy, hold_lease, keep_measured, load_devices, load_trials
+    from starsearch.records import OpenStudy, hold_lease, keep_measured, load_devices
 
     place = place_of(study)
     name = _quantity_of(device, load_devices(place.url, place.name))
-    places = fidelity_places(place)
-    tables = [load_trials(one.url, one.name, folder=one.folder) for one in places]
-    known = {key for trials in tables for key in trials["architecture"][trials["state"] == "COMPLETE"]}
+    studies = studies_at(place)
+    complete = [one.trials[one.trials["state"] == "COMPLETE"] for one in studies]
+    known = {key for trials in complete for key in trials["architecture"]}
     samples = {architecture_hash(parse_architecture(one.architecture)): one for one in read_samples(path)}
     found = {key: sample for key, sample in samples.items() if key in known}
     if not found:
@@ -66,8 +66,8 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
             f"None of the {len(samples)} architectures in {path} is one that {place.name!r} has evaluated. Measure "
             "those of its front.csv (the column architecture_text)."
         )
-    for one in places:
-        with closing(OpenStudy.find(one.url, one.name)) as opened, hold_lease(opened) as lease:
+    for one in studies:
+        with closing(OpenStudy.find(place.url, one.name)) as opened, hold_lease(opened) as lease:
             for key, sample in found.items():
                 lease.check()
                 keep_measured(opened, key, _measurement(name, sample, device))
@@ -84,7 +84,7 @@ def _measurement(name: str, sample: Sample, device: str) -> Measurement:
 
 
 def _report(place: StudyPlace) -> tuple[Path, ...]:
-    return () if place.folder is None else tuple(write_report_at(place))
+    return () if place.folder is None else tuple(write_study_report(place))
 
 
 def _quantity_of(device: str, devices: Mapping[str, str]) -> str:

@@ -200,7 +200,7 @@ def _complete(place: StudyPlace, name: str) -> pd.DataFrame:
 
 
 def _option(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame, *, is_own: bool) -> ProxyOption | None:
-    from starsearch.report import compare_fidelities
+    from starsearch.report.agreement import compare_fidelities
     from starsearch.report.planning import ProxyOption
 
     if trials.empty or truth.empty:

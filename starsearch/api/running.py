@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from starsearch.api.climbing import LadderRun, ignore
 from starsearch.api.devices import check_machine, warn_of_other_resolutions
-from starsearch.api.reading import write_report_at
+from starsearch.api.study import open_view
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder
 from starsearch.api.workplaces import warn_of_unknown_fidelities
 from starsearch.errors import DataError, StudyError
@@ -21,6 +21,7 @@ from starsearch.space import ChoiceParameter
 if TYPE_CHECKING:
     from starsearch.api.climbing import View
     from starsearch.data import DataSet
+    from starsearch.report.view import StudyView
     from starsearch.search import StudyEnded
     from starsearch.study.spec import StudySpec
 
@@ -32,11 +33,13 @@ class RunOutcome:
     Attributes:
         folder: of the study.
         ended: why the driver stopped, and how far it came.
+        view: what the study has come to.
         files: tables, picture and page that were written.
     """
 
     folder: Path
     ended: StudyEnded
+    view: StudyView
     files: tuple[Path, ...]
 
 
@@ -77,6 +80,7 @@ def run_study_file(
     from starsearch.data import open_data
     from starsearch.data.names import warn_of_left_out
     from starsearch.data.shared_images import warn_of_shared_images
+    from starsearch.report.files import write_report
     from starsearch.study.runner_file import load_runner
     from starsearch.study.settings import runner_settings
     from starsearch.study.study_file import load_specs
@@ -108,7 +112,8 @@ def run_study_file(
         is_stored_elsewhere=storage is not None,
     )
     ended = run.climb(say)
-    return RunOutcome(folder=folder, ended=ended, files=tuple(write_report_at(place)))
+    found = open_view(place)
+    return RunOutcome(folder=folder, ended=ended, view=found, files=tuple(write_report(found, folder)))
 
 
 def check_batch(spec: StudySpec, dataset: DataSet) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from starsearch.errors import StudyError
 
 if TYPE_CHECKING:
+    from starsearch.records import RecordedStudy
     from starsearch.study.spec import StudySpec
 
 DATABASE = "study.db"
@@ -22,10 +23,9 @@ class StudyPlace:
     """A study that can be opened.
 
     Attributes:
-        name: in the storage.
-        url: of the storage.
-        folder: of its pictures, tables and weights; None for a study named by storage alone.
-        is_whole: whether the study's later fidelities are meant as well.
+        name, url: the study's in its storage, and the storage's.
+        folder: where its pictures, tables and weights lie; None for a study named by its storage alone.
+        is_whole: whether its later fidelities are meant as well.
     """
 
     name: str
@@ -35,7 +35,7 @@ class StudyPlace:
 
 
 def place_of(study: str) -> StudyPlace:
-    """The place that the text STUDY names: a folder with study.db, FOLDER.FIDELITY in it, or NAME@STORAGE-URL.
+    """Return where the study lies that a text names: a folder, FOLDER.FIDELITY in it, or NAME@STORAGE-URL.
 
     Raises:
         StudyError: there is no such folder, or no database in it.
@@ -47,7 +47,7 @@ def place_of(study: str) -> StudyPlace:
 
 
 def _place_of_fidelity(path: Path) -> StudyPlace | None:
-    """The place of studies/NAME.FIDELITY, which lies in studies/NAME; None where that is not what `path` is."""
+    """Return the place of studies/NAME.FIDELITY, which lies in studies/NAME; None where `path` is something else."""
     from starsearch.records import LADDER, load_attributes
 
     base, dot, fidelity = path.name.rpartition(".")
@@ -64,32 +64,21 @@ def _place_of_fidelity(path: Path) -> StudyPlace | None:
     return StudyPlace(name=name, url=whole.url, folder=folder / fidelity, is_whole=False)
 
 
-def fidelity_places(place: StudyPlace) -> tuple[StudyPlace, ...]:
-    """Of a whole study the places of its fidelities that have begun, the cheapest first; else `place` alone."""
-    from starsearch.records import LADDER, load_attributes, study_names
+def studies_at(place: StudyPlace) -> list[RecordedStudy]:
+    """Read the study, and of a whole one its later fidelities that have begun, in one opening of the storage."""
+    from starsearch.records import load_fidelities
 
-    names = load_attributes(place.url, place.name).get(LADDER, ()) if place.is_whole else ()
-    there = set(study_names(place.url)) if names else set()
-    later = [name for name in names if name in there and name != place.name]
-    found = [replace(place, is_whole=False)]
-    for name in later:
-        fidelity = name.removeprefix(f"{place.name}.")
-        folder = None if place.folder is None else place.folder / fidelity
-        found.append(StudyPlace(name=name, url=place.url, folder=folder, is_whole=False))
-    return tuple(found)
+    found = load_fidelities(place.url, place.name, folder=place.folder)
+    return found if place.is_whole else found[:1]
 
 
 def fidelity_folder(folder: Path, spec: StudySpec, *, first: StudySpec) -> Path:
-    """Where weights, checkpoints and logs of a fidelity lie: in the study's folder, of later ones in one below it."""
+    """Return where weights, checkpoints and logs lie: in the study's folder, of later fidelities in one below it."""
     return folder if spec.name == first.name else folder / spec.fidelity.name
 
 
 def place_of_folder(folder: Path) -> StudyPlace:
-    """The place of the study in `folder`, whatever the folder is called now.
-
-    Raises:
-        StudyError: there is no such folder, or no study in it.
-    """
+    """Return the place of the study in `folder`, whatever the folder is called now."""
     from starsearch.records import study_names
 
     if not folder.is_dir():
@@ -97,8 +86,7 @@ def place_of_folder(folder: Path) -> StudyPlace:
             f"There is no study folder {str(folder)!r}. Name one that `starsearch run` has made (studies/starnet), "
             "or NAME@STORAGE-URL."
         )
-    pointer = folder / POINTER
-    if pointer.is_file():
+    if (pointer := folder / POINTER).is_file():
         name, _, url = pointer.read_text(encoding="utf-8").strip().partition("@")
         return StudyPlace(name=name, url=url, folder=folder)
     if not (folder / DATABASE).is_file():
@@ -110,7 +98,7 @@ def place_of_folder(folder: Path) -> StudyPlace:
 
 
 def database_url(folder: Path) -> str:
-    """The storage URL of a study that is kept in its own folder."""
+    """Return the storage URL of a study that is kept in its own folder."""
     return f"sqlite:///{folder / DATABASE}"
 
 
@@ -124,7 +112,7 @@ def point_to_storage(folder: Path, name: str, url: str) -> None:
 
 
 def make_folder(out: Path, name: str, storage: str | None = None) -> Path:
-    """The study's folder, made if need be; `storage` is the URL where the study is not kept in it.
+    """Return the study's folder, made if need be; `storage` is the URL where the study is not kept in it.
 
     Raises:
         StudyError: it cannot be made or written to, or another study lives there.
@@ -155,13 +143,13 @@ def _refuse_other_study(folder: Path, name: str, storage: str | None) -> None:
         there, _, kept = pointer.read_text(encoding="utf-8").strip().partition("@")
         names = (there,)
     elif (folder / DATABASE).is_file():
-        with suppress(StudyError):  # damaged, or made by a driver that was killed at once; opening it tells
+        with suppress(StudyError):  # damaged, or made by a driver that was killed at once; opening it says so
             names = study_names(database_url(folder))
     if not names:
         return
     if not any(one == name or one.startswith(f"{name}.") for one in names):
         raise StudyError(
-            f"{folder} holds the study {names[0]!r}, whose weights {name!r} would overwrite. To go on with it, call "
+            f"{folder} holds the study {names[0]!r}, whose weights {name!r} would overwrite. To resume it, call "
             f"the folder {names[0]!r} again and run with that name; a new study takes another --name."
         )
     if pointer.is_file() != (storage is not None):

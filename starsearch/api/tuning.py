@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.architectures import StudyTrial, find_architecture, find_trial
-from starsearch.api.reading import write_report_at
 from starsearch.api.running import check_samples, largest_batch
+from starsearch.api.study import write_study_report
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
 from starsearch.api.training_job import describe_override, describe_trial
 from starsearch.errors import DataError
@@ -158,7 +158,7 @@ def tune_recipe(
                 spec, network, dataset, where, scheduler=scheduler, record=record, folder=folder, watch=watch
             )
         best, base, recipe_file = _write_best(spec, record, folder)
-    files = write_report_at(StudyPlace(name=spec.name, url=url, folder=folder))
+    files = write_study_report(StudyPlace(name=spec.name, url=url, folder=folder))
     return TuneOutcome(
         folder=folder,
         ended=ended,

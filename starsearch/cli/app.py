@@ -25,6 +25,7 @@ from starsearch.cli.options import (
     ValidationFraction,
     with_options,
 )
+from starsearch.cli.show import print_json
 
 app = typer.Typer(
     name="starsearch",
@@ -95,28 +96,39 @@ def run(
 
         starsearch run starnet --runner ray
     """
-    from starsearch.cli.running import run_and_watch
+    from starsearch import api
+    from starsearch.api.running import parse_duration
+    from starsearch.cli.live import LiveView
+    from starsearch.cli.show import say
+    from starsearch.cli.studies import print_end, print_front
+    from starsearch.errors import StudyError
 
-    run_and_watch(
+    outcome = api.run_study_file(
         file,
+        out=out,
         data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
         runner=runner,
         trials=trials,
-        time_budget=time_budget,
+        time_budget_s=None if time_budget is None else parse_duration(time_budget),
         storage=storage,
         name=name,
-        out=out,
         seed=seed,
         settings=settings or (),
+        say=say,
+        view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.name} in {folder}"),
     )
+    print_front(outcome.view, with_agreement=False)  # it was said as each fidelity ended
+    print_end(outcome)
+    is_over = outcome.ended.why in ("complete", "space exhausted")
+    if is_over and not outcome.view.count("COMPLETE"):
+        raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
 
 
 @app.command()
 def status(study: Study, json: Json = False) -> None:
     """Say how far a study is: trials, failures with reasons, time, best values, and who works on it."""
     from starsearch import api
-    from starsearch.cli.printing import print_status
-    from starsearch.cli.show import print_json
+    from starsearch.cli.studies import print_status
 
     found = api.study_status(study)
     print_json(found) if json else print_status(found)
@@ -126,10 +138,11 @@ def status(study: Study, json: Json = False) -> None:
 def front(study: Study, json: Json = False) -> None:
     """Print the Pareto front with the published networks among it."""
     from starsearch import api
-    from starsearch.cli.printing import print_front, print_front_json
+    from starsearch.cli.studies import print_front
+    from starsearch.report.table import to_json
 
-    found = api.study_front(study)
-    print_front_json(found) if json else print_front(found)
+    view = api.load_study(study).view
+    typer.echo(to_json(view.front, view.summary)) if json else print_front(view)
 
 
 @app.command()

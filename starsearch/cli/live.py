@@ -13,7 +13,7 @@ from starsearch.cli.live_front import FrontRow, candidate_name, front_table, fro
 from starsearch.measurement import prediction_error_percent
 from starsearch.objective import Objective
 from starsearch.progress import Progress
-from starsearch.report.labels import quantity
+from starsearch.quantities import quantity
 from starsearch.search.events import (
     Event,
     FrontProgressed,

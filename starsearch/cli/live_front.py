@@ -11,7 +11,7 @@ from starsearch.candidate import Candidate
 from starsearch.families.text import format_architecture
 from starsearch.measurement import Prediction, Reading
 from starsearch.objective import Objective, losses
-from starsearch.report.labels import quantity
+from starsearch.quantities import quantity
 from starsearch.search.events import TrialEnded
 
 if TYPE_CHECKING:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
+
+Cell = str | Callable[[Any], Any]
 
 
 def say(*lines: str, style: str | None = None, error: bool = False) -> None:
@@ -65,7 +67,7 @@ def facts_table() -> Table:
 
 def table(
     rows: pd.DataFrame | Iterable[Any],
-    columns: Mapping[str, str | Callable[[Any], Any]],
+    columns: Mapping[str, Cell] | Sequence[tuple[str, Cell]],
     *,
     title: str | None = None,
     left: int = 1,
@@ -88,12 +90,13 @@ def table(
     shown = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
-    for index, heading in enumerate(columns):
+    named = list(columns.items()) if isinstance(columns, Mapping) else columns
+    for index, (heading, _) in enumerate(named):
         is_left = index < left
         shown.add_column(heading, justify="left" if is_left else "right", overflow="fold", no_wrap=not is_left)
     records = rows.to_dict("records") if hasattr(rows, "to_dict") else rows
     for row in records:
-        cells = [cell(row) if callable(cell) else cell.format(**_fields(row)) for cell in columns.values()]
+        cells = [cell(row) if callable(cell) else cell.format(**_fields(row)) for _, cell in named]
         shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), style=style(row))
     return shown
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from starsearch.cli.options import Json
+from starsearch.cli.show import print_json, say
 
 app = typer.Typer(help="Look at a search space: its dimensions, its size, samples of it.", no_args_is_help=True)
 
@@ -17,8 +18,7 @@ File = Annotated[str, typer.Argument(metavar="SPACE.yaml", help="A space file, o
 def show(file: File, json: Json = False) -> None:
     """Print the dimensions, the exact number of architectures, and which anchors lie in the space."""
     from starsearch import api
-    from starsearch.cli.printing import print_space
-    from starsearch.cli.show import print_json
+    from starsearch.cli.studies import print_space
 
     found = api.describe_space(file)
     print_json(found) if json else print_space(found)
@@ -33,11 +33,18 @@ def sample(
 ) -> None:
     """Print random architectures that the constraints allow, with their costs."""
     from starsearch import api
-    from starsearch.cli.printing import print_samples
-    from starsearch.cli.show import print_json
 
     found = api.sample_space(file, count=n, seed=seed)
-    print_json(found) if json else print_samples(found)
+    if json:
+        print_json(found)
+        return
+    for row in found:
+        say(
+            f"{row['hash']} {row['macs'] / 1e6:8.1f} MMACs {row['num_params'] / 1e6:6.2f} M params  "
+            f"{row['architecture']}"
+        )
+    note = "MACs and parameters with 1000 classes, as papers count; a study's tables have the data's own."
+    say(note, error=True)  # scripts read the lines on stdout
 
 
 @app.command()

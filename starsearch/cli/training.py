@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starsearch.cli.live import bar
 from starsearch.cli.options import Arch, Classes, Orientation, ValidationFraction, with_options
 from starsearch.cli.show import say
 from starsearch.errors import TrainingStoppedError
@@ -199,6 +198,8 @@ def training_view(
         console: where to; None for stdout.
     """
     from rich.console import Console
+
+    from starsearch.cli.live import bar
 
     console = console or Console(highlight=False, quiet=not shows)
     epochs = job.recipe.epochs + job.recipe.cooldown_epochs

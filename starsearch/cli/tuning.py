@@ -141,9 +141,9 @@ def _print_end(outcome: TuneOutcome, *, data: str) -> None:
     from rich.console import Console
 
     from starsearch import api
-    from starsearch.cli.printing import print_front
+    from starsearch.cli.studies import print_front
 
-    print_front(api.study_front(str(outcome.folder)))
+    print_front(api.load_study(outcome.folder).view)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     progress = f"{outcome.ended.finished} of {outcome.ended.wanted} trials"
     if outcome.ended.why == "interrupted":

@@ -37,7 +37,16 @@ from starsearch.records.measured import (
 from starsearch.records.open_study import OpenStudy
 from starsearch.records.record import HALVING, LADDER, StudyRecord
 from starsearch.records.storage import open_storage, quiet_optuna, shown
-from starsearch.records.table import EXCESS, load_attributes, load_devices, load_objectives, load_trials, study_names
+from starsearch.records.table import (
+    EXCESS,
+    RecordedStudy,
+    load_attributes,
+    load_devices,
+    load_fidelities,
+    load_objectives,
+    load_trials,
+    study_names,
+)
 
 __all__ = [
     "DRIVER_DIED",
@@ -47,12 +56,14 @@ __all__ = [
     "READING_SUFFIXES",
     "Lease",
     "OpenStudy",
+    "RecordedStudy",
     "StudyRecord",
     "hold_lease",
     "keep_measured",
     "latest_readings",
     "load_attributes",
     "load_devices",
+    "load_fidelities",
     "load_objectives",
     "load_trials",
     "measured_afterwards",

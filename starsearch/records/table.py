@@ -6,6 +6,7 @@ import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,17 +55,45 @@ def load_trials(url: str, name: str | None = None, *, folder: Path | None = None
     Raises:
         StudyError: no such storage or study, or the storage fails.
     """
-    folder = folder or _folder(url)
     with _read_study(url, name) as (storage, study_id):
-        trials = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
-        attributes = storage.get_study_user_attrs(study_id)
+        return _recorded(storage, study_id, folder or _folder(url)).trials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedStudy:
+    """A study as its storage holds it: its user attributes, its trials as a table (`load_trials`)."""
+
+    name: str
+    attributes: dict[str, Any]
+    trials: pd.DataFrame
+
+
+def load_fidelities(url: str, name: str, *, folder: Path | None = None) -> list[RecordedStudy]:
+    """Return a study and those of its later fidelities that have begun, the lowest first; the storage is opened once.
+
+    Raises:
+        StudyError: no such storage or study, or the storage fails.
+    """
+    with _read_study(url, name) as (storage, study_id):
+        known = {study.study_name: study._study_id for study in storage.get_all_studies()}
+        found = [_recorded(storage, study_id, folder or _folder(url))]
+        for later in found[0].attributes.get("ladder", ()):
+            if later in known and later != name:
+                of_later = None if folder is None else folder / later.removeprefix(f"{name}.")
+                found.append(_recorded(storage, known[later], of_later))
+    return found
+
+
+def _recorded(storage: BaseStorage, study_id: int, folder: Path | None) -> RecordedStudy:
+    trials = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda trial: trial.number)
+    attributes = storage.get_study_user_attrs(study_id)
     fidelity = attributes.get("fidelity")
     trials = [_without_claims(trial, fidelity) if is_foreign(trial) else trial for trial in trials]
     resolution = attributes.get("signature", {}).get("space.resolution")
     published = {} if resolution is None else _published_columns(trials, int(resolution))
     table = _table(trials, folder, measured_afterwards(attributes, trials), published)
     table.attrs["fit_options"] = attributes.get("fit_options", {})
-    return table
+    return RecordedStudy(name=storage.get_study_name_from_id(study_id), attributes=attributes, trials=table)
 
 
 def _without_claims(trial: FrozenTrial, fidelity: str | None) -> FrozenTrial:

@@ -1,4 +1,4 @@
-"""How far a cheap fidelity can be trusted: does it rank candidates as a dearer one does?"""
+"""How far a lower fidelity can be trusted: does it rank candidates as a higher one does?"""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from starsearch.errors import some
 from starsearch.measurement import is_told_apart
 from starsearch.objective import Objective, is_latency
-from starsearch.report.front import RECIPE_COLUMN
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from starsearch.report.front import RECIPE_COLUMN, BoolArray, FloatArray, errors_of, loss_matrix
 
 PUBLISHED_TOP1_PERCENT: Mapping[str, float] = {
     "starnet_s050": 55.7,
@@ -46,7 +41,7 @@ class Tau:
     Attributes:
         value: from −1 to 1; NaN where there are too few candidates, or all are equal.
         low, high: 95 % interval, by the bootstrap over candidates.
-        pairs: of candidates that were compared.
+        pairs: how many pairs of candidates were compared.
     """
 
     value: float
@@ -59,6 +54,12 @@ class Tau:
         """Whether there were enough candidates."""
         return not math.isnan(self.value)
 
+    def __str__(self) -> str:
+        """The coefficient with its interval in words."""
+        if not self.is_known:
+            return f"unknown ({self.pairs} pair{'s' if self.pairs != 1 else ''})"
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})".replace("-", "−")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
@@ -66,17 +67,16 @@ class Agreement:
 
     Attributes:
         lower, upper: names of the fidelities.
-        quantity: that is ranked by.
-        candidates: judged at both, anchors included.
-        overall: among all of them.
+        quantity: what is ranked by.
+        candidates: how many were judged at both, anchors included.
+        overall: τ among all of them.
         in_bands: among pairs of equal latency (`BAND`): where a front is decided.
         best_tenth: among the best tenth at the upper fidelity (three candidates at least).
         best_count: how many these are.
-        num_params: what counting parameters would have come to in place of the lower fidelity, overall.
+        num_params: τ of counting parameters in place of the lower fidelity.
         better_than_params: share of the resamples in which the lower fidelity ranks better than counting parameters.
-        anchors: at each fidelity, how the anchors rank against their published ImageNet accuracy.
-        inverted: at each fidelity, pairs of anchors (the one that is better as published, the other) out of order and
-            told apart.
+        anchors: by fidelity, how the anchors rank against their published ImageNet accuracy.
+        inverted: by fidelity, pairs of anchors (the better one as published, the other) out of order and told apart.
     """
 
     lower: str
@@ -93,19 +93,13 @@ class Agreement:
     inverted: Mapping[str, tuple[tuple[str, str], ...]]
 
 
-def ranked_quantity(objectives: Sequence[Objective]) -> Objective | None:
-    """The first objective that depends on how much is trained, an accuracy; None where there is none."""
-    return next((one for one in objectives if "top1" in one.name or "top5" in one.name), None)
-
-
 def candidate_keys(trials: pd.DataFrame) -> pd.Series[str]:
-    """What makes a trial's candidate the same at every fidelity: an anchor's name, or architecture and searched recipe.
+    """Return what makes a trial's candidate the same at every fidelity: an anchor's name, or network and recipe.
 
     An anchor is trained by each fidelity's own recipe.
     """
-    searched = sorted(str(column) for column in trials if str(column).startswith(RECIPE_COLUMN))
     keys = trials["architecture"].astype(str)
-    for column in searched:
+    for column in sorted(str(column) for column in trials if str(column).startswith(RECIPE_COLUMN)):
         keys = keys + " " + trials[column].astype(str)
     return keys.where(trials["anchor"].isna(), "anchor " + trials["anchor"].astype(str))
 
@@ -113,29 +107,26 @@ def candidate_keys(trials: pd.DataFrame) -> pd.Series[str]:
 def compare_fidelities(
     lower: pd.DataFrame, upper: pd.DataFrame, objectives: Sequence[Objective], *, seed: int = 0
 ) -> Agreement | None:
-    """The agreement of two fidelities; None where fewer than three candidates were judged at both.
+    """Return how two fidelities agree on the first accuracy; None where fewer than three candidates have both.
 
     Args:
-        lower: trials of the cheaper fidelity.
-        upper: of the dearer one.
-        objectives: of the study.
-        seed: of the bootstrap.
+        lower: the trials of the lower fidelity.
+        upper: those of the higher one.
+        objectives: the study's.
+        seed: the bootstrap's.
     """
-    ranked = ranked_quantity(objectives)
-    if ranked is None:
-        return None
-    both = _judged_at_both(lower, upper, ranked)
-    if len(both) < _LEAST:
+    ranked = next((one for one in objectives if "top1" in one.name or "top5" in one.name), None)
+    both = pd.DataFrame() if ranked is None else _judged_at_both(lower, upper, ranked)
+    if ranked is None or len(both) < _LEAST:
         return None
     rng = np.random.default_rng(seed)
-    below, above = both["lower"].to_numpy(float), both["upper"].to_numpy(float)
-    params = both["num_params"].to_numpy(float) if "num_params" in both else np.full(len(both), np.nan)
-    fidelities = {str(lower["fidelity"].iloc[0]): lower, str(upper["fidelity"].iloc[0]): upper}
-    names = list(fidelities)
+    below, above, params = (both[name].to_numpy(float) for name in ("below", "above", "num_params"))
+    fidelities = {str(trials["fidelity"].iloc[0]): trials for trials in (lower, upper)}
+    lower_name, upper_name = fidelities
     best = np.argsort(-above, kind="stable")[: max(_LEAST, math.ceil(len(both) / 10))]
     return Agreement(
-        lower=names[0],
-        upper=names[1],
+        lower=lower_name,
+        upper=upper_name,
         quantity=ranked.name,
         candidates=len(both),
         overall=kendall(below, above, rng=rng),
@@ -150,35 +141,43 @@ def compare_fidelities(
 
 
 def kendall(x: FloatArray, y: FloatArray, *, rng: np.random.Generator, pairs: BoolArray | None = None) -> Tau:
-    """Kendall's τ-b of two rankings of the same n things, with its bootstrap interval.
+    """Return Kendall's τ-b of two rankings of the same n things, with its bootstrap interval.
+
+    SciPy's `kendalltau` knows no choice of pairs, which the τ of equal latencies is made of.
 
     Args:
-        x: (n,).
-        y: (n,).
-        rng: of the bootstrap.
+        x, y: (n,).
+        rng: the bootstrap's.
         pairs: (n, n), symmetric: which pairs count; None for all.
     """
     chosen = np.ones((len(x), len(x)), dtype=bool) if pairs is None else pairs
-    signs_x, signs_y = (np.sign(one[:, None] - one[None, :]) for one in (x, y))
     count = int(np.triu(chosen, 1).sum())
     nothing = Tau(value=math.nan, low=math.nan, high=math.nan, pairs=count)
     if len(x) < _LEAST or count < _LEAST or np.isnan(x).any() or np.isnan(y).any():
         return nothing
-    value = _tau(signs_x, signs_y, chosen)
+    value = _tau(x, y, chosen)
     if math.isnan(value):
         return nothing
-    resampled = [
-        _tau(signs_x[np.ix_(rows, rows)], signs_y[np.ix_(rows, rows)], chosen[np.ix_(rows, rows)])
-        for rows in rng.integers(0, len(x), (_RESAMPLES, len(x)))
-    ]
+    resampled = [_tau(x[rows], y[rows], chosen[np.ix_(rows, rows)]) for rows in _resamples(len(x), rng)]
     low, high = np.nanquantile(resampled, [0.025, 0.975])
     if low == high:  # all in one order: so are all resamples, however few the candidates
         low, high = _normal_interval(value, len(x), count)
     return Tau(value=value, low=float(low), high=float(high), pairs=count)
 
 
+def _resamples(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return rng.integers(0, n, (_RESAMPLES, n))
+
+
+def _tau(x: FloatArray, y: FloatArray, chosen: BoolArray) -> float:
+    """Return τ-b over the chosen pairs; a thing and its copy in a resample do not count, since both signs are 0."""
+    signs_x, signs_y = (np.sign(one[:, None] - one[None, :]) * chosen for one in (x, y))
+    norm = math.sqrt(float((signs_x**2).sum()) * float((signs_y**2).sum()))
+    return float((signs_x * signs_y).sum()) / norm if norm else math.nan
+
+
 def _normal_interval(value: float, candidates: int, pairs: int) -> tuple[float, float]:
-    """95 %, by Fisher's transformation (Fieller, Hartley and Pearson, "Tests for rank correlation coefficients", 1957).
+    """Return 95 % by Fisher's transformation (Fieller, Hartley, Pearson, "Tests for rank correlation", 1957).
 
     Three or four candidates in one order say nothing: from −1 to 1.
     """
@@ -200,103 +199,85 @@ def candidates_to_tell(tau: float) -> int:
     return math.ceil(4 + 0.437 * (1.96 / half) ** 2)
 
 
-def _tau(signs_x: FloatArray, signs_y: FloatArray, chosen: BoolArray) -> float:
-    """τ-b over the chosen pairs; of a thing and its copy in a resample both signs are 0, so that they do not count."""
-    both = (signs_x * signs_y * chosen).sum()
-    norm = math.sqrt(float((signs_x**2 * chosen).sum()) * float((signs_y**2 * chosen).sum()))
-    return float(both) / norm if norm else math.nan
-
-
 def _judged_at_both(lower: pd.DataFrame, upper: pd.DataFrame, ranked: Objective) -> pd.DataFrame:
-    """A row a candidate: its values at both, higher better."""
-    sign = 1.0 if ranked.direction == "maximize" else -1.0
+    """Return the lower fidelity's rows, with the candidate's values at both, `below` and `above`: higher is better."""
     complete = [trials[trials["state"] == "COMPLETE"] for trials in (lower, upper)]
-    below, above = (trials.assign(key=candidate_keys(trials)).drop_duplicates("key") for trials in complete)
-    found = below.merge(above[["key", ranked.name]], on="key", suffixes=("", "_above"))
-    return found.assign(lower=sign * found[ranked.name], upper=sign * found[f"{ranked.name}_above"])
+    keyed = [
+        rows.assign(key=candidate_keys(rows), value=-loss_matrix(rows, [ranked])[:, 0]).drop_duplicates("key")
+        for rows in complete
+    ]
+    found = keyed[0].rename(columns={"value": "below"}).merge(keyed[1][["key", "value"]], on="key")
+    found = found.rename(columns={"value": "above"})
+    return found if "num_params" in found else found.assign(num_params=np.nan)
 
 
 def _of_equal_latency(both: pd.DataFrame, objectives: Sequence[Objective]) -> BoolArray:
     name = next((one.name for one in objectives if is_latency(one.name)), "macs")
-    if name not in both:
-        return np.zeros((len(both), len(both)), dtype=bool)
-    log = np.log(both[name].to_numpy(float))
+    log = np.log(both[name].to_numpy(float) if name in both else np.full(len(both), np.nan))
     return np.asarray(np.abs(log[:, None] - log[None, :]) <= math.log(BAND))
 
 
 def _share_better(below: FloatArray, params: FloatArray, above: FloatArray, rng: np.random.Generator) -> float:
+    """Return in which share of the resamples `below` ranks as `above` better than `params` does."""
     if np.isnan(params).any():
         return math.nan
-    signs = [np.sign(one[:, None] - one[None, :]) for one in (below, params, above)]
-    better: list[bool] = []
-    for rows in rng.integers(0, len(above), (_RESAMPLES, len(above))):
-        a, b, c = (one[np.ix_(rows, rows)] for one in signs)
-        every = np.ones_like(a, dtype=bool)
-        ours, theirs = _tau(a, c, every), _tau(b, c, every)
-        if not (math.isnan(ours) or math.isnan(theirs)):
-            better.append(ours > theirs)
-    return float(np.mean(better)) if better else math.nan
+    every = np.ones((len(above), len(above)), dtype=bool)
+    taus = np.array(
+        [
+            (_tau(below[rows], above[rows], every), _tau(params[rows], above[rows], every))
+            for rows in _resamples(len(above), rng)
+        ]
+    )
+    taus = taus[~np.isnan(taus).any(axis=1)]
+    return float((taus[:, 0] > taus[:, 1]).mean()) if len(taus) else math.nan
+
+
+def _reached_anchors(trials: pd.DataFrame, ranked: Objective) -> dict[str, tuple[float, float]]:
+    """Return what each anchor has reached (higher better) with its standard error, the best as published first."""
+    rows = trials[(trials["state"] == "COMPLETE") & trials["anchor"].isin(list(PUBLISHED_TOP1_PERCENT))]
+    values = zip(-loss_matrix(rows, [ranked])[:, 0], errors_of(rows, ranked.name), strict=True)
+    found = dict(zip(rows["anchor"], values, strict=True))
+    return {name: found[name] for name in sorted(found, key=lambda name: -PUBLISHED_TOP1_PERCENT[name])}
 
 
 def _anchors_tau(trials: pd.DataFrame, ranked: Objective, rng: np.random.Generator) -> Tau:
-    reached = _anchor_values(trials, ranked)
-    published = np.array([PUBLISHED_TOP1_PERCENT[name] for name in reached], dtype=float)
-    return kendall(np.array(list(reached.values()), dtype=float), published, rng=rng)
+    anchors = _reached_anchors(trials, ranked)
+    published = np.array([PUBLISHED_TOP1_PERCENT[name] for name in anchors])
+    return kendall(np.array([reached for reached, _ in anchors.values()]), published, rng=rng)
 
 
 def _inverted(trials: pd.DataFrame, ranked: Objective) -> tuple[tuple[str, str], ...]:
-    """The pairs that are out of their published order and told apart."""
-    reached = _anchor_values(trials, ranked)
-    spreads = trials.get(f"{ranked.name}_spread", trials[ranked.name] * math.nan)
-    errors = dict(zip(trials["anchor"].where(trials["state"] == "COMPLETE"), spreads, strict=True))
+    """Return the pairs that are out of their published order and told apart."""
+    pairs = itertools.combinations(_reached_anchors(trials, ranked).items(), 2)
     return tuple(
         (better, worse)
-        for better, worse in itertools.combinations(sorted(reached, key=lambda one: -PUBLISHED_TOP1_PERCENT[one]), 2)
-        if reached[better] < reached[worse]
-        and is_told_apart(reached[worse] - reached[better], errors[better], errors[worse])
+        for (better, (high, error)), (worse, (low, other)) in pairs
+        if high < low and is_told_apart(low - high, error, other)
     )
-
-
-def _anchor_values(trials: pd.DataFrame, ranked: Objective) -> dict[str, float]:
-    """What each anchor has reached, higher better."""
-    sign = 1.0 if ranked.direction == "maximize" else -1.0
-    complete = trials[(trials["state"] == "COMPLETE") & trials["anchor"].isin(list(PUBLISHED_TOP1_PERCENT))]
-    return {str(row["anchor"]): sign * float(row[ranked.name]) for _, row in complete.iterrows()}
 
 
 def agreement_lines(found: Agreement) -> list[str]:
-    """What a reader should know of an agreement, in sentences."""
+    """Return what a reader should know of an agreement, in sentences."""
     name = f"{found.lower} → {found.upper}"
     taus = (
-        f"Kendall τ {_words(found.overall)} overall, {_words(found.in_bands)} among pairs of equal latency, "
-        f"{_words(found.best_tenth)} among the best {found.best_count}"
+        f"Kendall τ {found.overall} overall, {found.in_bands} among pairs of equal latency, {found.best_tenth} among "
+        f"the best {found.best_count}"
     )
-    counting = f"counting parameters would rank with τ {_words(found.num_params)}"
+    counting = f"counting parameters would rank with τ {found.num_params}"
     if not math.isnan(found.better_than_params):
         counting += f"; {found.lower} ranks better in {found.better_than_params:.0%} of the resamples"
     lines = [f"{name}: {found.candidates} candidates judged at both. {taus}.", f"{name}: {counting}."]
     if found.overall.is_known and found.overall.low < 0.3:
+        low = f"{found.overall.low:.2f}".replace("-", "−")
         lines.append(
-            f"Warning: the order at {found.lower} says little of that at {found.upper}: τ may be as low as "
-            f"{_number(found.overall.low)}. Promote more candidates, or look for a better proxy by `starsearch plan`."
+            f"Warning: the order at {found.lower} says little about that at {found.upper}: τ may be as low as {low}. "
+            "Promote more candidates, or look for a better proxy by `starsearch plan`."
         )
     for fidelity, pairs in found.inverted.items():
         if pairs:
-            listed = ", ".join(f"{better} below {worse}" for better, worse in pairs[:4])
-            others = len(pairs) - 4
-            more = f" and {others} more {'pair' if others == 1 else 'pairs'}" if others > 0 else ""
+            listed = some((f"{better} below {worse}" for better, worse in pairs), most=4)
             lines.append(
-                f"Warning: at {fidelity} the published networks are not in their published order: {listed}{more} "
-                f"(τ {_words(found.anchors[fidelity])})."
+                f"Warning: at {fidelity} the published networks are not in their published order: {listed} "
+                f"(τ {found.anchors[fidelity]})."
             )
     return lines
-
-
-def _words(tau: Tau) -> str:
-    if not tau.is_known:
-        return f"unknown ({tau.pairs} pair{'s' if tau.pairs != 1 else ''})"
-    return f"{_number(tau.value)} ({_number(tau.low)} to {_number(tau.high)})"
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")

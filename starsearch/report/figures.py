@@ -1,207 +1,175 @@
-"""The page's interactive figures of the front and of its growth (plotly)."""
+"""The page's interactive figures (plotly): our front and predictions, Optuna's slices and history."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import plotly.express as px
+import plotly.graph_objects as go
 
-from starsearch.objective import Objective
-from starsearch.report.front import complete_trials, front_table, knee, loss_matrix
-from starsearch.report.labels import QUANTITIES, anchor_label, quantity
-from starsearch.report.plot import BLUE, GREEN, GREY, PUBLISHED_FAMILY, VERMILION, axis_label, plane_of
-from starsearch.report.summary import hypervolume_history
+from starsearch.quantities import quantity
+from starsearch.records import reading_names
+from starsearch.report.plot import (
+    BLUE,
+    GREEN,
+    GREY,
+    PUBLISHED_FAMILY,
+    VERMILION,
+    axis_label,
+    best_so_far,
+    border_of,
+    placed,
+    plane_of,
+)
+from starsearch.report.predictions import predicted_and_measured
+from starsearch.report.table import anchor_label, plain_rows, reading_text
+from starsearch.report.view import StudyView
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
+_COLORS = {"trial": GREY, "breaks a constraint": GREY, "front": BLUE, "published": VERMILION, "knee": GREEN}
+_SYMBOLS = {"breaks a constraint": "circle-open", "published": "diamond", "knee": "star"}
 
 
-def front_figure(trials: pd.DataFrame, objectives: Sequence[Objective]) -> go.Figure:
-    """All complete trials, the front, the anchors and the knee in the plane of the first two objectives.
+def front_figure(view: StudyView) -> go.Figure:
+    """Return all complete trials, the front, the anchors and the knee; pointing at one shows all that was measured.
 
-    With one objective: the values in order of number. Hovering shows all that was measured.
+    With one objective: the values in order of number, with the best so far.
+    """
+    plane = plane_of(view.objectives)
+    points = placed(view.complete, plane)
+    is_member = points["number"].isin(view.front["number"][view.front["on_front"]])
+    points["what"] = np.where(points["feasible"], "trial", "breaks a constraint")
+    points.loc[is_member, "what"] = "front"
+    points.loc[points["anchor"].notna(), "what"] = "published"
+    if plane[0] is not None:
+        points.loc[points["number"] == view.knee, "what"] = "knee"
+    points["hover"] = [_hover(row) for row in plain_rows(points)]
+    points["label"] = [anchor_label(one) if isinstance(one, str) else "" for one in points["anchor"]]
+    points.loc[points["what"].isin(["trial", "breaks a constraint"]), ["dx", "dy"]] = np.nan
+    figure = px.scatter(
+        points, x="x", y="y", error_x="dx", error_y="dy", color="what", symbol="what", text="label",
+        custom_data=["hover"], color_discrete_map=_COLORS, symbol_map=dict.fromkeys(_COLORS, "circle") | _SYMBOLS,
+        category_orders={"what": list(_COLORS)},
+    )  # fmt: skip
+    figure.update_traces(hovertemplate="%{customdata[0]}<extra></extra>", textposition="bottom right", marker_size=9)
+    figure.update_traces(marker_size=16, selector={"name": "knee"})
+    figure.for_each_trace(lambda trace: trace.update(opacity=0.55 if trace.marker.color == GREY else 1))
+    if plane[0] is None:
+        _add_line(figure, best_so_far(points, plane[1]), "best so far", color=BLUE, shape="hv")
+    else:
+        if len(view.objectives) == 2:
+            _add_line(figure, border_of(points[is_member], plane), "border", color=BLUE, shape="hv")
+        family = points[points["anchor"].isin(PUBLISHED_FAMILY)].sort_values("anchor")
+        _add_line(figure, family, "S1–S4", color=VERMILION, dash="dash", width=1)
+    titles = [html.escape(axis_label(one, points)) for one in plane]
+    return _styled(figure, height=540).update_layout(xaxis_title=titles[0], yaxis_title=titles[1], legend_title="")
+
+
+def _hover(row: dict[str, Any]) -> str:
+    """Return number, network and every measurement of a row, escaped for plotly's markup."""
+    names = [name for name in reading_names(row) if quantity(name).direction and row[name] is not None]
+    lines = [f"<b>trial {row['number']}</b> {html.escape(row['anchor'] or '')}"]
+    lines.append(html.escape(str(row["architecture_text"])).replace(",", ",<br>\u2003"))
+    lines += [f"{quantity(name).label}: {reading_text(row, quantity(name))} {quantity(name).unit}" for name in names]
+    return "<br>".join(lines)
+
+
+def _add_line(figure: go.Figure, rows: pd.DataFrame, name: str, **line: Any) -> None:
+    figure.add_scatter(x=rows["x"], y=rows["y"], mode="lines", name=name, hoverinfo="skip", line=line)
+
+
+def prediction_figure(trials: pd.DataFrame, names: list[str]) -> go.Figure:
+    """Return predicted against measured with 90 % intervals, a colour a quantity, and the line of equals.
 
     Args:
-        trials: of one fidelity, with at least one front member.
-        objectives: the study's; at least one.
+        trials: some of them measured after they had been predicted.
+        names: quantities of one unit, at least one of them measured.
     """
-    import plotly.graph_objects as go
-
-    rows = _marked_rows(trials, objectives)
-    if len(objectives) == 1:
-        traces, x_title, up = _ranking_traces(rows, objectives[0]), "Trial", objectives[0]
-    else:
-        across, up = plane_of(objectives)
-        traces, x_title = _plane_traces(rows, across, up, has_border=len(objectives) == 2), axis_label(across, rows)
-    figure = go.Figure(traces)
-    figure.update_layout(xaxis_title=html.escape(x_title), yaxis_title=html.escape(axis_label(up, rows)))
-    return styled(figure.update_layout(hovermode="closest"), height=540, top=64)
-
-
-def learning_figure(trials: pd.DataFrame, objectives: Sequence[Objective]) -> go.Figure:
-    """The front's hypervolume after each trial, as a share of its last."""
-    import plotly.graph_objects as go
-
-    history = hypervolume_history(trials, objectives)
-    line = go.Scatter(
-        x=history["number"],
-        y=100 * history["share"],
-        mode="lines",
-        line={"color": BLUE, "shape": "hv"},
-        name="",
-        hovertemplate="trial %{x}: %{y:.1f} %",
-    )
-    figure = go.Figure(line)
-    figure.update_layout(xaxis_title="Trial", yaxis_title="Hypervolume (% of the last)", yaxis_rangemode="tozero")
-    return styled(figure, height=300)
+    pairs = pd.concat([predicted_and_measured(trials, name).assign(what=quantity(name).label) for name in names])
+    pairs = pairs.assign(up=pairs["high"] - pairs["predicted"], down=pairs["predicted"] - pairs["low"])
+    unit = quantity(names[0]).unit
+    figure = px.scatter(
+        pairs, x="measured", y="predicted", error_y="up", error_y_minus="down", color="what",
+        color_discrete_sequence=[BLUE, VERMILION, GREEN], hover_name="number",
+        hover_data={"architecture_text": True, "low": ":.2f", "high": ":.2f", "error_percent": ":+.1f"},
+        labels={"measured": f"Measured ({unit})", "predicted": f"Predicted ({unit})", "what": ""},
+    )  # fmt: skip
+    ends = pd.concat([pairs["measured"], pairs["low"], pairs["high"]]).agg(["min", "max"])
+    _add_line(figure, pd.DataFrame({"x": ends, "y": ends}), "equal", color=GREY, dash="dash", width=1)
+    return _styled(figure, height=460)
 
 
-def styled(figure: go.Figure, *, height: int, top: int = 20) -> go.Figure:
-    """The look all figures share; colours that depend on light or dark are set by the page's script."""
+def optuna_figures(view: StudyView) -> dict[str, go.Figure]:
+    """Return Optuna's plots of the study by heading: its hypervolume, and each objective over every dimension."""
+    from optuna.visualization import plot_hypervolume_history, plot_slice
+
+    figures: dict[str, go.Figure] = {}
+    study = _as_optuna(view)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls its plots experimental
+        if len(view.objectives) > 1 and view.hypervolume is not None:  # with one, the figure of trials shows the best
+            reference = list(view.hypervolume["reference"].values())
+            figures["Hypervolume after each trial"] = plot_hypervolume_history(study, reference)
+        for i, objective in enumerate(view.objectives):
+            shown = quantity(objective.name)
+            target = lambda trial, i=i, scale=shown.scale: trial.values[i] * scale  # noqa: E731
+            slices = plot_slice(study, target=target, target_name=shown.heading)
+            if slices.data:
+                figures[f"{shown.heading} by dimension"] = slices
+    return {heading: _styled(figure, height=340) for heading, figure in figures.items()}
+
+
+def _as_optuna(view: StudyView) -> Any:
+    """Return the view's trials as a study of Optuna in memory, with their numbers."""
+    import optuna
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+    from optuna.trial import create_trial
+
+    from starsearch.records import quiet_optuna
+    from starsearch.records.attributes import constraint_attributes
+
+    dimensions = [str(name) for name in view.complete if str(name).startswith("params_")]
+    distributions: dict[str, Any] = {}
+    for name in dimensions:
+        values = view.complete[name].dropna()
+        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and len(values):
+            distributions[name] = FloatDistribution(float(values.min()), float(values.max()))
+        else:
+            distributions[name] = CategoricalDistribution(sorted(values.unique(), key=str) or [None])
+    varied = [name for name in dimensions if len(view.complete[name].dropna().unique()) > 1]
+    by_number = {row["number"]: row for row in plain_rows(view.complete)}
+    names = [objective.name for objective in view.objectives]
+    with quiet_optuna():
+        study = optuna.create_study(directions=[objective.direction for objective in view.objectives])
+        for number in range(max(by_number, default=-1) + 1):
+            row = by_number.get(number)
+            if row is None or any(row[name] is None or not np.isfinite(row[name]) for name in names):
+                study.add_trial(create_trial(state=optuna.trial.TrialState.FAIL))
+                continue
+            params = {name: row[name] for name in varied if row[name] is not None}
+            study.add_trial(
+                create_trial(
+                    values=[row[name] for name in names],
+                    params={name.removeprefix("params_"): value for name, value in params.items()},
+                    distributions={name.removeprefix("params_"): distributions[name] for name in params},
+                    system_attrs=constraint_attributes({"infeasible": 0.0 if row["feasible"] else 1.0}),
+                )
+            )
+    return study
+
+
+def _styled(figure: go.Figure, *, height: int) -> go.Figure:
     figure.update_layout(
-        template="none",
+        template="plotly_white",
         height=height,
-        margin={"l": 60, "r": 20, "t": top, "b": 55},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+        title=None,
+        margin={"l": 60, "r": 20, "t": 48, "b": 55},
         font={"family": "system-ui, sans-serif", "size": 13},
         hoverlabel={"align": "left"},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
+        hovermode="closest",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
-    figure.update_xaxes(zeroline=False, automargin=True)
-    figure.update_yaxes(zeroline=False, automargin=True)
     return figure
-
-
-def _marked_rows(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
-    """The complete trials with the columns `hover`, `on_front`, `is_anchor`, `is_knee`, best across first."""
-    complete = complete_trials(trials, objectives)
-    front = front_table(trials, objectives)
-    complete = complete.assign(
-        hover=_hover_texts(complete, objectives),
-        on_front=complete["number"].isin(front["number"][front["on_front"]]),
-        is_anchor=complete["anchor"].notna(),
-        is_knee=complete["number"] == knee(front, objectives),
-    )
-    across = plane_of(objectives)[0] if len(objectives) > 1 else objectives[0]
-    return complete.iloc[np.argsort(loss_matrix(complete, [across])[:, 0])]
-
-
-def _plane_traces(rows: pd.DataFrame, across: Objective, up: Objective, *, has_border: bool) -> list[go.Scatter]:
-    x, y = across.name, up.name
-    mode = "lines+markers" if has_border else "markers"
-    family = rows[rows["anchor"].isin(PUBLISHED_FAMILY)].sort_values("anchor")
-    return [
-        *_faint_points(rows, x, y),
-        _dashed(family, x, y),
-        _points(rows[rows["on_front"]], x, y, "front", BLUE, size=9, mode=mode, spreads=True),
-        _anchor_points(rows[rows["is_anchor"]], x, y),
-        _points(rows[rows["is_knee"]], x, y, "knee", GREEN, size=16, symbol="star"),
-    ]
-
-
-def _ranking_traces(rows: pd.DataFrame, objective: Objective) -> list[go.Scatter]:
-    x, y = "number", objective.name
-    return [
-        *_faint_points(rows, x, y),
-        _best_so_far(rows, objective),
-        _points(rows[rows["on_front"]], x, y, "best", BLUE, size=9, spreads=True),
-        _anchor_points(rows[rows["is_anchor"]], x, y),
-    ]
-
-
-def _faint_points(rows: pd.DataFrame, x: str, y: str) -> list[go.Scatter]:
-    others = rows[~rows["on_front"] & ~rows["is_anchor"]]
-    return [
-        _points(others[others["feasible"]], x, y, "trial", GREY),
-        _points(others[~others["feasible"]], x, y, "breaks a constraint", GREY, symbol="circle-open"),
-    ]
-
-
-def _points(
-    rows: pd.DataFrame,
-    x: str,
-    y: str,
-    name: str,
-    color: str,
-    *,
-    size: int = 7,
-    symbol: str = "circle",
-    mode: str = "markers",
-    spreads: bool = False,
-) -> go.Scatter:
-    import plotly.graph_objects as go
-
-    return go.Scatter(
-        x=rows[x] * quantity(x).scale, y=rows[y] * quantity(y).scale, name=name, mode=mode,
-        hovertext=rows["hover"], hoverinfo="text",
-        marker={"color": color, "size": size, "symbol": symbol, "opacity": 0.55 if color == GREY else 1},
-        line={"color": color, "shape": "hv", "width": 2},
-        error_x=_errors(rows, x, color) if spreads else None,
-        error_y=_errors(rows, y, color) if spreads else None,
-    )  # fmt: skip
-
-
-def _errors(rows: pd.DataFrame, name: str, color: str) -> dict[str, Any] | None:
-    column = f"{name}_spread"
-    if column not in rows or rows[column].isna().all():
-        return None
-    spread = rows[column].astype(float).fillna(0) * quantity(name).scale
-    return {"type": "data", "array": spread, "color": color, "thickness": 1, "width": 3}
-
-
-def _anchor_points(rows: pd.DataFrame, x: str, y: str) -> go.Scatter:
-    trace = _points(rows, x, y, "published", VERMILION, size=10, symbol="diamond", mode="markers+text", spreads=True)
-    texts = [html.escape(anchor_label(anchor)) for anchor in rows["anchor"]]
-    # To either side in turn: published sizes lie close together.
-    sides = [("bottom right", "top left")[i % 2] for i in range(len(rows))]
-    return trace.update(text=texts, textposition=sides, textfont={"color": VERMILION})
-
-
-def _best_so_far(complete: pd.DataFrame, objective: Objective) -> go.Scatter:
-    import plotly.graph_objects as go
-
-    rows = complete[complete["feasible"]].sort_values("number")
-    values = rows[objective.name] * quantity(objective.name).scale
-    best = (values.cummin() if objective.direction == "minimize" else values.cummax()).ffill()
-    line = {"color": BLUE, "shape": "hv", "width": 2}
-    return go.Scatter(x=rows["number"], y=best, mode="lines", hoverinfo="skip", name="best so far", line=line)
-
-
-def _dashed(rows: pd.DataFrame, x: str, y: str) -> go.Scatter:
-    import plotly.graph_objects as go
-
-    return go.Scatter(
-        x=rows[x] * quantity(x).scale, y=rows[y] * quantity(y).scale, mode="lines", hoverinfo="skip", name="S1–S4",
-        line={"color": VERMILION, "dash": "dash", "width": 1},
-    )  # fmt: skip
-
-
-def _hover_texts(complete: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
-    """Number, name and every measurement of each row, escaped for plotly's markup."""
-    named = [objective.name for objective in objectives]
-    known = list(QUANTITIES)
-    measured = [name for name in dict.fromkeys([*named, *known]) if name in complete]
-    texts = []
-    for row in complete.to_dict("records"):
-        lines = [f"<b>trial {row['number']}</b>"]
-        if isinstance(row["anchor"], str):
-            lines[0] += f" {html.escape(row['anchor'])}"
-        lines.append(html.escape(str(row["architecture_text"])).replace(",", ",<br>\u2003"))
-        lines += [_hover_line(row, name) for name in measured]
-        texts.append("<br>".join(lines))
-    return texts
-
-
-def _hover_line(row: Mapping[Any, Any], name: str) -> str:
-    shown = quantity(name)
-    if row.get(f"{name}_kind") == "predicted":
-        low, high = (shown.number(float(row[f"{name}_{end}"])) for end in ("low", "high"))
-        value = f"{shown.predicted(float(row[name]))} ({low}–{high})"
-    else:
-        value = shown.with_spread(float(row[name]), row.get(f"{name}_spread"))
-    return f"{html.escape(shown.label)}: {value} {shown.unit}"

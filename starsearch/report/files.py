@@ -1,104 +1,87 @@
-"""The files of a report, each written whole or not at all."""
+"""The files of a report: trials.csv, front.csv, front.png and report.html, each written whole or not at all."""
 
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from starsearch.errors import StudyError
-from starsearch.objective import Objective
-from starsearch.report.fidelities import Rung, all_trials, whole_front
-from starsearch.report.front import front_table
-from starsearch.report.html import render_page
+import pandas as pd
+
+from starsearch.files import written_whole
+from starsearch.report.agreement import candidate_keys
+from starsearch.report.page import render_page
 from starsearch.report.plot import draw_front
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from starsearch.report.agreement import Agreement
+from starsearch.report.view import StudyView
 
 
-def write_report(
-    folder: Path,
-    trials: pd.DataFrame,
-    objectives: Sequence[Objective],
-    facts: Mapping[str, str],
-    *,
-    commands: Sequence[str] = (),
-    lower: Sequence[Rung] = (),
-    agreements: Sequence[Agreement] = (),
-) -> list[Path]:
-    """Write trials.csv, front.csv, front.png and report.html into `folder`, replacing what is there.
+def write_report(view: StudyView, folder: Path) -> list[Path]:
+    """Write trials.csv, front.csv, front.png and report.html into `folder`, and return their paths.
 
     Args:
-        folder: made if need be.
-        trials: the study's, one row each, of one fidelity: the highest that has a result.
-        objectives: the study's; at least one.
-        facts: shown on the page in this order; "study" names the study, else the folder does.
-        commands: that repeat the study.
-        lower: the study at its lower fidelities, the nearest first.
-        agreements: how far they can be trusted.
-
-    Returns:
-        The files, in the order above.
+        view: the study at the highest fidelity that has a result.
+        folder: made if need be; what is there is replaced.
 
     Raises:
         StudyError: the trials are of several fidelities, or the folder cannot be written to.
     """
-    title = _title(facts.get("study", folder.name), trials)
-    front = front_table(trials, objectives)
-    page = render_page(
-        trials,
-        objectives,
-        facts,
-        title=title,
-        commands=commands,
-        lower=lower,
-        agreements=agreements,
-    )
+    title = _title(view)
+    picture = io.BytesIO()
+    draw_front(view, title=title).savefig(picture, format="png")
     contents = {
-        "trials.csv": all_trials(trials, lower).to_csv(index=False).encode(),
-        "front.csv": whole_front(front, trials, lower).to_csv(index=False).encode(),
-        "front.png": _png(trials, objectives, title, lower),
-        "report.html": page.encode(),
+        "trials.csv": all_trials(view).to_csv(index=False).encode(),
+        "front.csv": whole_front(view).to_csv(index=False).encode(),
+        "front.png": picture.getvalue(),
+        "report.html": render_page(view, not_promoted(view), title=title).encode(),
     }
-    return [_write_whole(folder / name, content) for name, content in contents.items()]
-
-
-def _png(trials: pd.DataFrame, objectives: Sequence[Objective], title: str, lower: Sequence[Rung]) -> bytes:
-    target = io.BytesIO()
-    draw_front(trials, objectives, title=title, lower=lower).savefig(target, format="png")
-    return target.getvalue()
-
-
-def _title(study: str, trials: pd.DataFrame) -> str:
-    """Study, data set and fidelity; the data set by its name alone."""
-    parts = [study]
-    for column in ("data", "fidelity"):
-        known = sorted(trials[column].dropna().unique()) if column in trials else []
-        if len(known) == 1:
-            parts.append(str(known[0]).partition(":")[0])
-    return " · ".join(parts)
-
-
-def _write_whole(path: Path, content: bytes) -> Path:
-    """Write beside `path` and rename, so that no reader and no crash ever sees half a file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+    advice = (
+        "The trials are safe in the study's storage: make room, or give a folder that can be written to, and write the "
+        "report again."
+    )
+    for name, content in contents.items():
+        with written_whole(folder / name, advice=advice) as partial:
             partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise StudyError(
-            f"Cannot write {path}: {error.strerror or error}. The trials are safe in the study's storage; "
-            "make room or give a folder that can be written to, and write the report again."
-        ) from error
-    return path
+    return [folder / name for name in contents]
+
+
+def _title(view: StudyView) -> str:
+    """Return study, data set and fidelity; the data set by its name alone."""
+    trials = view.trials
+    known = [sorted(trials[column].dropna().unique()) if column in trials else [] for column in ("data", "fidelity")]
+    study = view.lower[-1].name if view.lower else view.name
+    return " · ".join([study, *(str(one[0]).partition(":")[0] for one in known if len(one) == 1)])
+
+
+def not_promoted(view: StudyView) -> list[tuple[str, pd.DataFrame]]:
+    """Return by lower fidelity the rows of its front whose candidates have no result at the next higher one."""
+    found, above = [], view
+    for lower in view.lower:
+        promoted = set(candidate_keys(above.trials[above.trials["state"] == "COMPLETE"]))
+        found.append((lower.fidelity, lower.front[~candidate_keys(lower.front).isin(promoted)]))
+        above = lower
+    return found
+
+
+def all_trials(view: StudyView) -> pd.DataFrame:
+    """Return the trials of every fidelity, the lowest first, with `study` to tell equal numbers apart."""
+    if not view.lower:
+        return view.trials
+    return _stack([one.trials.assign(study=one.name) for one in (*reversed(view.lower), view)])
+
+
+def whole_front(view: StudyView) -> pd.DataFrame:
+    """Return the front, then those of the lower fidelities that were not promoted, with `fidelity`.
+
+    `on_front`, `rank` and gains are those at the row's fidelity.
+    """
+    if not view.lower:
+        return view.front
+    return _stack([front.assign(fidelity=name) for name, front in [(view.fidelity, view.front), *not_promoted(view)]])
+
+
+def _stack(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return frames one below another; a column that a frame lacks is empty there."""
+    columns = list(dict.fromkeys(column for frame in frames for column in frame))
+    # Filled by object columns: pandas would warn of guessing the type of empty ones.
+    filled = [frame.reindex(columns=columns).astype(object) for frame in frames if len(frame)]
+    return pd.concat(filled, ignore_index=True).infer_objects()

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from starsearch.errors import StudyError
 from starsearch.families.family import presets
 from starsearch.measurement import is_told_apart
-from starsearch.objective import INT8_LATENCY, Objective, is_latency, losses
+from starsearch.objective import INT8_LATENCY, Objective, is_latency
+from starsearch.pareto import non_dominated
+from starsearch.quantities import quantity
 from starsearch.recipe import value_text
 from starsearch.records import READING_SUFFIXES, reading_names
-from starsearch.report.labels import quantity
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-_IDENTITY = ("anchor", "number", "architecture_text", "architecture")
 RECIPE_COLUMN = "params_recipe."
+_IDENTITY = ("anchor", "number", "architecture_text", "architecture")
 _COSTS = ("macs", "num_params", "published_macs", "published_num_params")
 
 
 def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
-    """The feasible non-dominated trials and every anchor, best in the first minimised objective first.
+    """Return the feasible non-dominated trials and every anchor, best in the first minimised objective first.
 
-    With one objective the front is a single value, so every feasible trial is a row: a ranking.
-    A trial that lacks an objective (NaN) or has an infinite one is never on the front. Of trials with
-    equal architectures and equal values the anchor stays, else the first.
+    With one objective the front is a single value, so every feasible trial is a row: a ranking. A trial that lacks an
+    objective (NaN) or has an infinite one is never on the front. Of trials with equal architectures and equal values
+    the anchor stays, else the first.
 
     Args:
-        trials: the study's trials, one row each, of one fidelity.
-        objectives: what the study optimises; at least one.
+        trials: one row each, all of one fidelity.
+        objectives: at least one.
 
     Returns:
         A frame with a fresh index and the columns
@@ -62,7 +61,8 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
     values = loss_matrix(complete, objectives)
     eligible = np.isfinite(values).all(axis=1) & complete["feasible"].to_numpy(dtype=bool)
     eligible &= ~_repeats(complete, objectives)
-    on_front = _front_members(values, eligible)
+    on_front = np.zeros(len(values), dtype=bool)
+    on_front[eligible] = non_dominated(values[eligible])
     members = eligible if len(objectives) == 1 else on_front
     complete = complete.assign(on_front=on_front, member=members)
 
@@ -73,43 +73,31 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
     gains = _gains_over_nearest_anchor(table, values[order], objectives)
     if len(objectives) <= 2:
         gains["told_apart_from_previous"] = _told_apart_from_previous(table, values[order], objectives)
-    searched = [column for column in table.columns if str(column).startswith(RECIPE_COLUMN)]
-    columns = _columns(objectives, further_latencies(table, objectives))
-    wanted = [*columns[:-2], *searched, *columns[-2:]]
-    present = [column for column in wanted if column in table or column in gains]
-    return table.assign(**gains)[present]
+    table = table.assign(**gains)
+    return table[[column for column in _columns(table, objectives) if column in table]]
 
 
 def complete_trials(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
-    """The COMPLETE rows with a fresh index, `feasible` as bool, and a column (NaN if need be) an objective.
+    """Return the COMPLETE rows with `feasible` as bool and a column (NaN if need be) an objective.
 
-    Raises:
-        StudyError: the trials are of several fidelities.
+    An anchor trained by several recipes is shown by its best row: feasible, then by the objectives in order.
     """
     wanted = ["state", "fidelity", "feasible", *_IDENTITY, *(objective.name for objective in objectives)]
     trials = trials.reindex(columns=[*trials.columns, *(name for name in wanted if name not in trials)])
     complete = trials[trials["state"] == "COMPLETE"].reset_index(drop=True)
     fidelities = sorted(complete["fidelity"].dropna().unique())
     if len(fidelities) > 1:
-        raise StudyError(
-            f"A front holds trials of one fidelity; these are of {', '.join(fidelities)}. Choose one of them first."
-        )
+        raise StudyError(f"A front holds trials of one fidelity; these are of {', '.join(fidelities)}. Choose one.")
     numbers = {objective.name: complete[objective.name].astype(float) for objective in objectives}
     complete = complete.assign(feasible=complete["feasible"].astype("boolean").fillna(False).astype(bool), **numbers)
-    return _best_of_anchors(complete, objectives)
-
-
-def _best_of_anchors(complete: pd.DataFrame, objectives: Sequence[Objective]) -> pd.DataFrame:
-    """Drop all but the best row of an anchor trained by several recipes: feasible, then by the objectives in order."""
-    values = loss_matrix(complete, objectives)
-    order = np.lexsort((*reversed(values.T), ~complete["feasible"].to_numpy(dtype=bool)))
-    anchors = complete["anchor"].iloc[order]
+    best_first = np.lexsort((*reversed(loss_matrix(complete, objectives).T), ~complete["feasible"].to_numpy()))
+    anchors = complete["anchor"].iloc[best_first]
     worse = anchors.notna() & anchors.duplicated()
     return complete.drop(index=anchors.index[worse]).reset_index(drop=True)
 
 
 def anchor_recipe_note(trials: pd.DataFrame) -> str | None:
-    """By which recipes the published networks were trained, where the candidates' are searched; else None."""
+    """Return by which recipes the published networks were trained if the candidates' are searched, else None."""
     searched = [str(column) for column in trials if str(column).startswith(RECIPE_COLUMN)]
     complete = trials[trials["state"] == "COMPLETE"]
     recipes = complete[complete["anchor"].isin(list(presets()))].drop_duplicates(["anchor", *searched])
@@ -130,20 +118,20 @@ def _recipe_text(value: Any) -> str:
     return value_text(None if value != value else getattr(value, "item", lambda: value)())
 
 
-def loss_matrix(trials: pd.DataFrame, objectives: Sequence[Objective]) -> FloatArray:
-    """The objectives' values as (n, m) losses, all minimised; NaN where one was not measured."""
-    rows = trials[[objective.name for objective in objectives]].to_dict("records")
-    found = [losses({str(name): value for name, value in row.items()}, objectives) for row in rows]
-    return np.array(found, dtype=float).reshape(len(rows), len(objectives))
+def loss_matrix(rows: pd.DataFrame, objectives: Sequence[Objective]) -> FloatArray:
+    """Return the objectives' values as (n, m) losses, all minimised; NaN where one was not measured."""
+    signs = [1.0 if objective.direction == "minimize" else -1.0 for objective in objectives]
+    values: FloatArray = rows[[objective.name for objective in objectives]].to_numpy(dtype=float) * signs
+    return values
 
 
 def knee(front: pd.DataFrame, objectives: Sequence[Objective]) -> int:
-    """The number of the front member that bulges furthest from the plane through the objectives' optima.
+    """Return the number of the front member that bulges furthest from the plane through the objectives' optima.
 
     The objectives are scaled to [0, 1] over the front, where that plane is `sum(losses) = 1`: I. Das, "On
     characterizing the 'knee' of the Pareto curve based on normal-boundary intersection", Structural
     Optimization 18, 1999. Ties (two points, a straight or hollow front) go to the best first objective, then
-    to the lowest number; with one objective it is the best trial. Dominated anchors are not looked at.
+    to the lowest number; with one objective it is the best trial. Dominated anchors are ignored.
 
     Raises:
         StudyError: the front has no member.
@@ -158,8 +146,21 @@ def knee(front: pd.DataFrame, objectives: Sequence[Objective]) -> int:
     return int(members["number"].iloc[best])
 
 
+def errors_of(rows: pd.DataFrame, name: str) -> pd.Series[float]:
+    """Return the standard errors of a quantity's values; NaN where there is none."""
+    column = f"{name}_spread"
+    return rows[column].astype(float) if column in rows else pd.Series(np.nan, index=rows.index)
+
+
+def further_latencies(rows: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
+    """Return the latencies that are known of any row and are no objectives."""
+    optimised = {objective.name for objective in objectives}
+    names = [name for name in reading_names(map(str, rows)) if is_latency(name) or name == INT8_LATENCY]
+    return [name for name in names if name not in optimised and rows[name].notna().any()]
+
+
 def _repeats(complete: pd.DataFrame, objectives: Sequence[Objective]) -> BoolArray:
-    """Which searched rows repeat the architecture and the values of an anchor or of an earlier row."""
+    """Return which searched rows repeat the architecture and the values of an anchor or of an earlier row."""
     searched = complete["anchor"].isna()
     recipe = [str(column) for column in complete if str(column).startswith(RECIPE_COLUMN)]
     keys = ["architecture", *recipe, *(objective.name for objective in objectives)]
@@ -168,23 +169,15 @@ def _repeats(complete: pd.DataFrame, objectives: Sequence[Objective]) -> BoolArr
     return repeated & searched.to_numpy(dtype=bool)
 
 
-def _front_members(values: FloatArray, eligible: BoolArray) -> BoolArray:
-    from starsearch.pareto import non_dominated
-
-    on_front = np.zeros(len(values), dtype=bool)
-    on_front[eligible] = non_dominated(values[eligible])
-    return on_front
-
-
 def _display_order(values: FloatArray, numbers: NDArray[Any], objectives: Sequence[Objective]) -> NDArray[np.intp]:
-    """Row order by the first minimised objective (the first where none is), then the others; NaN last."""
+    """Order rows by the first minimised objective (the first where none is), then the others; NaN last."""
     first = next((i for i, objective in enumerate(objectives) if objective.direction == "minimize"), 0)
     others = [i for i in range(len(objectives)) if i != first]
     return np.lexsort((numbers, *(values[:, i] for i in reversed(others)), values[:, first]))
 
 
 def _ranges(values: FloatArray) -> FloatArray:
-    """Each objective's range over the rows; 1 where all are equal, so that it can be divided by."""
+    """Return each objective's range over the rows; 1 where all are equal, so that it can be divided by."""
     spans: FloatArray = values.max(axis=0) - values.min(axis=0)
     return np.where(spans > 0, spans, 1.0)
 
@@ -192,18 +185,16 @@ def _ranges(values: FloatArray) -> FloatArray:
 def _gains_over_nearest_anchor(
     table: pd.DataFrame, values: FloatArray, objectives: Sequence[Objective]
 ) -> dict[str, Any]:
-    """The columns `nearest_anchor`, `gain_NAME` and `gain_STEM_percent` of `table`, whose losses are `values`."""
+    """Return the columns `nearest_anchor`, `gain_…` and `told_apart_NAME` of `table`, whose losses are `values`."""
     finite = np.isfinite(values).all(axis=1)
     is_anchor = table["anchor"].notna().to_numpy(dtype=bool)
-    anchors = np.flatnonzero(finite & is_anchor)
-    rows = np.flatnonzero(finite & ~is_anchor)
+    anchors, rows = np.flatnonzero(finite & is_anchor), np.flatnonzero(finite & ~is_anchor)
     nearest: NDArray[Any] = np.full(len(table), None, dtype=object)
-    gains = np.full(values.shape, np.nan)
-    shares = np.full(values.shape, np.nan)
+    gains, shares = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
+    closest = anchors[:0]
     if anchors.size and rows.size:
         scaled = values / _ranges(values[finite])
-        distances = np.linalg.norm(scaled[rows, None] - scaled[None, anchors], axis=2)
-        closest = anchors[distances.argmin(axis=1)]
+        closest = anchors[np.linalg.norm(scaled[rows, None] - scaled[None, anchors], axis=2).argmin(axis=1)]
         nearest[rows] = table["anchor"].to_numpy()[closest]
         gains[rows] = values[closest] - values[rows]
         size = np.abs(values[closest])
@@ -211,12 +202,11 @@ def _gains_over_nearest_anchor(
     columns: dict[str, Any] = {"nearest_anchor": nearest}
     for i, objective in enumerate(objectives):
         columns[f"gain_{objective.name}"] = gains[:, i]
-        if f"{objective.name}_spread" in table and rows.size and anchors.size:
-            errors = _errors(table, objective)
+        if f"{objective.name}_spread" in table and closest.size:
+            errors = errors_of(table, objective.name).to_numpy()
             apart: NDArray[Any] = np.full(len(table), None, dtype=object)
-            apart[rows] = [
-                is_told_apart(gains[row, i], errors[row], errors[near]) for row, near in zip(rows, closest, strict=True)
-            ]
+            for row, near in zip(rows, closest, strict=True):
+                apart[row] = is_told_apart(gains[row, i], errors[row], errors[near])
             columns[f"told_apart_{objective.name}"] = apart
         if quantity(objective.name).unit != "%":
             columns[f"gain_{quantity(objective.name).stem}_percent"] = shares[:, i]
@@ -226,38 +216,36 @@ def _gains_over_nearest_anchor(
 def _told_apart_from_previous(
     table: pd.DataFrame, values: FloatArray, objectives: Sequence[Objective]
 ) -> NDArray[np.object_]:
-    """Whether every value of each ranked row is told apart from that of the ranked row before; None of the first."""
-    errors = np.transpose([_errors(table, objective) for objective in objectives])
+    """Return whether every value of each ranked row is told apart from that of the row before; None of the first."""
+    errors = np.transpose([errors_of(table, objective.name) for objective in objectives])
     apart: NDArray[np.object_] = np.full(len(table), None, dtype=object)
-    ranked = np.flatnonzero(table["member"].to_numpy(dtype=bool))
-    for before, row in itertools.pairwise(ranked):
-        differences = values[row] - values[before]
-        apart[row] = all(map(is_told_apart, differences, errors[before], errors[row]))
+    for before, row in itertools.pairwise(np.flatnonzero(table["member"].to_numpy(dtype=bool))):
+        apart[row] = all(map(is_told_apart, values[row] - values[before], errors[before], errors[row]))
     return apart
 
 
-def _errors(table: pd.DataFrame, objective: Objective) -> FloatArray:
-    """The standard errors of an objective's values; NaN where there is none."""
-    column = f"{objective.name}_spread"
-    return table[column].to_numpy(dtype=float) if column in table else np.full(len(table), np.nan)
-
-
-def further_latencies(frame: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
-    """The latencies known of any row of `frame` (of trials, or of `front_table`) that are no objectives."""
-    optimised = {objective.name for objective in objectives}
-    names = (
-        name for name in reading_names(str(column) for column in frame) if is_latency(name) or name == INT8_LATENCY
-    )
-    return [name for name in names if name not in optimised and frame[name].notna().any()]
-
-
-def _columns(objectives: Sequence[Objective], further: Sequence[str]) -> list[str]:
+def _columns(table: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
     names = [objective.name for objective in objectives]
-    measured = [f"{name}{suffix}" for name in (*names, *further) for suffix in ("", *READING_SUFFIXES)]
+    measured = [
+        f"{name}{end}" for name in (*names, *further_latencies(table, objectives)) for end in ("", *READING_SUFFIXES)
+    ]
+    gains = [
+        column
+        for name in names
+        for column in (f"gain_{name}", f"gain_{quantity(name).stem}_percent", f"told_apart_{name}")
+    ]
     costs = [name for name in _COSTS if name not in names]
-    gains = []
-    for name in names:
-        gains += [f"gain_{name}"] + ([] if quantity(name).unit == "%" else [f"gain_{quantity(name).stem}_percent"])
-        gains.append(f"told_apart_{name}")
-    gains.append("told_apart_from_previous")
-    return ["rank", *_IDENTITY, *measured, *costs, "nearest_anchor", *gains, "feasible", "on_front"]
+    searched = [str(column) for column in table if str(column).startswith(RECIPE_COLUMN)]
+    told = "told_apart_from_previous"
+    return [
+        "rank",
+        *_IDENTITY,
+        *measured,
+        *costs,
+        "nearest_anchor",
+        *dict.fromkeys(gains),
+        told,
+        *searched,
+        "feasible",
+        "on_front",
+    ]

@@ -1,80 +1,136 @@
-"""The front and the failures for the terminal and for scripts."""
+"""The front's rows as texts, for the terminal and the page, and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 from starsearch.objective import Objective
+from starsearch.quantities import QUANTITIES, Quantity, quantity
 from starsearch.recipe import value_text
 from starsearch.report.front import RECIPE_COLUMN, further_latencies
-from starsearch.report.labels import QUANTITIES, Quantity, anchor_label, quantity
-from starsearch.report.summary import failure_reasons
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from rich.table import Table
-    from rich.text import Text
 
 _COSTS = ("macs", "num_params")
 NOT_APART = "~"
 
 
-def render_front(front: pd.DataFrame, objectives: Sequence[Objective], *, limit: int | None = None) -> Table:
-    """Return the front as a rich table of figures; `architecture_lines` say what the trials' networks are.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An objective against the nearest published network: text ("−0.42 ms"), `gain`, and whether it is told apart."""
 
-    Args:
-        front: of `front_table`.
-        objectives: the study's; each becomes a column, with its spread, and so do further latencies; what was
-            predicted stands behind "≈", or where it was measured afterwards in a further column with its error.
-        limit: rows at most, from the top; None for all.
+    text: str
+    gain: float
+    is_apart: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row of the front in texts; `cells` are those of the headings that `front_rows` returns."""
+
+    number: int
+    rank: str
+    anchor: str | None
+    name: str
+    published: str
+    cells: tuple[str, ...]
+    nearest: str | None
+    changes: tuple[Change, ...]
+    is_feasible: bool
+    is_ranked: bool
+
+
+def front_rows(front: pd.DataFrame, objectives: Sequence[Objective]) -> tuple[list[tuple[str, str]], list[Row]]:
+    """Return the headings of the figures (label and unit) and the rows of a table of the front.
+
+    The objectives come first, with their spreads, then further latencies and costs. What was predicted is marked "≈",
+    or, where it was measured afterwards, has a further column with its error.
     """
-    from rich.text import Text
-
-    table = _empty_table("Front" if len(objectives) > 1 else "Ranking")
-    shown = shown_quantities(front, objectives)
-    costs = [QUANTITIES[name] for name in _COSTS if name in front and QUANTITIES[name] not in shown]
-    for heading in ("#", "Trial"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for column in (*shown, *costs):
-        table.add_column(_two_lines(column), justify="right", no_wrap=True)
-        if has_predictions(front, column):
-            table.add_column(f"Predicted\n{column.unit}, error", justify="right", no_wrap=True)
-    table.add_column("Against nearest published", min_width=12, ratio=1)
-    for row in plain_rows(front)[:limit]:
-        measured = [Text(text) for column in shown for text in reading_texts(front, row, column)]
-        costing = [Text(column.number(_float(row[column.name]))) for column in costs]
-        style = "" if row["on_front"] or row["rank"] else "dim"
-        rank = f"{row['rank'] or '–'}{NOT_APART if row.get('told_apart_from_previous') is False else ''}"
-        table.add_row(rank, str(row["number"]), *measured, *costing, _change(row, objectives), style=style)
-    if front.empty:
-        table.caption = "No front: no feasible trial has completed with every objective measured."
-    elif limit is not None and len(front) > limit:
-        table.caption = f"{len(front) - limit} more rows."
-    return table
+    names = [objective.name for objective in objectives] + further_latencies(front, objectives)
+    shown = [quantity(name) for name in (*names, *(cost for cost in _COSTS if cost in front and cost not in names))]
+    headings = []
+    for one in shown:
+        headings.append((one.label, one.unit))
+        if _was_measured_later(front, one):
+            headings.append(("Predicted", f"{one.unit}, error"))
+    return headings, [_row(front, row, shown, objectives) for row in plain_rows(front)]
 
 
-def architecture_lines(front: pd.DataFrame) -> list[str]:
-    """What the network of each row is: its trial's number, and the architecture as commands read it."""
-    lines = []
-    for row in plain_rows(front):
-        published = "" if row["anchor"] is None else published_text(row)
-        lines.append(f"trial {row['number']}  {architecture_name(row)}{f' ({published})' if published else ''}")
-    return lines
+def _row(
+    front: pd.DataFrame, row: Mapping[str, Any], shown: Sequence[Quantity], objectives: Sequence[Objective]
+) -> Row:
+    changes = [] if row["nearest_anchor"] is None else [_change(row, objective) for objective in objectives]
+    tie = NOT_APART if row.get("told_apart_from_previous") is False else ""
+    return Row(
+        number=row["number"],
+        rank=f"{row['rank'] or '–'}{tie}",
+        anchor=row["anchor"],
+        name=architecture_name(row),
+        published="" if row["anchor"] is None else _published(row),
+        cells=tuple(text for one in shown for text in _readings(front, row, one)),
+        nearest=None if row["nearest_anchor"] is None else anchor_label(row["nearest_anchor"]),
+        changes=tuple(changes),
+        is_feasible=bool(row["feasible"]),
+        is_ranked=bool(row["on_front"] or row["rank"]),
+    )
 
 
-def published_text(row: Mapping[str, Any]) -> str:
-    """What the network of a row costs as papers count it; "" where that is not known."""
+def _change(row: Mapping[str, Any], objective: Objective) -> Change:
+    gain = _float(row.get(f"gain_{objective.name}"))
+    text = quantity(objective.name).change(gain if objective.direction == "maximize" else -gain)
+    return Change(text=text, gain=gain, is_apart=row.get(f"told_apart_{objective.name}") is not False)
+
+
+def _readings(front: pd.DataFrame, row: Mapping[str, Any], shown: Quantity) -> list[str]:
+    """Return "2.31 ± 0.02" or "≈ 2.25"; where any row was measured after its prediction, also "2.25 (−2.6 %)"."""
+    texts = [reading_text(row, shown)]
+    if _was_measured_later(front, shown):
+        error, predicted = row[f"{shown.name}_error_percent"], shown.number(_float(row[f"{shown.name}_predicted"]))
+        texts.append(predicted if error is None else f"{predicted} ({error:+.1f} %)".replace("-", "−"))
+    return texts
+
+
+def reading_text(row: Mapping[str, Any], shown: Quantity) -> str:
+    """Return a row's value with its spread, or marked as predicted."""
+    value, spread = _float(row.get(shown.name)), row.get(f"{shown.name}_spread")
+    return shown.predicted(value) if row.get(f"{shown.name}_kind") == "predicted" else shown.with_spread(value, spread)
+
+
+def _was_measured_later(front: pd.DataFrame, shown: Quantity) -> bool:
+    errors = f"{shown.name}_error_percent"
+    return errors in front and bool(front[errors].notna().any())
+
+
+def architecture_name(row: Mapping[str, Any]) -> str:
+    """Return an anchor's name, else the architecture's text; then the searched recipe."""
+    recipe = [
+        f"{key.removeprefix(RECIPE_COLUMN)}={value_text(value)}"
+        for key, value in row.items()
+        if key.startswith(RECIPE_COLUMN) and value is not None
+    ]
+    return "; ".join([row["anchor"] or str(row["architecture_text"]), *([", ".join(recipe)] if recipe else [])])
+
+
+def _published(row: Mapping[str, Any]) -> str:
+    """Return what a network costs as papers count it; "" where that is not known."""
     if row.get("published_macs") is None:
         return ""
     macs, params = (QUANTITIES[name].number(row[f"published_{name}"]) for name in _COSTS)
     return f"with 1000 classes: {macs} MMACs, {params} M parameters"
 
 
+def architecture_lines(rows: Sequence[Row]) -> list[str]:
+    """Return a line a row: its trial's number, and the architecture as commands read it."""
+    return [f"trial {row.number}  {row.name}{f' ({row.published})' if row.published else ''}" for row in rows]
+
+
 def legend_lines(front: pd.DataFrame) -> list[str]:
-    """What the signs in a table of the front mean, as far as they stand there."""
+    """Return what the signs in a table of the front mean, as far as they are in it."""
     lines = []
     if any(str(column).endswith("_spread") for column in front):
         lines.append("± one standard error, of accuracies that of their validation images.")
@@ -88,120 +144,22 @@ def legend_lines(front: pd.DataFrame) -> list[str]:
     return lines
 
 
-def shown_quantities(front: pd.DataFrame, objectives: Sequence[Objective]) -> list[Quantity]:
-    """The objectives, then the latencies that are none, as a table of the front shows them."""
-    names = [objective.name for objective in objectives] + further_latencies(front, objectives)
-    return [quantity(name) for name in names]
-
-
-def render_failures(trials: pd.DataFrame) -> Table:
-    """Why those of `trials` that failed did, as a rich table: each reason once, the most frequent first."""
-    from rich.text import Text
-
-    table = _empty_table("Failed trials")
-    table.add_column("Count", justify="right", no_wrap=True)
-    table.add_column("Reason", overflow="fold", ratio=1)
-    table.add_column("Trials", overflow="fold")
-    for row in plain_rows(failure_reasons(trials)):
-        table.add_row(str(row["count"]), Text(row["reason"]), shorten_numbers(row["numbers"]))
-    return table
-
-
-def shorten_numbers(numbers: Sequence[int], *, limit: int = 5) -> str:
-    """The first `limit` numbers, and how many more there are: "1, 4, 9, 12, 13 and 3 more"."""
-    listed = ", ".join(str(number) for number in numbers[:limit])
-    return listed if len(numbers) <= limit else f"{listed} and {len(numbers) - limit} more"
-
-
 def to_json(front: pd.DataFrame, summary: Mapping[str, Any] | None = None) -> str:
-    """The front's rows under "front", what `summary` says under "summary"; what was not measured is null."""
+    """Return the front's rows under "front" and `summary` under "summary"; what was not measured is null."""
     rows = json.loads(front.to_json(orient="records", double_precision=15))
     return json.dumps({"front": rows} | ({} if summary is None else {"summary": summary}), indent=2, allow_nan=False)
 
 
-def architecture_name(row: Mapping[str, Any]) -> str:
-    """An anchor's name, else the architecture's text; then the searched recipe."""
-    name: str = row["anchor"] or str(row["architecture_text"])
-    recipe = [
-        f"{key.removeprefix(RECIPE_COLUMN)}={value_text(value)}"
-        for key, value in row.items()
-        if key.startswith(RECIPE_COLUMN) and value is not None
-    ]
-    return f"{name}; {', '.join(recipe)}" if recipe else name
-
-
-def change_texts(row: Mapping[str, Any], objectives: Sequence[Objective]) -> list[tuple[str, float, bool]]:
-    """The change of each objective against the nearest anchor ("−0.42 ms"), its gain, and whether it is told apart."""
-    found = []
-    for objective in objectives:
-        gain = _float(row.get(f"gain_{objective.name}"))
-        change = gain if objective.direction == "maximize" else -gain
-        is_apart = row.get(f"told_apart_{objective.name}") is not False
-        found.append((quantity(objective.name).change(change), gain, is_apart))
-    return found
-
-
-def has_predictions(front: pd.DataFrame, column: Quantity) -> bool:
-    """Whether `column` was predicted and then measured in any row, and so has a further column for the prediction."""
-    errors = f"{column.name}_error_percent"
-    return errors in front and bool(front[errors].notna().any())
-
-
-def reading_texts(front: pd.DataFrame, row: Mapping[str, Any], column: Quantity) -> list[str]:
-    """The cells of `column`: the value with its spread ("2.31 ± 0.02"), or as predicted ("≈ 2.25").
-
-    Where any row of the front was measured afterwards, a second one holds the prediction with its error:
-    "2.25 (−2.6 %)".
-    """
-    value, spread = _float(row[column.name]), row.get(f"{column.name}_spread")
-    only_predicted = row.get(f"{column.name}_kind") == "predicted"
-    texts = [column.predicted(value) if only_predicted else column.with_spread(value, spread)]
-    if has_predictions(front, column):
-        error = row[f"{column.name}_error_percent"]
-        predicted = column.number(_float(row[f"{column.name}_predicted"]))
-        texts.append(predicted if error is None else f"{predicted} ({error:+.1f} %)".replace("-", "−"))
-    return texts
-
-
 def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as dictionaries, with None for every missing value."""
-    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+    """Return the rows as dictionaries, with None for every missing value."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[return-value]
 
 
-def _plain(value: Any) -> Any:
-    import pandas as pd
-
-    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
-
-
-def _empty_table(title: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
-
-
-def _two_lines(column: Quantity) -> str:
-    return f"{column.label}\n{column.unit}"
+def anchor_label(anchor: str) -> str:
+    """Return the short name: "S1" for "starnet_s1"; any other name as it is."""
+    found = re.fullmatch(r"starnet_(s\d+)", anchor)
+    return found[1].upper() if found else anchor
 
 
 def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
-
-
-def _change(row: Mapping[str, Any], objectives: Sequence[Objective]) -> Text:
-    from rich.text import Text
-
-    text = Text(row["anchor"] or "", style="bold")
-    if row["nearest_anchor"] is not None:
-        text = Text(anchor_label(row["nearest_anchor"]))
-        for change, gain, is_apart in change_texts(row, objectives):
-            text.append(" ")
-            # Without its space a number never parts from its unit where the cell folds.
-            style = "" if not is_apart else "green" if gain > 0 else "red" if gain < 0 else ""
-            text.append(change.replace(" ", "") + ("" if is_apart else NOT_APART), style=style)
-    if not row["feasible"]:
-        text.append(" (breaks a constraint)", style="italic")
-    return text

@@ -18,6 +18,7 @@ from starsearch.errors import DataError, SpecError, StarsearchError
 from starsearch.families.family import presets
 from starsearch.latency.profile import DeviceProfile
 from starsearch.objective import LATENCY, THIS_MACHINE, Constraint, Direction, Objective, device_label, is_latency
+from starsearch.quantities import QUANTITIES
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import find_file, shipped_folder
 from starsearch.space import SearchSpace
@@ -36,17 +37,6 @@ from starsearch.study.spec import Halving, KeepWeights, Promotion, Rung, Sampler
 from starsearch.study.validation import Document, shorten, validate
 from starsearch.yaml_file import Location, YamlFile, read_yaml
 
-# What can be optimised and constrained, each with the direction that makes sense.
-DIRECTIONS: Mapping[str, Direction] = {
-    "top1_percent": "maximize",
-    "top5_percent": "maximize",
-    LATENCY: "minimize",
-    "int8_latency_ms": "minimize",
-    "int8_top1_percent": "maximize",
-    "coreml_cpu_percent": "minimize",
-    "macs": "minimize",
-    "num_params": "minimize",
-}
 # The deployed network as int8 is timed where it is made.
 _ON_THIS_MACHINE = ("int8_latency_ms",)
 EMBEDDED_DATA = "digits"
@@ -390,7 +380,8 @@ class _Quantities:
         at: Location = ("objectives", name)
         self._check(at, name, "objective")
         goal = said if isinstance(said, Goal) else Goal(direction=said)
-        direction = DIRECTIONS[LATENCY if is_latency(name) else name]
+        direction = QUANTITIES[LATENCY if is_latency(name) else name].direction
+        assert direction is not None
         if goal.direction not in (None, direction):
             raise self._file.error(at, f"the direction of {name} is {direction}; got {goal.direction!r}.")
         return Objective(name=name, direction=direction, device=self._device(at, name, goal.device))
@@ -408,7 +399,7 @@ class _Quantities:
     def _check(self, at: Location, name: str, what: str) -> None:
         label = device_label(name)
         if label is None:
-            check_known(self._file, at, what, name, tuple(DIRECTIONS), f", and {LATENCY}@LABEL for a further device")
+            check_known(self._file, at, what, name, tuple(QUANTITIES), f", and {LATENCY}@LABEL for a further device")
         elif re.fullmatch(r"[A-Za-z0-9_-]+", label) is None:
             raise self._file.error(at, f"a device's label is made of letters, digits, - and _; got {shorten(label)}.")
 

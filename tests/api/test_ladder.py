@@ -51,7 +51,7 @@ def test_the_front_shows_each_candidate_at_its_highest_fidelity_only(climbed):
     assert "At full, the highest fidelity" in printed
     assert "proxy → full: 4 candidates judged at both. Kendall τ" in printed
     page = (climbed / "studies/two/report.html").read_text()
-    assert "How far the cheaper fidelities can be trusted" in page
+    assert "How far the lower fidelities can be trusted" in page
 
 
 def test_status_counts_every_fidelity_and_the_same_command_has_nothing_left_to_do(climbed):

@@ -11,6 +11,7 @@ import pandas as pd
 from starsearch.families.family import Architecture, count_macs, count_params, presets
 from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.objective import Objective
+from starsearch.report.view import StudyView
 
 DEVICE = "test CPU, 1 thread"
 ACCURACY = Objective(name="top1_percent", direction="maximize")
@@ -74,3 +75,7 @@ def realistic_trials(num_searched: int = 30, *, seed: int = 0) -> pd.DataFrame:
     rows[-2]["feasible"] = False
     rows[-1] = failed(len(rows) - 1)
     return frame(rows)
+
+
+def view(trials: pd.DataFrame, objectives: Sequence[Objective] = BOTH, **values: Any) -> StudyView:
+    return StudyView(trials=trials, objectives=tuple(objectives), name="few", **values)

@@ -6,8 +6,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from starsearch.objective import Objective
-from starsearch.report import agreement_lines, compare_fidelities
-from starsearch.report.agreement import PUBLISHED_TOP1_PERCENT, kendall
+from starsearch.report.agreement import PUBLISHED_TOP1_PERCENT, agreement_lines, compare_fidelities, kendall
 
 OBJECTIVES = (
     Objective(name="top1_percent", direction="maximize"),

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from starsearch.errors import StudyError
-from starsearch.report import anchor_recipe_note, front_table, hypervolume_history, knee, summary
+from starsearch.report.front import anchor_recipe_note, front_table, knee
 from starsearch.report.table import architecture_name, plain_rows
-from tests.report.frames import ACCURACY, BOTH, FAMILY, LATENCY, PARAMS, failed, frame, realistic_trials, trial
+from tests.report.frames import ACCURACY, BOTH, FAMILY, LATENCY, PARAMS, failed, frame, realistic_trials, trial, view
 
 # Few values, so that ties and repeats are frequent; NaN for what was not measured.
 NUMBERS = st.sampled_from([1.0, 2.0, 3.0, 4.0, float("nan")])
@@ -58,7 +58,7 @@ def test_an_anchor_of_several_recipes_is_its_best_feasible_row_and_says_by_which
     front = front_table(frame(rows), BOTH)
     assert front["number"].tolist() == [3, 1]
     assert front.loc[0, "gain_top1_percent"] == -2.0, "over the best recipe of the anchor"
-    assert summary(frame(rows), BOTH)["complete"] == 4
+    assert view(frame(rows), BOTH).summary["complete"] == 4
     assert architecture_name(plain_rows(front)[1]) == "starnet_s1; lr=0.009471234"
     assert "best of up to 3 recipes" in anchor_recipe_note(frame(rows))
     note = anchor_recipe_note(frame([rows[0], rows[3]]))
@@ -89,19 +89,6 @@ def test_every_complete_anchor_is_a_row_and_ranks_count_up(trials, objectives):
     assert list(front["rank"].dropna()) == list(range(1, front["rank"].notna().sum() + 1))
     assert front.loc[front["on_front"], "rank"].notna().all()
     assert front["number"].is_unique
-
-
-@settings(max_examples=20, deadline=None)
-@given(random_trials(), OBJECTIVES)
-def test_the_history_of_hypervolume_never_falls_and_ends_at_the_front(trials, objectives):
-    history = hypervolume_history(trials, objectives)
-    found = summary(trials, objectives)["hypervolume"]
-    assert (found is None) == history.empty
-    if found is not None:
-        assert history["share"].is_monotonic_increasing
-        assert history["share"].iloc[-1] == 1
-        assert found["front"] >= found["anchors"] >= 0
-        assert found["front"] > 0
 
 
 @settings(max_examples=20, deadline=None)
@@ -184,7 +171,7 @@ def test_without_complete_trials_the_front_is_empty_with_all_its_columns(trials)
     front = front_table(trials, BOTH)
     assert front.empty
     assert {"rank", "anchor", "top1_percent", "latency_ms", "gain_latency_ms", "on_front"} <= set(front)
-    assert summary(trials, BOTH)["knee"] is None
+    assert view(trials, BOTH).summary["knee"] is None
 
 
 @pytest.mark.parametrize(
@@ -222,14 +209,14 @@ def test_the_hypervolume_of_two_points_is_counted_by_hand():
             trial(1, top1_percent=70.0, latency_ms=12.0),
         ]
     )
-    found = summary(trials, BOTH)["hypervolume"]
+    found = view(trials, BOTH).summary["hypervolume"]
     assert found["reference"] == pytest.approx({"top1_percent": 59.0, "latency_ms": 13.0})
     assert found["anchors"] == pytest.approx(1 * 11)
     assert found["front"] == pytest.approx(1 * 11 + 10 * 1)
 
 
 def test_the_summary_counts_what_happened():
-    found = summary(realistic_trials(30), BOTH)
+    found = view(realistic_trials(30), BOTH).summary
     assert (found["trials"], found["complete"], found["failed"], found["infeasible"]) == (34, 33, 1, 1)
     assert found["seconds"] == 340
     trials = realistic_trials(30)

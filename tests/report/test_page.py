@@ -1,19 +1,21 @@
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 
 from starsearch.errors import StudyError
-from starsearch.report import render_page, write_report
-from tests.report.frames import ACCURACY, BOTH, PARAMS, failed, frame, realistic_trials, trial
+from starsearch.report.figures import optuna_figures
+from starsearch.report.files import write_report
+from starsearch.report.page import render_page
+from tests.report.frames import ACCURACY, BOTH, PARAMS, failed, frame, realistic_trials, trial, view
+from tests.search.studies import make_spec
 
-FACTS = {"study": "few", "data": "digits: 10 classes", "sampler": "tpe", "seed": "3"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -29,41 +31,30 @@ def dumped_dom(path, profile):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to render the page with")
-@pytest.mark.parametrize(
-    ("objectives", "figures"),
-    [((ACCURACY,), ["front", "dimensions"]), (BOTH, ["front", "dimensions", "learning"])],
-    ids=["one", "two"],
-)
-def test_a_real_browser_draws_the_figures_and_sorts_the_table_without_an_error(tmp_path, objectives, figures):
-    write_report(tmp_path / "few", realistic_trials(), objectives, FACTS)
-    page = tmp_path / "few" / "report.html"
-    click = '<script>document.querySelectorAll("table.sortable th")[3].click()</script></body>'
-    page.write_text(page.read_text().replace("</body>", click))
-
-    dom, log = dumped_dom(page, tmp_path / "profile")
-
+@pytest.mark.parametrize("objectives", [(ACCURACY,), BOTH], ids=["one", "two"])
+def test_a_real_browser_draws_the_figures_without_an_error(tmp_path, objectives):
+    write_report(view(realistic_trials(), objectives), tmp_path / "few")
+    dom, log = dumped_dom(tmp_path / "few" / "report.html", tmp_path / "profile")
     assert "CONSOLE" not in log, log
-    for name in figures:
-        assert re.search(rf'id="figure-{name}"[^>]*>\s*<div[^>]*plot-container', dom), name
-    assert dom.count('class="main-svg"') >= 2 * len(figures)
+    # Front and slices; with two objectives also the hypervolume.
+    assert len(re.findall(r'class="plotly-graph-div[^"]*"[^>]*>\s*<div[^>]*plot-container', dom)) == 2 * len(objectives)
     assert dom.count('<path class="point"') > 30
-    body = re.search(r'<table class="sortable">.*?<tbody>(.*?)</tbody>', dom, re.DOTALL)[1]
-    shown = [float(re.findall(r'data-key="([^"]*)"', row)[2]) for row in body.split("</tr>") if "<td" in row]
-    assert shown == sorted(shown)
-    assert len(shown) > 5
 
 
-def test_the_page_asks_nothing_of_any_network():
+def test_the_page_asks_nothing_of_any_network_and_embeds_plotly_once():
+    page = render_page(view(realistic_trials()), title="few")
+    assert page.count("* plotly.js v") == 1
     # plotly.js itself names addresses (maps it could load); the page's own markup must hold none.
-    page = re.sub(
-        r"<script>.*?</script>", "", render_page(realistic_trials(), BOTH, FACTS, title="few"), flags=re.DOTALL
-    )
-    assert not re.search(r"https?://|@import|url\(", page)
-    assert not re.search(r"<(?:script|img|iframe)[^>]+src=", page)
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"https?://|@import|url\(", markup)
+    assert not re.search(r"<(?:script|img|iframe)[^>]+src=", markup)
 
 
-def test_plotly_is_embedded_once():
-    assert render_page(realistic_trials(), BOTH, FACTS, title="few").count("* plotly.js v") == 1
+def test_the_page_shows_optunas_slices_with_the_trials_own_numbers():
+    figures = optuna_figures(view(realistic_trials()))
+    assert list(figures) == ["Hypervolume after each trial", "Top-1 (%) by dimension", "Latency (ms) by dimension"]
+    numbers = figures["Hypervolume after each trial"].data[0].x
+    assert list(numbers) == list(range(33)), "the last of 34 has failed"
 
 
 class Elements(HTMLParser):
@@ -83,7 +74,9 @@ def page_with(text):
     rows = [trial(0), trial(1, top1_percent=70.0, latency_ms=9.0), trial(2, feasible=False), failed(3, text)]
     rows[1] |= {"architecture_text": text, "anchor": text, "params_ops.0": text}
     rows = [row | {"latency_ms_device": text, f"params_{text}": float(row["number"])} for row in rows]
-    return render_page(frame(rows), BOTH, {text: text}, title=text, commands=[text])
+    spec = replace(make_spec(), data=text).to_json()
+    study = view(frame(rows), attributes={"spec": spec, "signature": {"data": text}, "command": text, "sampler": text})
+    return render_page(study, title=text)
 
 
 def test_text_of_the_study_cannot_become_markup():
@@ -93,7 +86,7 @@ def test_text_of_the_study_cannot_become_markup():
 
 def test_all_files_are_written_and_read_back(tmp_path):
     trials = realistic_trials()
-    files = write_report(tmp_path / "few", trials, BOTH, FACTS, commands=["starsearch run few.yaml --name few"])
+    files = write_report(view(trials, attributes={"command": "starsearch run few.yaml --name few"}), tmp_path / "few")
     assert [path.name for path in files] == ["trials.csv", "front.csv", "front.png", "report.html"]
     assert sorted(path.name for path in (tmp_path / "few").iterdir()) == sorted(path.name for path in files)
     pd.testing.assert_series_equal(pd.read_csv(files[0])["top1_percent"], trials["top1_percent"])
@@ -109,28 +102,26 @@ def test_all_files_are_written_and_read_back(tmp_path):
 )
 @pytest.mark.parametrize("objectives", [(ACCURACY,), BOTH, (*BOTH, PARAMS)], ids=["one", "two", "three"])
 def test_files_are_written_however_little_there_is(tmp_path, trials, objectives):
-    files = write_report(tmp_path, trials, objectives, {})
+    files = write_report(view(trials, objectives), tmp_path)
     assert all(path.stat().st_size > 0 for path in files)
 
 
+def test_what_was_not_promoted_is_listed_apart_from_the_highest_fidelity(tmp_path):
+    proxy = frame([trial(n, top1_percent=60.0 + n, latency_ms=5.0 + n) for n in range(5)])
+    full = proxy[proxy["number"].isin([0, 1])].assign(fidelity="full")
+    study = view(full, lower=(view(proxy),))
+    _, front, _, page = write_report(study, tmp_path)
+    assert pd.read_csv(front)["fidelity"].tolist() == ["full"] * 2 + ["proxy"] * 3
+    assert "At proxy only" in page.read_text()
+
+
 def test_without_a_front_the_page_says_so_in_words():
-    page = render_page(frame([failed(0)]), BOTH, FACTS, title="few")
+    page = render_page(view(frame([failed(0)])), title="few")
     assert "No front" in page
     assert "The loss became NaN in epoch 2." in page
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StudyError, match=r"Cannot write .*trials\.csv: .*\. The trials are safe"):
-        write_report(tmp_path / "file", frame([trial(0)]), BOTH, FACTS)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs /dev/full, a disk that is always full")
-def test_a_failed_write_leaves_the_old_file_and_no_half_one(tmp_path, monkeypatch):
-    write_report(tmp_path, frame([trial(0)]), BOTH, FACTS)
-    before = (tmp_path / "trials.csv").read_bytes()
-    (tmp_path / f".trials.csv.{os.getpid()}.partial").symlink_to("/dev/full")
-    with pytest.raises(StudyError, match="No space left"):
-        write_report(tmp_path, frame([trial(0), trial(1)]), BOTH, FACTS)
-    assert (tmp_path / "trials.csv").read_bytes() == before
-    assert not list(tmp_path.glob(".*"))
+    with pytest.raises(StudyError, match=r"Cannot write trials\.csv to .*\. The trials are safe"):
+        write_report(view(frame([trial(0)])), tmp_path / "file")

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from starsearch.cli.studies import render_front
 from starsearch.objective import Objective
-from starsearch.report import front_table, prediction_lines, render_front, render_page, summary, to_json
+from starsearch.report.figures import prediction_figure
+from starsearch.report.page import render_page
 from starsearch.report.plot import axis_label
-from starsearch.report.predictions import predicted_and_measured, prediction_figure
-from tests.report.frames import ACCURACY, frame, realistic_trials, trial
+from starsearch.report.predictions import predicted_and_measured, prediction_lines
+from starsearch.report.table import to_json
+from tests.report.frames import ACCURACY, frame, realistic_trials, trial, view
 
 NAME = "latency_ms@phone"
 PHONE = Objective(name=NAME, direction="minimize", device="phone")
@@ -48,7 +51,7 @@ def printed(table):
 
 
 def test_the_table_shows_predicted_and_measured_and_the_error_in_percent(trials):
-    lines = printed(render_front(front_table(trials, BOTH), BOTH)).splitlines()
+    lines = printed(render_front(view(trials, BOTH))).splitlines()
     assert any("Latency @phone" in line and "Predicted" in line for line in lines)
     for number, words in (
         (0, ("2.50 ± 0.01", "2.00 (−20.0 %)")),
@@ -61,9 +64,9 @@ def test_the_table_shows_predicted_and_measured_and_the_error_in_percent(trials)
 
 
 def test_front_csv_has_the_columns_and_json_the_numbers(trials):
-    front = front_table(trials, BOTH)
-    assert {f"{NAME}{end}" for end in COLUMNS} <= set(front)
-    found = json.loads(to_json(front, summary(trials, BOTH)))
+    study = view(trials, BOTH)
+    assert {f"{NAME}{end}" for end in COLUMNS} <= set(study.front)
+    found = json.loads(to_json(study.front, study.summary))
     assert found["front"][0][f"{NAME}_kind"] == "measured"
     assert found["summary"]["predictions"] == {
         NAME: {
@@ -78,7 +81,7 @@ def test_front_csv_has_the_columns_and_json_the_numbers(trials):
 
 
 def test_the_mean_error_is_said_in_words(trials):
-    (line,) = prediction_lines(summary(trials, BOTH)["predictions"])
+    (line,) = prediction_lines(view(trials, BOTH).predictions)
     assert "off by 11.7 % on average over 2 measured networks; 1 of them within the 90 % interval" in line
     assert "1 on the front is predicted only." in line
 
@@ -86,7 +89,7 @@ def test_the_mean_error_is_said_in_words(trials):
 def test_a_profile_that_does_not_hold_is_said_with_the_correction_and_the_command_that_repairs_it():
     rows = [predicted(number, 2.0, 2.5, top1_percent=50.0) for number in range(6)]
     moved = predicted(6, 3.0, top1_percent=60.0) | {f"{NAME}_predicted": 2.4}
-    (line,) = prediction_lines(summary(frame([*rows, moved]), BOTH)["predictions"])
+    (line,) = prediction_lines(view(frame([*rows, moved]), BOTH).predictions)
     assert "off by 20.0 % on average over 6 measured networks; 0 of them within the 90 % interval" in line
     assert "What was not measured is corrected accordingly, by +25.0 % (median). The profile does not hold" in line
     assert line.endswith(
@@ -94,7 +97,7 @@ def test_a_profile_that_does_not_hold_is_said_with_the_correction_and_the_comman
     )
     here = frame([*(row | {f"{NAME}_runs": 12} for row in rows), moved])
     here.attrs["fit_options"] = {NAME: "--from profiles/phone.yaml --space spaces/own.yaml"}
-    (line,) = prediction_lines(summary(here, BOTH)["predictions"])
+    (line,) = prediction_lines(view(here, BOTH).predictions)
     assert line.endswith(
         "latency fit --out phone-2.yaml --from profiles/phone.yaml --space spaces/own.yaml --budget 10"
     )
@@ -102,9 +105,8 @@ def test_a_profile_that_does_not_hold_is_said_with_the_correction_and_the_comman
 
 def test_without_measurements_that_is_what_is_said():
     trials = frame([predicted(0, 2.0)])
-    (line,) = prediction_lines(summary(trials, BOTH)["predictions"])
+    (line,) = prediction_lines(view(trials, BOTH).predictions)
     assert "none of it has been measured" in line
-    assert "figure-predictions" not in render_page(trials, BOTH, {}, title="t")
 
 
 def test_a_network_that_two_trials_trained_counts_once(trials):
@@ -121,8 +123,8 @@ def test_the_page_draws_predicted_against_measured_with_the_line_of_equals(trial
     assert list(points.y + points.error_y.array) == pytest.approx([2.2, 3.3])
     assert list(points.y - points.error_y.arrayminus) == pytest.approx([1.8, 2.7])
     assert tuple(equal.x) == tuple(equal.y)
-    page = render_page(trials, BOTH, {}, title="t")
-    assert "figure-predictions" in page
+    page = render_page(view(trials, BOTH), title="t")
+    assert "Predicted against measured" in page
     assert "≈ 4.00" in page
     assert "2.00 (−20.0 %)" in page
 
@@ -137,6 +139,7 @@ def test_an_axis_says_whether_its_values_are_predicted(trials):
 def test_a_study_without_predictions_says_nothing_of_them():
     trials = realistic_trials(10)
     objectives = (ACCURACY, Objective(name="latency_ms", direction="minimize"))
-    assert "predictions" not in summary(trials, objectives)
-    assert "Predicted" not in printed(render_front(front_table(trials, objectives), objectives))
-    assert "Predicted against measured" not in render_page(trials, objectives, {}, title="t")
+    study = view(trials, objectives)
+    assert "predictions" not in study.summary
+    assert "Predicted" not in printed(render_front(study))
+    assert "Predicted against measured" not in render_page(study, title="t")

@@ -113,7 +113,7 @@ def test_status_and_front_read_the_search_and_no_checkpoint_is_left(searched):
     status = api.study_status(str(outcome.folder))
     assert status["best"]["top1_percent"]["number"] == outcome.best.trial
     assert status["stopped"] >= 1
-    ranking = api.study_front(str(outcome.folder)).front
+    ranking = api.load_study(outcome.folder).front()
     assert ranking["number"].iloc[0] == outcome.best.trial
     assert BASE_RECIPE in set(ranking["anchor"].dropna())
     assert {path.name for path in outcome.files} == {"trials.csv", "front.csv", "front.png", "report.html"}

@@ -120,10 +120,10 @@ def test_weights_whose_metadata_say_nonsense_are_refused(starnet, tmp_path):
 
 @pytest.mark.slow  # runs a study first, on a worker of its own
 def test_a_trial_is_as_good_as_its_exported_folder(finished, tmp_path):
-    from starsearch.api import study_front
+    from starsearch.api import load_study
 
     study = str(finished / "studies" / "few")
-    knee = study_front(study).knee
+    knee = load_study(study).view.knee
     export_networks(study, out=tmp_path / "best", trial=knee)
     of_trial = validate_network(f"{study}:{knee}", "digits", **HERE)
     of_folder = validate_network(str(tmp_path / "best"), "digits", **HERE)

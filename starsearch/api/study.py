@@ -1,0 +1,204 @@
+"""`Study`: what a study that has been run came to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.api.study_folder import StudyPlace, place_of, studies_at
+from starsearch.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from starsearch.api.exporting import Exported
+    from starsearch.report.view import StudyView
+
+
+class Study:
+    """A study that has been run, at the highest of its fidelities that has a result.
+
+    study = load_study("studies/starnet")
+    study.front()[["architecture_text", "top1_percent", "latency_ms"]]
+    study.plot().show()
+    study.export("best", formats=["onnx"])
+    """
+
+    def __init__(self, view: StudyView) -> None:
+        self.view = view
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """All trials, one row each; the columns are described at `starsearch.records.load_trials`."""
+        return self.view.trials
+
+    def front(self) -> pd.DataFrame:
+        """Return the front with the published networks, one row each; see `starsearch.report.front.front_table`."""
+        return self.view.front
+
+    def best(self) -> pd.Series[Any]:
+        """Return the row of the front's knee, with one objective that of the best trial.
+
+        Raises:
+            StudyError: no trial is complete and feasible.
+        """
+        if self.view.knee is None:
+            raise StudyError("The study has no front yet: no trial is complete and feasible.")
+        return self.view.front[self.view.front["number"] == self.view.knee].iloc[0]
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts, best values and hypervolumes as plain values (`StudyView.summary`)."""
+        return self.view.summary
+
+    def plot(self) -> go.Figure:
+        """Return the front as an interactive figure.
+
+        Raises:
+            StudyError: no trial is complete and feasible.
+        """
+        from starsearch.report.figures import front_figure
+
+        self.best()
+        return front_figure(self.view)
+
+    def export(self, out: str | Path, *, trial: int | None = None, formats: tuple[str, ...] = ("timm",)) -> Exported:
+        """Write a trained network, by default the knee, as files; each is read back and checked.
+
+        Args:
+            out: the folder that is made.
+            trial: a trial's number.
+            formats: timm, onnx, onnx-int8, coreml, coreml-fp32.
+
+        Raises:
+            StudyError: the weights were not kept, or the study is named by its storage alone.
+            ExportError: a file does not read back as the network.
+        """
+        from starsearch.api.exporting import export_networks
+
+        found = export_networks(str(self.view.folder or self.view.url), out=Path(out), trial=trial, formats=formats)
+        return found[0]
+
+
+def load_study(study: str | Path) -> Study:
+    """Open a study to read it.
+
+    Args:
+        study: a folder that `run` has made (studies/starnet), studies/NAME.FIDELITY, or NAME@STORAGE-URL.
+
+    Raises:
+        StudyError: there is no such study, or its storage cannot be read.
+    """
+    return Study(open_view(place_of(str(study))))
+
+
+def open_view(place: StudyPlace) -> StudyView:
+    """Read the study at its highest fidelity that has a result, with the lower ones; the storage is opened once."""
+    return _highest(_views(place))
+
+
+def _highest(views: list[StudyView]) -> StudyView:
+    judged = max((at for at, view in enumerate(views) if view.count("COMPLETE")), default=0)
+    return replace(views[judged], lower=tuple(reversed(views[:judged])))
+
+
+def _views(place: StudyPlace) -> list[StudyView]:
+    """Read every fidelity of the study that has begun, the lowest first."""
+    from starsearch.objective import Objective
+    from starsearch.records import shown
+    from starsearch.report.view import StudyView
+
+    views = []
+    for one in studies_at(place):
+        if "objectives" not in one.attributes:
+            raise StudyError(f"The study {one.name!r} in {shown(place.url)} was not made by starsearch.")
+        is_first, fidelity = one.name == place.name, one.name.removeprefix(f"{place.name}.")
+        views.append(
+            StudyView(
+                trials=one.trials,
+                objectives=tuple(Objective(**objective) for objective in one.attributes["objectives"]),
+                attributes=one.attributes,
+                name=one.name,
+                url=place.url,
+                folder=place.folder if is_first or place.folder is None else place.folder / fidelity,
+            )
+        )
+    return views
+
+
+def agreement_with_lower(place: StudyPlace, upper: str) -> list[str]:
+    """Return what was seen of the fidelity below the study `upper`, in sentences; none where too few have both."""
+    views = _views(place)
+    at = [view.name for view in views].index(upper)
+    return replace(views[at], lower=(views[at - 1],)).agreement_lines if at else []
+
+
+def study_status(study: str) -> dict[str, Any]:
+    """Return counts, failures, best values, time, and who works on the study, as plain values.
+
+    Raises:
+        StudyError: no such study.
+    """
+    views = _views(place_of(study))
+    view = _highest(views)
+    found = _status(view)
+    if others := [_status(one) for one in views if one.name != view.name]:  # also one that has no result yet
+        found |= {"fidelities": others, "agreement": view.agreement_lines}
+        found["driver"] = next((one["driver"] for one in (found, *others) if one["driver"]), None)
+    return found
+
+
+def _status(view: StudyView) -> dict[str, Any]:
+    from starsearch.records import shown, working_driver
+
+    driver = working_driver(view.url, view.name)
+    failed = view.trials[view.trials["state"] == "FAIL"].rename(columns={"number": "trial"})
+    return {
+        "study": view.name,
+        "fidelity": view.attributes.get("fidelity"),
+        "storage": shown(view.url),
+        **view.summary,
+        "halving": view.halving,
+        "running": view.trials["number"][view.trials["state"] == "RUNNING"].tolist(),
+        "failures": [
+            {"trial": int(number), "architecture": text, "reason": reason}
+            for number, text, reason in failed[["trial", "architecture_text", "reason"]].itertuples(index=False)
+        ],
+        "driver": f"process {driver.pid} on {driver.host} since {driver.since}" if driver else None,
+    }
+
+
+def write_study_report(study: str | StudyPlace) -> list[Path]:
+    """Write trials.csv, front.csv, front.png and report.html into the study's folder, and return their paths.
+
+    Raises:
+        StudyError: no such study, or nowhere to write.
+    """
+    from starsearch.report.files import write_report
+
+    place = place_of(study) if isinstance(study, str) else study
+    if place.folder is None:
+        raise StudyError("A report is written into the study's folder: name the folder, not the storage.")
+    return write_report(open_view(place), place.folder)
+
+
+def serve_dashboard(study: str, *, port: int = 8080) -> None:
+    """Serve optuna-dashboard on the loopback interface until Ctrl-C.
+
+    Raises:
+        StudyError: no such study, or the port is taken.
+    """
+    import socket
+
+    from optuna_dashboard import run_server
+
+    from starsearch.records import open_storage, show_constraints
+
+    place = place_of(study)
+    _views(place)  # complain about a missing or damaged study before a server is up
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise StudyError(f"Port {port} is taken on this machine. Give another with --port.")
+    run_server(show_constraints(open_storage(place.url)), host="127.0.0.1", port=port)

@@ -1,0 +1,143 @@
+"""What `run`, `front`, `status` and `space` print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from starsearch.cli.show import Cell, print_facts, print_table, say, table
+from starsearch.errors import some
+from starsearch.report.front import anchor_recipe_note
+from starsearch.report.predictions import prediction_lines
+from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines
+from starsearch.report.table import NOT_APART, Row, architecture_lines, front_rows, legend_lines
+from starsearch.report.view import StudyView
+
+if TYPE_CHECKING:
+    from starsearch.api import RunOutcome
+
+
+def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
+    """Print the front as a table, how far lower fidelities can be trusted (unless that was said), and failures."""
+    for lower in reversed(view.lower):
+        found = lower.summary
+        say(f"At {lower.fidelity}: {found['complete']} trials, {found['on_front']} on its front.")
+    if view.lower:
+        say(f"At {view.fidelity}, the highest fidelity:")
+    if not view.front.empty:
+        Console().print(render_front(view))
+        rows = front_rows(view.front, view.objectives)[1]
+        say(*architecture_lines(rows), "", *legend_lines(view.front))
+    if view.knee is not None:
+        say(f"Knee: trial {view.knee}.", *prediction_lines(view.predictions))
+    elif view.miss:
+        say(*miss_lines(view.miss))
+    else:
+        say("No trial is complete yet, so there is no front.")
+    if (note := anchor_recipe_note(view.trials)) is not None:
+        say(note)
+    if foreign := view.count("FOREIGN"):
+        were = "trial was" if foreign == 1 else "trials were"
+        say(f"{foreign} {were} made or ended by another program: not counted, and left as they are.")
+    if with_agreement:
+        say(*view.agreement_lines)
+    if view.count("FAIL"):
+        numbers: Cell = lambda row: some(row["numbers"], 5)  # noqa: E731
+        columns = {"Count": "{count}", "Reason": "{reason}", "Trials": numbers}
+        print_table(table(failure_reasons(view.trials), columns, title="Failed trials", left=3))
+
+
+def render_front(view: StudyView) -> Table:
+    """Return the front, or of one objective the ranking, as a table of figures."""
+    headings, rows = front_rows(view.front, view.objectives)
+    cells = [(f"{label}\n{unit}", f"{{cells[{at}]}}") for at, (label, unit) in enumerate(headings)]
+    columns: list[tuple[str, Cell]] = [("#", "{rank}"), ("Trial", "{number}"), *cells]
+    columns.append(("Against nearest published", _against))
+    title = "Front" if len(view.objectives) > 1 else "Ranking"
+    shown = table(rows, columns, title=title, left=0, style=lambda row: "" if row.is_ranked else "dim")
+    last = shown.columns[-1]
+    last.justify, last.no_wrap, last.ratio, last.min_width = "left", False, 1, 12
+    return shown
+
+
+def _against(row: Row) -> Text:
+    text = Text(row.anchor or row.nearest or "", style="bold" if row.anchor else "")
+    for change in row.changes:
+        style = "" if not change.is_apart else "green" if change.gain > 0 else "red" if change.gain < 0 else ""
+        # Without its space a number never parts from its unit where the cell folds.
+        text.append(" ").append(change.text.replace(" ", "") + ("" if change.is_apart else NOT_APART), style=style)
+    return text if row.is_feasible else text.append(" (breaks a constraint)", style="italic")
+
+
+def print_status(found: Mapping[str, Any]) -> None:
+    """Print a line a fact, then one a failure."""
+    facts = {"study": found["study"]}
+    facts |= {f"at {one['fidelity']}": _counts(one) for one in found.get("fidelities", ())}
+    knee = f", knee {found['knee']}" if found["knee"] is not None else ""
+    facts |= {
+        "storage": found["storage"],
+        f"at {found['fidelity']}" if found.get("fidelities") else "trials": _counts(found),
+        "evaluated for": f"{found['seconds'] / 60:.0f} min",
+        "on the front": f"{found['on_front']} trials{knee}",
+    }
+    for line in found["halving"]:
+        what, _, words = line.partition(": ") if line.startswith("Successive") else ("epochs", "", line)
+        facts[what.lower()] = words
+    for name, best in found["best"].items():
+        spread = f" ± {best['spread']:.2g}" if best["spread"] is not None else ""
+        facts[f"best {name}"] = f"{best['value']:.4g}{spread} (trial {best['number']})"
+    if found["miss"]:
+        facts["infeasible"] = " ".join(miss_lines(found["miss"]))
+    if (gain := hypervolume_gain(found["hypervolume"])) is not None:
+        facts["hypervolume"] = f"{found['hypervolume']['front']:.4g}, {gain:+.0f} % over the published networks alone"
+    print_facts(facts | {"driver": found["driver"] or "none at work"})
+    say(*found.get("agreement", ()))
+    say(*(f"trial {one['trial']} failed: {one['reason']}  ({one['architecture']})" for one in found["failures"]))
+
+
+def _counts(found: Mapping[str, Any]) -> str:
+    """Return how many trials ended how."""
+    counts = [f"{found[name]} {name}" for name in ("complete", "failed", "infeasible")]
+    counts += [f"{found['stopped']} stopped at a rung"] if found["stopped"] else []
+    counts += [f"{found['foreign']} foreign (of other programs)"] if found["foreign"] else []
+    counts += [f"{len(found['running'])} unfinished"] if found["running"] else []
+    return f"{found['trials']}: {', '.join(counts)}"
+
+
+def print_end(outcome: RunOutcome) -> None:
+    """Print how far a run came, what it wrote, and what to do next."""
+    ended, study, view = outcome.ended, outcome.folder, outcome.view
+    progress = f"{ended.finished} of {ended.wanted} trials"
+    match ended.why:
+        case "complete":
+            say(f"Done: {progress}.")
+        case "space exhausted":
+            say(f"Done: {progress}; every architecture of the space has been tried.")
+        case _:
+            because = "Interrupted" if ended.why == "interrupted" else "The time budget is spent"
+            say(f"{because}: {progress}. Nothing finished is lost; the same command resumes the study.")
+    say("Written: " + ", ".join(str(path) for path in outcome.files), f"Next:    starsearch dashboard {study}")
+    miss = view.miss or {}
+    choice = "--knee" if view.knee is not None else f"--trial {miss['number']}" if miss.get("weights") else None
+    if choice is not None:
+        say(f"         starsearch export {study} {choice} --format timm,onnx --out best")
+
+
+def print_space(found: Mapping[str, Any]) -> None:
+    """Print dimensions, counts, constraints and anchors."""
+    dimensions = [{"name": name, "values": words} for name, words in {**found["dimensions"], **found["recipe"]}.items()]
+    title = f"{found['name']} ({found['family']}, {found['resolution']} px)"
+    print_table(table(dimensions, {"Dimension": "{name}", "Values": "{values}"}, title=title, left=2))
+    counted = ", counted with 1000 classes" if found["constraints"] != "none" else ""
+    inside = [name for name, why in found["published"].items() if why is None]
+    say(
+        f"Architectures: at most {found['num_architectures']:,}",
+        f"Constraints:   {found['constraints']}{counted} ({found['allowed_percent']:.0f} % of random ones allowed)",
+        f"Anchors:       {', '.join(found['anchors']) or 'none'}",
+        f"Published networks inside: {', '.join(inside) or 'none'}",
+        *(f"  {name} lies outside: {why}" for name, why in found["published"].items() if why is not None),
+    )
