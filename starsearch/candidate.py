@@ -26,6 +26,6 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """Equal for candidates that would train to the same end: the architecture's hash and the recipe's."""
+        """The hashes of architecture and recipe, equal for candidates whose trainings are the same."""
         recipe_hash = hashlib.sha256(repr(self.recipe).encode()).hexdigest()[:8]
         return f"{architecture_hash(self.architecture)}-{recipe_hash}"

@@ -81,18 +81,18 @@ class ExportError(StarsearchError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The words " Did you mean 'x'?" for the known name nearest to `name`; empty when none is near."""
+    """Return the words " Did you mean 'x'?" for the known name nearest to `name`; empty when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def first_line(error: BaseException | str) -> str:
-    """The first line of an error's text; its type's name where it has none."""
+    """Return the first line of an error's text; its type's name where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def some(names: Iterable[object], most: int = 3) -> str:
-    """The first `most` names and how many more there are: "a, b, c and 4 more"."""
+    """Return the first `most` names and how many more there are: "a, b, c and 4 more"."""
     listed = [str(name) for name in names]
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

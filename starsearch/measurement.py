@@ -12,7 +12,7 @@ class Measurement:
     """A measured quantity of one candidate. The unit is part of the name: `latency_ms`, `top1_percent`, `macs`.
 
     Attributes:
-        name: what was measured, with its unit.
+        name: the quantity with its unit.
         value: the median, mean or count.
         runs: how many readings `value` stands for.
         spread: standard error of `value` in its unit; None where there is none (a count).
@@ -39,11 +39,9 @@ def accuracy_measurement(name: str, percent: float, *, num_images: int) -> Measu
 
 
 def is_told_apart(difference: float, *errors: float | None) -> bool:
-    """Whether a difference is at least twice its standard error.
+    """Return whether a difference of two values is at least twice its standard error.
 
-    Args:
-        difference: of two values.
-        errors: their standard errors; None or NaN of a value that has none.
+    `errors` are the values' standard errors, None or NaN for a value that has none.
     """
     known = (one for one in errors if one is not None and not math.isnan(one))
     return bool(abs(difference) >= 2 * math.hypot(*known))
@@ -54,11 +52,11 @@ class Prediction:
     """A quantity of one candidate that was computed from a device's profile, not measured.
 
     Attributes:
-        name: what was predicted, with its unit.
+        name: the quantity with its unit.
         value: the best guess.
         low, high: ends of the 90 % prediction interval, in the unit of `value`.
-        device: what it was predicted for, in words.
-        parts: by sort of work, what of `value` it takes; empty where that is not known.
+        device: the device it was predicted for, in words.
+        parts: the share of `value` that each sort of work takes; empty where that is not known.
     """
 
     name: str
@@ -73,5 +71,5 @@ Reading = Measurement | Prediction
 
 
 def prediction_error_percent(predicted: float, measured: float) -> float:
-    """How far `predicted` lies above `measured`, in percent of the latter."""
+    """Return how far `predicted` lies above `measured`, in percent of the latter."""
     return 100 * (predicted / measured - 1)

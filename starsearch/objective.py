@@ -1,4 +1,4 @@
-"""What a study optimises and what it must not exceed. Directions are flipped once, here; below all is minimised."""
+"""What a study optimises and what it must not exceed. Directions are flipped here, so that all else minimises."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Objective:
     """A measured quantity with a direction.
 
     Attributes:
-        name: of the reading, with its unit: "top1_percent", "macs", "num_params", "latency_ms", and of a further
+        name: the reading's name, with its unit: "top1_percent", "macs", "num_params", "latency_ms", and of a further
             device "latency_ms@LABEL".
         direction: "maximize" or "minimize".
         device: "this-machine", or the name of the profile it is predicted from; None where it has no device.
@@ -49,7 +49,7 @@ class Constraint:
         return ", ".join(f"{words[name[-4:]]} {limit:g}" for name, limit in self.limits.items())
 
     def violations(self, values: Mapping[str, float]) -> dict[str, float]:
-        """By how much each bound is broken, by "name.min" and "name.max"; feasible where all are ≤ 0."""
+        """Return by how much each bound is broken, by "name.min" and "name.max"; feasible where all are ≤ 0."""
         value = values[self.name]
         return {name: limit - value if name.endswith(".min") else value - limit for name, limit in self.limits.items()}
 
@@ -66,16 +66,16 @@ def miss(excess: Mapping[str, float], limits: Mapping[str, float]) -> float:
 
 
 def is_latency(name: str) -> bool:
-    """Whether `name` is a network's latency on some device: "latency_ms" or "latency_ms@LABEL"."""
+    """Return whether `name` is a network's latency on some device: "latency_ms" or "latency_ms@LABEL"."""
     return name == LATENCY or device_label(name) is not None
 
 
 def device_label(name: str) -> str | None:
-    """The label of "latency_ms@LABEL"; None for every other name, "latency_ms" among them."""
+    """Return the label of "latency_ms@LABEL"; None for every other name, "latency_ms" among them."""
     stem, at, label = name.partition("@")
     return label if at and stem == LATENCY else None
 
 
 def losses(values: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """The objectives' values in their order, signs flipped so that less is better."""
+    """Return the objectives' values in their order, signs flipped so that less is better."""
     return tuple(values[o.name] if o.direction == "minimize" else -values[o.name] for o in objectives)

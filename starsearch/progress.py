@@ -17,7 +17,7 @@ class Progress:
 
     Attributes:
         fraction: of the whole evaluation, 0 to 1.
-        stage: what is being done, for the eyes ("training", "validation", "latency").
+        stage: what is being done, for the user ("training", "validation", "latency").
         epoch: set once an epoch has been validated: its number, counted from 1; else None.
         values: readings at this moment by name with unit; with `epoch` set at least `top1_percent`,
             `top5_percent` and `train_loss`.
@@ -30,7 +30,7 @@ class Progress:
 
 
 def mapped(steps: Generator[X, None, T], change: Callable[[X], Y]) -> Generator[Y, None, T]:
-    """The same generator, each of its steps changed."""
+    """Yield each step of a generator changed; return what it returns."""
     try:
         while True:
             try:
@@ -44,7 +44,7 @@ def mapped(steps: Generator[X, None, T], change: Callable[[X], Y]) -> Generator[
 
 
 def scaled(steps: Generator[Progress, None, T], low: float, high: float) -> Generator[Progress, None, T]:
-    """The same generator, its fractions mapped from 0..1 to low..high."""
+    """Yield the steps of a generator, their fractions mapped from 0..1 to low..high; return what it returns."""
     return mapped(steps, lambda progress: replace(progress, fraction=low + (high - low) * progress.fraction))
 
 

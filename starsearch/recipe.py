@@ -18,10 +18,10 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training samples, warm-up included, cool-down not.
-        batch_size: images a step; at least 2, of which batch norms take their statistics.
+        batch_size: images per step; at least 2, since batch norms take their statistics from them.
         optimizer: a name of `timm.optim.create_optimizer_v2`.
         lr: peak learning rate, for `batch_size` as it is.
-        momentum: of SGD and its kin; timm ignores it elsewhere.
+        momentum: for SGD and its variants; timm ignores it elsewhere.
         weight_decay: not applied to biases and batch norms.
         schedule: after a linear warm-up: "cosine", "linear" to `min_lr`, "step" (a tenth after each third), or "none".
         warmup_epochs: linear from `warmup_lr` to `lr`; may be a fraction, since the rate is set each step. At most
@@ -51,8 +51,8 @@ class Recipe:
             file, or a .safetensors that starsearch wrote; None for none.
         task_loss_weight, distill_loss_weight: of the labels' and the teacher's loss, where there is a teacher.
         distill_temperature: by which the answers of both are softened.
-        initialization: of the network, as `build_model` has it. "identity" starts every block as the
-            identity: for proxies, whose few steps depth slows down otherwise. Full trainings start as published.
+        initialization: how the network's weights are drawn, as `build_model` has it. "identity" starts every block as
+            the identity, for proxies, whose few steps depth slows down otherwise. Full trainings start as published.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -97,16 +97,16 @@ class Fidelity:
 
     Attributes:
         name: as in the study file; "proxy" unless said otherwise.
-        resolution: of training and validation, in pixels; latency is measured at the space's.
+        resolution: image size of training and validation, in pixels; latency is measured at the space's.
         epochs: overrides the recipe's; None keeps it.
         samples: training images used, drawn with the study's seed, equally from every class; None for all.
         validation_samples: validation images used, likewise.
-        stem_stride: of the network while it is judged; the deployed network's is 2.
+        stem_stride: the network's while it is judged; the deployed network's is 2.
         crop_pct: share of the resized validation image's side that its centre crop keeps; timm's protocol for
             ImageNet is 0.875.
         recipe: name of a shipped recipe or path of a recipe file, as written.
-        precision: of the forward pass; halves are for GPUs.
-        accumulate: micro-batches a step, where a recipe's batch does not fit a GPU.
+        precision: number format of the forward pass; the two of 16 bits are for GPUs.
+        accumulate: micro-batches per step, where a recipe's batch does not fit a GPU.
         time_limit_s: seconds after which the candidate fails; None for no limit.
     """
 
@@ -126,7 +126,7 @@ class Fidelity:
 
 
 def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
-    """The recipe with another batch and its learning rates by the linear rule (Goyal et al. 2017, section 2.1).
+    """Return the recipe with another batch and its learning rates by the linear rule (Goyal et al. 2017, section 2.1).
 
     `lr` and `min_lr` grow as the batch does, so the schedule as a whole; `warmup_lr` stays, since the warm-up begins
     at a small rate whatever the batch (their section 2.2).
@@ -136,7 +136,7 @@ def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:
 
 
 def value_text(value: Any) -> str:
-    """A value of a recipe in words, no digit lost: 0.9998 is not 1."""
+    """Return a value of a recipe in words, no digit lost: 0.9998 is not 1."""
     if value is None:
         return "none"
     if isinstance(value, float):
@@ -146,5 +146,5 @@ def value_text(value: Any) -> str:
 
 
 def changed_fields(recipe: Recipe, base: Recipe) -> Mapping[str, Any]:
-    """The fields of `recipe` that differ from `base`, by name."""
+    """Return the fields of `recipe` that differ from `base`, by name."""
     return {name: getattr(recipe, name) for name in Recipe.__slots__ if getattr(recipe, name) != getattr(base, name)}

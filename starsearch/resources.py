@@ -14,7 +14,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def shipped_folder(kind: Kind) -> Path:
-    """Where the shipped files of this kind lie: in the wheel, or in the checkout beside the package."""
+    """Return where the shipped files of this kind are: in the wheel, or in the checkout beside the package."""
     if kind in ("recipes", "profiles"):
         return _PACKAGE / kind
     folder = "spaces" if kind == "recipe spaces" else kind
@@ -23,7 +23,7 @@ def shipped_folder(kind: Kind) -> Path:
 
 
 def shipped_names(kind: Kind) -> tuple[str, ...]:
-    """Names under which shipped files of this kind are found."""
+    """Return the names under which shipped files of this kind are found."""
     names = sorted(path.stem for path in shipped_folder(kind).glob("*.yaml"))
     if kind in ("spaces", "recipe spaces"):
         names = [name for name in names if name.startswith(_RECIPE_SPACE) == (kind == "recipe spaces")]
@@ -31,7 +31,7 @@ def shipped_names(kind: Kind) -> tuple[str, ...]:
 
 
 def find_file(text: str, kind: Kind, *, beside: Path | None = None) -> Path:
-    """The YAML file that `text` names: a path, relative to `beside` or the working folder, or a shipped name.
+    """Return the YAML file that `text` names: a path, relative to `beside` or the working folder, or a shipped name.
 
     Raises:
         SpecError: there is neither such a file nor such a name.

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_CAME: list[int] = []
+_RECEIVED: list[int] = []
 
 
 def interrupt_on_signals() -> None:
     """Raise `KeyboardInterrupt` on each signal, also in the background, where shells switch SIGINT off."""
-    _CAME.clear()
+    _RECEIVED.clear()
     for number in _numbers():
         signal.signal(number, _interrupt)
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[threading.Event]:
-    """An event that the first signal sets; a second one interrupts at once."""
+    """Yield an event that the first signal sets; a second one interrupts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -29,7 +29,7 @@ def asked_to_stop() -> Iterator[threading.Event]:
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             _interrupt(number, frame)
-        _CAME.append(number)
+        _RECEIVED.append(number)
         stop.set()
 
     before = {number: signal.signal(number, ask) for number in _numbers()}
@@ -41,10 +41,10 @@ def asked_to_stop() -> Iterator[threading.Event]:
 
 
 def exit_code() -> int | None:
-    """As what a process ends that was asked to stop: 130 or, not by Ctrl-C, 143; None where it was not."""
-    if not _CAME:
+    """Return the exit code of a process that was asked to stop, 130 or, not by Ctrl-C, 143; None where it was not."""
+    if not _RECEIVED:
         return None
-    return 128 + (signal.SIGINT if _CAME[0] == signal.SIGINT else signal.SIGTERM)
+    return 128 + (signal.SIGINT if _RECEIVED[0] == signal.SIGINT else signal.SIGTERM)
 
 
 def _numbers() -> list[int]:
@@ -55,5 +55,5 @@ def _numbers() -> list[int]:
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:
-    _CAME.append(number)
+    _RECEIVED.append(number)
     raise KeyboardInterrupt

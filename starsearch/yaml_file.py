@@ -48,7 +48,7 @@ class YamlFile:
 
 
 def read_yaml(path: Path) -> YamlFile:
-    """The file's values, read safely; duplicate keys are refused.
+    """Return the file's values, read safely; duplicate keys are refused.
 
     Raises:
         SpecError: the file cannot be read or is not YAML.
@@ -58,7 +58,7 @@ def read_yaml(path: Path) -> YamlFile:
     except OSError as error:
         raise SpecError(f"{path} cannot be read: {error.strerror}.") from None
     if len(raw) > _MAX_BYTES:
-        raise SpecError(f"{path} has {len(raw):,} bytes; a file of ours has at most {_MAX_BYTES:,}.")
+        raise SpecError(f"{path} has {len(raw):,} bytes; at most {_MAX_BYTES:,} are read.")
     try:
         return parse_yaml(raw.decode("utf-8-sig"), path)
     except UnicodeDecodeError as error:
@@ -66,10 +66,10 @@ def read_yaml(path: Path) -> YamlFile:
 
 
 def parse_yaml(text: str, path: Path) -> YamlFile:
-    """The values of YAML `text`; `path` is only for the errors.
+    """Return the values of YAML `text`; `path` is only for the errors.
 
     Raises:
-        SpecError: it is not YAML, holds a key twice, or is nested or aliased without sense.
+        SpecError: it is not YAML, holds a key twice, or is nested too deeply or aliased without end.
     """
     import yaml
 
