@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from starsearch.families.family import Architecture, presets
-from starsearch.latency import Device, Reference, device_fingerprint
-from starsearch.latency.profile import DeviceProfile, HeldOut, Sample
-from starsearch.latency.terms import describe_network
+from starsearch.latency.device import Device, device_fingerprint
+from starsearch.latency.prediction.imported import Sample
+from starsearch.latency.prediction.profile import DeviceProfile, HeldOut
+from starsearch.latency.prediction.terms import describe_network
+from starsearch.latency.reference import Reference
 
 _RESOLUTION = 64
 # Between them they have every kind of layer.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from starsearch.api.data_checking import DataCheck, check_data
 from starsearch.api.exporting import Exported, export_networks
-from starsearch.api.latency import measure_architecture
-from starsearch.api.measured import Imported, import_measurements
-from starsearch.api.planning import Plan, plan_study
-from starsearch.api.profiles import (
+from starsearch.api.latency import (
+    Imported,
     calibrate_device,
     check_profile,
+    import_measurements,
+    measure_architecture,
     open_profile,
     predict_architectures,
     profile_of_measurements,
     write_kit,
 )
+from starsearch.api.planning import Plan, plan_study
 from starsearch.api.running import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
 from starsearch.api.study import Study, load_study, serve_dashboard, study_status, write_study_report

@@ -16,7 +16,7 @@ from starsearch.api.workplaces import Workplace
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet
-    from starsearch.latency import Reference
+    from starsearch.latency.reference import Reference
     from starsearch.records import StudyRecord
     from starsearch.search import Below, StudyEnded
     from starsearch.search.events import Event
@@ -147,7 +147,7 @@ def _latency_scale(spec: StudySpec, place: StudyPlace, workplace: Workplace) -> 
     """
     if not timed_quantities(spec) and not wants_int8(spec):
         return None
-    from starsearch.latency import Reference
+    from starsearch.latency.reference import Reference
     from starsearch.records import load_attributes
 
     known: dict[str, Any] | None = load_attributes(place.url, place.name).get("reference")

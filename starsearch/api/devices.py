@@ -10,7 +10,7 @@ from starsearch.objective import device_label, is_latency
 
 if TYPE_CHECKING:
     from starsearch.evaluators.latency import LatencyMeter
-    from starsearch.latency.profile import DeviceProfile
+    from starsearch.latency.prediction.profile import DeviceProfile
     from starsearch.study.spec import StudySpec
 
 
@@ -37,9 +37,10 @@ def check_machine(spec: StudySpec) -> None:
     """
     if not wants_placement(spec):
         return
-    from starsearch.latency.coreml import missing_for_placement
+    from starsearch.latency.backends.backend import BackendOptions
+    from starsearch.latency.backends.coreml import Mac
 
-    missing = missing_for_placement()
+    missing = Mac(BackendOptions()).missing_for_placement()
     if missing is not None:
         raise BackendError(f"coreml_cpu_percent is Core ML's own estimate, on a Mac. {missing}")
 
@@ -90,12 +91,12 @@ def front_meters(spec: StudySpec, *, num_classes: int, study: str) -> dict[str, 
 
 def _why_not_here(profile: DeviceProfile) -> str | None:
     """Why nothing can be measured on this machine on the scale of `profile`; None where it can."""
-    from starsearch.latency.backends import BACKENDS, reopen_backend
+    from starsearch.latency.backends.backend import BACKENDS, BackendOptions, open_backend
     from starsearch.latency.device import device_fingerprint
 
     if profile.backend in BACKENDS:
         try:
-            here = reopen_backend(profile.backend, profile.device).describe_device()
+            here = open_backend(profile.backend, BackendOptions.of_device(profile.device)).describe_device()
         except BackendError as error:
             return str(error)
     else:

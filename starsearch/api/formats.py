@@ -130,7 +130,7 @@ def write_int8_onnx(trained: TrainedNetwork, folder: Path) -> Written:
     from starsearch.export.int8 import export_int8_onnx
     from starsearch.export.onnx import with_batch
     from starsearch.export.timm import INT8_FILE
-    from starsearch.latency import computing
+    from starsearch.latency.lock import computing
 
     resolution, seed = trained.preprocessing.resolution, trained.facts.seed or 0
     assert trained.data is not None
@@ -252,9 +252,8 @@ def _int8_latency(trained: TrainedNetwork, graph: bytes) -> str:
     import numpy as np
 
     from starsearch.export import build_onnx
-    from starsearch.latency import measure_paired
-    from starsearch.latency.onnxruntime import OnnxRuntimeTimer
-    from starsearch.latency.paired import COPIES, Copies
+    from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
+    from starsearch.latency.paired import COPIES, Copies, measure_paired
 
     rng = np.random.default_rng(0)
     graphs = graph, build_onnx(*trained.lower())

@@ -1,19 +1,102 @@
-"""Measuring one network on this machine."""
+"""Latency: measure a network, calibrate and use device profiles, bring in figures measured elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+import csv
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
-from starsearch.api.networks import NamedNetwork, find_network
-from starsearch.errors import EvaluationError
-from starsearch.progress import follow, ignore
+import numpy as np
 
-if TYPE_CHECKING:
-    from starsearch.latency import Measured, MeasureSpec
-    from starsearch.latency.backends import Backend, Network
-    from starsearch.progress import Progress
+from starsearch.api.architectures import find_architecture, find_deployment
+from starsearch.api.networks import find_network
+from starsearch.api.study import write_study_report
+from starsearch.api.study_folder import place_of, studies_at
+from starsearch.errors import EvaluationError, ExportError, SpecError, StudyError
+from starsearch.export.coreml import SUFFIX, build_coreml
+from starsearch.export.coreml_library import load_coremltools
+from starsearch.export.onnx import build_onnx
+from starsearch.export.weights import random_weights
+from starsearch.families.family import Architecture, lower
+from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
+from starsearch.latency.backends.backend import Backend, Network, PlacingBackend
+from starsearch.latency.device import Device, vector_width
+from starsearch.latency.measure import MeasureSpec, measure
+from starsearch.latency.prediction.calibration import (
+    CalibrationLog,
+    adapt_profile,
+    check_budget,
+    choose_networks,
+    fit_profile,
+    measure_networks,
+)
+from starsearch.latency.prediction.check import ProfileCheck, compare_with_profile
+from starsearch.latency.prediction.imported import read_measurements, read_samples
+from starsearch.latency.prediction.predict import predict_latency
+from starsearch.latency.prediction.profile import DeviceProfile, load_profile, save_profile
+from starsearch.measurement import Measurement
+from starsearch.objective import LATENCY, THIS_MACHINE
+from starsearch.progress import Progress, follow, ignore
+from starsearch.records import OpenStudy, hold_lease, keep_measured, load_devices
+from starsearch.resources import find_file
+from starsearch.space import SearchSpace
+from starsearch.study.space_file import load_space
+
+_SEED = 0
+_MOST_DRAWN = 1_000
+_CHECK_SEED = 1_000_003  # other networks than a fit's
+_NARROWEST_VECTORS = 4  # of a device that is not known
+_KIT = """\
+# Latency kit
+
+{count} networks of the space {space} at {resolution} px, with random weights, which latency does not depend on.
+measurements.csv names the ONNX files (input "input", 1×3×{resolution}×{resolution}, float32). Core ML packages, where
+there are any, have the same names (input "image", {resolution}×{resolution}, RGB).
+
+1. Time each file on the device with the runtime that you deploy with: one thread, batch 1, nothing else running. Let
+   10 runs warm it up, then time at least 50; the median counts. Let the device cool down between networks.
+2. Write the milliseconds into the column ms. Where a network does not run, leave it empty.
+3. Where starsearch is installed:
+
+       starsearch latency fit --out phone.yaml --measurements measurements.csv --device "Phone, system, runtime"
+
+   With the profile of a similar device of {resolution} px (--from PROFILE) five networks are enough, else eight.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictedLatency:
+    """A network's predicted latency on a profile's device, with its 90 % prediction interval."""
+
+    architecture: str
+    predicted_ms: float
+    low_ms: float
+    high_ms: float
+    device: str
+    profile: str
+    resolution: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import has brought into a study.
+
+    Attributes:
+        name: the quantity the figures stand under: "latency_ms", "latency_ms@LABEL".
+        networks: how many architectures of the study have a figure now.
+        passed_over: architectures of the file that the study has not evaluated.
+        files: the report's files, written anew; empty for a study without a folder.
+    """
+
+    name: str
+    networks: int
+    passed_over: tuple[str, ...]
+    files: tuple[Path, ...]
 
 
 def measure_architecture(
@@ -23,42 +106,55 @@ def measure_architecture(
     spec: MeasureSpec | None = None,
     watch: Callable[[Progress], None] = ignore,
 ) -> dict[str, Any]:
-    """Latency of the network `text` names, in pairs with the reference network; architectures get random weights.
+    """Measure the network `text` names, as it is deployed, in pairs with the reference network.
 
-    With Core ML also which processor it runs the operations on ("placement"; None with other backends).
+    Architectures get random weights. With Core ML the result also says which processor it runs the operations on
+    ("placement"; None with other backends).
 
     Args:
         text: an architecture in any of its forms, FILE.onnx, or timm:NAME.
-        resolution: of the image in pixels; by default a study's, a timm model's own, or 224. An ONNX file has its own.
+        resolution: height and width of the image in pixels; by default a study's, a timm model's own, or 224. An ONNX
+            file has its own.
         spec: how it is measured; its resolution and number of classes are not read.
-        watch: told how far it is.
+        watch: called with the progress.
 
     Raises:
         ArchitectureError, SpecError, StudyError: the text names no architecture.
         BackendError: the backend is not known, cannot run here, or takes no such network.
         EvaluationError: the network cannot be read or timed.
     """
-    from starsearch.latency import MeasureSpec, measure
-
     spec = spec or MeasureSpec()
     backend = spec.open_backend()  # what is missing is said before a network is built
     named = find_network(text, resolution=resolution)
     spec = replace(spec, resolution=named.resolution or spec.resolution, num_classes=named.num_classes)
     measured = follow(measure(named.network, spec), watch)
     placement, notes = _place(named.network, backend, spec)
-    measured = replace(measured, notes=(*measured.notes, *notes))
-    return {**_facts(named, spec, measured), "placement": placement}
+    return {
+        "architecture": named.text,
+        "resolution": named.resolution,
+        "backend": spec.backend,
+        "latency_ms": measured.ms,
+        "latency_ms_spread": measured.spread_ms,
+        "latency_ms_interval": list(measured.interval_ms),
+        "ratio": measured.ratio,
+        "pairs": measured.pairs,
+        "outliers": measured.outliers,
+        "closed": measured.is_closed,
+        "notes": [*measured.notes, *notes],
+        "device": measured.device.text,
+        "device_facts": asdict(measured.device),
+        "reference_ms": measured.reference.ms,
+        "macs": named.macs,
+        "num_classes": named.num_classes,
+        "placement": placement,
+    }
 
 
 def _place(network: Network, backend: Backend, spec: MeasureSpec) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """Where the backend runs the operations (None where it cannot tell), and a note where it could on a later system.
+    """Return where the backend runs the operations (None where it cannot tell), and a note where it could elsewhere.
 
     What was measured is not given up for it: an error is a note.
     """
-    import numpy as np
-
-    from starsearch.latency.backends import PlacingBackend
-
     if not isinstance(backend, PlacingBackend):
         return None, ()
     missing = backend.missing_for_placement()
@@ -71,22 +167,284 @@ def _place(network: Network, backend: Backend, spec: MeasureSpec) -> tuple[dict[
     return None, (f"Where the operations run is not known. {missing}",)
 
 
-def _facts(named: NamedNetwork, spec: MeasureSpec, measured: Measured) -> dict[str, Any]:
-    return {
-        "architecture": named.text,
-        "resolution": named.resolution,
-        "backend": spec.backend,
-        "latency_ms": measured.ms,
-        "latency_ms_spread": measured.spread_ms,
-        "latency_ms_interval": list(measured.interval_ms),
-        "ratio": measured.ratio,
-        "pairs": measured.pairs,
-        "outliers": measured.outliers,
-        "closed": measured.is_closed,
-        "notes": list(measured.notes),
-        "device": measured.device.text,
-        "device_facts": asdict(measured.device),
-        "reference_ms": measured.reference.ms,
-        "macs": named.macs,
-        "num_classes": named.num_classes,
+def open_profile(text: str, *, beside: Path | None = None) -> DeviceProfile:
+    """Return the profile that `text` names: a file, or a shipped profile."""
+    return load_profile(find_file(text, "profiles", beside=beside))
+
+
+def calibrate_device(
+    out: Path,
+    *,
+    budget: int = 50,
+    space: str = "starnet",
+    spec: MeasureSpec | None = None,
+    base: str | None = None,
+    watch: Callable[[Progress], None] = ignore,
+) -> tuple[DeviceProfile, tuple[str, ...]]:
+    """Measure `budget` informative networks of a space on this machine, fit (or adapt `base`), write the profile.
+
+    What was measured is kept as it comes in OUT.measuring.jsonl; the same call, also with another budget, resumes
+    from there. Returned with the profile is what a reader should know of how the networks were measured.
+
+    Args:
+        out: the profile's file; its samples lie beside it as CSV.
+        budget: how many networks to measure.
+        space: a space file or a shipped space's name.
+        spec: how networks are measured; its resolution is the space's.
+        base: a profile of a similar device to adapt; None fits from nothing.
+        watch: called with the progress.
+
+    Raises:
+        SpecError: no such space or base profile, or the files cannot be written.
+        BackendError: the backend cannot run here.
+        EvaluationError: the budget is too small, or a network cannot be measured.
+    """
+    _check_free(out)
+    base_profile = open_profile(base) if base is not None else None
+    check_budget(budget, is_adapted=base_profile is not None)
+    found = _open_space(space)
+    resolution = found.resolution if base_profile is None else base_profile.resolution
+    spec = replace(spec or MeasureSpec(), resolution=resolution)
+    device = spec.open_backend().describe_device()
+    networks = choose_networks(_draw(found, _SEED), budget, resolution=resolution, vector_width=vector_width())
+    log = CalibrationLog(out.with_suffix(".measuring.jsonl"), resolution)
+    measured = follow(measure_networks(networks, spec=spec, log=log), watch)
+    about: dict[str, Any] = {"device": device, "backend": spec.backend, "reference": measured.reference}
+    if base_profile is None:
+        profile = fit_profile(measured.samples, name=out.stem, resolution=resolution, **about)
+    else:
+        profile = adapt_profile(base_profile, measured.samples, name=out.stem, **about)
+    save_profile(profile, out)
+    log.remove()
+    return profile, measured.notes
+
+
+def profile_of_measurements(
+    measurements: Path, out: Path, *, device: str, resolution: int | None = None, base: str | None = None
+) -> DeviceProfile:
+    """Fit or adapt a profile from figures measured elsewhere (a phone, by any app); write it at `out`.
+
+    Args:
+        measurements: a CSV file with the columns architecture and ms.
+        out: the profile's file.
+        device: what was measured, in the user's words.
+        resolution: pixels it was measured at; None for what the CSV says, else 224.
+        base: a profile of a similar device to adapt; None fits from nothing.
+
+    Raises:
+        SpecError: the CSV breaks a rule or says another resolution, or no such base profile.
+        EvaluationError: too few figures.
+    """
+    _check_free(out)
+    samples, said = read_measurements(measurements)
+    if resolution and said and resolution != said:
+        raise SpecError(f"{measurements} says that it is of {said} px, --resolution says {resolution}; leave it out.")
+    resolution = resolution or said or 224
+    about: dict[str, Any] = {
+        "name": out.stem,
+        "device": Device(processor=device, runtime="imported", optimization="unknown"),
+        "backend": "imported",
+        "reference": None,
     }
+    if base is None:
+        profile = fit_profile(samples, resolution=resolution, **about)
+    else:
+        similar = open_profile(base)
+        if similar.resolution != resolution:
+            raise EvaluationError(
+                f"The profile {similar.name!r} was fitted at {similar.resolution} px, the figures are of "
+                f"{resolution} px. Measure at {similar.resolution} px, or adapt another profile."
+            )
+        profile = adapt_profile(similar, samples, **about)
+    save_profile(profile, out)
+    return profile
+
+
+def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Path, ...]:
+    """Write what it takes to measure informative networks of a space on a device that cannot run starsearch.
+
+    An ONNX file per network, with coremltools also a Core ML package, measurements.csv to be filled in, and README.md,
+    which says how. `profile_of_measurements` reads it back.
+
+    Args:
+        out: a folder that is made, or is empty.
+        count: how many networks; 8 make a profile, 5 adapt one.
+        space: a space file or a shipped space's name.
+
+    Raises:
+        SpecError: no such space, or the folder is not empty or cannot be written.
+    """
+    found = _open_space(space)
+    networks = choose_networks(_draw(found, _SEED), count, resolution=found.resolution, vector_width=_NARROWEST_VECTORS)
+    try:
+        load_coremltools()
+        has_coreml = True
+    except ExportError:
+        has_coreml = False
+    rng, rows = np.random.default_rng(_SEED), []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise SpecError(f"{out} is not empty; name another folder with --out.")
+        for number, architecture in enumerate(networks, start=1):
+            file = f"network-{number:02d}.onnx"
+            layers = lower(architecture, resolution=found.resolution)
+            weights = random_weights(layers, rng)
+            (out / file).write_bytes(build_onnx(layers, weights))
+            if has_coreml:
+                build_coreml(layers, weights).save(str((out / file).with_suffix(SUFFIX)))
+            rows.append((format_architecture(architecture), "", file, found.resolution))
+        with (out / "measurements.csv").open("w", newline="", encoding="utf-8") as target:
+            csv.writer(target).writerows([("architecture", "ms", "file", "resolution"), *rows])
+        text = _KIT.format(count=len(networks), space=Path(space).stem, resolution=found.resolution)
+        (out / "README.md").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"The kit cannot be written to {out}: {error.strerror}.") from error
+    return tuple(sorted(out.iterdir()))
+
+
+def predict_architectures(
+    profile: str, networks: Sequence[str], *, resolution: int | None = None
+) -> tuple[DeviceProfile, tuple[PredictedLatency, ...]]:
+    """Predict the latencies of the named networks, as they are deployed, on the profile's device.
+
+    Args:
+        profile: a file or a shipped profile's name.
+        networks: names, one-line texts, YAML files, or STUDY:TRIAL, which has the study's resolution and classes.
+        resolution: pixels; by default the study's, or the profile's.
+
+    Raises:
+        SpecError, ArchitectureError, StudyError: no such profile or network.
+        EvaluationError: the profile has no term for one of a network's layers.
+    """
+    opened = open_profile(profile)
+    predicted = []
+    for text in networks:
+        architecture, (own, num_classes) = find_architecture(text), find_deployment(text)
+        pixels = resolution or own or opened.resolution
+        found = predict_latency(opened, [architecture], resolution=pixels, num_classes=num_classes)
+        predicted.append(
+            PredictedLatency(
+                architecture=format_architecture(architecture),
+                predicted_ms=float(found.ms[0]),
+                low_ms=float(found.low_ms[0]),
+                high_ms=float(found.high_ms[0]),
+                device=found.device,
+                profile=opened.name,
+                resolution=pixels,
+            )
+        )
+    return opened, tuple(predicted)
+
+
+def check_profile(
+    profile: str,
+    *,
+    networks: int = 10,
+    space: str = "starnet",
+    seed: int = _CHECK_SEED,
+    watch: Callable[[Progress], None] = ignore,
+) -> ProfileCheck:
+    """Measure fresh random networks here, with the profile's backend and threads, and compare with its predictions.
+
+    Args:
+        profile: a file or a shipped profile's name.
+        networks: how many to measure; at least 5.
+        space: a space file or a shipped space's name.
+        seed: draws the networks.
+        watch: called with the progress.
+
+    Raises:
+        SpecError: no such profile or space.
+        BackendError: the backend cannot run here.
+        EvaluationError: the profile was not measured on a machine, or a network cannot be measured.
+    """
+    opened = open_profile(profile)
+    if opened.reference is None:
+        raise EvaluationError(
+            f"The profile {opened.name!r} holds figures from elsewhere ({opened.device.text}): this machine cannot "
+            "measure them again. Measure a few networks on the device and compare: starsearch latency predict."
+        )
+    spec = MeasureSpec.like(opened.backend, opened.device, resolution=opened.resolution)
+    here = spec.open_backend().describe_device()
+    chosen = list(islice(_draw(_open_space(space), seed), networks))
+    predict_latency(opened, chosen, resolution=spec.resolution)  # what it does not cover is said before measuring
+    measured = follow(measure_networks(chosen, spec=spec, deployed=True), watch)
+    # On the scale of here and now: a machine that became slower as a whole shows, too.
+    scale = measured.reference.ms / opened.reference.ms
+    return replace(
+        compare_with_profile(opened, measured.samples, scale=scale),
+        reference_ms=measured.reference.ms,
+        differences=opened.device.differences(here),
+        notes=measured.notes,
+    )
+
+
+def import_measurements(study: str, path: Path, *, device: str) -> Imported:
+    """Write latencies measured elsewhere into a study, where they stand in for what was predicted.
+
+    Args:
+        study: its folder or NAME@STORAGE-URL.
+        path: a CSV file with the columns architecture and ms.
+        device: label of the quantity (phone, for latency_ms@phone) or name of the profile that predicts it; with
+            another label the figures stand beside the study's as latency_ms@LABEL.
+
+    Raises:
+        SpecError: the file cannot be read, or the label holds other than letters, digits, - and _.
+        StudyError: no such study, none of its architectures is in the file, or the quantity is measured in trials.
+        StudyLeasedError: a driver works on the study.
+    """
+    place = place_of(study)
+    if re.fullmatch(r"[A-Za-z0-9_-]+", device) is None:
+        raise SpecError(f"A device's label is made of letters, digits, - and _; got {device!r}.")
+    devices = load_devices(place.url, place.name)
+    labelled = f"{LATENCY}@{device}"
+    name = labelled if labelled in devices else next((n for n, of in devices.items() if of == device), labelled)
+    if devices.get(name) == THIS_MACHINE:
+        raise StudyError(
+            f"{name} is measured on this machine in every trial of the study; figures of another device cannot stand "
+            "in for it. Give them another --device."
+        )
+    studies = studies_at(place)
+    complete = [one.trials[one.trials["state"] == "COMPLETE"] for one in studies]
+    known = {key for trials in complete for key in trials["architecture"]}
+    samples = {architecture_hash(parse_architecture(one.architecture)): one for one in read_samples(path)}
+    found = {key: sample for key, sample in samples.items() if key in known}
+    if not found:
+        raise StudyError(
+            f"None of the {len(samples)} architectures in {path} is one that {place.name!r} has evaluated. Measure "
+            "those of its front.csv (the column architecture_text)."
+        )
+    for one in studies:
+        with closing(OpenStudy.find(place.url, one.name)) as opened, hold_lease(opened) as lease:
+            for key, sample in found.items():
+                lease.check()
+                runs = max(sample.pairs, 1)
+                measured = Measurement(name=name, value=sample.ms, runs=runs, spread=sample.spread_ms, device=device)
+                keep_measured(opened, key, measured)
+    return Imported(
+        name=name,
+        networks=len(found),
+        passed_over=tuple(sample.architecture for key, sample in samples.items() if key not in known),
+        files=() if place.folder is None else tuple(write_study_report(place)),
+    )
+
+
+def _open_space(text: str) -> SearchSpace:
+    return load_space(find_file(text, "spaces"))
+
+
+def _draw(space: SearchSpace, seed: int) -> Iterator[Architecture]:
+    """Draw networks of a space at random, none twice; a small space's are all there are."""
+    return space.sample_architectures(min(space.num_architectures, _MOST_DRAWN), seed)
+
+
+def _check_free(out: Path) -> None:
+    """Refuse to write over a profile, which studies may name, or over the figures it is made from."""
+    if out.suffix != ".yaml":
+        raise SpecError(f"A profile is a YAML file; got {str(out)!r}. Call it {out.stem or 'profile'}.yaml.")
+    for path in (out, out.with_suffix(".csv")):
+        if path.exists():
+            raise SpecError(
+                f"{path} is there already. Give the profile another name with --out, or move the file away."
+            )

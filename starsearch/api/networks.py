@@ -14,7 +14,7 @@ from starsearch.families.text import format_architecture
 if TYPE_CHECKING:
     from torch import nn
 
-    from starsearch.latency.backends import Network
+    from starsearch.latency.backends.backend import Network
 
 _RESOLUTION = 224
 _TIMM = "timm:"

@@ -24,7 +24,7 @@ def open_onnx(path: Path) -> Classifier:
     import torch
 
     from starsearch.api.networks import find_network
-    from starsearch.latency.onnxruntime import build_session
+    from starsearch.latency.backends.onnxruntime import build_session
 
     model = find_network(str(path)).network
     assert isinstance(model, bytes)

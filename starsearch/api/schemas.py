@@ -11,7 +11,7 @@ def file_schema(kind: Kind) -> dict[str, Any]:
     """Return the JSON schema of a kind of file."""
     from pydantic import TypeAdapter
 
-    from starsearch.latency.profile import DeviceProfile
+    from starsearch.latency.prediction.profile import DeviceProfile
     from starsearch.recipe import Recipe
     from starsearch.study.runner_file import Runner
     from starsearch.study.space_file import SpaceFile

@@ -16,7 +16,7 @@ from starsearch.study.runner_file import LocalRunner, Runner, TaskResources
 
 if TYPE_CHECKING:
     from starsearch.evaluators import ProxyEvaluator
-    from starsearch.latency import Reference
+    from starsearch.latency.reference import Reference
     from starsearch.search import Executor
     from starsearch.study.spec import StudySpec
 
@@ -53,13 +53,13 @@ class Workplace:
 
     def device(self) -> str:
         """The machine whose latency is measured, in words."""
-        from starsearch.latency import device_fingerprint
+        from starsearch.latency.device import device_fingerprint
 
         return self._ask_device(lambda: device_fingerprint().text)
 
     def calibrate(self) -> Reference:
         """Measure the latency scale of that machine now."""
-        from starsearch.latency import calibrate_reference
+        from starsearch.latency.reference import calibrate_reference
 
         return self._ask_device(calibrate_reference)
 

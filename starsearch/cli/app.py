@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from starsearch.cli import data as data_commands
-from starsearch.cli import latency, planning, profiles, schema, space, training, tuning, validation
+from starsearch.cli import latency, planning, schema, space, training, tuning, validation
 from starsearch.cli.options import (
     Budget,
     Classes,
@@ -36,9 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(space.app, name="space")
-for command in (profiles.fit, profiles.kit, profiles.predict, profiles.check):
-    latency.app.command()(command)
-latency.app.command("import")(profiles.import_)
 app.add_typer(latency.app, name="latency")
 app.command()(tuning.tune)
 

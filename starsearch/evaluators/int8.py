@@ -20,7 +20,7 @@ from starsearch.recipe import Fidelity
 if TYPE_CHECKING:
     from starsearch.data.batches import Batches
     from starsearch.families.network import Network
-    from starsearch.latency import Reference
+    from starsearch.latency.reference import Reference
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ def _validate(onnx_bytes: bytes, data: DataSet, fidelity: Fidelity, seed: int) -
 
     from starsearch.data.batches import validation_batches
     from starsearch.data.preprocessing import Preprocessing
-    from starsearch.latency.onnxruntime import build_session
+    from starsearch.latency.backends.onnxruntime import build_session
     from starsearch.training.evaluate import count_hits
 
     batches = yield from validation_batches(
@@ -157,7 +157,7 @@ def _quantize(
 ) -> Generator[Progress, None, bytes]:
     from starsearch.export.int8 import build_int8_onnx
     from starsearch.export.weights import state_dict_arrays
-    from starsearch.latency import computing
+    from starsearch.latency.lock import computing
 
     images = yield from calibration_images(data, resolution=fidelity.resolution, seed=seed, samples=samples)
     layers = model.lower(resolution=fidelity.resolution)
@@ -169,7 +169,7 @@ def _quantize(
 
 
 def _measure_latency(graph: bytes, reference: Reference, seed: int) -> Generator[Progress, None, Measurement]:
-    from starsearch.latency import MeasureSpec, measure
+    from starsearch.latency.measure import MeasureSpec, measure
 
     spec = MeasureSpec.like("onnxruntime-cpu", reference.device, seed=seed, reference=reference)
     measured = yield from mapped(measure(graph, spec), lambda progress: replace(progress, stage="int8 latency"))

@@ -19,8 +19,8 @@ from starsearch.measurement import Measurement, Prediction
 from starsearch.progress import Progress
 
 if TYPE_CHECKING:
-    from starsearch.latency import Reference
-    from starsearch.latency.profile import DeviceProfile
+    from starsearch.latency.prediction.profile import DeviceProfile
+    from starsearch.latency.reference import Reference
 
 _PROCESSOR = "onnxruntime-cpu"
 
@@ -53,7 +53,7 @@ class LatencyMeter:
             BackendError: the backend cannot run here.
             ExportError: the network cannot be written in the backend's format.
         """
-        from starsearch.latency import MeasureSpec, measure
+        from starsearch.latency.measure import MeasureSpec, measure
 
         spec = MeasureSpec.like(
             self.backend,
@@ -126,7 +126,7 @@ def predict_latencies(
     """
     if not profiles:
         return ()
-    from starsearch.latency.predicting import predict_latency
+    from starsearch.latency.prediction.predict import predict_latency
 
     predictions = []
     for name, profile in profiles.items():

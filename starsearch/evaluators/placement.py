@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 
 from starsearch.errors import EvaluationError, ExportError
-from starsearch.families.family import Architecture, lower
+from starsearch.families.family import Architecture
 from starsearch.measurement import Measurement
 
 COREML_CPU = "coreml_cpu_percent"
@@ -22,23 +19,17 @@ def measure_coreml_placement(architecture: Architecture, *, resolution: int, num
 
     Args:
         architecture: the network.
-        resolution: at which it is deployed, in pixels.
-        num_classes: of the deployed network.
-
-    Raises:
-        EvaluationError: this machine is no Mac that can tell, or Core ML refuses the network.
+        resolution: pixels at which it is deployed.
+        num_classes: outputs of the deployed network.
     """
-    from starsearch.export.coreml import SUFFIX, build_coreml
-    from starsearch.export.weights import random_weights
-    from starsearch.latency import computing
-    from starsearch.latency.coreml import place_operations
+    from starsearch.latency.backends.backend import BackendOptions
+    from starsearch.latency.backends.coreml import Mac
+    from starsearch.latency.backends.networks import as_module
 
-    layers = lower(architecture, resolution=resolution, num_classes=num_classes)
-    with tempfile.TemporaryDirectory(prefix="starsearch-") as folder, computing():
-        package = Path(folder) / f"model{SUFFIX}"
-        try:
-            build_coreml(layers, random_weights(layers, np.random.default_rng(0))).save(str(package))
-        except ExportError as error:
-            raise EvaluationError(str(error)) from error
-        placement = place_operations(package)
-    return Measurement(name=COREML_CPU, value=100 * placement.cpu_share, device="Core ML on this Mac")
+    rng = np.random.default_rng(0)
+    network = as_module(architecture, resolution=resolution, rng=rng, num_classes=num_classes)
+    try:
+        placed = Mac(BackendOptions()).describe_placement(network, resolution=resolution, rng=rng)
+    except ExportError as error:
+        raise EvaluationError(str(error)) from error
+    return Measurement(name=COREML_CPU, value=100 * placed.cpu_share, device="Core ML on this Mac")

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from starsearch.families.network import Network
-    from starsearch.latency import Reference
-    from starsearch.latency.profile import DeviceProfile
+    from starsearch.latency.prediction.profile import DeviceProfile
+    from starsearch.latency.reference import Reference
     from starsearch.training import TrainingResult
 
 # Of an evaluation's time, for the bar; latency takes a second or two whatever the training takes.

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 def without_measuring(steps: Generator[Y, None, T]) -> Generator[Y, None, T]:
     """The same generator, each of its stretches inside the lock that keeps latency from being measured meanwhile."""
-    from starsearch.latency import computing
+    from starsearch.latency.lock import computing
 
     try:
         while True:

@@ -35,6 +35,7 @@ def build_coreml(
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
     metadata: Mapping[str, str] | None = None,
+    image_input: bool = True,
 ) -> Any:
     """The network as a `coremltools.models.MLModel`, a program for iOS 16, macOS 13 and later.
 
@@ -51,13 +52,14 @@ def build_coreml(
         preprocessing: whose mean and std normalise the image; ImageNet's by default.
         class_names: of the outputs, in their order.
         metadata: written into the package's user-defined metadata.
+        image_input: whether it reads an image, or (for timing) a float32 tensor of pixels.
 
     Raises:
         ExportError: coremltools is not installed or cannot write, the weights do not fit the layers or half
             precision, the image is neither grey nor RGB, or the class names are not one a class.
     """
     operations = _plan(layers, weights, precision, preprocessing or Preprocessing(), class_names)
-    return _convert(operations, layers[0], class_names=class_names, metadata=metadata or {})
+    return _convert(operations, layers[0], class_names=class_names, metadata=metadata or {}, image_input=image_input)
 
 
 def export_coreml(
@@ -148,17 +150,24 @@ def _check_class_names(layers: Sequence[Layer], class_names: Sequence[str]) -> N
 
 
 def _convert(
-    operations: Sequence[Operation], first: Layer, *, class_names: Sequence[str], metadata: Mapping[str, str]
+    operations: Sequence[Operation],
+    first: Layer,
+    *,
+    class_names: Sequence[str],
+    metadata: Mapping[str, str],
+    image_input: bool = True,
 ) -> Any:
     """The `MLModel` of these operations."""
     coremltools = load_coremltools()
     colour_space = getattr(coremltools.colorlayout, COLOUR_SPACES[first.in_shape[0]])
     shape = (1, *first.in_shape)
+    image = coremltools.ImageType(name=IMAGE_NAME, shape=shape, color_layout=colour_space)
+    pixels = coremltools.TensorType(name=IMAGE_NAME, shape=shape)
     try:
         with quiet_conversion():
             model = coremltools.convert(
                 _write_program(operations, shape),
-                inputs=[coremltools.ImageType(name=IMAGE_NAME, shape=shape, color_layout=colour_space)],
+                inputs=[image if image_input else pixels],
                 classifier_config=coremltools.ClassifierConfig(list(class_names)) if class_names else None,
                 convert_to="mlprogram",
                 minimum_deployment_target=coremltools.target.iOS16,

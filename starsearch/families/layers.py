@@ -1,8 +1,8 @@
 """A network as a list of layers with shapes, and the table of what a layer may compute.
 
 Cost, latency, padding and the ONNX builder read such a list and nothing else. A new operation is a row of `OPS`, one
-of `starsearch.export.onnx.WRITERS` and one of `starsearch.latency.terms.QUANTITIES`; a new activation function is a
-row of `ACTIVATION_FUNCTIONS`.
+of `starsearch.export.onnx.WRITERS` and one of `starsearch.latency.prediction.terms.QUANTITIES`; a new activation
+function is a row of `ACTIVATION_FUNCTIONS`.
 """
 
 from __future__ import annotations

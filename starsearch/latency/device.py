@@ -9,8 +9,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-_CPUINFO = Path("/proc/cpuinfo")
-_BOARD = Path("/proc/device-tree/model")
+from pydantic import PositiveInt
+
+CPUINFO = Path("/proc/cpuinfo")  # Linux's list of processors
+BOARD = Path("/proc/device-tree/model")  # Linux's name of a single-board computer
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
@@ -20,21 +22,21 @@ class Device:
 
     Attributes:
         processor: the model, as the maker names it.
-        cores: that this process may use; None where they say nothing (a GPU) or are not known.
-        threads: that one network uses; None as with the cores.
+        cores: how many this process may use; None where they say nothing (a GPU) or are not known.
+        threads: how many one network uses; None like the cores.
         runtime: name and version of what runs the network.
-        optimization: of the graph by the runtime.
-        governor: of the processor's frequency; None where it cannot be read.
+        optimization: what the runtime does to the graph.
+        governor: the processor's frequency policy; None where it cannot be read.
         system: operating system and instruction set; None where it is not known.
     """
 
     processor: str
-    cores: int | None
-    threads: int | None
+    cores: int | None = None
+    threads: PositiveInt | None = None
     runtime: str
     optimization: str
-    governor: str | None
-    system: str | None
+    governor: str | None = None
+    system: str | None = None
 
     @property
     def text(self) -> str:
@@ -43,7 +45,7 @@ class Device:
         return f"{self.processor}, {threads}{self.runtime}"
 
     def differences(self, other: Device) -> tuple[str, ...]:
-        """Why latencies of the two cannot be compared, a text a reason ("runtime: 'a' against 'b'").
+        """Return why latencies of the two cannot be compared, a text per reason ("runtime: 'a' against 'b'").
 
         Cores, governor and system are for the reader: a ratio to a reference does not follow them.
         """
@@ -57,17 +59,10 @@ class Device:
 def device_fingerprint(
     *, threads: int | None = 1, runtime: str | None = None, optimization: str = "all", processor: str | None = None
 ) -> Device:
-    """This machine, by default with ONNX Runtime on its processor as `starsearch.latency.onnxruntime` sets it up.
-
-    Args:
-        threads: that one network uses; None where it does not run on the processor's threads.
-        runtime: name and version of what runs the network.
-        optimization: of the graph by the runtime.
-        processor: that runs the network, where it is not the machine's CPU.
-    """
+    """Return this machine, by default with ONNX Runtime on its processor; `processor` names another (a GPU)."""
     return Device(
         processor=processor or processor_name(),
-        cores=usable_cores() if processor is None else None,
+        cores=_usable_cores() if processor is None else None,
         threads=threads,
         runtime=runtime or f"onnxruntime {onnxruntime_version()}",
         optimization=optimization,
@@ -76,16 +71,28 @@ def device_fingerprint(
     )
 
 
-def processor_name(cpuinfo: Path = _CPUINFO, board: Path = _BOARD) -> str:
-    """The processor's model: Linux's on x86, else the board's (ARM), else the Mac's, else what Python knows.
-
-    Args:
-        cpuinfo: Linux's list of processors.
-        board: Linux's name of a single-board computer.
-    """
-    named = re.search(r"^model name\s*:\s*(.+)$", _read_text(cpuinfo) or "", re.MULTILINE)
-    name = named[1] if named else _read_line(board) or _mac_processor() or platform.processor() or platform.machine()
+def processor_name() -> str:
+    """Return the processor's model: Linux's on x86, else the board's (ARM), else the Mac's, else what Python knows."""
+    named = re.search(r"^model name\s*:\s*(.+)$", _read_text(CPUINFO), re.MULTILINE)
+    name = named[1] if named else _read_line(BOARD) or _mac_processor() or platform.processor() or platform.machine()
     return " ".join(re.sub(r"\((R|TM)\)", "", name).split()) or "unknown processor"
+
+
+def vector_width() -> int:
+    """Return the float32 channels in one of the widest vectors: 16 with AVX-512, 8 on other x86, 4 with NEON.
+
+    It is also the block in which ONNX Runtime keeps channels on x86 (NCHWc).
+    """
+    if re.search(r"^flags\s*:.*\bavx512f\b", _read_text(CPUINFO), re.MULTILINE):
+        return 16
+    return 8 if platform.machine().lower() in ("x86_64", "amd64") else 4
+
+
+def onnxruntime_version() -> str:
+    """Return the module's own version: its package may be onnxruntime or onnxruntime-gpu."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
 
 
 def _mac_processor() -> str | None:
@@ -98,42 +105,18 @@ def _mac_processor() -> str | None:
         return None
 
 
-def onnxruntime_version() -> str:
-    """Of the module itself: it may be installed as the package onnxruntime or as onnxruntime-gpu."""
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
+def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _read_text(path: Path) -> str | None:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
+        return ""
 
 
 def _read_line(path: Path) -> str | None:
-    text = _read_text(path)
-    return text.strip("\0\n ") or None if text else None
-
-
-def vector_width(cpuinfo: Path = _CPUINFO, *, machine: str = platform.machine()) -> int:
-    """Float32 channels in one of the processor's widest vectors: 16 with AVX-512, 8 on other x86, 4 with NEON.
-
-    It is also the block in which ONNX Runtime keeps channels on x86 (NCHWc). Where Linux's list of processors says
-    nothing, the instruction set decides.
-
-    Args:
-        cpuinfo: Linux's list of processors.
-        machine: instruction set, as `platform.machine` names it.
-    """
-    if re.search(r"^flags\s*:.*\bavx512f\b", _read_text(cpuinfo) or "", re.MULTILINE):
-        return 16
-    return 8 if machine.lower() in ("x86_64", "amd64") else 4
+    return _read_text(path).strip("\0\n ") or None

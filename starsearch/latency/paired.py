@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,39 +35,30 @@ class Copies:
     0.988 times the time of a ninth. Several copies average over that.
 
     Args:
-        make: one more copy, made ready when its turn comes.
-        number: of copies; at least 1.
+        make: makes one more copy ready when its turn comes.
+        number: how many copies; at least 1.
     """
 
     def __init__(self, make: Callable[[], Timer], number: int) -> None:
         self._make, self._number = make, number
-        self._made: list[Timer] = [make()]  # at once: a network that cannot run is told before anything is timed
+        self._made: list[Timer] = [make()]  # at once: a network that cannot run is reported before anything is timed
         self._turn = -1
 
     def __call__(self) -> float:
-        """Milliseconds of one run of the copy whose turn it is."""
+        """Run the copy whose turn it is; return its milliseconds."""
         return self._made[max(self._turn, 0) % self._number]()
 
     @property
     def computes_in_caller(self) -> bool:
         """Whether a run computes in the calling thread and in no other."""
-        return computes_in_caller(self._made[0])
+        return _computes_in_caller(self._made[0])
 
     def move_on(self) -> bool:
-        """Make it the next copy's turn; whether that is its first."""
+        """Make it the next copy's turn; return whether that is its first."""
         self._turn += 1
         if self._turn == len(self._made) < self._number:
             self._made.append(self._make())
         return self._turn < self._number
-
-
-def computes_in_caller(timer: Timer) -> bool:
-    """Whether a run computes in the calling thread and in no other; a timer of which it is not known says no."""
-    return bool(getattr(timer, "computes_in_caller", False))
-
-
-Alone = Callable[[], AbstractContextManager[None]]
-"""Makes what is entered around a stretch of timed runs, so that nothing else computes: `measuring`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +71,6 @@ class PairLimits:
         half_width: enough when the median ratio's 95 % interval is at most this share of it to either side.
         runs: of each network in a pair, an even number. On a machine whose cores change speed several times a second
             pairs of 2 runs scatter by 6 to 7.5 %, of 6 runs by 3.4 to 4.6 %.
-
-    Raises:
-        ValueError: no number of pairs lies within the limits, the width is negative, or the runs are odd.
     """
 
     min_pairs: int = 10
@@ -92,7 +79,6 @@ class PairLimits:
     runs: int = 2
 
     def __post_init__(self) -> None:
-        """Hold the limits to their rule."""
         if not 2 <= self.min_pairs <= self.max_pairs:
             raise ValueError(f"2 ≤ min_pairs ≤ max_pairs; got {self.min_pairs} and {self.max_pairs}.")
         if not self.half_width >= 0:
@@ -102,22 +88,21 @@ class PairLimits:
 
 
 DEFAULT_LIMITS = PairLimits(min_pairs=6, max_pairs=12, runs=12)
-"""Of one network that somebody asks about; a calibration of many takes less of each."""
+"""For one network that somebody asks about; a calibration of many takes less of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paired:
+class PairedTiming:
     """How a candidate's time compares with the reference's.
 
     Attributes:
         ratio: median of candidate / reference over the pairs.
         spread: standard error of `ratio`, as these pairs show it; how well measurements repeat on a machine whose
             speed jumps is in studies/benchmarks/latency.
-        interval: of `ratio`, 95 %.
-        pairs: how many were timed.
-        outliers: pairs further than five robust standard deviations from the median.
+        interval: 95 % interval of `ratio`.
+        outliers: pairs more than five robust standard deviations from the median.
         is_closed: whether the interval became as narrow as was wanted.
-        reference_ms: the reference's own time in each pair, in the order they were timed: how the machine went.
+        reference_ms: the reference's own time in each pair, in the order of timing.
     """
 
     ratio: float
@@ -130,32 +115,23 @@ class Paired:
 
 
 def measure_paired(
-    candidate: Timer,
-    reference: Timer,
-    *,
-    rng: np.random.Generator,
-    limits: PairLimits = DEFAULT_LIMITS,
-    alone: Alone = measuring,
-) -> Generator[Progress, None, Paired]:
-    """Time the two in turns, in random order, until the ratio is known well enough; yields after each stretch.
+    candidate: Timer, reference: Timer, *, rng: np.random.Generator, limits: PairLimits = DEFAULT_LIMITS
+) -> Generator[Progress, None, PairedTiming]:
+    """Time the two in turns, in random order, until the ratio is known well enough; yield after each stretch.
 
     Args:
         candidate: what is measured; `Copies` of it take turns.
-        reference: what it is measured against; the same.
-        rng: of the order within the pairs.
+        reference: what it is measured against, likewise.
+        rng: draws the order within the pairs.
         limits: when to stop.
-        alone: entered around each stretch of runs, never while yielding.
-
-    Raises:
-        EvaluationError: a run took no time by the clock.
     """
     ratios: list[float] = []
     reference_ms: list[float] = []
     fraction = 0.0
-    one_thread = computes_in_caller(candidate) and computes_in_caller(reference)
+    one_thread = _computes_in_caller(candidate) and _computes_in_caller(reference)
     while not _is_enough(ratios, limits):
         new = [_move_on(timer, is_first=not ratios) for timer in (candidate, reference)]
-        with alone(), staying_on_its_core(only=one_thread):
+        with measuring(), staying_on_its_core(only=one_thread):
             _warm_up(candidate, is_new=new[0])
             _warm_up(reference, is_new=new[1])
             for _ in range(min(max(1, _RUNS_A_STRETCH // limits.runs), limits.max_pairs - len(ratios))):
@@ -166,7 +142,7 @@ def measure_paired(
         fraction = max(fraction, len(ratios) / _expected_pairs(ratios, limits))
         yield Progress(fraction=fraction, stage="latency", values={"pairs": len(ratios)})
     summary = summarize(ratios)
-    return Paired(
+    return PairedTiming(
         ratio=summary.median,
         spread=summary.spread,
         interval=summary.interval,
@@ -177,19 +153,20 @@ def measure_paired(
     )
 
 
-def take_readings(timer: Timer, *, runs: int, alone: Alone = measuring) -> list[float]:
-    """Milliseconds of `runs` runs of one network, warmed up.
-
-    Raises:
-        EvaluationError: a run took no time by the clock.
-    """
+def take_readings(timer: Timer, *, runs: int) -> list[float]:
+    """Return the milliseconds of `runs` runs of one network, warmed up."""
     readings: list[float] = []
     while len(readings) < runs:
         is_new = _move_on(timer, is_first=not readings)
-        with alone(), staying_on_its_core(only=computes_in_caller(timer)):
+        with measuring(), staying_on_its_core(only=_computes_in_caller(timer)):
             _warm_up(timer, is_new=is_new)
             readings += [_read(timer) for _ in range(min(_RUNS_A_STRETCH, runs - len(readings)))]
     return readings
+
+
+def _computes_in_caller(timer: Timer) -> bool:
+    """Whether a run computes in the calling thread alone; a timer that does not say so does not."""
+    return bool(getattr(timer, "computes_in_caller", False))
 
 
 def _is_enough(ratios: Sequence[float], limits: PairLimits) -> bool:
@@ -199,7 +176,7 @@ def _is_enough(ratios: Sequence[float], limits: PairLimits) -> bool:
 
 
 def _expected_pairs(ratios: Sequence[float], limits: PairLimits) -> int:
-    """How many it will take, for the progress bar: an interval narrows with the root of the number."""
+    """Estimate how many pairs it will take: an interval narrows with the root of the number."""
     if _is_enough(ratios, limits):
         return len(ratios)
     if len(ratios) < 2 or not limits.half_width:
@@ -209,7 +186,7 @@ def _expected_pairs(ratios: Sequence[float], limits: PairLimits) -> int:
 
 
 def _move_on(timer: Timer, *, is_first: bool) -> bool:
-    """Let the next copy have its turn; whether what runs now may never have run."""
+    """Let the next copy have its turn; return whether what runs now may never have run."""
     return (isinstance(timer, Copies) and timer.move_on()) or is_first
 
 
@@ -220,7 +197,7 @@ def _warm_up(timer: Timer, *, is_new: bool) -> None:
 
 
 def _time_pair(candidate: Timer, reference: Timer, rng: np.random.Generator, runs: int) -> tuple[float, float]:
-    """Milliseconds of the candidate and of the reference: the medians of `runs` runs of each.
+    """Return the milliseconds of the candidate and of the reference: the medians of `runs` runs of each.
 
     They take turns in the order ABBA, so that both see the same drift, or BAAB, at random. A small network is not run
     several times in a row: at 1 ms warm runs repeat worse than those right after the reference (4 to 7 % against 2 to

@@ -59,7 +59,7 @@ class Correction:
         level = mean * count * prior / (count * prior + noise)
         factors: Mapping[str, float] = {}
         if count >= _LEAST_FOR_FACTORS and all(one.parts for one, _ in pairs):
-            from starsearch.latency.adaptation import scale_parts
+            from starsearch.latency.prediction.fitting import scale_parts
 
             factors, predicted = scale_parts([one.parts for one, _ in pairs], [value for _, value in pairs])
             missed = [math.log(value / ms) for (_, value), ms in zip(pairs, predicted, strict=True)]

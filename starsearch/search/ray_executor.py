@@ -73,7 +73,7 @@ class Requirements:
 
     def check(self, evaluator: Evaluator) -> None:
         """Refuse this worker's node if it cannot evaluate; the error names the node."""
-        from starsearch.latency import device_fingerprint
+        from starsearch.latency.device import device_fingerprint
 
         node, here = f"The node {socket.gethostname()}", versions()
         if differing := [

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Le
 
 from starsearch.errors import StudyError, first_line
-from starsearch.latency.profile import DeviceProfile
+from starsearch.latency.prediction.profile import DeviceProfile
 from starsearch.objective import THIS_MACHINE, Constraint, Objective, is_latency
 from starsearch.recipe import Fidelity, Recipe, value_text
 from starsearch.space import SearchSpace

@@ -16,7 +16,7 @@ from starsearch.candidate import Candidate
 from starsearch.data.source import DataSource
 from starsearch.errors import DataError, SpecError, StarsearchError
 from starsearch.families.family import presets
-from starsearch.latency.profile import DeviceProfile
+from starsearch.latency.prediction.profile import DeviceProfile
 from starsearch.objective import LATENCY, THIS_MACHINE, Constraint, Direction, Objective, device_label, is_latency
 from starsearch.quantities import QUANTITIES
 from starsearch.recipe import Fidelity, Recipe
@@ -420,7 +420,7 @@ class _Quantities:
         return profile.name
 
     def _load_profile(self, at: Location, text: str) -> tuple[DeviceProfile, str]:
-        from starsearch.latency.profile_file import load_profile
+        from starsearch.latency.prediction.profile import load_profile
 
         try:
             path = find_file(text, "profiles", beside=self._file.path.parent)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from starsearch.api.devices import front_meters, warn_of_other_resolutions
-from starsearch.latency.profile_file import save_profile
+from starsearch.latency.prediction.profile import save_profile
 from starsearch.study.study_file import load_study
 from tests.profiles import PHONE, make_profile, this_machine
 

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from starsearch import api
-from starsearch.api.measured import import_measurements
+from starsearch.api.latency import import_measurements
 from starsearch.errors import BackendError, SpecError, StudyChangedError, StudyError
-from starsearch.latency.profile_file import save_profile
+from starsearch.latency.prediction.profile import save_profile
 from starsearch.search import MemberMeasured, StudyEnded
 from tests.api.conftest import TINY_SPACE
 from tests.command_line import starsearch

@@ -14,11 +14,9 @@ from starsearch.cli import latency as command
 from starsearch.errors import EvaluationError
 from starsearch.families.family import count_macs
 from starsearch.families.text import parse_architecture
-from starsearch.latency import DEFAULT_LIMITS
-from starsearch.latency.backends import BACKENDS
-from starsearch.latency.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from starsearch.latency.coreml_placement import CpuOperation, Placement
-from starsearch.latency.onnxruntime import OnnxRuntimeTimer
+from starsearch.latency.backends.backend import BACKENDS, CpuOperation, Placement
+from starsearch.latency.backends.onnxruntime import Cpu, OnnxRuntimeTimer
+from starsearch.latency.paired import DEFAULT_LIMITS
 from tests.latency.networks import convolutions, unknown_operator
 
 TINY = "starnet:embed_dim=8,depths=1-1-1-1"
@@ -27,8 +25,8 @@ TINY = "starnet:embed_dim=8,depths=1-1-1-1"
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch):
     """A scale that is off by a few percent will do, and pairs that scatter by more."""
-    monkeypatch.setattr(OnnxRuntimeCpu, "calibration_runs", 10)
-    monkeypatch.setattr("starsearch.latency.DEFAULT_LIMITS", replace(DEFAULT_LIMITS, runs=2))
+    monkeypatch.setattr(Cpu, "calibration_runs", 10)
+    monkeypatch.setattr("starsearch.latency.paired.DEFAULT_LIMITS", replace(DEFAULT_LIMITS, runs=2))
 
 
 @pytest.fixture
@@ -167,7 +165,7 @@ OPERATIONS = (
 )
 
 
-class PlacingCpu(OnnxRuntimeCpu):
+class PlacingCpu(Cpu):
     """The processor's backend, with a placement to tell."""
 
     missing_here = None
@@ -185,7 +183,7 @@ class PlacingCpu(OnnxRuntimeCpu):
 
 
 def test_where_core_ml_runs_the_operations_is_told_with_the_latency(starsearch, monkeypatch):
-    monkeypatch.setitem(BACKENDS, "coreml", lambda options: PlacingCpu())
+    monkeypatch.setitem(BACKENDS, "coreml", f"{__name__}:PlacingCpu")
     few = ("latency", "measure", TINY, "--resolution", 64, "--backend", "coreml", "--pairs", 5)
     code, out, err = starsearch(*few)
     assert (code, err) == (0, "")
@@ -198,7 +196,7 @@ def test_where_core_ml_runs_the_operations_is_told_with_the_latency(starsearch, 
 
 @pytest.mark.parametrize("attribute", ["missing_here", "failure"])
 def test_a_latency_stands_where_the_placement_cannot_be_told(starsearch, monkeypatch, attribute):
-    monkeypatch.setitem(BACKENDS, "coreml", lambda options: PlacingCpu())
+    monkeypatch.setitem(BACKENDS, "coreml", f"{__name__}:PlacingCpu")
     monkeypatch.setattr(PlacingCpu, attribute, "it takes macOS 14.4.")
     found = measure_json(starsearch, TINY, "--resolution", 64, "--backend", "coreml")
     assert found["placement"] is None

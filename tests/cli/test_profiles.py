@@ -9,9 +9,8 @@ from onnx import numpy_helper
 
 from starsearch.families.family import count_params
 from starsearch.families.text import parse_architecture
-from starsearch.latency.imported import read_samples
-from starsearch.latency.profile import Sample
-from starsearch.latency.profile_file import load_profile, save_profile, save_samples
+from starsearch.latency.prediction.imported import Sample, read_samples, save_samples
+from starsearch.latency.prediction.profile import load_profile, save_profile
 from tests.latency.devices import draw_networks, make_profile, measure_imagined, run_on_imagined_device
 
 TINY_SPACE = """\

@@ -12,7 +12,8 @@ from starsearch.export import build_onnx, state_dict_arrays
 from starsearch.export.verification import onnx_logits
 from starsearch.families.family import lower
 from starsearch.families.text import parse_architecture
-from starsearch.latency import Reference, device_fingerprint
+from starsearch.latency.device import device_fingerprint
+from starsearch.latency.reference import Reference
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import train
 

@@ -13,10 +13,10 @@ from starsearch.export import random_weights
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import pad_channels
 from starsearch.families.text import format_architecture, parse_architecture
-from starsearch.latency import MeasureSpec, Reference, device_fingerprint
-from starsearch.latency.coreml_placement import CpuOperation, Placement
-from starsearch.latency.device import vector_width
-from starsearch.latency.predicting import predict_layers
+from starsearch.latency.backends.backend import Placement
+from starsearch.latency.device import device_fingerprint, vector_width
+from starsearch.latency.measure import MeasureSpec
+from starsearch.latency.reference import Reference
 from starsearch.measurement import Prediction
 from tests.latency.devices import make_profile
 
@@ -64,9 +64,9 @@ class SizedTimer:
 def test_study_and_command_time_the_same_network_padded_where_it_is_faster(meter, monkeypatch, larger_is_faster):
     monkeypatch.setattr(SizedTimer, "timed", [])
     monkeypatch.setattr(SizedTimer, "larger_is_faster", larger_is_faster)
-    for module in ("padded", "backends.onnxruntime_cpu"):
+    for module in ("padded", "backends.onnxruntime"):
         monkeypatch.setattr(f"starsearch.latency.{module}.OnnxRuntimeTimer", SizedTimer)
-    monkeypatch.setattr(sys.modules["starsearch.latency.measure"], "reference_timer", lambda backend: lambda: 1.0)
+    monkeypatch.setattr("starsearch.latency.measure.reference_timer", lambda backend: lambda: 1.0)
     odd = Architecture.of(embed_dim=30, depths=(1, 1, 1, 1))
     fractions, by_study = finish(dataclasses.replace(meter, num_classes=1000)(odd))
     assert fractions == sorted(fractions)  # choosing and measuring are one stretch of the bar
@@ -85,71 +85,23 @@ def count_weights(layers):
     return sum(array.size for array in random_weights(layers, np.random.default_rng(0)).values())
 
 
-@pytest.fixture(scope="module")
-def eager(meter):
-    """What a meter finds by PyTorch's own kernels, and the modules it timed for that."""
-    from starsearch.latency.backends import BackendOptions, open_backend
-    from starsearch.latency.backends.torch_eager import TorchTimer
+def test_other_backends_measure_too_and_are_given_the_network_with_the_datas_own_classes(meter, monkeypatch):
+    from starsearch.latency.backends.backend import BackendOptions
+    from starsearch.latency.backends.torch_eager import TorchEager
 
-    timed = []
+    timed, make_timer = [], TorchEager.make_timer
 
-    class Noting(TorchTimer):
-        def __init__(self, module, **options):
-            timed.append(module)
-            super().__init__(module, **options)
+    def note(self, network, **options):
+        timed.append(network)
+        return make_timer(self, network, **options)
 
-    device = open_backend("torch-eager", BackendOptions()).describe_device()
+    monkeypatch.setattr(TorchEager, "make_timer", note)
+    device = TorchEager(BackendOptions()).describe_device()
     reference = dataclasses.replace(meter.reference, device=device)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("starsearch.latency.backends.torch_eager.TorchTimer", Noting)
-        _, found = finish(dataclasses.replace(meter, backend="torch-eager", reference=reference)(TINY))
-    return found, device, timed
-
-
-def test_other_backends_measure_too(eager):
-    found, device, _ = eager
+    _, found = finish(dataclasses.replace(meter, backend="torch-eager", reference=reference)(TINY))
     assert found.device == device.text
     assert "torch" in found.device
-
-
-def test_other_backends_are_given_the_network_with_the_datas_own_classes(eager):
-    _, _, timed = eager
-    assert (TINY, 10) in [(module.architecture, module.num_classes) for module in timed]
-    assert not any(module.training for module in timed)
-
-
-ODD = Architecture.of(embed_dim=30, depths=(1, 1, 1, 1))
-
-
-def predict_odd(profile):
-    (found,) = predict_latencies(ODD, {"latency_ms": profile}, resolution=64, num_classes=1000)
-    return found.value
-
-
-def predict_padded(profile, multiple):
-    return predict_layers(profile, pad_channels(lower(ODD, resolution=64), multiple=multiple))
-
-
-def test_what_leaves_the_blocked_layout_is_predicted_padded_by_a_profile_that_knows_only_that():
-    profile = make_profile(20)  # of widths that are multiples of four
-    assert predict_odd(profile) == pytest.approx(predict_padded(profile, profile.vector_width))
-    # Core ML and GPUs are given networks as they are, so that what this profile does not know it refuses.
-    with pytest.raises(EvaluationError, match="no multiple of 4"):
-        predict_odd(dataclasses.replace(profile, backend="coreml"))
-
-
-@pytest.mark.parametrize(("slowdown", "is_padded"), [(1.0, False), (10.0, True)])
-def test_what_leaves_the_blocked_layout_is_predicted_padded_where_that_is_faster(slowdown, is_padded):
-    profile = make_profile(20)
-    blocked = {name: ms for name, ms in profile.coefficients_ms.items() if name.startswith("pointwise.")}
-    unblocked = {name.replace("pointwise", "unblocked1"): slowdown * ms for name, ms in blocked.items()}
-    dense = {name.replace("unblocked1", "unblocked3"): ms for name, ms in unblocked.items()}
-    known = {**profile.coefficients_ms, **unblocked, **dense}
-    profile = dataclasses.replace(profile, coefficients_ms=known)
-    plain = predict_layers(profile, lower(ODD, resolution=64))
-    padded = predict_padded(profile, profile.vector_width)
-    assert (padded < 0.95 * plain) is is_padded
-    assert predict_odd(profile) == pytest.approx(padded if is_padded else plain)
+    assert (timed[0].architecture, timed[0].num_classes) == (TINY, 10)
 
 
 def test_predictions_stand_under_their_names_with_their_intervals():
@@ -161,20 +113,18 @@ def test_predictions_stand_under_their_names_with_their_intervals():
     assert found.device == profile.device.text
 
 
-def test_what_core_ml_would_run_on_the_cpu_is_a_share_in_percent_forced_or_not(monkeypatch):
+def test_what_core_ml_would_run_on_the_cpu_is_a_share_in_percent(monkeypatch):
     pytest.importorskip("coremltools")
-    forced = CpuOperation(name="star", type="mul", cost_share=0.25, is_forced=True)
-    chosen = CpuOperation(name="head", type="linear", cost_share=0.1, is_forced=False)
-    plan = Placement(
-        cpu_share=0.35, gpu_share=0.0, neural_engine_share=0.65, cpu_operations=(forced, chosen), operations=9
-    )
     seen = []
-    monkeypatch.setattr(
-        "starsearch.latency.coreml.place_operations", lambda package: seen.append(package.suffix) or plan
-    )
+
+    def describe_placement(self, network, **options):
+        seen.append(network.num_classes)
+        return Placement(cpu_share=0.35, gpu_share=0.0, neural_engine_share=0.65, cpu_operations=(), operations=9)
+
+    monkeypatch.setattr("starsearch.latency.backends.coreml.Mac.describe_placement", describe_placement)
     found = placement.measure_coreml_placement(TINY, resolution=64, num_classes=10)
     assert (found.name, found.value) == ("coreml_cpu_percent", 35.0)
-    assert seen == [".mlpackage"]
+    assert seen == [10]
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac can tell")

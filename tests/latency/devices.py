@@ -7,10 +7,10 @@ import numpy as np
 from starsearch.families.family import Architecture, lower
 from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import format_architecture
-from starsearch.latency.calibration import fit_profile
 from starsearch.latency.device import Device
-from starsearch.latency.profile import Sample
-from starsearch.latency.terms import layer_terms
+from starsearch.latency.prediction.calibration import fit_profile
+from starsearch.latency.prediction.imported import Sample
+from starsearch.latency.prediction.terms import layer_terms
 
 RESOLUTION = 224
 DEVICE = Device(

@@ -1,11 +1,9 @@
 """Running a measurement to its end."""
 
+from starsearch.progress import follow
+
 
 def run(generator):
     """What a generator yields, and what it returns."""
     yielded = []
-    while True:
-        try:
-            yielded.append(next(generator))
-        except StopIteration as end:
-            return yielded, end.value
+    return yielded, follow(generator, yielded.append)

@@ -2,32 +2,44 @@ import numpy as np
 import pytest
 
 from starsearch.errors import EvaluationError
+from starsearch.families.family import count_macs
 from starsearch.families.text import parse_architecture
-from starsearch.latency.accuracy import describe_errors, log_error, prediction_interval
-from starsearch.latency.adaptation import adapt_coefficients
-from starsearch.latency.calibration import adapt_profile, check_budget
-from starsearch.latency.fitting import fit_coefficients
-from starsearch.latency.predicting import predict_latency
-from starsearch.latency.selection import choose_informative
+from starsearch.latency.prediction.calibration import adapt_profile, check_budget
+from starsearch.latency.prediction.fitting import (
+    choose_informative,
+    describe_errors,
+    fit_coefficients,
+    log_error,
+    prediction_interval,
+)
+from starsearch.latency.prediction.predict import predict_latency
+from starsearch.latency.prediction.terms import describe_network
 
 from .devices import DEVICE, RESOLUTION, draw_networks, make_profile, measure_imagined
 
 
+@pytest.fixture(scope="module")
+def base():
+    return make_profile(60)
+
+
+def adapt(base, samples):
+    return adapt_profile(base, samples, name="other", device=DEVICE, backend="onnxruntime-cpu", reference=None)
+
+
 def errors_on_fresh_networks(profile, *, slowdown=1.0, count=60):
     samples = measure_imagined(draw_networks(count, seed=99), noise=0.0, slowdown=slowdown)
-    predictions = predict_latency(
-        profile, [parse_architecture(sample.architecture) for sample in samples], resolution=RESOLUTION
-    )
+    networks = [parse_architecture(sample.architecture) for sample in samples]
+    predictions = predict_latency(profile, networks, resolution=RESOLUTION)
     return describe_errors(predictions.ms, np.array([sample.ms for sample in samples]), method="fresh")
 
 
-def test_a_fit_recovers_an_additive_device_from_noisy_measurements():
-    profile = make_profile(60)
-    assert profile.vector_width == 8
-    errors = errors_on_fresh_networks(profile)
+def test_a_fit_recovers_an_additive_device_from_noisy_measurements(base):
+    assert base.vector_width == 8
+    errors = errors_on_fresh_networks(base)
     assert errors.mape_percent < 1
     assert errors.spearman > 0.999
-    assert all(value >= 0 for value in profile.coefficients_ms.values())
+    assert all(value >= 0 for value in base.coefficients_ms.values())
 
 
 def test_few_networks_predict_better_with_the_runtimes_own_profile():
@@ -37,18 +49,21 @@ def test_few_networks_predict_better_with_the_runtimes_own_profile():
 
 
 def test_profiled_shares_count_little_once_networks_are_many():
-    fit = fit_coefficients(measure_imagined(draw_networks(60, seed=1), noise=0.0), resolution=RESOLUTION)
+    samples = measure_imagined(draw_networks(60, seed=1), noise=0.0)
     assert np.allclose(
-        fit.predicted_ms, [s.ms for s in measure_imagined(draw_networks(60, seed=1), noise=0.0)], rtol=0.02
+        fit_coefficients(samples, resolution=RESOLUTION).predicted_ms, [s.ms for s in samples], rtol=0.02
     )
 
 
-def test_too_few_networks_are_refused_with_what_would_be_enough():
+def test_too_few_networks_are_refused_with_what_would_be_enough(base):
     samples = measure_imagined(draw_networks(7, seed=1))
     with pytest.raises(EvaluationError, match=r"at least 8 measured networks; there are 7"):
         fit_coefficients(samples, resolution=RESOLUTION)
-    with pytest.raises(EvaluationError, match=r"A budget of 3 networks is too small"):
-        check_budget(3, least=8)
+    with pytest.raises(EvaluationError, match="at least 5 measured networks of the other device; got 4"):
+        adapt(base, samples[:4])
+    for budget, is_adapted in ((7, False), (4, True)):
+        with pytest.raises(EvaluationError, match=rf"A budget of {budget} networks is too small"):
+            check_budget(budget, is_adapted=is_adapted)
 
 
 def test_informative_networks_fit_better_than_as_many_random_ones():
@@ -57,24 +72,17 @@ def test_informative_networks_fit_better_than_as_many_random_ones():
     assert len({id(network) for network in chosen}) == 14
     random_spread, chosen_spread = (information(networks) for networks in (pool[:14], chosen))
     assert chosen_spread > random_spread + 5
+    assert len(choose_informative(pool[:5], 9, resolution=RESOLUTION, vector_width=8)) == 5
 
 
 def information(networks):
     """Log-determinant of the networks' terms, by brute force: what D-optimality is about."""
-    from starsearch.families.family import count_macs
-    from starsearch.latency.terms import describe_network
-
     rows = [describe_network(a, resolution=RESOLUTION, vector_width=8).total for a in networks]
     names = sorted({name for row in rows for name in row})
     matrix = np.array([[row.get(name, 0.0) for name in names] for row in rows])
     matrix /= np.array([count_macs(a, resolution=RESOLUTION) for a in networks])[:, None]
     matrix /= np.sqrt((matrix**2).mean(axis=0))
     return np.linalg.slogdet(1e-2 * np.eye(len(names)) + matrix.T @ matrix)[1]
-
-
-def test_more_networks_are_asked_for_than_there_are_and_all_come():
-    pool = draw_networks(5, seed=3)
-    assert len(choose_informative(pool, 9, resolution=RESOLUTION, vector_width=8)) == 5
 
 
 def test_an_interval_of_ninety_percent_holds_ninety_percent_of_further_residuals():
@@ -96,10 +104,8 @@ def test_errors_are_counted_as_a_reader_would():
     assert errors.spearman == 1
 
 
-def test_a_profile_is_adapted_to_a_device_whose_depthwise_convolutions_are_slow():
-    base = make_profile(60)
-    few = measure_imagined(draw_networks(10, seed=5), slowdown=3.0)
-    adapted = adapt_profile(base, few, name="other", device=DEVICE, backend="onnxruntime-cpu", reference=None)
+def test_a_profile_is_adapted_to_a_device_whose_depthwise_convolutions_are_slow(base):
+    adapted = adapt(base, measure_imagined(draw_networks(10, seed=5), slowdown=3.0))
     before, after = (errors_on_fresh_networks(p, slowdown=3.0).mape_percent for p in (base, adapted))
     assert before > 8
     assert after < 3
@@ -107,13 +113,7 @@ def test_a_profile_is_adapted_to_a_device_whose_depthwise_convolutions_are_slow(
     assert adapted.interval_log[1] >= base.interval_log[1]
 
 
-def test_adapting_to_the_same_device_changes_next_to_nothing():
-    base = make_profile(60)
-    same = adapt_coefficients(base, measure_imagined(draw_networks(8, seed=5), noise=0.0))
+def test_adapting_to_the_same_device_changes_next_to_nothing(base):
+    same = adapt(base, measure_imagined(draw_networks(8, seed=5), noise=0.0))
     for name, value in base.coefficients_ms.items():
         assert same.coefficients_ms[name] == pytest.approx(value, rel=0.1, abs=1e-6)
-
-
-def test_adapting_takes_five_networks():
-    with pytest.raises(EvaluationError, match="at least 5 measured networks of the other device; got 4"):
-        adapt_coefficients(make_profile(12), measure_imagined(draw_networks(4, seed=5)))

@@ -2,7 +2,7 @@ import pytest
 
 from starsearch.errors import SpecError
 from starsearch.families.text import format_architecture, parse_architecture
-from starsearch.latency import read_samples
+from starsearch.latency.prediction.imported import read_samples
 
 WIDE = "starnet:embed_dim=24,depths=2-2-8-3,ops=sum"
 
@@ -45,14 +45,14 @@ def test_a_spreadsheets_mark_and_line_ends_do_no_harm(write):
         ("architecture;ms\nstarnet_s1;1\n", ["column 'architecture'", "architecture;ms", "commas"]),
         ("", ["column 'architecture'", "none"]),
         ("architecture,ms\n", ["no latencies"]),
-        ("architecture,ms\nstarnet_s1\n", ["line 2", "ms is a number above 0; got None"]),
-        ("architecture,ms\nstarnet_s1,fast\n", ["line 2", "ms is a number above 0; got 'fast'"]),
+        ("architecture,ms\nstarnet_s1\n", ["line 2", "ms must be a number above 0; got None"]),
+        ("architecture,ms\nstarnet_s1,fast\n", ["line 2", "ms must be a number above 0; got 'fast'"]),
         ("architecture,ms\nstarnet_s1,0\n", ["number above 0; got '0'"]),
         ("architecture,ms\nstarnet_s1,nan\n", ["number above 0; got 'nan'"]),
         ("architecture,ms\nstarnet_s1,\n", ["no latencies"]),
         ("architecture,ms,resolution\nstarnet_s1,1,224\nstarnet_s2,1,64\n", ["[64, 224] px", "one resolution"]),
-        ("architecture,ms,pairs\nstarnet_s1,1,2.5\n", ["pairs is a whole number"]),
-        ("architecture,ms,spread_ms\nstarnet_s1,1,-1\n", ["spread_ms is a number from 0 on"]),
+        ("architecture,ms,pairs\nstarnet_s1,1,2.5\n", ["pairs must be a whole number"]),
+        ("architecture,ms,spread_ms\nstarnet_s1,1,-1\n", ["spread_ms must be a number from 0 on"]),
     ],
 )
 def test_a_file_that_breaks_a_rule_names_line_and_rule(write, text, words):

@@ -4,27 +4,25 @@ import logging
 import mmap
 import os
 import select
-import signal
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from starsearch.latency import lock as lock_module
-from starsearch.latency.lock import MachineLock
+from starsearch.latency import lock
+from starsearch.latency.lock import computing, measuring
 
 DEADLINE_S = 30
 
 HOLDER = """
 import sys
-from pathlib import Path
-from starsearch.latency.lock import MachineLock
+from starsearch.latency import lock
 
-folder, mode = sys.argv[1:]
-with getattr(MachineLock(Path(folder)), mode)():
+with getattr(lock, sys.argv[1])():
     print("inside", flush=True)
     sys.stdin.readline()
 print("left", flush=True)
@@ -32,10 +30,9 @@ print("left", flush=True)
 
 FORKER = """
 import os, sys
-from pathlib import Path
-from starsearch.latency.lock import MachineLock
+from starsearch.latency.lock import measuring
 
-with MachineLock(Path(sys.argv[1])).measuring():
+with measuring():
     child = os.fork()
     if not child:
         sys.stdin.readline()
@@ -47,12 +44,10 @@ os.waitpid(child, 0)
 # Each of two threads owns a byte that says what it does; whoever enters looks at all the others' bytes.
 CROWD = """
 import mmap, sys, threading
-from pathlib import Path
-from starsearch.latency.lock import MachineLock
+from starsearch.latency import lock
 
-folder, mode, first_byte, last_round = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-lock = MachineLock(Path(folder))
-with open(Path(folder) / "board", "r+b") as file:
+board_file, mode, first_byte, last_round = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+with open(board_file, "r+b") as file:
     board = mmap.mmap(file.fileno(), 0)
 
 def work(byte):
@@ -76,6 +71,14 @@ sys.exit(len(done) != 2)
 """
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The folder of this test's own lock."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path / f"starsearch-{os.getuid()}"
+
+
 def start(script, *arguments):
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
@@ -87,8 +90,8 @@ def start(script, *arguments):
 
 
 @contextlib.contextmanager
-def holder(folder, mode):
-    with start(HOLDER, folder, mode) as process:
+def holder(mode):
+    with start(HOLDER, mode) as process:
         try:
             yield process
         finally:
@@ -132,43 +135,42 @@ def can_enter(enter):
 
 
 @pytest.mark.parametrize(("first", "second"), [("computing", "measuring"), ("measuring", "computing")])
-def test_a_measuring_and_a_computing_process_wait_for_each_other(tmp_path, first, second):
-    with holder(tmp_path, first) as inside:
+def test_a_measuring_and_a_computing_process_wait_for_each_other(folder, first, second):
+    with holder(first) as inside:
         assert says(inside) == "inside"
-        with holder(tmp_path, second) as waiting:
-            wait_until_queued(tmp_path, waiting)
-            assert not select.select([waiting.stdout], [], [], 0)[0]
+        with holder(second) as waiting:
+            wait_until_queued(folder, waiting)
             let_go(inside)
             assert says(inside) == "left"
             assert says(waiting) == "inside"
 
 
-def test_two_processes_compute_at_once(tmp_path):
-    with holder(tmp_path, "computing") as one, holder(tmp_path, "computing") as two:
+def test_two_processes_compute_at_once():
+    with holder("computing") as one, holder("computing") as two:
         assert says(one) == says(two) == "inside"
 
 
-def test_who_comes_to_compute_waits_behind_a_waiting_measurer(tmp_path):
-    with holder(tmp_path, "computing") as early:
+def test_who_comes_to_compute_waits_behind_a_waiting_measurer(folder):
+    with holder("computing") as early:
         assert says(early) == "inside"
-        with holder(tmp_path, "measuring") as measurer:
-            wait_until_queued(tmp_path, measurer)
-            with holder(tmp_path, "computing") as late:
+        with holder("measuring") as measurer:
+            wait_until_queued(folder, measurer)
+            with holder("computing") as late:
                 let_go(early)
                 assert says(measurer) == "inside"
-                wait_until_queued(tmp_path, late)
+                wait_until_queued(folder, late)
                 let_go(measurer)
                 assert says(measurer) == "left"
                 assert says(late) == "inside"
 
 
 @pytest.mark.parametrize("mode", ["computing", "measuring"])
-def test_a_killed_process_holds_nothing(tmp_path, mode):
-    with holder(tmp_path, mode) as process:
+def test_a_killed_process_holds_nothing(mode):
+    with holder(mode) as process:
         assert says(process) == "inside"
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
-        assert can_enter(MachineLock(tmp_path).measuring)
+        assert can_enter(measuring)
 
 
 def test_measuring_is_alone_and_not_starved_among_threads_of_many_processes(tmp_path):
@@ -176,8 +178,8 @@ def test_measuring_is_alone_and_not_starved_among_threads_of_many_processes(tmp_
         file.write(bytes(16))
         file.flush()
         board = mmap.mmap(file.fileno(), 0)
-    trainers = [start(CROWD, tmp_path, "computing", 1 + 2 * i, 10**9) for i in range(2)]
-    measurers = [start(CROWD, tmp_path, "measuring", 5 + 2 * i, 100) for i in range(2)]
+    trainers = [start(CROWD, tmp_path / "board", "computing", 1 + 2 * i, 10**9) for i in range(2)]
+    measurers = [start(CROWD, tmp_path / "board", "measuring", 5 + 2 * i, 100) for i in range(2)]
     try:
         # The trainers compute without a pause until the measurers are done.
         assert [process.communicate(timeout=DEADLINE_S)[0] for process in measurers] == ["100 100\n"] * 2
@@ -188,100 +190,60 @@ def test_measuring_is_alone_and_not_starved_among_threads_of_many_processes(tmp_
     assert all(int(rounds) > 0 for line in computed for rounds in line.split())
 
 
-def test_a_forked_child_does_not_keep_what_its_parent_left(tmp_path):
-    with start(FORKER, tmp_path) as parent:
+def test_a_forked_child_does_not_keep_what_its_parent_left():
+    with start(FORKER) as parent:
         assert says(parent) == "left"
-        assert can_enter(MachineLock(tmp_path).measuring)
+        assert can_enter(measuring)
         let_go(parent)
 
 
-def test_a_thread_may_enter_again_what_it_holds(tmp_path):
-    lock = MachineLock(tmp_path)
-    with lock.measuring(), lock.measuring(), lock.computing():
+def test_a_thread_may_enter_again_what_it_holds_and_an_error_frees_it():
+    with measuring(), measuring(), computing():
         pass
-    with lock.computing(), lock.computing():
-        pass
-    assert can_enter(lock.measuring)
-
-
-def test_measuring_inside_computing_is_refused_since_it_would_wait_for_itself(tmp_path):
-    lock = MachineLock(tmp_path)
-    with lock.computing(), pytest.raises(RuntimeError, match="wait for itself"):
-        lock.measuring()
-    assert can_enter(lock.measuring)
-
-
-def test_an_error_inside_frees_the_lock(tmp_path):
-    lock = MachineLock(tmp_path)
-    with contextlib.suppress(KeyboardInterrupt), lock.computing():
+    with contextlib.suppress(KeyboardInterrupt), computing(), computing():
         raise KeyboardInterrupt
-    assert can_enter(lock.measuring)
+    assert can_enter(measuring)
 
 
-def test_files_taken_away_by_a_cleaner_come_back(tmp_path):
-    lock = MachineLock(tmp_path / "gone")
+def test_measuring_inside_computing_is_refused_since_it_would_wait_for_itself():
+    with computing(), pytest.raises(RuntimeError, match="wait for itself"):
+        measuring()
+    assert can_enter(measuring)
+
+
+def test_the_lock_lies_in_the_users_own_temporary_folder_and_comes_back_when_it_is_cleaned(folder):
     for _ in range(2):
-        with lock.computing():
-            assert {path.name for path in (tmp_path / "gone").iterdir()} == {"turnstile.lock", "room.lock"}
-        for path in (tmp_path / "gone").iterdir():
-            path.unlink()
-        (tmp_path / "gone").rmdir()
+        with computing():
+            assert {path.name for path in folder.iterdir()} == {"turnstile.lock", "room.lock"}
+            assert folder.stat().st_mode & 0o777 == 0o700
+        shutil.rmtree(folder)
 
 
-def test_a_folder_that_cannot_be_used_is_said_once_and_work_goes_on(tmp_path, caplog):
-    (tmp_path / "file").touch()
-    lock = MachineLock(tmp_path / "file" / "folder")
+def test_a_folder_that_cannot_be_used_is_said_once_and_work_goes_on(folder, caplog):
+    folder.touch()
     for _ in range(3):
-        with lock.computing(), lock.computing():
+        with computing(), computing():
             pass
-        with lock.measuring():
+        with measuring():
             pass
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "without a lock" in caplog.text
 
 
-def test_a_system_without_flock_is_said_once_and_work_goes_on(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(lock_module, "_HAS_FLOCK", False)
-    lock_module._say_unlocked.cache_clear()
-    lock = MachineLock(tmp_path)
-    for _ in range(2):
-        with lock.computing():
-            pass
-        with lock.measuring():
-            pass
-    assert caplog.text.count("no flock") == 1
-    assert not list(tmp_path.iterdir())
-
-
-def test_who_waits_long_is_told_that_another_process_may_be_suspended(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock_module, "_PATIENCE_S", 0.0)
+def test_who_waits_long_is_told_that_another_process_may_be_suspended(monkeypatch):
+    monkeypatch.setattr(lock, "PATIENCE_S", 0.0)
     said = threading.Event()
     handler = logging.Handler()
     handler.emit = lambda record: said.set() if "suspended" in record.getMessage() else None
-    lock_module._logger.addHandler(handler)
+    logging.getLogger(lock.__name__).addHandler(handler)
     try:
-        with holder(tmp_path, "measuring") as process:
+        with holder("measuring") as process:
             assert says(process) == "inside"
-            os.kill(process.pid, signal.SIGSTOP)
-            waiter = threading.Thread(target=can_enter, args=(MachineLock(tmp_path).computing,))
+            waiter = threading.Thread(target=can_enter, args=(computing,))
             waiter.start()
             assert said.wait(DEADLINE_S)
-            os.kill(process.pid, signal.SIGCONT)
             let_go(process)
             waiter.join(DEADLINE_S)
             assert not waiter.is_alive()
     finally:
-        lock_module._logger.removeHandler(handler)
-
-
-def test_the_machine_wide_lock_lies_in_the_users_own_temporary_folder(monkeypatch, tmp_path):
-    lock_module._machine_lock.cache_clear()
-    monkeypatch.setattr(lock_module.tempfile, "gettempdir", lambda: str(tmp_path))
-    try:
-        with lock_module.measuring(), lock_module.computing():
-            pass
-    finally:
-        lock_module._machine_lock.cache_clear()
-    (folder,) = tmp_path.iterdir()
-    assert folder == Path(tmp_path) / f"starsearch-{os.getuid()}"
-    assert folder.stat().st_mode & 0o777 == 0o700
+        logging.getLogger(lock.__name__).removeHandler(handler)

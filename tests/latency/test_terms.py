@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 
 from starsearch.families.family import Architecture, count_macs, lower, presets
-from starsearch.latency.terms import describe_network, layer_terms, sum_terms
+from starsearch.families.layers import OPS
+from starsearch.latency.prediction.terms import QUANTITIES, describe_network, layer_terms, sum_terms
 from tests.strategies import architectures
 
 
@@ -36,26 +37,23 @@ def test_a_network_is_the_sum_of_its_layers(architecture):
     assert total["network.fixed"] == 1
 
 
-def kinds(**fields):
-    network = describe_network(Architecture.of(**fields), resolution=64, vector_width=8)
-    return dict(network.layers)
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"activation": "post"},
+            {"image3": 1, "relu6_after_convolution": 1, "dense3": 4, "depthwise7": 2, "pointwise": 3, "star": 1}
+            | {"relu6_after_map": 1, "residual": 1, "pool": 1, "linear": 1},
+        ),
+        ({"embed_dim": 30, "ops": "sum", "activation": "none"}, {"unblocked1": 3, "unblocked3": 2, "sum": 1}),
+    ],
+)
+def test_layers_are_told_apart_as_a_runtime_runs_them(fields, expected):
+    network = describe_network(Architecture.of(depths=(1, 0, 0, 0), **fields), resolution=64, vector_width=8)
+    assert expected.items() <= network.layers.items()
 
 
-def test_layers_are_told_apart_as_a_runtime_runs_them():
-    assert kinds(depths=(1, 0, 0, 0), activation="post") == {
-        "image3": 1,
-        "relu6_after_convolution": 1,
-        "dense3": 4,
-        "depthwise7": 2,
-        "pointwise": 3,
-        "star": 1,
-        "relu6_after_map": 1,
-        "residual": 1,
-        "pool": 1,
-        "linear": 1,
-    }
-
-
-def test_channels_that_are_no_multiple_of_four_are_another_kind():
-    assert kinds(embed_dim=30, depths=(1, 0, 0, 0), ops="sum")["unblocked1"] == 3
-    assert "unblocked1" not in kinds(embed_dim=28, depths=(1, 0, 0, 0))
+def test_every_operation_has_a_row_that_says_why_its_time_grows():
+    for op in OPS:
+        assert op == "conv" or op in QUANTITIES
+    assert all(quantity.why for row in QUANTITIES.values() for quantity in row)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from starsearch.errors import SpecError
-from starsearch.latency.profile_file import save_profile
+from starsearch.latency.prediction.profile import save_profile
 from starsearch.objective import Constraint, Objective
 from starsearch.study.study_file import load_study
 from tests.profiles import PHONE, make_profile

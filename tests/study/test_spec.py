@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from starsearch.errors import StudyError
-from starsearch.latency.profile_file import save_profile
+from starsearch.latency.prediction.profile import save_profile
 from starsearch.study.spec import StudySpec
 from starsearch.study.study_file import load_specs
 from tests.profiles import make_profile

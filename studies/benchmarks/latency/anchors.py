@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from starsearch.families.family import presets
-from starsearch.latency import MeasureSpec, PairLimits, calibrate_reference, measure
+from starsearch.latency.measure import MeasureSpec, measure
+from starsearch.latency.paired import PairLimits
+from starsearch.latency.reference import calibrate_reference
 from starsearch.progress import follow
 from starsearch.resources import shipped_folder
 

@@ -34,9 +34,9 @@ from starsearch.export.onnx import INPUT_NAME
 from starsearch.families.family import lower
 from starsearch.families.network import Network
 from starsearch.families.text import format_architecture, parse_architecture
-from starsearch.latency import PairLimits, device_fingerprint, measure_paired
-from starsearch.latency.onnxruntime import OnnxRuntimeTimer
-from starsearch.latency.paired import COPIES, Copies
+from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
+from starsearch.latency.device import device_fingerprint
+from starsearch.latency.paired import COPIES, Copies, PairLimits, measure_paired
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import train

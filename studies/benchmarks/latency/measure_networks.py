@@ -16,10 +16,12 @@ from pathlib import Path
 
 from starsearch.families.family import Architecture
 from starsearch.families.text import format_architecture
-from starsearch.latency import MeasureSpec, PairLimits
-from starsearch.latency.calibration import LIMITS, CalibrationLog, choose_networks, measure_networks
+from starsearch.latency.backends.backend import BackendOptions
 from starsearch.latency.device import vector_width
-from starsearch.latency.profile_file import save_samples
+from starsearch.latency.measure import MeasureSpec
+from starsearch.latency.paired import PairLimits
+from starsearch.latency.prediction.calibration import LIMITS, CalibrationLog, choose_networks, measure_networks
+from starsearch.latency.prediction.imported import save_samples
 from starsearch.progress import follow
 from starsearch.resources import find_file
 from starsearch.study.space_file import load_space
@@ -53,7 +55,7 @@ def measure_set(
         if "pairs" not in progress.values:
             print(f"\r{out.name}: {progress.stage}   ", end="", flush=True)
 
-    spec = MeasureSpec(threads=threads, limits=limits)
+    spec = MeasureSpec(options=BackendOptions(threads=threads), limits=limits)
     calibration = follow(measure_networks(networks, spec=spec, log=log), show)
     wanted = {format_architecture(network) for network in networks}
     samples = [sample for sample in calibration.samples if sample.architecture in wanted]  # the log has the other sets

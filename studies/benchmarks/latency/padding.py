@@ -28,11 +28,10 @@ from starsearch.export.verification import onnx_logits
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer, pad_channels
 from starsearch.families.text import format_architecture
-from starsearch.latency import PairLimits, device_fingerprint, measure_paired
-from starsearch.latency.device import vector_width
-from starsearch.latency.onnxruntime import OnnxRuntimeTimer
+from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
+from starsearch.latency.device import device_fingerprint, vector_width
 from starsearch.latency.padded import PaddingChoice, choose_padding
-from starsearch.latency.paired import COPIES, Copies, Paired, take_readings
+from starsearch.latency.paired import COPIES, Copies, PairedTiming, PairLimits, measure_paired, take_readings
 from starsearch.progress import follow
 
 FRESH = PairLimits(min_pairs=40, max_pairs=60, half_width=0.005)
@@ -88,7 +87,7 @@ def judge(architecture: Architecture, *, multiple: int, seed: int) -> dict[str, 
     }
 
 
-def time_again(candidate: bytes, plain: bytes, rng: np.random.Generator) -> Paired:
+def time_again(candidate: bytes, plain: bytes, rng: np.random.Generator) -> PairedTiming:
     """The two in new sessions."""
     timers = [Copies(partial(OnnxRuntimeTimer, graph, rng=rng), COPIES) for graph in (candidate, plain)]
     return follow(measure_paired(*timers, rng=rng, limits=FRESH))
@@ -110,7 +109,7 @@ def _choice_columns(choice: PaddingChoice) -> dict[str, object]:
     }
 
 
-def _fresh_columns(fresh: Paired | None) -> dict[str, object]:
+def _fresh_columns(fresh: PairedTiming | None) -> dict[str, object]:
     """Where nothing was chosen the network is the plain one: its ratio is 1 without measuring."""
     if fresh is None:
         return {"fresh_ratio": "1.0000", "fresh_low": "", "fresh_high": "", "fresh_pairs": 0}

@@ -26,12 +26,12 @@ from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture, count_macs
 from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import parse_architecture
-from starsearch.latency.calibration import adapt_profile, fit_profile
 from starsearch.latency.device import device_fingerprint
-from starsearch.latency.imported import read_samples
-from starsearch.latency.predicting import predict_latency
-from starsearch.latency.profile import DeviceProfile, Sample
-from starsearch.latency.terms import describe_network
+from starsearch.latency.prediction.calibration import adapt_profile, fit_profile
+from starsearch.latency.prediction.imported import Sample, read_samples
+from starsearch.latency.prediction.predict import predict_latency
+from starsearch.latency.prediction.profile import DeviceProfile
+from starsearch.latency.prediction.terms import describe_network
 
 HERE = Path(__file__).parent
 RESOLUTION = 224

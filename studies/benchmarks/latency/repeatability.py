@@ -30,8 +30,10 @@ from scipy.stats import chi2
 
 from starsearch.export import build_onnx, random_weights
 from starsearch.families.family import Architecture, lower, presets
-from starsearch.latency import DEFAULT_LIMITS, MeasureSpec, Reference, calibrate_reference, measure
-from starsearch.latency.onnxruntime import build_session
+from starsearch.latency.backends.onnxruntime import build_session
+from starsearch.latency.measure import MeasureSpec, measure
+from starsearch.latency.paired import DEFAULT_LIMITS
+from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.progress import follow
 
 # The smallest published network at a fifth of its pixels takes about a millisecond.

@@ -5,7 +5,7 @@ import yaml
 
 from starsearch.errors import SpecError
 from starsearch.latency.device import device_fingerprint
-from starsearch.latency.profile_file import load_profile, save_profile
+from starsearch.latency.prediction.profile import load_profile, save_profile
 from starsearch.latency.reference import Reference
 from starsearch.resources import shipped_folder
 
@@ -25,7 +25,7 @@ def file(profile, tmp_path):
     return path
 
 
-def test_a_profile_reads_back_as_it_was_written(profile, file):
+def test_a_profile_reads_back_as_it_was_written_in_two_files_that_a_person_can_read(profile, file):
     read = load_profile(file)
     for name, value in read.coefficients_ms.items():
         assert value == pytest.approx(profile.coefficients_ms[name], rel=1e-5)
@@ -33,31 +33,19 @@ def test_a_profile_reads_back_as_it_was_written(profile, file):
     assert read.samples[0].shares == pytest.approx(profile.samples[0].shares, rel=1e-4)
     same = ("name", "device", "backend", "reference", "resolution", "vector_width", "note", "date")
     assert [getattr(read, name) for name in same] == [getattr(profile, name) for name in same]
-
-
-def test_a_profile_is_two_files_that_a_person_can_read(file):
     text = file.read_text(encoding="utf-8")
     assert text.startswith("# Latency profile of a device")
-    assert "Imagined X1" in text
     assert "pointwise.mmacs:" in text
     assert file.with_suffix(".csv").read_text(encoding="utf-8").startswith("architecture,ms,pairs,spread_ms,share.")
 
 
-def test_a_profile_is_called_as_its_file(file):
+def test_a_profile_is_called_as_its_file_and_needs_its_samples(file):
     moved = file.with_name("my-laptop.yaml")
     file.rename(moved)
     assert load_profile(moved).name == "my-laptop"
-
-
-def test_a_profile_without_its_samples_says_which_file_is_missing(file):
     file.with_suffix(".csv").unlink()
     with pytest.raises(SpecError, match=r"names its samples imagined\.csv, which is not beside it"):
-        load_profile(file)
-
-
-def change(file, **values):
-    data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    file.write_text(yaml.safe_dump({**data, **values}), encoding="utf-8")
+        load_profile(moved)
 
 
 @pytest.mark.parametrize(
@@ -65,33 +53,30 @@ def change(file, **values):
     [
         ({"vector_width": "wide"}, "vector_width: damaged profile"),
         ({"coefficients_ms": {"pointwise.mmacs": "fast"}}, r"coefficients_ms\.pointwise\.mmacs: damaged profile"),
-        ({"coefficients_ms": {"pointwise.mmacs": -1.0}}, "coefficients_ms are finite and not below 0"),
-        ({"coefficients_ms": {}}, "there is at least one"),
+        ({"coefficients_ms": {"pointwise.mmacs": -1.0}}, "greater than or equal to 0; got '-1.0'"),
+        ({"coefficients_ms": {"pointwise.mmacs": float("inf")}}, "finite number; got 'inf'"),
+        ({"coefficients_ms": {}}, "at least 1 item"),
         ({"interval_log": [0.1]}, "interval_log.*damaged profile"),
-        ({"interval_log": [float("nan"), 0.1]}, "damaged"),
-        ({"interval_log": [0.2, 0.1]}, "its first end is not above its second"),
-        ({"vector_width": 0}, "at least 1"),
+        ({"interval_log": [float("nan"), 0.1]}, "interval_log.*finite number; got 'nan'"),
+        ({"interval_log": [0.2, 0.1]}, "its first end is above its second"),
+        ({"vector_width": 0}, "greater than 0; got '0'"),
         ({"device": "a phone"}, "device: damaged profile"),
+        ({"device": {"processor": "x", "runtime": "r", "optimization": "o", "threads": 0}}, "device.threads.*got '0'"),
         ({"wings": 2}, "wings: damaged profile: no such key"),
     ],
 )
 def test_a_damaged_profile_is_refused_with_the_place(file, values, complaint):
-    change(file, **values)
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    file.write_text(yaml.safe_dump({**data, **values}), encoding="utf-8")
     with pytest.raises(SpecError, match=complaint):
         load_profile(file)
 
 
-@pytest.mark.parametrize("text", ["", "- a list", "key: [unclosed", "\x00"])
+@pytest.mark.parametrize("text", ["- a list", "key: [unclosed"])
 def test_what_is_no_profile_at_all_is_refused(file, text):
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(SpecError, match=r"is no profile|cannot be read as YAML|YAML|empty"):
+    with pytest.raises(SpecError, match=r"is no profile|not YAML"):
         load_profile(file)
-
-
-def test_a_folder_that_cannot_be_written_is_a_clear_error(profile, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SpecError, match="cannot be written"):
-        save_profile(profile, tmp_path / "file" / "p.yaml")
 
 
 @pytest.mark.parametrize("name", ["e5-2680v4", "iphone", "iphone14", "p100"])

@@ -1,0 +1,314 @@
+"""Calibrating a device: measure networks that tell its coefficients apart, keep each as it comes, fit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from starsearch.errors import EvaluationError, SpecError
+from starsearch.export.onnx import build_onnx
+from starsearch.export.weights import random_weights
+from starsearch.families.family import Architecture, lower
+from starsearch.families.text import format_architecture, parse_architecture
+from starsearch.latency.device import Device, device_fingerprint, vector_width
+from starsearch.latency.lock import computing
+from starsearch.latency.measure import MeasureSpec, measure
+from starsearch.latency.paired import PairLimits
+from starsearch.latency.prediction.fitting import (
+    MIN_SAMPLES,
+    VECTOR_WIDTHS,
+    choose_informative,
+    describe_errors,
+    fit_coefficients,
+    log_error,
+    prediction_interval,
+    scale_parts,
+)
+from starsearch.latency.prediction.imported import Sample
+from starsearch.latency.prediction.op_profile import profile_layers
+from starsearch.latency.prediction.predict import predict_parts
+from starsearch.latency.prediction.profile import DeviceProfile, FloatVector
+from starsearch.latency.prediction.terms import layer_terms, sort_of_work
+from starsearch.latency.reference import Reference, calibrate_reference
+from starsearch.progress import Progress, mapped
+
+# Wider than a single measurement's: a fit averages over networks.
+LIMITS = PairLimits(min_pairs=10, max_pairs=20, half_width=0.02)
+MIN_ADAPTED = 5
+_PROFILED_BACKEND = "onnxruntime-cpu"
+_POOL = 1000  # networks of a space to choose from
+_RANDOM_EVERY = 3  # the rest are chosen: what is drawn as the space is shows how well the space is predicted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What was measured for a profile.
+
+    Attributes:
+        reference: the scale.
+        samples: networks in the order of measurement.
+        notes: what a reader should know of how they were measured, a sentence or two each.
+    """
+
+    reference: Reference
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationLog:
+    """Samples kept in a file from the moment they are measured, so that an interrupted calibration can resume.
+
+    Attributes:
+        path: JSON lines; the first says how they were measured.
+        resolution: pixels of the networks.
+    """
+
+    path: Path
+    resolution: int
+
+    def read(self) -> Calibration | None:
+        """Return what an interrupted calibration left; None where there is none."""
+        try:
+            head, *lines = self.path.read_text(encoding="utf-8").splitlines()
+            first = json.loads(head)
+            reference, resolution = Reference.from_dict(first["reference"]), first["resolution"]
+            if lines and not _is_json(lines[-1]):  # a line that a killed process has not finished
+                lines.pop()
+            samples = tuple(Sample(**json.loads(line)) for line in lines)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SpecError(
+                f"{self.path} is not what an interrupted calibration leaves ({error}); move it away."
+            ) from error
+        if resolution != self.resolution:
+            raise SpecError(
+                f"{self.path} holds an interrupted calibration at {resolution} px; now networks are measured at "
+                f"{self.resolution} px. Resume it with the space it was begun with, or delete the file."
+            )
+        return Calibration(reference=reference, samples=samples)
+
+    def begin(self, reference: Reference) -> None:
+        """Start a file with this scale."""
+        self._write({"reference": asdict(reference), "resolution": self.resolution}, "w")
+
+    def add(self, sample: Sample) -> None:
+        """Keep one more."""
+        self._write(asdict(sample), "a")
+
+    def remove(self) -> None:
+        """Delete the file: the calibration is complete."""
+        self.path.unlink(missing_ok=True)
+
+    def _write(self, line: Mapping[str, object], mode: str) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open(mode, encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise SpecError(f"What is measured cannot be kept in {self.path}: {error.strerror}.") from error
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def choose_networks(
+    candidates: Iterable[Architecture], count: int, *, resolution: int, vector_width: int
+) -> list[Architecture]:
+    """Choose networks to calibrate with: two of three the most informative of a pool, the third as it was drawn.
+
+    Any beginning of the list is the choice of a smaller count. What is drawn at random shows how well the space is
+    predicted, which its most unusual networks alone do not.
+
+    Args:
+        candidates: networks drawn from a space; the first thousand are the pool.
+        count: how many; fewer come where the pool has fewer.
+        resolution: pixels they are measured at.
+        vector_width: the device's, as far as it is known.
+    """
+    pool = list(islice(candidates, _POOL))
+    informative = iter(choose_informative(pool, count, resolution=resolution, vector_width=vector_width))
+    drawn = iter(pool)
+    chosen: dict[Architecture, None] = {}
+    while len(chosen) < min(count, len(pool)):
+        is_random = len(chosen) % _RANDOM_EVERY == _RANDOM_EVERY - 1
+        source = drawn if is_random else informative
+        chosen.setdefault(next(network for network in chain(source, drawn) if network not in chosen))
+    return list(chosen)
+
+
+def measure_networks(
+    architectures: Sequence[Architecture],
+    *,
+    spec: MeasureSpec,
+    log: CalibrationLog | None = None,
+    deployed: bool = False,
+) -> Generator[Progress, None, Calibration]:
+    """Measure each on this machine; yield progress. One that cannot be measured is left out, with a note.
+
+    Args:
+        architectures: what is measured, in this order.
+        spec: how; where it has no reference, the log's or a new one is the scale.
+        log: keeps each sample at once, with its profile; what it holds is not measured again but counts, whether it
+            is among `architectures` or not.
+        deployed: whether channels are padded where that is faster. A fit is of the layers that an architecture names,
+            so what it is fitted to is measured as it is.
+    """
+    backend = spec.open_backend()
+    begun = log.read() if log else None
+    if begun is None:
+        yield Progress(fraction=0.0, stage="reference network")
+        begun = Calibration(reference=spec.reference or calibrate_reference(backend), samples=())
+        if log:
+            log.begin(begun.reference)
+    begun.reference.check_device(backend.describe_device())
+    spec = replace(spec, reference=begun.reference)
+    is_profiled = spec.backend == _PROFILED_BACKEND
+    known = {sample.architecture: sample for sample in begun.samples}
+    notes: list[str] = []
+    for index, architecture in enumerate(architectures):
+        text = format_architecture(architecture)
+        if text in known:
+            continue
+        progress = Progress(fraction=index / len(architectures), stage=f"network {index + 1}/{len(architectures)}")
+        yield progress
+        try:
+            network: Architecture | bytes = architecture
+            if is_profiled and not deployed:  # as ONNX, of which `measure` pads nothing
+                with computing():
+                    layers = lower(architecture, resolution=spec.resolution)
+                    network = build_onnx(layers, random_weights(layers, np.random.default_rng(spec.seed)))
+            steps = measure(network, spec)
+            found = yield from mapped(steps, lambda step, at=progress: replace(at, values=step.values))  # type: ignore[misc]
+            notes += found.notes
+            sample = Sample(architecture=text, ms=found.ms, pairs=found.pairs, spread_ms=found.spread_ms)
+            if log:
+                if isinstance(network, bytes):
+                    sample = replace(sample, shares=_profile(architecture, network, spec))
+                log.add(sample)
+        except EvaluationError as error:
+            notes.append(f"Not measured: {text}. {error}")
+            continue
+        known[text] = sample
+    return Calibration(reference=begun.reference, samples=tuple(known.values()), notes=_summarized(notes))
+
+
+def fit_profile(
+    samples: Sequence[Sample], *, name: str, device: Device, backend: str, resolution: int, reference: Reference | None
+) -> DeviceProfile:
+    """Return the profile that the samples make."""
+    # ONNX Runtime blocks channels by this processor's vectors; of other devices the fit finds it out.
+    is_here = device.differences(device_fingerprint(threads=device.threads)) == ()
+    widths = (vector_width(),) if backend == _PROFILED_BACKEND and is_here else VECTOR_WIDTHS
+    fit = fit_coefficients(samples, resolution=resolution, vector_widths=widths)
+    measured = np.array([sample.ms for sample in samples])
+    return DeviceProfile(
+        name=name,
+        device=device,
+        backend=backend,
+        date=_today(),
+        resolution=resolution,
+        reference=reference,
+        vector_width=fit.vector_width,
+        coefficients_ms=fit.coefficients_ms,
+        interval_log=prediction_interval(fit.log_error, len(samples), noise=_noise(samples)),
+        held_out=describe_errors(fit.predicted_ms, measured, method=_method(samples)),
+        samples=tuple(samples),
+    )
+
+
+def adapt_profile(
+    base: DeviceProfile,
+    samples: Sequence[Sample],
+    *,
+    name: str,
+    device: Device,
+    backend: str,
+    reference: Reference | None,
+) -> DeviceProfile:
+    """Return a profile of the samples' device from a profile of a similar one: a factor per sort of work.
+
+    Each kind of layer has one factor for its fixed cost and one for its other work. The interval is no narrower than
+    the base's: a few networks do not show what they do not have.
+    """
+    if len(samples) < MIN_ADAPTED:
+        raise EvaluationError(
+            f"Adapting a profile needs at least {MIN_ADAPTED} measured networks of the other device; "
+            f"got {len(samples)}."
+        )
+    lowered = (lower(parse_architecture(one.architecture), resolution=base.resolution) for one in samples)
+    sorts = dict.fromkeys(map(sort_of_work, base.coefficients_ms), 0.0)  # also those that no sample has
+    measured = np.array([sample.ms for sample in samples])
+    factors, predicted = scale_parts(
+        [{**sorts, **predict_parts(base, layers)} for layers in lowered], measured.tolist()
+    )
+    low, high = prediction_interval(log_error(predicted, measured), len(samples), noise=_noise(samples))
+    return DeviceProfile(
+        name=name,
+        device=device,
+        backend=backend,
+        date=_today(),
+        resolution=base.resolution,
+        reference=reference,
+        vector_width=base.vector_width,
+        coefficients_ms={term: ms * factors[sort_of_work(term)] for term, ms in base.coefficients_ms.items()},
+        interval_log=(min(low, base.interval_log[0]), max(high, base.interval_log[1])),
+        held_out=describe_errors(predicted, measured, method=_method(samples)),
+        samples=tuple(samples),
+        note=f"Adapted from {base.name} ({base.device.text}) with {len(samples)} measured networks.",
+    )
+
+
+def check_budget(budget: int, *, is_adapted: bool) -> None:
+    """Refuse a calibration that could not be fitted, before anything is measured."""
+    least = MIN_ADAPTED if is_adapted else MIN_SAMPLES
+    if budget < least:
+        raise EvaluationError(
+            f"A budget of {budget} networks is too small to fit: at least {least}. 20 predict to about 3 %, 50 to "
+            "about 2 %; with a profile of a similar device (--from) 5 to 10 are enough."
+        )
+
+
+def _profile(architecture: Architecture, model: bytes, spec: MeasureSpec) -> dict[str, float]:
+    """Return the shares of the kinds of layers in the network's time."""
+    layers, rng = lower(architecture, resolution=spec.resolution), np.random.default_rng(spec.seed)
+    shares = profile_layers(layers, model, rng=rng, threads=spec.options.threads)
+    by_kind: defaultdict[str, float] = defaultdict(float)
+    for described in layer_terms(layers, vector_width=1):
+        by_kind[described.kind] += shares[described.layer]
+    return {kind: float(share) for kind, share in by_kind.items() if share > 0}
+
+
+def _summarized(notes: Sequence[str]) -> tuple[str, ...]:
+    """Return each sort of note once, an example with how many networks it is about; only figures differ in a sort."""
+    sorts: dict[str, list[str]] = {}
+    for note in notes:
+        sorts.setdefault(re.sub(r"[\d.]+", "", note), []).append(note)
+    return tuple(same[0] if len(same) == 1 else f"Of {len(same)} networks: {same[0]}" for same in sorts.values())
+
+
+def _noise(samples: Sequence[Sample]) -> FloatVector:
+    """Return (n,) relative standard errors of the measurements; 0 where they are not known."""
+    return np.array([(sample.spread_ms or 0.0) / sample.ms for sample in samples])
+
+
+def _method(samples: Sequence[Sample]) -> str:
+    return "10-fold cross-validation" if len(samples) > 10 else "leave-one-out"
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()

@@ -1,0 +1,122 @@
+"""Latency predicted from a device profile: a sum over the layers of the network as it is deployed."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from starsearch.errors import EvaluationError
+from starsearch.families.family import Architecture, lower
+from starsearch.families.layers import Layer, pad_channels
+from starsearch.latency.padded import is_unblocked
+from starsearch.latency.prediction.profile import DeviceProfile, FloatVector
+from starsearch.latency.prediction.terms import NETWORK_FIXED, layer_terms, sort_of_work, sum_terms
+
+# Profiles of what runs networks as they are exported; the other backends that measure (Core ML, a GPU, PyTorch) keep no
+# blocked layout and are given networks as they are.
+_PADDED_BACKENDS = ("onnxruntime-cpu", "imported")
+# A predictor errs by 2 to 4 %, so that a smaller gain by padding may be none.
+_LEAST_GAIN = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """Predicted latencies of networks; never to be taken for measured ones.
+
+    Attributes:
+        ms: (n,).
+        low_ms, high_ms: (n,), ends of the 90 % prediction intervals.
+        device: the profile's, in words.
+        parts: (n,), milliseconds by sort of work.
+    """
+
+    ms: FloatVector
+    low_ms: FloatVector
+    high_ms: FloatVector
+    device: str
+    parts: tuple[Mapping[str, float], ...]
+
+
+def predict_latency(
+    profile: DeviceProfile, architectures: Sequence[Architecture], *, resolution: int, num_classes: int = 1000
+) -> Predictions:
+    """Return the latencies of the networks as they are deployed, with 90 % prediction intervals.
+
+    A network that leaves ONNX Runtime's blocked layout is padded to the profile's vector width where that is predicted
+    to be faster. Where the profile has no term for the network as it is, but for all layers of the padded one, the
+    padded one is all that can be predicted.
+
+    Args:
+        profile: the device's.
+        architectures: (n,).
+        resolution: pixels at which they are deployed.
+        num_classes: outputs of the head.
+
+    Raises:
+        EvaluationError: the profile has no term for a layer of either; the text names the layers.
+    """
+    lowered = (lower(one, resolution=resolution, num_classes=num_classes) for one in architectures)
+    parts = tuple(predict_parts(profile, _as_deployed(profile, layers)) for layers in lowered)
+    ms = np.array([math.fsum(one.values()) for one in parts], dtype=float)
+    low, high = np.exp(profile.interval_log)
+    return Predictions(ms=ms, low_ms=ms * low, high_ms=ms * high, device=profile.device.text, parts=parts)
+
+
+def predict_layers(profile: DeviceProfile, layers: Sequence[Layer]) -> float:
+    """Return the milliseconds of exactly these layers of a lowering."""
+    return math.fsum(predict_parts(profile, layers).values())
+
+
+def predict_parts(profile: DeviceProfile, layers: Sequence[Layer]) -> dict[str, float]:
+    """Return the milliseconds of exactly these layers by sort of work; refuse layers the profile has no term for."""
+    described = sum_terms(layer_terms(layers, vector_width=profile.vector_width))
+    unknown = sorted(set(described.layers) - known_kinds(profile))
+    if unknown:
+        total, missing = sum(described.layers.values()), sum(described.layers[kind] for kind in unknown)
+        raise EvaluationError(
+            f"The profile {profile.name!r} has no term for {' and '.join(map(_in_words, unknown))}: it covers "
+            f"{total - missing} of the network's {total} layers, and what it has not seen it does not guess. Calibrate "
+            "it on a space that has such networks: starsearch latency fit --space SPACE.yaml."
+        )
+    found: defaultdict[str, float] = defaultdict(float)
+    for term, value in described.total.items():
+        found[sort_of_work(term)] += profile.coefficients_ms.get(term, 0.0) * value
+    return dict(found)
+
+
+def known_kinds(profile: DeviceProfile) -> frozenset[str]:
+    """Return the kinds of layers the profile has terms for."""
+    return frozenset(name.rsplit(".", 1)[0] for name in profile.coefficients_ms if name != NETWORK_FIXED)
+
+
+def _as_deployed(profile: DeviceProfile, layers: Sequence[Layer]) -> Sequence[Layer]:
+    if profile.backend not in _PADDED_BACKENDS or not any(map(is_unblocked, layers)):
+        return layers
+    padded = pad_channels(layers, multiple=profile.vector_width)
+    if not _covers(profile, padded):
+        return layers
+    if not _covers(profile, layers):
+        return padded
+    is_faster = predict_layers(profile, padded) < (1 - _LEAST_GAIN) * predict_layers(profile, layers)
+    return padded if is_faster else layers
+
+
+def _covers(profile: DeviceProfile, layers: Sequence[Layer]) -> bool:
+    described = layer_terms(layers, vector_width=profile.vector_width)
+    return known_kinds(profile).issuperset(one.kind for one in described if one.terms)
+
+
+def _in_words(kind: str) -> str:
+    stem = kind.rstrip("0123456789")
+    size = kind.removeprefix(stem)
+    words = {
+        "image": f"{size}×{size} convolutions of an image",
+        "depthwise": f"{size}×{size} depthwise convolutions",
+        "dense": f"{size}×{size} convolutions",
+        "unblocked": f"{size}×{size} convolutions of channels that are no multiple of 4",
+    }
+    return words.get(stem, kind.replace("_", " "))
