@@ -66,10 +66,10 @@ def render_front(view: StudyView) -> Table:
 
 def _against(row: Row) -> Text:
     text = Text(row.anchor or row.nearest or "", style="bold" if row.anchor else "")
-    for change in row.changes:
-        style = "" if not change.is_apart else "green" if change.gain > 0 else "red" if change.gain < 0 else ""
+    for change, gain, is_apart in row.changes:
+        style = "" if not is_apart else "green" if gain > 0 else "red" if gain < 0 else ""
         # Without its space a number never parts from its unit where the cell folds.
-        text.append(" ").append(change.text.replace(" ", "") + ("" if change.is_apart else NOT_APART), style=style)
+        text.append(" ").append(change.replace(" ", "") + ("" if is_apart else NOT_APART), style=style)
     return text if row.is_feasible else text.append(" (breaks a constraint)", style="italic")
 
 

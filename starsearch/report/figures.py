@@ -131,33 +131,34 @@ def _as_optuna(view: StudyView) -> Any:
     from starsearch.records import quiet_optuna
     from starsearch.records.attributes import constraint_attributes
 
-    dimensions = [str(name) for name in view.complete if str(name).startswith("params_")]
     distributions: dict[str, Any] = {}
-    for name in dimensions:
+    for name in (str(column) for column in view.complete if str(column).startswith("params_")):
         values = view.complete[name].dropna()
-        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and len(values):
-            distributions[name] = FloatDistribution(float(values.min()), float(values.max()))
+        if len(values.unique()) < 2:
+            continue
+        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+            low, high, is_wide = values.min(), values.max(), pd.api.types.is_float_dtype(values)
+            distributions[name] = FloatDistribution(float(low), float(high), log=is_wide and 0 < 10 * low < high)
         else:
-            distributions[name] = CategoricalDistribution(sorted(values.unique(), key=str) or [None])
-    varied = [name for name in dimensions if len(view.complete[name].dropna().unique()) > 1]
-    by_number = {row["number"]: row for row in plain_rows(view.complete)}
+            distributions[name] = CategoricalDistribution(sorted(values.unique(), key=str))
     names = [objective.name for objective in view.objectives]
+    measured = view.complete.replace([np.inf, -np.inf], np.nan).dropna(subset=names)
+    by_number = {row["number"]: row for row in plain_rows(measured)}
     with quiet_optuna():
         study = optuna.create_study(directions=[objective.direction for objective in view.objectives])
         for number in range(max(by_number, default=-1) + 1):
             row = by_number.get(number)
-            if row is None or any(row[name] is None or not np.isfinite(row[name]) for name in names):
+            if row is None:
                 study.add_trial(create_trial(state=optuna.trial.TrialState.FAIL))
                 continue
-            params = {name: row[name] for name in varied if row[name] is not None}
-            study.add_trial(
-                create_trial(
-                    values=[row[name] for name in names],
-                    params={name.removeprefix("params_"): value for name, value in params.items()},
-                    distributions={name.removeprefix("params_"): distributions[name] for name in params},
-                    system_attrs=constraint_attributes({"infeasible": 0.0 if row["feasible"] else 1.0}),
-                )
+            params = {name: row[name] for name in distributions if row[name] is not None}
+            trial = create_trial(
+                values=[row[name] for name in names],
+                params={name.removeprefix("params_"): value for name, value in params.items()},
+                distributions={name.removeprefix("params_"): distributions[name] for name in params},
+                system_attrs=constraint_attributes({"infeasible": 0.0 if row["feasible"] else 1.0}),
             )
+            study.add_trial(trial)
     return study
 
 

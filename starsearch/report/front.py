@@ -34,25 +34,15 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
     objective (NaN) or has an infinite one is never on the front. Of trials with equal architectures and equal values
     the anchor stays, else the first.
 
-    Args:
-        trials: one row each, all of one fidelity.
-        objectives: at least one.
-
     Returns:
-        A frame with a fresh index and the columns
-        `rank` (from 1 among front members, in a ranking among its feasible trials; <NA> for other anchors),
-        `anchor`, `number`, `architecture_text`, `architecture`,
-        each objective with its `_spread`, `_runs` and `_device` where present, and where it was predicted `_kind`
-        ("measured" or "predicted", of the value shown), `_predicted`, `_low`, `_high` and `_error_percent`,
-        the same of further latencies (constrained, or measured elsewhere and imported), `macs`, `num_params`,
-        `published_macs`, `published_num_params`,
-        `nearest_anchor` (the other rows' closest anchor, Euclidean over the objectives scaled by their
-        range over front and anchors; missing for anchors themselves),
-        `gain_NAME` over that anchor for each objective, in its unit and positive where better,
-        `gain_STEM_percent` relative to the anchor's value where the unit is not already percent,
-        `told_apart_NAME` of objectives with a `_spread`: whether that gain is (`is_told_apart`), and for up to two
-        objectives `told_apart_from_previous`: whether each value of a ranked row is from that of the row before it,
-        `params_recipe.X` of each searched field of the recipe, `feasible` and `on_front`.
+        `rank` (from 1 among front members, in a ranking among feasible trials; <NA> for other anchors), `anchor`,
+        `number`, `architecture_text`, `architecture`, each objective and further latency with its suffixes
+        (`starsearch.records.load_trials`), `macs`, `num_params`, `published_macs`, `published_num_params`,
+        `nearest_anchor` (Euclidean over the objectives scaled by their range over front and anchors; missing for
+        anchors), `gain_NAME` over it for each objective, positive where better, `gain_STEM_percent` of the anchor's
+        value where the unit is not already percent, `told_apart_NAME` of objectives with a `_spread`: whether that gain
+        is (`is_told_apart`), for up to two objectives `told_apart_from_previous`: whether each value of a ranked row is
+        from that of the row before it, `params_recipe.X` of each searched field of the recipe, `feasible`, `on_front`.
 
     Raises:
         StudyError: the trials are of several fidelities, whose values cannot be compared.

@@ -21,17 +21,12 @@ NOT_APART = "~"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """An objective against the nearest published network: text ("−0.42 ms"), `gain`, and whether it is told apart."""
-
-    text: str
-    gain: float
-    is_apart: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row of the front in texts; `cells` are those of the headings that `front_rows` returns."""
+    """A row of the front in texts.
+
+    `cells` stand below the headings of `front_rows`; `changes` against the nearest published network are texts
+    ("−0.42 ms"), gains, and whether they are told apart.
+    """
 
     number: int
     rank: str
@@ -40,7 +35,7 @@ class Row:
     published: str
     cells: tuple[str, ...]
     nearest: str | None
-    changes: tuple[Change, ...]
+    changes: tuple[tuple[str, float, bool], ...]
     is_feasible: bool
     is_ranked: bool
 
@@ -80,10 +75,10 @@ def _row(
     )
 
 
-def _change(row: Mapping[str, Any], objective: Objective) -> Change:
+def _change(row: Mapping[str, Any], objective: Objective) -> tuple[str, float, bool]:
     gain = _float(row.get(f"gain_{objective.name}"))
     text = quantity(objective.name).change(gain if objective.direction == "maximize" else -gain)
-    return Change(text=text, gain=gain, is_apart=row.get(f"told_apart_{objective.name}") is not False)
+    return text, gain, row.get(f"told_apart_{objective.name}") is not False
 
 
 def _readings(front: pd.DataFrame, row: Mapping[str, Any], shown: Quantity) -> list[str]:
