@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.architectures import StudyTrial, find_architecture, find_trial
+from starsearch.api.climbing import data_in_words
 from starsearch.api.running import check_samples, largest_batch
 from starsearch.api.study import write_study_report
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
 from starsearch.api.training_job import describe_override, describe_trial
 from starsearch.errors import DataError
+from starsearch.families.text import format_architecture
 from starsearch.objective import Objective
+from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.study.runner_file import RayRunner, Runner, TaskResources, load_runner
+from starsearch.records import StudyRecord, recorded_candidate
+from starsearch.study.recipe_file import load_recipe
+from starsearch.study.runner_file import LocalRunner, RayRunner, load_runner
+from starsearch.study.spec import Halving, Rung, StudySpec
+from starsearch.trial import Trial
+from starsearch.tuning.space import BASE_RECIPE, describe_changes, load_recipe_space, write_recipe
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from starsearch.data import DataSet
     from starsearch.families.family import Architecture
-    from starsearch.records import StudyRecord
-    from starsearch.search import StudyEnded
-    from starsearch.search.events import Event
-    from starsearch.search.tuning import Scheduler
-    from starsearch.study.spec import StudySpec
-
-    View = Callable[[StudySpec, Path], AbstractContextManager[Callable[[Event], None]]]
+    from starsearch.tuning.search import Scheduler
 
 BEST_RECIPE = "best-recipe.yaml"
-TUNED = (Objective(name="top1_percent", direction="maximize"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunedRecipe:
-    """A recipe of a search.
-
-    Attributes:
-        trial: its number.
-        top1_percent: after the whole training.
-        changes: what differs from the base recipe, in words.
-    """
+    """A recipe of a search: its trial, its top-1 after the whole training, what differs from the base recipe."""
 
     trial: int
     top1_percent: float
@@ -52,21 +49,21 @@ class TunedRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuneOutcome:
-    """What a recipe search has left behind.
+    """What a recipe search leaves behind.
 
     Attributes:
-        folder: of the study.
-        ended: why it stopped, and how far it came.
+        folder: the study's.
+        finished, wanted: trials with a result, and how many there should be: fewer where it was interrupted.
         architecture: as the user wrote it.
         fidelity: at which all were trained, with the epochs.
-        best: the best recipe that was trained to the end; None where none was.
-        base: the base recipe, likewise.
-        recipe_file: of the best recipe.
+        best, base: the best recipe that was trained to the end, and the base recipe; None where it was not.
+        recipe_file: the best recipe.
         files: tables, picture and page that were written.
     """
 
     folder: Path
-    ended: StudyEnded
+    finished: int
+    wanted: int
     architecture: str
     fidelity: Fidelity
     best: TunedRecipe | None
@@ -89,10 +86,10 @@ def tune_recipe(
     out: Path = Path("studies"),
     storage: str | None = None,
     seed: int = 0,
-    view: View | None = None,
+    watch: Callable[[Progress | Trial, Recipe], None] = lambda _news, _base: None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> TuneOutcome:
-    """Search the recipe by which `architecture` trains best, or go on with the search.
+    """Search the recipe by which `architecture` trains best, or resume the search.
 
     Args:
         architecture: a name, one line, a file, or STUDY:TRIAL, which brings its recipe, resolution, crop and stem.
@@ -100,16 +97,16 @@ def tune_recipe(
         space: recipe-space file or shipped name; None for "recipe", or "recipe-pbt" with that scheduler.
         recipe: the base recipe's file or shipped name, which is the first trial; None for the trial's, else "digits"
             with those, else "proxy".
-        fidelity: fields of `Fidelity` in place of the trial's or the defaults; None leaves one as it is.
-        trials: recipes with a result that the study shall have, the base recipe among them.
+        fidelity: fields of `Fidelity` that replace the trial's or the defaults; None leaves one as it is.
+        trials: recipes with a result that the study should have, the base recipe among them.
         scheduler: "asha", "pbt" (recipes change while they train) or "none".
         runner: a runner file or shipped name; None for Ray on this machine, or the cluster at RAY_ADDRESS.
-        name: of the study; None for "tune-" and the architecture's name.
+        name: the study's; None for "tune-" and the architecture's name.
         out: folder in which the study's folder is made.
         storage: Optuna storage URL; None for study.db in the study's folder.
         seed: of proposals and trainings.
-        view: makes what watches the search from the study and its folder.
-        say: is told what is taken from a trial and what is overridden.
+        watch: called with how far all trainings are and with each ended trial; and the base recipe.
+        say: called with what is taken from a trial and what is overridden.
 
     Raises:
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
@@ -119,33 +116,32 @@ def tune_recipe(
 
     trial = find_trial(architecture)
     network = find_architecture(architecture) if trial is None else trial.architecture
-    where = _as_ray(load_runner(runner))
+    where = _on_ray(runner)
     start, start_name = _base_recipe(architecture, trial, recipe, data)
     given = {name: value for name, value in (fidelity or {}).items() if value is not None}
     if trial is not None:
-        kept = {name: getattr(trial.fidelity, name) for name in ("resolution", "stem_stride", "crop_pct")}
-        for line in describe_trial(architecture, trial, {name: given.get(name) for name in kept}):
-            say(line)
-        longer = replace(start, epochs=given.get("epochs", start.epochs))
-        for line in (
-            *describe_override(f"--recipe {recipe}", trial.recipe, start),
-            *describe_override(f"--epochs {longer.epochs}", start, longer),
-        ):
-            say(line)
-        given = kept | given
-    spec = _make_spec(
-        data=data,
-        space=space,
-        base=start,
-        fidelity=Fidelity(**given | {"name": "tune", "recipe": start_name}),
-        trials=trials,
-        scheduler=scheduler,
+        given = _of_trial(architecture, trial, start, given, recipe, say)
+    changing = scheduler == "pbt"
+    base, found = load_recipe_space(space or ("recipe-pbt" if changing else "recipe"), start, changing=changing)
+    spec = StudySpec(
         name=name or _default_name(architecture),
+        space=found,
+        data=data,
+        recipe=base,
+        fidelity=Fidelity(**given | {"name": "tune", "recipe": start_name}),
+        objectives=(Objective(name="top1_percent", direction="maximize"),),
+        trials=trials,
         seed=seed,
+        keep_weights="none",
     )
+    if scheduler == "asha":
+        from starsearch.tuning.strategy import ETA, rungs_of
+
+        rungs = tuple(Rung(epochs=epochs) for epochs in rungs_of(spec.num_epochs))
+        spec = replace(spec, halving=Halving(eta=ETA, rungs=rungs))
     dataset = open_data(spec.data)
     warn_of_left_out(dataset)
-    check_batches(spec, dataset)
+    _check_batches(spec, dataset)
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name, storage)
     url = storage or database_url(folder)
@@ -153,40 +149,62 @@ def tune_recipe(
     with closing(_open_record(spec, url, dataset, network, scheduler, command=command)) as record:
         if storage:
             point_to_storage(folder, spec.name, storage)
-        with view(spec, folder) if view else nullcontext(lambda _event: None) as watch:
-            ended = _search(
-                spec, network, dataset, where, scheduler=scheduler, record=record, folder=folder, watch=watch
-            )
-        best, base, recipe_file = _write_best(spec, record, folder)
-    files = write_study_report(StudyPlace(name=spec.name, url=url, folder=folder))
+        finished = _search(spec, network, dataset, where, scheduler, record, folder, lambda news: watch(news, base))
+        best, base_recipe, recipe_file = _write_best(spec, record, folder)
     return TuneOutcome(
         folder=folder,
-        ended=ended,
+        finished=finished,
+        wanted=trials,
         architecture=architecture,
         fidelity=replace(spec.fidelity, epochs=spec.fidelity.epochs or spec.recipe.epochs),
         best=best,
-        base=base,
+        base=base_recipe,
         recipe_file=recipe_file,
-        files=tuple(files),
+        files=tuple(write_study_report(StudyPlace(name=spec.name, url=url, folder=folder))),
     )
 
 
-def _base_recipe(architecture: str, trial: StudyTrial | None, recipe: str | None, data: str) -> tuple[Recipe, str]:
-    """The recipe that is to be bettered, and what the study calls it."""
-    from starsearch.study.recipe_file import load_recipe
+def _on_ray(runner: str | None) -> RayRunner:
+    """Ray Tune trains on Ray: a runner of this machine becomes a cluster of this machine, one worker as many as fit."""
+    found = load_runner(runner)
+    if isinstance(found, RayRunner):
+        return found
+    if found.workers == 1:
+        workers = max(1, (os.cpu_count() or 1) // (found.threads or 1))
+        found = LocalRunner(workers=workers, threads=found.threads or 1, time_limit_s=found.time_limit_s)
+    return found.on_ray()
 
+
+def _base_recipe(architecture: str, trial: StudyTrial | None, recipe: str | None, data: str) -> tuple[Recipe, str]:
+    """The recipe to improve on, and what the study calls it."""
     if trial is not None and recipe is None:
         return trial.recipe, Path(architecture).name
     name = recipe or ("digits" if data == "digits" else "proxy")
     return load_recipe(name), Path(name).stem
 
 
-def check_batches(spec: StudySpec, dataset: DataSet) -> None:
-    """Refuse a batch that the data can never fill, before hours are spent.
+def _of_trial(
+    architecture: str,
+    trial: StudyTrial,
+    start: Recipe,
+    given: dict[str, Any],
+    recipe: str | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The fidelity's fields with those of the trial; says what comes from it and what is overridden."""
+    kept = {name: getattr(trial.fidelity, name) for name in ("resolution", "stem_stride", "crop_pct")}
+    longer = replace(start, epochs=given.get("epochs", start.epochs))
+    for line in (
+        *describe_trial(architecture, trial, {name: given.get(name) for name in kept}),
+        *describe_override(f"--recipe {recipe}", trial.recipe, start),
+        *describe_override(f"--epochs {longer.epochs}", start, longer),
+    ):
+        say(line)
+    return kept | given
 
-    Raises:
-        DataError: the recipe or one that is searched has such a batch, or a subset lacks classes.
-    """
+
+def _check_batches(spec: StudySpec, dataset: DataSet) -> None:
+    """Refuse a batch that the data can never fill, and a subset without all classes, before hours are spent."""
     from starsearch.data.batches import largest_filled
 
     check_samples([spec.fidelity.samples], spec.fidelity.validation_samples, dataset)
@@ -199,95 +217,46 @@ def check_batches(spec: StudySpec, dataset: DataSet) -> None:
         )
 
 
-def _make_spec(
-    *,
-    data: str,
-    space: str | None,
-    base: Recipe,
-    fidelity: Fidelity,
-    trials: int,
-    scheduler: Scheduler,
-    name: str,
-    seed: int,
-) -> StudySpec:
-    from starsearch.search.tuning_search import ETA, rungs_of
-    from starsearch.study.spec import Halving, Rung, StudySpec
-    from starsearch.study.tuning_file import load_recipe_space
-
-    changing = scheduler == "pbt"
-    base, found = load_recipe_space(space or ("recipe-pbt" if changing else "recipe"), base, changing=changing)
-    spec = StudySpec(
-        name=name,
-        space=found,
-        data=data,
-        recipe=base,
-        fidelity=fidelity,
-        objectives=TUNED,
-        trials=trials,
-        seed=seed,
-        keep_weights="none",
-    )
-    if scheduler != "asha":
-        return spec
-    rungs = tuple(Rung(epochs=epochs) for epochs in rungs_of(spec.num_epochs))
-    return replace(spec, halving=Halving(eta=ETA, rungs=rungs))
-
-
 def _search(
     spec: StudySpec,
     network: Architecture,
     dataset: DataSet,
     runner: RayRunner,
-    *,
     scheduler: Scheduler,
     record: StudyRecord,
     folder: Path,
-    watch: Callable[[Event], None],
-) -> StudyEnded:
-    from starsearch.evaluators import ProxyEvaluator
-    from starsearch.search.ray_cluster import ask_node, connected, wait_for_room
+    watch: Callable[[Progress | Trial], None],
+) -> int:
+    from starsearch.search.ray_cluster import connected, wait_for_room
     from starsearch.search.ray_executor import Requirements
-    from starsearch.search.tuning import Workforce, tune_recipes
-    from starsearch.search.tuning_worker import SCRATCH, Tuned
+    from starsearch.tuning.search import tune_recipes
+    from starsearch.tuning.trainable import Tuned
 
     resources = runner.resources_of(spec.fidelity.name)
+    tuned = Tuned(
+        architecture=network,
+        data=dataset,
+        recipe=spec.recipe,
+        space=spec.space,
+        fidelity=replace(spec.fidelity, time_limit_s=runner.time_limit_s),
+        epochs=spec.num_epochs,
+        seed=spec.seed,
+        threads=max(1, int(resources.cpu)),
+        requirements=Requirements(folder=str(folder.resolve())),
+        changing=scheduler == "pbt",
+    )
     with connected(runner):
         wait_for_room(resources, runner)
-        looks = ProxyEvaluator(data=dataset, fidelity=spec.fidelity, timed=())
-        ask_node(partial(Requirements(folder=str(folder.resolve())).check, looks), resources)
         return tune_recipes(
             spec,
-            tuned=Tuned(
-                architecture=network,
-                data=dataset,
-                recipe=spec.recipe,
-                space=spec.space,
-                fidelity=replace(spec.fidelity, time_limit_s=runner.time_limit_s),
-                epochs=spec.num_epochs,
-                seed=spec.seed,
-                threads=max(1, int(resources.cpu)),
-                scratch=folder.resolve() / SCRATCH,
-                changing=scheduler == "pbt",
-            ),
+            tuned=tuned,
             scheduler=scheduler,
             record=record,
-            workforce=Workforce(resources=resources, workers=runner.workers),
+            resources=resources,
+            workers=runner.workers,
             folder=folder,
             watch=watch,
         )
-
-
-def _as_ray(runner: Runner) -> RayRunner:
-    """Ray Tune trains on Ray: a runner of this machine becomes a cluster of this machine."""
-    if isinstance(runner, RayRunner):
-        return runner
-    return RayRunner(
-        address="local",
-        resources=TaskResources(cpu=runner.threads or 1),
-        workers=runner.workers if runner.workers > 1 else None,
-        time_limit_s=runner.time_limit_s,
-        tries=runner.tries,
-    )
 
 
 def _default_name(architecture: str) -> str:
@@ -300,10 +269,6 @@ def _default_name(architecture: str) -> str:
 def _open_record(
     spec: StudySpec, url: str, dataset: DataSet, network: Architecture, scheduler: Scheduler, *, command: str
 ) -> StudyRecord:
-    from starsearch.api.climbing import data_in_words
-    from starsearch.families.text import format_architecture
-    from starsearch.records import StudyRecord
-
     signature = spec.describe() | {"data": data_in_words(dataset)}
     signature |= {"architecture": format_architecture(network), "scheduler": scheduler}
     attributes = {
@@ -318,14 +283,10 @@ def _write_best(
     spec: StudySpec, record: StudyRecord, folder: Path
 ) -> tuple[TunedRecipe | None, TunedRecipe | None, Path | None]:
     """The best and the base recipe, and the file of the best."""
-    from starsearch.records import recorded_candidate
-    from starsearch.search.tuning_log import BASE_RECIPE, PARTED
-    from starsearch.study.tuning_file import describe_changes, write_recipe
+    trials = record.trials()
+    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
 
-    trials = {trial.number: trial for trial in record.trials()}
-    complete = [trial for trial in trials.values() if trial.state.name == "COMPLETE"]
-
-    def describe(trial: Any) -> TunedRecipe:
+    def describe(trial: FrozenTrial) -> TunedRecipe:
         changes = describe_changes(recorded_candidate(trial, spec.recipe).recipe, spec.recipe)
         return TunedRecipe(trial=trial.number, top1_percent=trial.values[0], changes=changes)
 
@@ -341,25 +302,20 @@ def _write_best(
         f"The best of {len(trials)} trials of the study {spec.name}, trial {best.trial}: top-1 "
         f"{best.top1_percent:.2f} %" + (f", the base recipe's {base.top1_percent:.2f} %" if base else "") + ".",
         f"Trained on {spec.data} at {spec.fidelity.resolution} px for {epochs} epochs, seed {spec.seed}; once each.",
-        *_schedule(winner, trials, spec, record.attribute(PARTED) or {}),
+        *_schedule(spec, (record.attribute("recipe_schedules") or {}).get(str(winner.number), ())),
     ]
     path = folder / BEST_RECIPE
     write_recipe(path, replace(found, epochs=epochs), base=spec.recipe, comments=comments)
     return best, base, path
 
 
-def _schedule(winner: Any, trials: dict[int, Any], spec: StudySpec, parted: Mapping[str, Any]) -> list[str]:
-    """Of a member of a population, by which recipe it was trained until when; its file holds the last alone."""
-    from starsearch.records import recorded_candidate
-    from starsearch.study.tuning_file import describe_changes
-
-    lines, trial, until = [], winner, max(winner.intermediate_values)
-    while trial is not None:
-        origin = parted.get(str(trial.number))
-        since = origin["epoch"] + 1 if origin else 1
-        changes = describe_changes(recorded_candidate(trial, spec.recipe).recipe, spec.recipe)
-        lines.append(f"  epochs {since} to {until}, trial {trial.number}: {changes}")
-        trial, until = (trials[origin["from"]], since - 1) if origin else (None, 0)
-    if len(lines) == 1:
+def _schedule(spec: StudySpec, schedule: Sequence[Mapping[str, Any]]) -> list[str]:
+    """By which recipe a member of a population was trained since when; its file holds the last alone."""
+    if not schedule:
         return []
-    return ["Population Based Training changed it on the way; below is what it ended with:", *reversed(lines)]
+    lines = [
+        f"  since epoch {part['since']}: "
+        + describe_changes(spec.space.decode(part["params"], spec.recipe).recipe, spec.recipe)
+        for part in schedule
+    ]
+    return ["Population Based Training changed it on the way; below is what it ended with:", *lines]

@@ -1,4 +1,4 @@
-"""`starsearch tune`: the recipe search with its live view, and what is printed at its end."""
+"""`starsearch tune`: the recipe search, a line a trial that has ended, and what is printed at its end."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starsearch.cli.options import Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.live import bar
+from starsearch.cli.options import (
+    Arch,
+    Classes,
+    Data,
+    Orientation,
+    Out,
+    Runner,
+    Seed,
+    Storage,
+    ValidationFraction,
+    with_options,
+)
+from starsearch.cli.show import say
+from starsearch.progress import Progress
 
 if TYPE_CHECKING:
     from starsearch.api.tuning import TuneOutcome
+    from starsearch.recipe import Recipe
+    from starsearch.trial import Trial
 
 
 def tune(
-    architecture: Annotated[
-        str,
-        typer.Argument(
-            metavar="ARCH",
-            help="A name (starnet_s1), one line (starnet:embed_dim=16), a YAML file, or a study's trial (STUDY:TRIAL).",
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(
-            help="A folder (train/, validation/ or val/), a folder with train.tar and validation.tar, or a "
-            "timm data-set name. Without it: scikit-learn's digits, embedded."
-        ),
-    ] = "digits",
+    architecture: Arch,
+    data: Data = "digits",
     validation_fraction: ValidationFraction = None,
     classes: Classes = None,
     orientation: Orientation = None,
@@ -65,7 +69,7 @@ def tune(
         ),
     ] = None,
     trials: Annotated[
-        int, typer.Option(min=1, help="Recipes with a result that the study shall have, the base recipe's among them.")
+        int, typer.Option(min=1, help="Recipes with a result that the study should have, the base recipe's among them.")
     ] = 16,
     scheduler: Annotated[
         Literal["asha", "pbt", "none"],
@@ -74,23 +78,15 @@ def tune(
             "(Population Based Training); none trains all to the end."
         ),
     ] = "asha",
-    runner: Annotated[
-        str | None,
-        typer.Option(
-            help="Where trials run: a runner file, or a shipped one's name (local, ray). Without it: the Ray cluster "
-            "at RAY_ADDRESS where that is set, else Ray on this machine, a core a trial."
-        ),
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(help="Optuna storage URL. Without it: study.db in the study's folder.")
-    ] = None,
+    runner: Runner = None,
+    storage: Storage = None,
     name: Annotated[str | None, typer.Option(help="Of the study. Without it: tune- and the architecture's.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder in which study folders are made.")] = Path("studies"),
-    seed: Annotated[int, typer.Option(min=0, help="Of proposals, trainings and subsets.")] = 0,
+    out: Out = Path("studies"),
+    seed: Seed = 0,
 ) -> None:
     """Search the training recipe for one network, with Ray Tune; the best becomes a file.
 
-    The same command goes on with a search that was interrupted or shall have more trials. Ctrl-C ends it cleanly.
+    The same command resumes a search that was interrupted, or adds trials. Ctrl-C ends it cleanly.
 
     Examples:
 
@@ -102,65 +98,76 @@ def tune(
 
         starsearch tune starnet_s1 --data cifar10/ --space my-recipes.yaml --runner ray
     """
+    from rich.console import Console
+
     from starsearch.api.tuning import tune_recipe
-    from starsearch.cli.tuning_view import TuningView
 
     data = with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation)
-    outcome = tune_recipe(
-        architecture,
-        data=data,
-        space=space,
-        recipe=recipe,
-        fidelity={
-            "resolution": resolution,
-            "epochs": epochs,
-            "samples": samples,
-            "validation_samples": validation_samples,
-            "stem_stride": stem_stride,
-        },
-        trials=trials,
-        scheduler=scheduler,
-        runner=runner,
-        name=name,
-        out=out,
-        storage=storage,
-        seed=seed,
-        say=typer.echo,
-        view=lambda spec, folder: TuningView(
-            spec.recipe,
-            title=f"{spec.name} in {folder}",
-            epochs=spec.num_epochs,
-            is_population=scheduler == "pbt",
-        ),
-    )
+    console = Console(highlight=False)
+    with bar(lambda progress: progress.stage, console=console) as update:
+
+        def watch(news: Progress | Trial, base: Recipe) -> None:
+            if isinstance(news, Progress):
+                update(news)
+            else:
+                console.print(_ended(news, base), markup=False, soft_wrap=True)
+
+        outcome = tune_recipe(
+            architecture,
+            data=data,
+            space=space,
+            recipe=recipe,
+            fidelity={
+                "resolution": resolution,
+                "epochs": epochs,
+                "samples": samples,
+                "validation_samples": validation_samples,
+                "stem_stride": stem_stride,
+            },
+            trials=trials,
+            scheduler=scheduler,
+            runner=runner,
+            name=name,
+            out=out,
+            storage=storage,
+            seed=seed,
+            watch=watch,
+            say=lambda line: console.print(line, markup=False, soft_wrap=True),
+        )
     _print_end(outcome, data=data)
+
+
+def _ended(trial: Trial, base: Recipe) -> str:
+    from starsearch.tuning.space import describe_changes
+
+    recipe = trial.candidate.anchor or describe_changes(trial.candidate.recipe, base)
+    if trial.state == "fail":
+        return f"trial {trial.number} failed: {trial.reason}  {recipe}"
+    stopped = "" if trial.epochs is None else f", stopped after epoch {trial.epochs}"
+    return f"trial {trial.number} top-1 {trial.values['top1_percent']:.2f} %{stopped}, {trial.seconds:.0f} s  {recipe}"
 
 
 def _print_end(outcome: TuneOutcome, *, data: str) -> None:
     """What came out and what to do next: a training as the search did it."""
-    from rich.console import Console
-
     from starsearch import api
     from starsearch.cli.studies import print_front
 
     print_front(api.load_study(outcome.folder).view)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    progress = f"{outcome.ended.finished} of {outcome.ended.wanted} trials"
-    if outcome.ended.why == "interrupted":
-        console.print(f"Interrupted: {progress}. Nothing finished is lost; the same command goes on.")
+    progress = f"{outcome.finished} of {outcome.wanted} trials"
+    if outcome.finished < outcome.wanted:
+        say(f"Interrupted: {progress}. Nothing finished is lost; the same command resumes.")
     else:
-        console.print(f"Done: {progress}.")
-    best, base = outcome.best, outcome.base
+        say(f"Done: {progress}.")
+    best, base, judged = outcome.best, outcome.base, outcome.fidelity
     if best is not None:
         over = f", {best.top1_percent - base.top1_percent:+.2f} over the base recipe" if base else ""
-        console.print(f"Best:    trial {best.trial}, top-1 {best.top1_percent:.2f} %{over}: {best.changes}")
-        console.print("         One training each: see studies/benchmarks/recipe_seeds.py for several seeds.")
-    console.print("Written: " + ", ".join(str(path) for path in (outcome.recipe_file, *outcome.files) if path))
+        say(f"Best:    trial {best.trial}, top-1 {best.top1_percent:.2f} %{over}: {best.changes}")
+        say("         One training each: see studies/benchmarks/recipe_seeds.py for several seeds.")
+    say("Written: " + ", ".join(str(path) for path in (outcome.recipe_file, *outcome.files) if path))
     if best is not None:
-        judged = outcome.fidelity
         how = f"--resolution {judged.resolution} --stem-stride {judged.stem_stride} --crop-pct {judged.crop_pct:g}"
-        console.print(
+        say(
             f"Next:    starsearch train {outcome.architecture} --recipe {outcome.recipe_file} "
-            f"--data {shlex.quote(data)} {how}"
+            f"--data {shlex.quote(data)} {how}",
+            f"         That is {judged.epochs} epochs, as each trial was trained; --epochs N trains longer.",
         )
-        console.print(f"         That is {judged.epochs} epochs, as each trial was trained; --epochs N trains longer.")

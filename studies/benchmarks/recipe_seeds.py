@@ -24,9 +24,9 @@ from starsearch.data import open_data
 from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity
 from starsearch.records import load_trials
-from starsearch.search.tuning_log import BASE_RECIPE
 from starsearch.study.recipe_file import load_recipe
 from starsearch.training import train
+from starsearch.tuning.space import BASE_RECIPE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

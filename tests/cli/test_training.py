@@ -24,7 +24,6 @@ from starsearch.measurement import Measurement
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, with_batch_size
 from starsearch.records import StudyRecord, load_attributes
-from starsearch.search import StudyEnded
 from starsearch.signals import exit_code, interrupt_on_signals
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.study_file import load_study
@@ -226,7 +225,7 @@ def test_a_recipe_search_begins_with_the_trials_recipe_and_fidelity(tmp_path, tr
 
 def test_a_recipe_search_ends_with_the_command_that_trains_as_it_did(tmp_path, short, trial, monkeypatch):
     outcome = TuneOutcome(
-        folder=tmp_path, ended=StudyEnded(finished=2, wanted=2, why="complete"), architecture=ARCHITECTURE,
+        folder=tmp_path, finished=2, wanted=2, architecture=ARCHITECTURE,
         fidelity=Fidelity(resolution=8, stem_stride=1, crop_pct=0.9, epochs=2), base=None, recipe_file=short, files=(),
         best=TunedRecipe(trial=1, top1_percent=50.0, changes="lr 0.00947"),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from starsearch.errors import SpecError
 from starsearch.recipe import Recipe
 from starsearch.study.recipe_file import load_recipe
-from starsearch.study.tuning_file import (
+from starsearch.tuning.space import (
     CHANGEABLE,
     describe_changes,
     encode_recipe,

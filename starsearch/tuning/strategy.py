@@ -31,7 +31,7 @@ _STUDY = "recipes"
 
 
 def rungs_of(epochs: int) -> tuple[int, ...]:
-    """The epochs at which ASHA looks at a training of so many: a fifth, then each η times the one before.
+    """Return the epochs at which ASHA looks at a training of so many: a fifth, then each η times the one before.
 
     Not sooner: in the warm-up, and with a moving average that has not caught up, every recipe looks bad that is good
     at the end.
@@ -63,21 +63,18 @@ def make_searcher(
     wanted: int,
     seed: int,
 ) -> OptunaSearch:
-    """TPE that knows the record's `trials` and proposes `first` before anything of its own; `wanted` are planned."""
+    """Return TPE that knows the record's `trials` and proposes `first` before its own; `wanted` are planned."""
     import optuna
 
-    distributions = parameter_distributions(space.parameters)
-    known = [trial for trial in trials if trial.state.name in ("COMPLETE", "PRUNED") and trial.params]
     # A seed of its own for every run: the same would replay its suggestions.
     sampler = _make_tpe(seed=seed + len(trials), wanted=wanted)
     storage = optuna.storages.InMemoryStorage()  # Tune's own; the record is written by this driver alone
     with quiet_optuna():
         study = optuna.create_study(storage=storage, study_name=_STUDY, direction="maximize", sampler=sampler)
-        for trial in known:
-            study.add_trial(trial)
+        study.add_trials([trial for trial in trials if trial.state.name in ("COMPLETE", "PRUNED") and trial.params])
         return _Searcher(
             epochs=epochs,
-            space=distributions,
+            space=parameter_distributions(space.parameters),
             metric=METRIC,
             mode="max",
             points_to_evaluate=[dict(params) for params in first],
@@ -114,17 +111,9 @@ class _SparingAsha(ASHAScheduler):
         return TrialScheduler.CONTINUE if spared else decision
 
 
-class _Recorded:
-    """A trial of the record as ASHA sees it."""
-
-    def __init__(self, number: int) -> None:
-        self.trial_id = f"recorded-{number}"
-        self.config: dict[str, Any] = {}
-
-
-def make_asha(trials: Sequence[FrozenTrial], *, spared: Mapping[str, Any], epochs: int) -> ASHAScheduler:
-    """ASHA over epochs, whose rungs know what the record's trials had reached there."""
-    scheduler = _SparingAsha(
+def make_asha(*, spared: Mapping[str, Any], epochs: int) -> ASHAScheduler:
+    """Return ASHA over epochs; the rungs know the trainings of this run alone."""
+    return _SparingAsha(
         spared,
         time_attr=EPOCH,
         metric=METRIC,
@@ -133,37 +122,28 @@ def make_asha(trials: Sequence[FrozenTrial], *, spared: Mapping[str, Any], epoch
         grace_period=min([*rungs_of(epochs), epochs]),
         reduction_factor=ETA,
     )
-    for trial in trials:
-        recorded: Any = _Recorded(trial.number)
-        nobody: Any = None  # ASHA does not look at Tune's controller
-        scheduler.on_trial_add(nobody, recorded)
-        for epoch, top1 in sorted(trial.intermediate_values.items()):
-            scheduler.on_trial_result(nobody, recorded, {EPOCH: epoch, METRIC: top1})
-    return scheduler
+
+
+def population_interval(epochs: int) -> int:
+    """Return the epochs between two decisions of Population Based Training: some five of them in a training."""
+    return max(1, epochs // 6)
 
 
 def make_population(
-    space: SearchSpace, *, first: Sequence[Mapping[str, Any]], every_epochs: int, seed: int
+    space: SearchSpace, *, first: Sequence[Mapping[str, Any]], epochs: int, seed: int
 ) -> tuple[dict[str, Any], BasicVariantGenerator, PopulationBasedTraining]:
-    """Tune's parameter space, what draws the first generation from it, and what mutates it.
-
-    Args:
-        space: of the recipe's searched fields.
-        first: members that are given.
-        every_epochs: between two decisions about a member.
-        seed: of the drawn members and of the mutations.
-    """
+    """Return Tune's parameter space, what draws the population from it after `first`, and what mutates it."""
     domains = {parameter.name: _domain(parameter) for parameter in space.parameters}
     generator = BasicVariantGenerator(points_to_evaluate=[dict(params) for params in first], random_state=seed)
     random.seed(seed)  # PBT draws its mutations from Python's global state
-    mutations = {parameter.name: _mutations(parameter) for parameter in space.parameters}
     scheduler = PopulationBasedTraining(
         time_attr=EPOCH,
         metric=METRIC,
         mode="max",
-        perturbation_interval=every_epochs,
-        hyperparam_mutations=mutations,
-        custom_explore_fn=lambda config: {p.name: _into(p, config[p.name]) for p in space.parameters},
+        perturbation_interval=population_interval(epochs),
+        # A list, in which PBT goes to a neighbour, or a continuum, in which it multiplies by 0.8 or 1.2.
+        hyperparam_mutations={one.name: _listed(one) or _domain(one) for one in space.parameters},
+        custom_explore_fn=lambda config: {one.name: _into(one, config[one.name]) for one in space.parameters},
         log_config=False,
     )
     return domains, generator, scheduler
@@ -177,11 +157,6 @@ def _domain(parameter: Parameter) -> Any:
     assert not isinstance(parameter, ChoiceParameter)
     draw = tune.loguniform if parameter.log else tune.uniform
     return draw(parameter.low, parameter.high)
-
-
-def _mutations(parameter: Parameter) -> Any:
-    """A list, in which PBT goes to a neighbour, or a continuum, in which it multiplies by 0.8 or 1.2."""
-    return _listed(parameter) or _domain(parameter)
 
 
 def _listed(parameter: Parameter) -> list[Any]:

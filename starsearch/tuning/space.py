@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from starsearch.candidate import Candidate
-from starsearch.errors import SpecError, StudyError
+from starsearch.errors import SpecError
+from starsearch.files import written_whole
 from starsearch.recipe import Recipe, changed_fields, value_text
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
@@ -22,26 +23,12 @@ from starsearch.yaml_file import YamlFile, read_yaml
 _LENGTH = ("epochs", "cooldown_epochs")
 # What Population Based Training may change between two epochs. The rest shapes the schedule, the optimiser's state or
 # the moving average from the first step on.
-CHANGEABLE = frozenset(
-    {
-        "lr",
-        "min_lr",
-        "weight_decay",
-        "clip_grad",
-        "smoothing",
-        "mixup",
-        "cutmix",
-        "mixup_prob",
-        "mixup_switch_prob",
-        "auto_augment",
-        "random_erasing",
-        "hflip",
-        "crop",
-        "color_jitter",
-        "drop_path",
-        "drop_rate",
-    }
-)
+CHANGEABLE = frozenset({
+    "lr", "min_lr", "weight_decay", "clip_grad", "smoothing", "mixup", "cutmix", "mixup_prob", "mixup_switch_prob",
+    "auto_augment", "random_erasing", "hflip", "crop", "color_jitter", "drop_path", "drop_rate",
+})  # fmt: skip
+# The anchor of a recipe search: the base recipe, which is always tried and stands in every table.
+BASE_RECIPE = "base recipe"
 
 
 def load_recipe_space(text: str, base: Recipe, *, changing: bool = False) -> tuple[Recipe, SearchSpace]:
@@ -49,11 +36,8 @@ def load_recipe_space(text: str, base: Recipe, *, changing: bool = False) -> tup
 
     Args:
         text: a recipe-space file, or a shipped one's name.
-        base: the recipe that is to be bettered.
+        base: the recipe to improve on.
         changing: whether the fields change in the middle of a training.
-
-    Raises:
-        SpecError: a rule is broken; the text says file, line, rule and what came.
     """
     file = read_yaml(find_file(text, "recipe spaces"))
     if not isinstance(file.data, dict) or set(file.data) != {"recipe"}:
@@ -84,11 +68,7 @@ def searched_fields(space: SearchSpace) -> tuple[str, ...]:
 
 
 def encode_recipe(space: SearchSpace, recipe: Recipe) -> dict[str, Any]:
-    """The params that stand for `recipe`.
-
-    Raises:
-        SpecError: it lies outside the space.
-    """
+    """Return the params that stand for `recipe`."""
     return space.encode(Candidate(architecture=space.decode_architecture({}), recipe=recipe))
 
 
@@ -97,29 +77,17 @@ def write_recipe(path: Path, recipe: Recipe, *, base: Recipe, comments: Sequence
 
     It names the fields that differ from `base`, and those in which both differ from the default, without which the file
     would mean another recipe.
-
-    Raises:
-        StudyError: the file cannot be written.
     """
     found = changed_fields(recipe, base)
     inherited = {name: value for name, value in changed_fields(recipe, Recipe()).items() if name not in found}
-    lines = [f"# {line}" for line in comments]
-    lines += (
-        [*_yaml_lines(found), "# As in the base recipe:", *_yaml_lines(inherited)]
-        if inherited
-        else (
-            _yaml_lines(found) or ["epochs: " + str(recipe.epochs)]  # an empty file is no recipe
-        )
-    )
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise StudyError(
-            f"The best recipe {path.name} cannot be written: {error.strerror}. The trials are safe in the study's "
-            "storage; make room and run the same command again."
-        ) from error
+    lines = [*(f"# {line}" for line in comments), *_yaml_lines(found)]
+    if inherited:
+        lines += ["# As in the base recipe:", *_yaml_lines(inherited)]
+    elif not found:  # an empty file is no recipe
+        lines.append(f"epochs: {recipe.epochs}")
+    advice = "The trials are safe in the study's storage; make room and run the same command again."
+    with written_whole(path, "the best recipe", advice=advice) as file:
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _yaml_lines(values: Mapping[str, Any]) -> list[str]:

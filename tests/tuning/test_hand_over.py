@@ -9,8 +9,8 @@ from starsearch.data import open_data
 from starsearch.errors import StudyError
 from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.search.tuning_checkpoint import hand_over
 from starsearch.training import train
+from starsearch.tuning.trainable import hand_over
 
 OLD = Recipe(epochs=3, batch_size=64, hflip=0.0, warmup_epochs=0)
 

@@ -1,10 +1,9 @@
 """A recipe search in a process of its own, which says what happens.
 
-python -m tests.search.tuning_process FOLDER TRIALS
+python -m tests.tuning.tuning_process FOLDER TRIALS
 """
 
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from starsearch.api.tuning import tune_recipe
@@ -20,7 +19,7 @@ recipe:
 """
 
 
-def tune(folder, *, trials, view=None, epochs=EPOCHS, space=SPACE, **options):
+def tune(folder, *, trials, epochs=EPOCHS, space=SPACE, **options):
     """A search over tiny trainings on the digits, in FOLDER/tuned."""
     folder.mkdir(exist_ok=True)
     (folder / "space.yaml").write_text(space)
@@ -31,16 +30,10 @@ def tune(folder, *, trials, view=None, epochs=EPOCHS, space=SPACE, **options):
         trials=trials,
         name="tuned",
         out=folder,
-        view=view,
         **options,
     )
 
 
-@contextmanager
-def telling(_spec, _folder):
-    yield lambda event: print(type(event).__name__, flush=True)
-
-
 if __name__ == "__main__":
-    tune(Path(sys.argv[1]), trials=int(sys.argv[2]), view=telling)
+    tune(Path(sys.argv[1]), trials=int(sys.argv[2]), watch=lambda news, _base: print(type(news).__name__, flush=True))
     print("ended", flush=True)

@@ -1,0 +1,361 @@
+"""`tune_recipes`: the best recipe of one architecture, searched by Ray Tune and written into a study."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ray import tune
+from ray.tune import Callback, Stopper
+
+from starsearch.candidate import Candidate
+from starsearch.errors import EvaluationError, StarsearchError, StudyError
+from starsearch.measurement import Measurement, accuracy_measurement
+from starsearch.progress import Progress
+from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease
+from starsearch.search.failures import failure_reason
+from starsearch.search.ray_cluster import as_ray, first_line, room
+from starsearch.signals import asked_to_stop
+from starsearch.trial import Trial
+from starsearch.tuning.space import BASE_RECIPE, encode_recipe
+from starsearch.tuning.strategy import make_asha, make_population, make_searcher, rungs_of
+from starsearch.tuning.trainable import RecipeTraining, Tuned
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from starsearch.study.runner_file import TaskResources
+    from starsearch.study.spec import StudySpec
+
+Scheduler = Literal["asha", "pbt", "none"]
+Params = Mapping[str, Any]
+Watch = Callable[[Progress | Trial], None]  # told how far all trainings are, and of each trial that has ended
+SCHEDULES = "recipe_schedules"  # the study's attribute: by which recipes a trial was trained, where these are several
+
+# Ray's own tables, hints and signal handlers; none of it is for our users.
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # a training that is stopped need not end its epoch
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+def tune_recipes(
+    spec: StudySpec,
+    *,
+    tuned: Tuned,
+    scheduler: Scheduler,
+    record: StudyRecord,
+    resources: TaskResources,
+    workers: int | None,
+    folder: Path,
+    watch: Watch,
+) -> int:
+    """Train recipes until the study has its trials with a result; return how many it has.
+
+    Trials are written when they end. Ctrl-C ends the search cleanly: what was finished is kept.
+
+    Args:
+        spec: the study; `trials` are those with a result, the base recipe's among them.
+        tuned: what all trials have in common.
+        scheduler: what stops trainings: successive halving, Population Based Training, or nothing.
+        resources: what one training takes.
+        workers: trainings at a time; None for as many as fit.
+        folder: the study's; Ray Tune's files lie in its folder `tune`.
+    """
+    base = encode_recipe(spec.space, spec.recipe)
+    with hold_lease(record) as lease, asked_to_stop() as stop:
+        record.fail_running(DRIVER_DIED)
+        recorder = _Recorder(spec, tuned, record, base=base, watch=watch, stop=stop, check=lease.check)
+        while recorder.finished < spec.trials and not stop.is_set():
+            before, trials = recorder.finished, record.trials()
+            first = [] if _has_base(trials) else [base]
+            strategy = _strategy(spec, scheduler, trials=trials, first=first, base=base, epochs=tuned.epochs)
+            at_a_time = workers or max(1, room(resources))
+            with _quiet_ray():
+                _fit(recorder, strategy, tuned, resources, at_a_time, folder / "tune" / f"run-{len(trials)}", stop)
+            if recorder.trouble is not None:
+                raise recorder.trouble
+            if recorder.finished == before and not stop.is_set():
+                raise StudyError(
+                    f"Every training failed, the last with: {recorder.last_reason}\nFinished trials are kept: narrow "
+                    "the recipe space to what can be trained and give the study another --name."
+                )
+    for checkpoint in folder.glob("tune/*/*/checkpoint_*"):  # Tune's results stay; nothing resumes from these
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    return recorder.finished
+
+
+def _fit(
+    recorder: _Recorder,
+    strategy: tuple[dict[str, Any], Any, Any],
+    tuned: Tuned,
+    resources: TaskResources,
+    workers: int,
+    folder: Path,
+    stop: threading.Event,
+) -> None:
+    """Let Ray Tune train as many recipes as the study still lacks."""
+    domains, searcher, scheduler = strategy
+    trainable = tune.with_resources(
+        tune.with_parameters(RecipeTraining, tuned=tuned), tune.PlacementGroupFactory([as_ray(resources)])
+    )
+    tuner = tune.Tuner(
+        trainable,
+        param_space=domains,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=recorder.missing,
+            max_concurrent_trials=workers,
+            reuse_actors=True,  # its images stay decoded
+            trial_dirname_creator=lambda trial: trial.trial_id,  # Tune's own holds every value
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent.resolve()),
+            stop=_StopAll(stop),
+            callbacks=[recorder, tune.logger.JsonLoggerCallback()],  # type: ignore[no-untyped-call]
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=4),  # Tune's own advice for its PBT
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    except Exception as error:
+        if recorder.trouble is None:
+            raise StudyError(
+                f"Ray Tune has given up: {first_line(error)}. Finished trials are kept; run the same command again."
+            ) from error
+
+
+def _strategy(
+    spec: StudySpec,
+    scheduler: Scheduler,
+    *,
+    trials: Sequence[FrozenTrial],
+    first: Sequence[Params],
+    base: Params,
+    epochs: int,
+) -> tuple[dict[str, Any], Any, Any]:
+    """Tune's parameter space, search algorithm and scheduler."""
+    if scheduler == "pbt":
+        return make_population(spec.space, first=first, epochs=epochs, seed=spec.seed + len(trials))
+    searcher = make_searcher(spec.space, trials, first=first, epochs=epochs, wanted=spec.trials, seed=spec.seed)
+    return {}, searcher, make_asha(spared=base, epochs=epochs) if scheduler == "asha" else None
+
+
+def _has_base(trials: Sequence[FrozenTrial]) -> bool:
+    """Whether the base recipe was tried; one that failed by its own fault is not tried again."""
+    anchors = (trial.user_attrs for trial in trials if trial.user_attrs.get("anchor") == BASE_RECIPE)
+    return any(not said.get("interrupted") for said in anchors)
+
+
+class _Recorder(Callback):
+    """Writes Tune's trials into the record as they end; what goes wrong with that ends the search.
+
+    Attributes:
+        finished: trials with a result.
+        last_reason: of the last failure.
+        trouble: what has gone wrong, to be raised once Tune has let go; None while all is well.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        tuned: Tuned,
+        record: StudyRecord,
+        *,
+        base: Params,
+        watch: Watch,
+        stop: threading.Event,
+        check: Callable[[], None],
+    ) -> None:
+        self._spec, self._tuned, self._record, self._base = spec, tuned, record, base
+        self._watch, self._stop, self._check = watch, stop, check
+        self._running: dict[str, float] = {}  # the fraction of each training
+        self._failed: list[Any] = []
+        self.finished = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in record.trials())
+        self.last_reason = ""
+        self.trouble: StarsearchError | None = None
+
+    @property
+    def missing(self) -> int:
+        """Trials that the study lacks."""
+        return self._spec.trials - self.finished
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune writes all that it was given into a file to restore from, and we resume from the record."""
+        return {}
+
+    # Tune calls all of them by keywords.
+    def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:  # type: ignore[override]
+        """A trial has been trained for an epoch."""
+        self._running[trial.trial_id] = result["epoch"] / self._tuned.epochs
+        self._tell_progress()
+
+    def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:  # type: ignore[override]
+        """A trial has ended or was stopped; one that the end of the search has stopped has no result."""
+        result = trial.last_result
+        if not self._stop.is_set() or result.get("done"):
+            self._write(trial, "complete" if result["epoch"] >= self._tuned.epochs else "pruned")
+
+    def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:  # type: ignore[override]
+        """A trial has failed; why is noted on it after this call."""
+        self._failed.append(trial)
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """A turn of Tune's loop is over."""
+        failed, self._failed = self._failed, []
+        for trial in failed:
+            error = _error_of(trial)
+            # Without a cause of its own the trial's worker or node has died.
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, StarsearchError) and not isinstance(cause, EvaluationError):
+                self._end(cause)  # the data, the node or the disk: no recipe's fault
+            told = cause or error
+            self.last_reason = failure_reason(told) if told else "It failed."
+            self._write(trial, "fail", reason=self.last_reason, lost=cause is None)
+
+    def on_experiment_end(self, *_: Any, **__: Any) -> None:
+        """Tune's loop is over."""
+        self.on_step_end()
+
+    def _write(self, trial: Any, state: Any, **failure: Any) -> None:
+        """Raised here, an error would end as text in an error of Tune's."""
+        if self.trouble is None:
+            try:
+                self._record_trial(trial.config, trial.last_result or {}, state, failure)
+            except StarsearchError as error:
+                self._end(error)
+        self._running.pop(trial.trial_id, None)
+        self._tell_progress()
+
+    def _record_trial(self, config: Params, result: Mapping[str, Any], state: Any, failure: Mapping[str, Any]) -> None:
+        schedule = result.get("schedule") or [{"since": 1, "params": dict(config)}]
+        params, epochs = schedule[-1]["params"], int(result.get("epoch", 0))
+        rung = max(sum(epochs >= rung for rung in rungs_of(self._tuned.epochs)) - 1, 0)
+        is_base = dict(params) == dict(self._base) and len(schedule) == 1
+        recipe = self._tuned.decode(params)
+        ended = Trial(
+            candidate=Candidate(
+                architecture=self._tuned.architecture, recipe=recipe, anchor=BASE_RECIPE if is_base else None
+            ),
+            params=params,
+            state=state,
+            rung=rung if state == "pruned" else None,
+            epochs=epochs if state == "pruned" else None,
+            curve={int(epoch): top1 for epoch, top1 in result.get("curve", {}).items()},
+            readings=() if state == "fail" else self._readings(result),
+            seconds=float(result.get("seconds", 0.0)),
+            **failure,
+        )
+        self._check()
+        ended = replace(ended, number=_add(self._record, ended))
+        if len(schedule) > 1:
+            known = self._record.attribute(SCHEDULES) or {}
+            self._record.set_attribute(SCHEDULES, {**known, str(ended.number): schedule})
+        self.finished += ended.has_result
+        self._watch(ended)
+
+    def _readings(self, result: Mapping[str, Any]) -> tuple[Measurement, ...]:
+        """What was trained to, and what the network costs: the same for all, so that the tables say which it is."""
+        from starsearch.evaluators.proxy import count_cost
+
+        data, resolution = self._tuned.data, self._spec.space.resolution
+        num_images = min(self._tuned.fidelity.validation_samples or data.num_validation, data.num_validation)
+        return (
+            *(
+                accuracy_measurement(name, result[name], num_images=num_images)
+                for name in ("top1_percent", "top5_percent")
+                if name in result
+            ),
+            Measurement(name="images_per_second", value=result["images_per_second"]),
+            *count_cost(self._tuned.architecture, resolution=resolution, num_classes=len(data.classes)),
+        )
+
+    def _tell_progress(self) -> None:
+        fraction = (self.finished + sum(self._running.values())) / self._spec.trials
+        stage = f"{self.finished} of {self._spec.trials} recipes, {len(self._running)} in training"
+        self._watch(Progress(fraction=min(fraction, 1.0), stage=stage))
+
+    def _end(self, error: StarsearchError) -> None:
+        self.trouble = self.trouble or error
+        self._stop.set()
+
+
+def _add(record: StudyRecord, trial: Trial) -> int:
+    """Write a trial that has ended; return its number."""
+    number = record.start(trial.candidate, params=trial.params, curve=trial.curve, elsewhere=True)
+    if trial.state == "fail":
+        record.fail(number, reason=trial.reason or "", seconds=trial.seconds, interrupted=trial.lost)
+        return number
+    common: dict[str, Any] = {"measurements": trial.readings, "constraints": {}, "seconds": trial.seconds}
+    if trial.state == "complete":
+        record.complete(number, values=[trial.values["top1_percent"]], **common)
+    else:
+        record.prune(number, rung=trial.rung or 0, epochs=trial.epochs or 0, **common)
+    return number
+
+
+class _StopAll(Stopper):
+    """Ends the whole search once `stop` is set."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002 — Tune's signature
+        """No trial is stopped by itself."""
+        return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as the recorder's."""
+        return {}
+
+    def stop_all(self) -> bool:
+        """Whether the search is over."""
+        return self._stop.is_set()
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What a trial has failed by; Tune's own reader looks where the file comes only later."""
+    from ray import cloudpickle
+
+    file = trial.pickled_error_file
+    if file is None or not Path(file).is_file():
+        return None
+    found = cloudpickle.loads(Path(file).read_bytes())
+    return found if isinstance(found, BaseException) else None
+
+
+@contextmanager
+def _quiet_ray() -> Iterator[None]:
+    """Ray Tune says nothing, and leaves signals alone."""
+    before = {name: os.environ.get(name) for name in _QUIET}
+    os.environ.update(_QUIET)
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Ray will change
+            yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
