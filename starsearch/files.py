@@ -25,7 +25,7 @@ def written_whole(
         error: the error raised where the system refuses (a full disk, a read-only folder).
         advice: what the user can do about it.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".partial.{os.getpid()}.{path.name}")  # its suffix stays: Core ML loads none without
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -41,7 +41,7 @@ def _replace(partial: Path, path: Path) -> None:
     if not (partial.is_dir() and path.is_dir()):
         partial.replace(path)
         return
-    old = path.with_name(f"{partial.name}.old")
+    old = partial.with_name(f".old{partial.name}")
     path.rename(old)
     try:
         partial.rename(path)

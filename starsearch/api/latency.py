@@ -13,18 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from starsearch.api.architectures import find_architecture, find_deployment
-from starsearch.api.networks import find_network
+from starsearch.api.networks import StudyTrial, resolve
 from starsearch.api.study import write_study_report
 from starsearch.api.study_folder import place_of, studies_at
 from starsearch.errors import EvaluationError, ExportError, SpecError, StudyError
-from starsearch.export.coreml import SUFFIX, build_coreml
-from starsearch.export.coreml_library import load_coremltools
-from starsearch.export.onnx import build_onnx
-from starsearch.export.weights import random_weights
-from starsearch.families.family import Architecture, lower
+from starsearch.export.formats.coreml import SUFFIX, build_coreml, load_coremltools
+from starsearch.families.family import Architecture
 from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
 from starsearch.latency.backends.backend import Backend, Network, PlacingBackend
+from starsearch.latency.backends.networks import as_module, as_onnx
 from starsearch.latency.device import Device, vector_width
 from starsearch.latency.measure import MeasureSpec, measure
 from starsearch.latency.prediction.calibration import (
@@ -125,7 +122,7 @@ def measure_architecture(
     """
     spec = spec or MeasureSpec()
     backend = spec.open_backend()  # what is missing is said before a network is built
-    named = find_network(text, resolution=resolution)
+    named = resolve(text).for_timing(resolution)
     spec = replace(spec, resolution=named.resolution or spec.resolution, num_classes=named.num_classes)
     measured = follow(measure(named.network, spec), watch)
     placement, notes = _place(named.network, backend, spec)
@@ -288,11 +285,11 @@ def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Pa
             raise SpecError(f"{out} is not empty; name another folder with --out.")
         for number, architecture in enumerate(networks, start=1):
             file = f"network-{number:02d}.onnx"
-            layers = lower(architecture, resolution=found.resolution)
-            weights = random_weights(layers, rng)
-            (out / file).write_bytes(build_onnx(layers, weights))
+            module = as_module(architecture, resolution=found.resolution, rng=rng)
+            (out / file).write_bytes(as_onnx(module, resolution=found.resolution, rng=rng))
             if has_coreml:
-                build_coreml(layers, weights).save(str((out / file).with_suffix(SUFFIX)))
+                package = build_coreml(module, resolution=found.resolution)
+                package.save(str((out / file).with_suffix(SUFFIX)))
             rows.append((format_architecture(architecture), "", file, found.resolution))
         with (out / "measurements.csv").open("w", newline="", encoding="utf-8") as target:
             csv.writer(target).writerows([("architecture", "ms", "file", "resolution"), *rows])
@@ -320,9 +317,11 @@ def predict_architectures(
     opened = open_profile(profile)
     predicted = []
     for text in networks:
-        architecture, (own, num_classes) = find_architecture(text), find_deployment(text)
-        pixels = resolution or own or opened.resolution
-        found = predict_latency(opened, [architecture], resolution=pixels, num_classes=num_classes)
+        named = resolve(text)
+        architecture, is_of_study = named.architecture, isinstance(named, StudyTrial)
+        timed = named.for_timing(resolution or (None if is_of_study else opened.resolution))
+        pixels = timed.resolution or opened.resolution
+        found = predict_latency(opened, [architecture], resolution=pixels, num_classes=timed.num_classes)
         predicted.append(
             PredictedLatency(
                 architecture=format_architecture(architecture),

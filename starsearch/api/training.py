@@ -260,7 +260,7 @@ def _load_initial(file: Path, data: DataSet) -> Mapping[str, torch.Tensor]:
     """A state dict in any of the files that timm reads, without a head of other classes; nothing in it is run."""
     from timm.models import load_state_dict
 
-    from starsearch.api.weight_files import read_validated
+    from starsearch.api.networks import read_validated
 
     try:
         state: dict[str, torch.Tensor] = load_state_dict(str(file), use_ema=True)
@@ -277,14 +277,18 @@ def _finish(
 ) -> Trained:
     """Export the best weights as timm loads them, write the summary."""
     from starsearch.data.preprocessing import Validated
-    from starsearch.export import export_timm, needs_starsearch
+    from starsearch.export.format import TrainedNetwork, formats, write_format
+    from starsearch.export.formats.timm import needs_starsearch
     from starsearch.training.weight_file import load_weights
 
     best = folder.best_row()
     assert best is not None, "a training has an epoch"
     model = load_weights(folder.best)
     validated = Validated.on(data, job.fidelity)
-    export_timm(model, folder.exported, preprocessing=validated.preprocessing, class_names=data.classes)
+    network = TrainedNetwork(
+        model=model, source="", preprocessing=validated.preprocessing, class_names=tuple(data.classes)
+    )
+    write_format(network, formats()["timm"], folder.exported)
     fidelity, classes, images = job.fidelity, len(data.classes), result.num_validation_images
     trained = Trained(
         folder=job.folder,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from starsearch.api.architectures import StudyTrial, find_architecture, find_trial
+from starsearch.api.networks import StudyTrial, resolve
 from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError, SpecError
 from starsearch.families.family import Architecture, presets
@@ -67,7 +67,7 @@ def plan_training(
     """Decide the training that the user asks for; nothing is read but small files.
 
     Args:
-        text: an architecture, as `find_architecture` takes it. A trial brings its recipe, resolution, crop and stem.
+        text: an architecture, as `resolve` takes it. A trial brings its recipe, resolution, crop and stem.
         data: as `open_data` takes it.
         recipe: a recipe file or a shipped one's name; None for the trial's, else "starnet-imagenet".
         epochs: replaces the recipe's.
@@ -85,8 +85,8 @@ def plan_training(
     """
     if stem_stride not in (None, 1, 2):
         raise ArchitectureError(f"The stem's stride is 1 or 2; got {stem_stride}.")
-    trial = find_trial(text)
-    architecture = find_architecture(text) if trial is None else trial.architecture
+    named = resolve(text)
+    trial, architecture = named if isinstance(named, StudyTrial) else None, named.architecture
     chosen, notes = _choose_recipe(trial, recipe, epochs=epochs, batch_size=batch_size)
     fidelity = {"resolution": resolution, "stem_stride": stem_stride, "crop_pct": crop_pct}
     if trial is not None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.architectures import StudyTrial, find_architecture, find_trial
 from starsearch.api.climbing import data_in_words
+from starsearch.api.networks import StudyTrial, resolve
 from starsearch.api.running import check_samples, largest_batch
 from starsearch.api.study import write_study_report
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
@@ -114,8 +114,8 @@ def tune_recipe(
     from starsearch.data import open_data
     from starsearch.data.names import warn_of_left_out
 
-    trial = find_trial(architecture)
-    network = find_architecture(architecture) if trial is None else trial.architecture
+    named = resolve(architecture)
+    trial, network = named if isinstance(named, StudyTrial) else None, named.architecture
     where = _on_ray(runner)
     start, start_name = _base_recipe(architecture, trial, recipe, data)
     given = {name: value for name, value in (fidelity or {}).items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from starsearch.cli import data as data_commands
-from starsearch.cli import latency, planning, schema, space, training, tuning, validation
+from starsearch.cli import export, latency, planning, schema, space, training, tuning, validation
 from starsearch.cli.options import (
     Budget,
     Classes,
@@ -42,6 +42,7 @@ app.command()(tuning.tune)
 app.command()(planning.plan)
 app.add_typer(data_commands.app, name="data")
 app.command()(validation.validate)
+app.command()(export.export)
 app.command()(training.train)
 app.command()(schema.schema)
 
@@ -161,76 +162,3 @@ def dashboard(
 
     typer.echo(f"optuna-dashboard on http://127.0.0.1:{port}/  (Ctrl-C ends it)")
     api.serve_dashboard(study, port=port)
-
-
-@app.command()
-def export(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A study's folder, STUDY:TRIAL, a training's folder (trainings/X), or an architecture "
-            "(starnet_s1, one line, a YAML file) with --weights; without them it is exported untrained.",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder that is made; a folder a network where there are several.")],
-    trial: Annotated[int | None, typer.Option(min=0, help="This trial.")] = None,
-    knee: Annotated[bool, typer.Option("--knee", help="The front's knee (the default).")] = False,
-    top: Annotated[int | None, typer.Option(min=1, help="The K most accurate networks of the front.")] = None,
-    formats: Annotated[
-        str, typer.Option("--format", help="Comma-separated: timm, onnx, onnx-int8, coreml, coreml-fp32.")
-    ] = "timm",
-    weights: Annotated[Path | None, typer.Option(help="A file of weights for an architecture.")] = None,
-    resolution: Annotated[
-        int | None,
-        typer.Option(min=8, max=4096, help="Of its images, in pixels. Without it: as it was trained, or 224."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="The data set it was trained on, to calibrate onnx-int8 on; without it: found by its name. An "
-            "untrained architecture takes its classes from it."
-        ),
-    ] = None,
-    dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="Let ONNX files take any number of images at once.")
-    ] = False,
-    pad: Annotated[
-        bool,
-        typer.Option(
-            "--pad/--no-pad", help="Pad an ONNX file's channels with zeros, where that measures faster on this machine."
-        ),
-    ] = True,
-) -> None:
-    """Write networks as timm folders, ONNX files or Core ML packages; each is read back and checked.
-
-    Beside them lie a model card and a script that classifies a picture.
-
-    Examples:
-
-        starsearch export studies/starnet --knee --format timm,onnx --out best
-
-        starsearch export studies/cifar10 --top 3 --format onnx,onnx-int8 --data cifar10/ --out best
-
-        starsearch export trainings/starnet_s1 --format onnx --dynamic-batch --out best
-
-        starsearch export starnet_s1 --weights starnet_s1.pth.tar --format coreml --out best
-    """
-    from starsearch import api
-    from starsearch.cli.printing import print_exports
-
-    print_exports(
-        api.export_networks(
-            source,
-            out=out,
-            trial=trial,
-            knee=knee,
-            top=top,
-            weights=weights,
-            resolution=resolution,
-            formats=[name.strip() for name in formats.split(",")],
-            data=data,
-            pad=pad,
-            dynamic_batch=dynamic_batch,
-        )
-    )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from starsearch.cli.options import Classes, Json, Orientation, ValidationFraction, with_options
-
-if TYPE_CHECKING:
-    from starsearch.api import Validation
 
 _MOST_NAMED = 10  # unreadable images; JSON has all
 
@@ -69,7 +65,7 @@ def validate(
     """
     from starsearch import api
     from starsearch.cli.live import bar
-    from starsearch.cli.show import print_json
+    from starsearch.cli.show import emit, say
 
     with bar() as watch:
         found = api.validate_network(
@@ -83,37 +79,21 @@ def validate(
             workers=workers,
             watch=watch,
         )
-    print_json(asdict(found)) if json else _print(found)
-
-
-def _print(found: Validation) -> None:
-    from rich.console import Console
-
-    from starsearch.cli.show import facts_table
-
-    console = Console(soft_wrap=True, highlight=False)
-    table = facts_table()
-    few = min(5, found.num_classes)
-    for name, words in {
-        "network": found.network,
-        "data": f"{found.data}, {found.num_images:,} images of {found.num_classes:,} classes",
-        "top-1": f"{found.top1_percent:.3f} ± {found.top1_percent_spread:.3f} %",
-        f"top-{few}": f"{found.top5_percent:.3f} %",
-        "prepared": f"{found.resolution} px, {found.crop_pct:g} of the side, {found.interpolation}, "
-        f"mean {_channels(found.mean)}, std {_channels(found.std)}",
-        "speed": f"{found.images_per_second:,.0f} images/s, decoding included ({found.device})",
-    }.items():
-        table.add_row(name, words)
-    console.print(table)
-    for note in found.notes:
-        console.print(f"note: {note}", markup=False)
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (found.mean, found.std))
+    facts = {
+        "network": "{network}",
+        "data": "{data}, {num_images:,} images of {num_classes:,} classes",
+        "top-1": "{top1_percent:.3f} ± {top1_percent_spread:.3f} %",
+        f"top-{min(5, found.num_classes)}": "{top5_percent:.3f} %",
+        "prepared": "{resolution} px, {crop_pct:g} of the side, {interpolation}, " + f"mean {mean}, std {std}",
+        "speed": "{images_per_second:,.0f} images/s, decoding included ({device})",
+    }
+    emit(found, json, facts)
+    if json:
+        return
+    say(*(f"note: {note}" for note in found.notes))
     if found.unreadable:
-        console.print(f"Left out, since they cannot be read: {len(found.unreadable):,} images", style="yellow")
-        for name in found.unreadable[:_MOST_NAMED]:
-            console.print(f"  {name}", markup=False)
+        say(f"Left out, since they cannot be read: {len(found.unreadable):,} images", style="yellow")
+        say(*(f"  {name}" for name in found.unreadable[:_MOST_NAMED]))
         if len(found.unreadable) > _MOST_NAMED:
-            console.print("  … (--json names all)")
-
-
-def _channels(values: tuple[float, ...]) -> str:
-    return " ".join(f"{value:g}" for value in values)
+            say("  … (--json names all)")

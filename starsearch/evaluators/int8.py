@@ -141,7 +141,7 @@ def evaluate_int8(
         EvaluationError: the network cannot be quantised or run.
         DataError: too many images are unreadable.
     """
-    from starsearch.export.int8 import with_image_size
+    from starsearch.export.formats.onnx_int8 import with_image_size
 
     graph = yield from scaled(_quantize(model, data, fidelity, seed, samples), 0.0, 0.3)
     accuracy = measure_onnx_top1(graph, data=data, fidelity=fidelity, seed=seed)
@@ -155,7 +155,7 @@ def evaluate_int8(
 def _quantize(
     model: Network, data: DataSet, fidelity: Fidelity, seed: int, samples: int
 ) -> Generator[Progress, None, bytes]:
-    from starsearch.export.int8 import build_int8_onnx
+    from starsearch.export.formats.onnx_int8 import build_int8_onnx
     from starsearch.export.weights import state_dict_arrays
     from starsearch.latency.lock import computing
 

@@ -11,28 +11,31 @@ from numpy.typing import NDArray
 from starsearch.errors import ExportError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from starsearch.families.network import Network
 
 # Of the logits' spread. Rounding alone gives 1e-6 to 1e-5 in trained networks.
 TOLERANCE = 1e-4
+_NUM_IMAGES = 4
 
 
 def deployed_copy(model: Network) -> Network:
-    """A copy as it will run elsewhere: on the CPU, in float32, contiguous, in evaluation mode."""
+    """Return a copy as it will run elsewhere: on the CPU, in float32, contiguous, in evaluation mode."""
     import torch
 
     twin: Network = copy.deepcopy(model).cpu().float().to(memory_format=torch.contiguous_format).eval()
     return twin
 
 
-def random_images(model: Network, *, resolution: int, num_images: int, seed: int = 0) -> NDArray[np.float32]:
-    """Standard normal images (num_images, channels, resolution, resolution)."""
-    shape = (num_images, model.in_chans, resolution, resolution)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+def random_images(resolution: int, *, channels: int = 3) -> NDArray[np.float32]:
+    """Return four standard normal images (4, channels, resolution, resolution), always the same."""
+    shape = (_NUM_IMAGES, channels, resolution, resolution)
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
-def torch_logits(model: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What `model` (as `deployed_copy` gives it) answers, (num_images, classes)."""
+def torch_logits(model: nn.Module, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what `model` answers, (num_images, classes)."""
     import torch
 
     with torch.inference_mode():
@@ -41,12 +44,9 @@ def torch_logits(model: Network, images: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def onnx_logits(onnx_bytes: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What ONNX Runtime's CPU provider answers, (num_images, classes).
+    """Return what ONNX Runtime's CPU provider answers, (num_images, classes).
 
     One image at a time, or, of a model that takes any number, the first alone and the others at once.
-
-    Raises:
-        ExportError: the runtime cannot load the model.
     """
     import onnxruntime
 
@@ -63,52 +63,40 @@ def onnx_logits(onnx_bytes: bytes, images: NDArray[np.float32]) -> NDArray[np.fl
     return np.concatenate(outputs)
 
 
-def compare_with_torch(
-    onnx_bytes: bytes, model: Network, *, resolution: int = 224, num_images: int = 4, seed: int = 0
-) -> float:
-    """Largest absolute difference of ONNX Runtime's logits from torch's, by the spread of torch's.
+def relative_difference(found: NDArray[Any], expected: NDArray[Any], *, what: str) -> float:
+    """Return the largest absolute difference by the spread (standard deviation) of `expected`.
 
-    The spread is the standard deviation over classes and images. Infinite where a logit is not finite in either,
-    or where torch's do not vary.
-
-    Raises:
-        ExportError: the runtime cannot load the model, or gives another shape.
+    Infinite where a value is not finite in either, or where the expected ones do not vary.
     """
-    images = random_images(model, resolution=resolution, num_images=num_images, seed=seed)
-    expected = torch_logits(deployed_copy(model), images)
-    found = onnx_logits(onnx_bytes, images)
     if found.shape != expected.shape:
-        raise ExportError(f"The ONNX model gives logits of shape {found.shape}, the trained model {expected.shape}.")
+        raise ExportError(f"The {what} gives outputs of shape {found.shape}, the trained model {expected.shape}.")
     spread = float(expected.std(dtype=np.float64))
     difference = float(np.abs(found - expected).max())
     return difference / spread if np.isfinite(difference) and spread > 0 else float("inf")
 
 
-def check_onnx(
-    onnx_bytes: bytes, model: Network, *, resolution: int = 224, num_images: int = 4, tolerance: float = TOLERANCE
-) -> float:
-    """The difference of `compare_with_torch`, after ONNX's own checker has read the bytes.
-
-    Raises:
-        ExportError: the bytes are no valid ONNX model, or the difference is above `tolerance`.
-    """
-    check_onnx_format(onnx_bytes)
-    difference = compare_with_torch(onnx_bytes, model, resolution=resolution, num_images=num_images)
+def refuse_difference(difference: float, tolerance: float, *, what: str) -> None:
+    """Raise `ExportError` where a difference is more than rounding."""
     if difference > tolerance:
         raise ExportError(
-            f"The ONNX model's logits differ from the trained model's by {difference:.1e} of their spread; at most "
+            f"The {what}'s outputs differ from the trained model's by {difference:.1e} of their spread; at most "
             f"{tolerance:.0e} is rounding. A network that was never trained is chaotic and cannot be compared; "
             "a trained one should not differ: please report its architecture."
         )
+
+
+def check_onnx(onnx_bytes: bytes, model: Network, *, resolution: int = 224) -> float:
+    """Return the difference of ONNX Runtime's logits from torch's; raise `ExportError` where it is above rounding."""
+    check_onnx_format(onnx_bytes)
+    images = random_images(resolution, channels=model.in_chans)
+    expected = torch_logits(deployed_copy(model), images)
+    difference = relative_difference(onnx_logits(onnx_bytes, images), expected, what="ONNX model")
+    refuse_difference(difference, TOLERANCE, what="ONNX model")
     return difference
 
 
 def check_onnx_format(onnx_bytes: bytes) -> None:
-    """Let ONNX's own checker read the bytes.
-
-    Raises:
-        ExportError: they are no valid ONNX model.
-    """
+    """Let ONNX's own checker read the bytes."""
     import onnx
 
     try:

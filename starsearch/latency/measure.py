@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from starsearch.export.onnx import build_onnx
-from starsearch.export.padding import pad_weights
+from starsearch.export.weights import pad_weights
 from starsearch.families.family import Architecture
 from starsearch.families.layers import pad_channels
 from starsearch.latency.backends.backend import Backend, BackendOptions, Network, open_backend

@@ -9,8 +9,7 @@ from functools import partial
 import numpy as np
 
 from starsearch.export.onnx import build_onnx
-from starsearch.export.padding import pad_weights
-from starsearch.export.weights import FloatArray
+from starsearch.export.weights import FloatArray, pad_weights
 from starsearch.families.layers import Layer, pad_channels
 from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.lock import computing

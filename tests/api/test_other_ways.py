@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from starsearch.api.architectures import find_architecture
+from starsearch.api.networks import resolve
 from starsearch.api.running import parse_duration
 from starsearch.errors import SpecError, StudyError
 from tests.api.conftest import TINY_STUDY, UNTIMED, write_tiny_files
@@ -259,16 +259,16 @@ def test_other_durations_are_refused(text):
 
 
 def test_an_architecture_is_named_in_four_ways(finished, tmp_path):
-    name = find_architecture("starnet_s050")
+    name = resolve("starnet_s050").architecture
     (tmp_path / "s050.yaml").write_text("embed_dim: 16\ndepths: [1, 1, 3, 1]\nmlp_ratio: 3\n")
-    assert find_architecture("starnet:embed_dim=16,depths=1-1-3-1,mlp_ratio=3") == name
-    assert find_architecture(str(tmp_path / "s050.yaml")) == name
-    assert find_architecture(f"{finished}/studies/few:0") == name
+    assert resolve("starnet:embed_dim=16,depths=1-1-3-1,mlp_ratio=3").architecture == name
+    assert resolve(str(tmp_path / "s050.yaml")).architecture == name
+    assert resolve(f"{finished}/studies/few:0").architecture == name
     with pytest.raises(StudyError, match="no trial 99"):
-        find_architecture(f"{finished}/studies/few:99")
+        resolve(f"{finished}/studies/few:99")
     (tmp_path / "s050.yaml").write_text("embed_dims: 16\n")
     with pytest.raises(SpecError, match=r"s050.yaml, line 1: Unknown field 'embed_dims'. Did you mean 'embed_dim'"):
-        find_architecture(str(tmp_path / "s050.yaml"))
+        resolve(str(tmp_path / "s050.yaml"))
 
 
 def test_a_batch_that_the_data_cannot_fill_is_refused_before_the_study_is_made(tmp_path):

@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from starsearch.api import plan_training, tune_recipe
-from starsearch.api.architectures import find_architecture
+from starsearch.api.networks import resolve
 from starsearch.api.tuning import TunedRecipe, TuneOutcome
 from starsearch.candidate import Candidate
 from starsearch.cli.app import app
@@ -166,7 +166,7 @@ def trial(tmp_path):
     )
     spec = load_study(str(file))
     recipe = replace(spec.recipe, lr=0.00947, drop_path=0.1, ema_decay=0.9998)
-    candidate = Candidate(architecture=find_architecture(ARCHITECTURE), recipe=recipe)
+    candidate = Candidate(architecture=resolve(ARCHITECTURE).architecture, recipe=recipe)
     signature = spec.describe() | {"data": "digits"}
     with closing(StudyRecord.open(f"sqlite:///{tmp_path}/study.db", spec, signature=signature)) as record:
         for one in (replace(candidate, recipe=spec.recipe), candidate):

@@ -8,8 +8,9 @@ from PIL import Image
 from starsearch.data import open_data
 from starsearch.errors import EvaluationError
 from starsearch.evaluators.int8 import calibration_images, evaluate_int8, measure_onnx_top1
-from starsearch.export import build_onnx, state_dict_arrays
+from starsearch.export.onnx import build_onnx
 from starsearch.export.verification import onnx_logits
+from starsearch.export.weights import state_dict_arrays
 from starsearch.families.family import lower
 from starsearch.families.text import parse_architecture
 from starsearch.latency.device import device_fingerprint

@@ -9,7 +9,7 @@ from starsearch import api
 from starsearch.errors import EvaluationError
 from starsearch.evaluators import placement
 from starsearch.evaluators.latency import LatencyMeter, predict_latencies
-from starsearch.export import random_weights
+from starsearch.export.weights import random_weights
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import pad_channels
 from starsearch.families.text import format_architecture, parse_architecture

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 
+from starsearch.data.preprocessing import Preprocessing
+from starsearch.export.format import TrainedNetwork, formats, write_format
 from starsearch.families.network import Network, build_model
 from starsearch.families.text import parse_architecture
 
@@ -24,3 +29,14 @@ def settled_model(text: str, *, resolution: int = 64, batches: int = 4, **option
         for _ in range(batches):
             model(torch.randn(8, model.in_chans, resolution, resolution))
     return model.eval()
+
+
+def exportable(model: Network, **facts: Any) -> TrainedNetwork:
+    """Return a network as `starsearch export` hands it to a format; images of 32 pixels unless said otherwise."""
+    prepared = {"preprocessing": Preprocessing(resolution=32)}
+    return TrainedNetwork(**{"model": model, "source": "a test", **prepared, **facts})
+
+
+def write(model: Network, name: str, folder: Path, **facts: Any) -> list[str]:
+    """Export a network in one format; return the notes."""
+    return write_format(exportable(model, **facts), formats()[name], folder)[1]

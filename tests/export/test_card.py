@@ -3,18 +3,20 @@ import re
 import yaml
 
 from starsearch.data.preprocessing import Preprocessing
-from starsearch.export import CardFacts, model_card
+from starsearch.export.card import model_card
 from starsearch.families.family import presets
+from starsearch.families.network import build_model
 from starsearch.families.text import parse_architecture
 from starsearch.measurement import Measurement, Prediction
+from tests.export.networks import exportable
 
 ARCHITECTURE = parse_architecture("starnet:embed_dim=12,depths=1-0-2,ops=star-star-sum,kernel_size=3-7-5,mlp_ratio=2.5")
-FACTS = CardFacts(
+FACTS = exportable(
+    build_model(ARCHITECTURE, num_classes=102),
     source="trial 17 of study flowers",
     data="a folder of 102 flowers | train, val",
     preprocessing=Preprocessing(resolution=64, crop_pct=0.8, interpolation="bilinear", orientation="exif"),
     formats=("timm", "onnx"),
-    num_classes=102,
     recipe={"lr": 0.002, "optimizer": "adamw"},
     fidelity={"name": "proxy", "epochs": 5, "samples": 10_000},
     seed=4,
@@ -28,12 +30,11 @@ FACTS = CardFacts(
         Prediction(name="latency_ms@phone", value=1.5, low=1.4, high=1.61, device="A phone, coreml 9"),
         Measurement(name="int8_latency_ms", value=1.25),
     ),
-    needs_starsearch=True,
 )
 
 
 def test_the_card_holds_every_fact_with_its_unit():
-    card = model_card(ARCHITECTURE, FACTS)
+    card = model_card(FACTS)
     for text in (
         "# Trial 17 of study flowers",
         "starnet:embed_dim=12,depths=1-0-2",
@@ -61,18 +62,12 @@ def test_the_card_holds_every_fact_with_its_unit():
         "import starsearch",
         "@inproceedings{ma2024rewrite",
     ):
-        assert text in card
+        assert text in " ".join(card.split())
 
 
 def test_what_is_not_known_is_left_out():
-    facts = CardFacts(
-        source="random weights, not trained",
-        preprocessing=Preprocessing(),
-        formats=["onnx"],
-        num_classes=1000,
-        anchor="starnet_s1",
-    )
-    card = model_card(presets()["starnet_s1"], facts)
+    model = build_model(presets()["starnet_s1"])
+    card = model_card(exportable(model, source="random weights, not trained", formats=["onnx"], anchor="starnet_s1"))
     assert "The published starnet_s1" in card
     assert "| MACs at 224 px (convolutions and head) | 421.9 M |" in card
     assert "| parameters | 2.869 M |" in card
@@ -81,13 +76,13 @@ def test_what_is_not_known_is_left_out():
 
 
 def test_the_front_matter_is_yaml_as_the_hub_reads_it():
-    front_matter = yaml.safe_load(model_card(ARCHITECTURE, FACTS).split("---")[1])
+    front_matter = yaml.safe_load(model_card(FACTS).split("---")[1])
     assert front_matter["library_name"] == "timm"
     assert front_matter["pipeline_tag"] == "image-classification"
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_heading():
-    lines = model_card(ARCHITECTURE, FACTS).splitlines()
+    lines = model_card(FACTS).splitlines()
     tables = [[]]
     for line in lines:
         if line.startswith("|"):

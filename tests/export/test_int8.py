@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -5,12 +7,13 @@ from hypothesis import given, settings
 from onnx import numpy_helper
 
 from starsearch.errors import ExportError
-from starsearch.export import build_int8_onnx, build_onnx, export_int8_onnx, random_weights, state_dict_arrays
-from starsearch.export.int8 import with_image_size
+from starsearch.export.formats.onnx_int8 import build_int8_onnx, with_image_size
+from starsearch.export.onnx import build_onnx
 from starsearch.export.verification import onnx_logits
+from starsearch.export.weights import random_weights, state_dict_arrays
 from starsearch.families.family import lower
 from starsearch.families.text import parse_architecture
-from tests.export.networks import settled_model
+from tests.export.networks import settled_model, write
 from tests.strategies import architectures
 
 SMALL = "starnet:embed_dim=8,depths=1-1-1"
@@ -84,31 +87,22 @@ def test_without_images_it_says_what_they_are_for():
         build_int8_onnx(_layers(SMALL), random_weights(_layers(SMALL), np.random.default_rng(0)), images=[])
 
 
-def test_the_exported_file_is_what_was_checked_and_says_what_it_is(tmp_path):
-    model = settled_model(SMALL, resolution=RESOLUTION, num_classes=10)
-    out = tmp_path / "deep" / "model.int8.onnx"
-    images = _images(16)
-    written = export_int8_onnx(
-        model, out, images=_one_by_one(images), resolution=RESOLUTION, metadata={"architecture": SMALL}
-    )
-    assert out.read_bytes() == written
-    assert [path.name for path in out.parent.iterdir()] == [out.name]
-    properties = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
-    assert properties == {"architecture": SMALL}
+def test_the_exported_file_is_judged_and_says_what_it_is(tmp_path):
+    model, images = settled_model(SMALL, resolution=RESOLUTION, num_classes=10), _images(16)
+    facts = {"origin": {"trial": "7"}, "calibration": lambda: _one_by_one(images)}
+    notes = write(model, "onnx-int8", tmp_path, judge=lambda graph: [f"{len(graph)} bytes"], **facts)
+    written = (tmp_path / "model.int8.onnx").read_bytes()
+    assert re.fullmatch(r"model\.int8\.onnx: \d+ bytes", notes[0])
+    properties = {entry.key: entry.value for entry in onnx.load_from_string(written).metadata_props}
+    assert properties.keys() == {"trial", "preprocessing", "class_names"}
     expected = onnx_logits(build_onnx(_layers(SMALL), state_dict_arrays(model)), images)
     assert np.corrcoef(onnx_logits(written, images).ravel(), expected.ravel())[0, 1] > 0.9
 
-
-def test_an_export_that_is_interrupted_leaves_the_old_file(tmp_path):
-    out = tmp_path / "model.int8.onnx"
-    out.write_bytes(b"the old one")
-
     def interrupted():
-        yield from _one_by_one(_images(2))
+        yield from _one_by_one(images[:2])
         raise KeyboardInterrupt
 
-    model = settled_model(SMALL, resolution=RESOLUTION, num_classes=10)
     with pytest.raises(KeyboardInterrupt):
-        export_int8_onnx(model, out, images=interrupted(), resolution=RESOLUTION)
-    assert out.read_bytes() == b"the old one"
-    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+        write(model, "onnx-int8", tmp_path, calibration=interrupted)
+    assert (tmp_path / "model.int8.onnx").read_bytes() == written
+    assert {path.name for path in tmp_path.iterdir()} == {"model.int8.onnx", "run_onnx.py"}

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import ExportError
-from starsearch.export import export_onnx, export_timm, needs_starsearch, timm_arguments
-from starsearch.export import timm as timm_export
+from starsearch.export.formats import timm as timm_format
+from starsearch.export.formats.timm import needs_starsearch, timm_arguments
 from starsearch.families.family import Architecture, presets
 from starsearch.families.network import build_model
 from starsearch.families.text import parse_architecture
-from tests.export.networks import settled_model
+from tests.export.networks import exportable, settled_model, write
 from tests.strategies import architectures
 
 TIMM_CAN = "starnet:embed_dim=8,depths=1-0-2,mlp_ratio=3"
@@ -64,10 +64,10 @@ def _logits(model, images):
 def test_timm_alone_loads_what_its_own_starnet_can_express_and_the_rest_once_starsearch_is_imported(tmp_path):
     models = {name: settled_model(text, num_classes=12) for name, text in (("s100", "starnet_s100"), ("can", TIMM_CAN))}
     for name, model in models.items():
-        export_timm(model, tmp_path / name)
+        write(model, "timm", tmp_path / name)
     models["ours"] = settled_model(TIMM_CANNOT, num_classes=5, in_chans=1, stem_stride=1)
     preprocessing = Preprocessing(mean=(0.2,), std=(0.4,), resolution=32)
-    export_timm(models["ours"], tmp_path / "ours", preprocessing=preprocessing)
+    write(models["ours"], "timm", tmp_path / "ours", preprocessing=preprocessing)
     shapes = {"s100": (2, 3, 64, 64), "can": (2, 3, 64, 64), "ours": (2, 1, 32, 32)}
     rng = np.random.default_rng(0)
     images = {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
@@ -92,13 +92,13 @@ WITHOUT_TIMM = """
 
 def test_model_py_is_the_network_where_neither_starsearch_nor_timm_is(tmp_path):
     model = settled_model(f"{TIMM_CANNOT},activation=both-post,act_type=hard_swish", num_classes=3, stem_stride=1)
-    export_timm(model, tmp_path / "out", class_names=("cat", "dog", "eel"))
+    write(model, "timm", tmp_path / "out", class_names=("cat", "dog", "eel"))
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
     np.save(tmp_path / "values.npy", images)
     assert _run(WITHOUT_TIMM, tmp_path / "out", tmp_path / "values.npy", PYTHONPATH="") == "cat dog eel"
     assert np.abs(np.load(tmp_path / "values.npy") - _logits(model, images)).max() < 1e-5
     (tmp_path / "out" / "__pycache__").mkdir(exist_ok=True)
-    export_timm(model, tmp_path / "out")  # what Python has left there is no stranger's
+    write(model, "timm", tmp_path / "out")  # what Python has left there is no stranger's
 
 
 @given(architectures(), st.sampled_from((0, 3)), st.sampled_from((1, 2)))
@@ -109,7 +109,7 @@ def test_model_py_of_any_architecture_answers_as_the_model(architecture, num_cla
     for buffer in (value for key, value in model.named_buffers() if "running" in key):
         buffer.uniform_(0.5, 1.5)
     with tempfile.TemporaryDirectory() as folder:
-        export_timm(model, Path(folder), preprocessing=Preprocessing(resolution=32))
+        write(model, "timm", Path(folder), preprocessing=Preprocessing(resolution=32))
         if not needs_starsearch(model):
             return
         twin = runpy.run_path(f"{folder}/model.py")["load"]()
@@ -124,9 +124,7 @@ def test_the_folder_says_how_images_are_prepared_and_what_the_classes_are(tmp_pa
     preprocessing = Preprocessing(
         mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3), resolution=48, interpolation="bilinear", crop_pct=1.0
     )
-    export_timm(
-        model, tmp_path / "out", preprocessing=preprocessing, class_names=("cat", "dog", "eel"), card="# Card\n"
-    )
+    write(model, "timm", tmp_path / "out", preprocessing=preprocessing, class_names=("cat", "dog", "eel"))
     loaded = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True)
     config = timm.data.resolve_model_data_config(loaded)
     assert list(config["input_size"]) == [3, 48, 48]
@@ -134,11 +132,10 @@ def test_the_folder_says_how_images_are_prepared_and_what_the_classes_are(tmp_pa
     assert (config["interpolation"], config["crop_pct"]) == ("bilinear", 1.0)
     assert list(loaded.pretrained_cfg["label_names"]) == ["cat", "dog", "eel"]
     assert loaded.num_classes == 3
-    assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") == "# Card\n"
 
 
 def test_an_export_can_be_fine_tuned_to_other_classes_and_channels(tmp_path):
-    export_timm(settled_model(TIMM_CANNOT, num_classes=10), tmp_path / "out")
+    write(settled_model(TIMM_CANNOT, num_classes=10), "timm", tmp_path / "out")
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True, num_classes=4, in_chans=1)
     assert model.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 4)
 
@@ -181,7 +178,7 @@ def test_exporting_changes_neither_the_model_nor_the_random_state(tmp_path):
     model = settled_model(TIMM_CANNOT).to(memory_format=torch.channels_last).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    export_timm(model, tmp_path / "out")
+    write(model, "timm", tmp_path / "out")
     assert model.training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -189,8 +186,8 @@ def test_exporting_changes_neither_the_model_nor_the_random_state(tmp_path):
 
 def test_an_earlier_export_is_replaced_and_nothing_else_left(tmp_path):
     out = tmp_path / "out"
-    export_timm(settled_model(TIMM_CAN, num_classes=2), out, card="old")
-    export_timm(settled_model(TIMM_CANNOT, num_classes=9), out)
+    write(settled_model(TIMM_CAN, num_classes=2), "timm", out)
+    write(settled_model(TIMM_CANNOT, num_classes=9), "timm", out)
     assert json.loads((out / "config.json").read_text())["num_classes"] == 9
     assert sorted(path.name for path in out.iterdir()) == [
         "config.json",
@@ -203,7 +200,7 @@ def test_an_earlier_export_is_replaced_and_nothing_else_left(tmp_path):
 
 def test_an_empty_folder_is_taken(tmp_path):
     (tmp_path / "out").mkdir()
-    export_timm(settled_model(TIMM_CAN), tmp_path / "out")
+    write(settled_model(TIMM_CAN), "timm", tmp_path / "out")
     assert (tmp_path / "out" / "config.json").exists()
 
 
@@ -220,7 +217,7 @@ def test_a_folder_with_other_files_is_refused_and_stays(files, reason, tmp_path)
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(ExportError) as error:
-        export_timm(settled_model(TIMM_CAN), tmp_path)
+        write(settled_model(TIMM_CAN), "timm", tmp_path)
     assert reason in str(error.value)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
 
@@ -228,37 +225,37 @@ def test_a_folder_with_other_files_is_refused_and_stays(files, reason, tmp_path)
 def test_a_file_in_the_folders_place_is_refused(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(ExportError, match="is a file; a timm export is a folder"):
-        export_timm(settled_model(TIMM_CAN), tmp_path / "out")
+        write(settled_model(TIMM_CAN), "timm", tmp_path / "out")
     with pytest.raises(ExportError, match="Cannot write the export"):
-        export_timm(settled_model(TIMM_CAN), tmp_path / "out" / "below")
+        write(settled_model(TIMM_CAN), "timm", tmp_path / "out" / "below")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(ExportError, match=r"Cannot write the export to .*: Permission denied"):
-        export_timm(settled_model(TIMM_CAN), tmp_path / "out")
+        write(settled_model(TIMM_CAN), "timm", tmp_path / "out")
 
 
 def test_a_disk_that_takes_no_more_is_a_clear_error_and_leaves_nothing(tmp_path):
     model, limits = build_model(presets()["starnet_s050"]), resource.getrlimit(resource.RLIMIT_FSIZE)
-    for export, name in ((export_timm, "out"), (export_onnx, "out.onnx")):
+    for name, file in (("timm", "."), ("onnx", "model.onnx")):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # files of so many bytes, no more
         try:
             with pytest.raises(ExportError) as raised:
-                export(model, tmp_path / name)
+                write(model, name, tmp_path / "out")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert str(raised.value) == (
-            f"Cannot write the export to {tmp_path / name}: File too large. "
+            f"Cannot write the export to {tmp_path / 'out' / file}: File too large. "
             "Free some space there, or choose another folder."
         )
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_class_names_are_as_many_as_the_outputs(tmp_path):
     with pytest.raises(ExportError, match="The model has 3 outputs; 2 class names were given"):
-        export_timm(settled_model(TIMM_CAN, num_classes=3), tmp_path / "out", class_names=("cat", "dog"))
+        write(settled_model(TIMM_CAN, num_classes=3), "timm", tmp_path / "out", class_names=("cat", "dog"))
     assert not (tmp_path / "out").exists()
 
 
@@ -266,18 +263,18 @@ def test_a_folder_that_does_not_read_back_as_the_model_is_refused_and_leaves_not
     model = settled_model(TIMM_CAN)
     model.norm.eps = 0.1  # kept by no file: timm builds another network with the same weights
     with pytest.raises(ExportError, match="its logits differ from the model's"):
-        export_timm(model, tmp_path / "out")
+        write(model, "timm", tmp_path / "out")
     model = settled_model(TIMM_CAN)
     model.architecture = parse_architecture("starnet:embed_dim=8,depths=1-1-2,mlp_ratio=3")
     with pytest.raises(ExportError, match="timm cannot load the exported folder"):
-        export_timm(model, tmp_path / "out")
+        write(model, "timm", tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
 def test_weights_that_changed_on_the_way_are_found(tmp_path):
     model = settled_model(TIMM_CAN)
-    export_timm(model, tmp_path / "out")
+    write(model, "timm", tmp_path / "out")
     with torch.no_grad():
         model.stages[2][1].g.conv.weight[0, 0] += 1e-7
     with pytest.raises(ExportError, match=r"first: 'stages\.2\.1\.g\.conv\.weight'"):
-        timm_export._compare_with_folder(model, Path(tmp_path / "out"), resolution=32)
+        timm_format.read_back(exportable(model), tmp_path / "out")

@@ -9,7 +9,6 @@ from torch.nn import functional
 from starsearch.data import open_data
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import EvaluationError
-from starsearch.export import export_timm
 from starsearch.families.family import Architecture
 from starsearch.families.network import build_model
 from starsearch.recipe import Recipe
@@ -17,6 +16,7 @@ from starsearch.training.distillation import open_teacher
 from starsearch.training.loop import train
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.weight_file import save_weights
+from tests.export.networks import write
 from tests.training.test_loop import SHORT, TINY
 
 WISE = Architecture.of(embed_dim=12, depths=(1, 1, 1), mlp_ratio=2, kernel_size=3)
@@ -39,7 +39,7 @@ def test_the_loss_is_that_of_deits_soft_distillation_by_hand(wise, form, tmp_pat
         save_weights(wise, tmp_path / "wise.safetensors")
     elif form == "local-dir":
         mean, std = (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)
-        export_timm(wise, tmp_path / "wise", preprocessing=Preprocessing(mean=mean, std=std, resolution=32))
+        write(wise, "timm", tmp_path / "wise", preprocessing=Preprocessing(mean=mean, std=std, resolution=32))
         text = f"local-dir:{tmp_path / 'wise'}"
     else:
         wise = create_model("starnet_s050", num_classes=10).eval()

@@ -27,10 +27,9 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from starsearch.errors import BackendError, EvaluationError, ExportError
-from starsearch.export.coreml import SUFFIX, build_coreml
-from starsearch.export.coreml_library import load_coremltools, quiet_conversion
+from starsearch.export.formats.coreml import SUFFIX, build_coreml, load_coremltools, quiet
 from starsearch.latency.backends.backend import UNITS_PREFIX, BackendOptions, CpuOperation, Network, Placement
-from starsearch.latency.backends.networks import as_layers
+from starsearch.latency.backends.networks import as_layers, as_module
 from starsearch.latency.device import Device, device_fingerprint
 from starsearch.latency.lock import computing
 from starsearch.latency.paired import Timer
@@ -140,8 +139,7 @@ class Mac:
     def _build(self, network: Network, folder: Path, *, resolution: int, rng: np.random.Generator) -> Any:
         """Write the network as a package that reads a tensor; return it as an `MLModel` that is not loaded yet."""
         coremltools = load_coremltools()
-        known = as_layers(network, resolution=resolution, rng=rng)
-        if known is None:
+        if as_layers(network, resolution=resolution, rng=rng) is None:
             raise BackendError(
                 "Core ML times networks of the families that starsearch searches; measure other models and ONNX files "
                 "with an onnxruntime backend."
@@ -149,8 +147,9 @@ class Mac:
         package = str(folder / f"model{SUFFIX}")
         units = coremltools.ComputeUnit[self.options.compute_units.upper().replace("-", "_")]
         with computing():
-            build_coreml(*known, image_input=False).save(package)
-            with quiet_conversion():
+            module = as_module(network, resolution=resolution, rng=rng)
+            build_coreml(module, resolution=resolution, image_input=False).save(package)
+            with quiet():
                 return coremltools.models.MLModel(package, compute_units=units, skip_model_load=True)
 
 

@@ -29,8 +29,9 @@ import torch
 
 from starsearch.data import DataSet, open_data
 from starsearch.evaluators.int8 import calibration_images, measure_onnx_top1
-from starsearch.export import build_int8_onnx, build_onnx, random_weights, state_dict_arrays
-from starsearch.export.onnx import INPUT_NAME
+from starsearch.export.formats.onnx_int8 import build_int8_onnx
+from starsearch.export.onnx import INPUT_NAME, build_onnx
+from starsearch.export.weights import random_weights, state_dict_arrays
 from starsearch.families.family import lower
 from starsearch.families.network import Network
 from starsearch.families.text import format_architecture, parse_architecture

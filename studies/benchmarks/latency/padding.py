@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from starsearch.api.spaces import load_space_of
-from starsearch.export import build_onnx, pad_weights, random_weights
+from starsearch.export.onnx import build_onnx
 from starsearch.export.verification import onnx_logits
+from starsearch.export.weights import pad_weights, random_weights
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer, pad_channels
 from starsearch.families.text import format_architecture

@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import chi2
 
-from starsearch.export import build_onnx, random_weights
+from starsearch.export.onnx import build_onnx
+from starsearch.export.weights import random_weights
 from starsearch.families.family import Architecture, lower, presets
 from starsearch.latency.backends.onnxruntime import build_session
 from starsearch.latency.measure import MeasureSpec, measure

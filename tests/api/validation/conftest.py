@@ -6,12 +6,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from starsearch.export import export_onnx, export_timm
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.families.network import build_model
 from starsearch.families.text import parse_architecture
 from starsearch.training.weight_file import save_weights
 from tests.api.validation.judged import TINY, settled
 from tests.data.imagenet_like import SYNSETS, write_folders
+from tests.export.networks import write
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -42,6 +43,6 @@ def saved(starnet, tmp_path_factory):
     torch.save({"state_dict": wrapped, "args": argparse.Namespace(lr=1.0)}, place / "published.pth.tar")
     torch.save({"model": starnet.state_dict()}, place / "nested.pth")
     save_file(starnet.state_dict(), place / "plain.safetensors")
-    export_timm(starnet, place / "exported", class_names=SYNSETS)
-    export_onnx(starnet, place / "model.onnx", resolution=64)
+    write(starnet, "timm", place / "exported", class_names=SYNSETS)
+    write(starnet, "onnx", place, preprocessing=Preprocessing(resolution=64))
     return place

@@ -7,10 +7,10 @@ import torch
 from starsearch.api import validate_network
 from starsearch.data.synsets import imagenet_descriptions, imagenet_indices, imagenet_synsets
 from starsearch.errors import EvaluationError
-from starsearch.export import export_timm
 from starsearch.families.network import build_model
 from tests.api.validation.judged import HERE, percent, settled, timms_logits
 from tests.data.imagenet_like import INDICES, SYNSETS, write_folders, write_shards
+from tests.export.networks import write
 
 
 def test_a_network_of_imagenet_chooses_among_the_synsets_that_are_there(folder, tmp_path):
@@ -32,7 +32,7 @@ def test_outputs_in_another_order_are_matched_by_name(folder, starnet, tmp_path)
     with torch.no_grad():
         turned.head.weight.copy_(starnet.head.weight.flip(0))
         turned.head.bias.copy_(starnet.head.bias.flip(0))
-    export_timm(turned.eval(), tmp_path / "turned", class_names=SYNSETS[::-1])
+    write(turned.eval(), "timm", tmp_path / "turned", class_names=SYNSETS[::-1])
     expected, targets = timms_logits(starnet, folder)
     found = validate_network(str(tmp_path / "turned"), str(folder), resolution=64, **HERE)
     assert found.top1_percent == pytest.approx(percent(expected, targets, 1), abs=1e-9)

@@ -1,67 +1,81 @@
 """What names no network, or none whose weights can be had, is refused with what would."""
 
-import pytest
+import shutil
 
-from starsearch.api.classifiers import find_classifier
+import pytest
+import timm
+import torch
+
+from starsearch.api.networks import resolve
 from starsearch.errors import ArchitectureError, EvaluationError, StudyError
 
 
-def test_weights_that_cannot_be_fetched_are_named_with_where_they_are():
-    with pytest.raises(EvaluationError) as raised:
-        find_classifier("starnet_s1", weights=None, device="cpu")
-    for words in (
-        "published weights of starnet_s1 cannot be fetched",
-        "huggingface.co/timm/starnet_s1.in1k/resolve/main/model.safetensors",
-        "github.com/ma-xu/Rewrite-the-Stars/releases/download/checkpoints_v1/starnet_s1.pth.tar",
-        "--weights",
-    ):
-        assert words in str(raised.value)
+@pytest.mark.parametrize(
+    ("network", "error", "words"),
+    [
+        ("starnet_s1", EvaluationError, "published weights of starnet_s1 cannot be fetched: .*--weights"),
+        ("starnet_s050", EvaluationError, "no published weights of starnet_s050: those of starnet_s1.*--weights"),
+        ("timm:resnet18", EvaluationError, "resnet18 cannot be fetched: .*--weights"),
+        ("timm:resnet1", EvaluationError, r"no model 'resnet1'\. Did you mean 'resnet"),
+        ("nowhere.onnx", EvaluationError, r"There is no file 'nowhere\.onnx'"),
+        ("nowhere.pth.tar", EvaluationError, r"There is no file 'nowhere\.pth\.tar'"),
+        ("starnet_s9", ArchitectureError, "starnet_s9"),
+        ("nowhere:3", StudyError, "no study folder"),
+        ("{place}", EvaluationError, r"holds no network: neither config\.json, .* nor best\.safetensors"),
+        ("{place}/damaged", EvaluationError, "timm cannot load the folder"),
+        ("{place}/text.onnx", EvaluationError, "no ONNX file"),
+        ("{saved}/nested.pth", EvaluationError, "does not say which network .*validate ARCHITECTURE --weights nested"),
+    ],
+)
+def test_what_names_no_trained_network_is_refused_with_what_would(saved, tmp_path, network, error, words):
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    (tmp_path / "text.onnx").write_text("nothing of the kind")
+    with pytest.raises(error, match=words):
+        resolve(network.format(place=tmp_path, saved=saved)).classifier()
 
 
 @pytest.mark.parametrize(
-    ("network", "words"),
+    ("network", "weights", "words"),
     [
-        ("starnet_s050", r"no published weights of starnet_s050: those of starnet_s1.*--weights"),
-        ("timm:starnet_s050", r"published weights of starnet_s050 cannot be fetched: .*--weights"),
-        ("timm:resnet18", r"resnet18 cannot be fetched: .*huggingface.co/timm/resnet18.*model\.safetensors.*--weights"),
-        ("timm:resnet1", r"no model 'resnet1'\. Did you mean 'resnet"),
-        ("nowhere.onnx", r"There is no file 'nowhere\.onnx'"),
-        ("nowhere.pth.tar", r"There is no file 'nowhere\.pth\.tar'"),
+        ("starnet_s1", "{saved}/nested.pth", r"are of another network: (Missing key|size mismatch)"),
+        ("timm:resnet18", "{saved}/nested.pth", r"are of another network: Missing key.* …"),
+        ("starnet_s1", "{place}/nowhere.pth", "no weight file"),
+        ("starnet_s1", "{place}/text.pth", r"text\.pth cannot be read as weights"),
+        ("starnet_s1", "{place}/class.pth", r"class\.pth cannot be read as weights"),
+        ("starnet_s1", "{place}/empty.pth", r"empty\.pth holds no weights"),
+        ("{saved}/exported", "{saved}/nested.pth", "has weights of its own; leave out --weights"),
     ],
 )
-def test_a_network_without_weights_is_refused(network, words):
+def test_weights_of_no_use_are_refused(saved, tmp_path, network, weights, words):
+    (tmp_path / "text.pth").write_text("nothing of the kind")
+    torch.save({"x": shutil.Error()}, tmp_path / "class.pth")
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    named = resolve(network.format(saved=saved))
     with pytest.raises(EvaluationError, match=words):
-        find_classifier(network, weights=None, device="cpu")
+        named.classifier(weights=type(tmp_path)(weights.format(place=tmp_path, saved=saved)))
 
 
-def test_what_names_no_network_is_refused_with_the_rule(tmp_path):
-    with pytest.raises(ArchitectureError, match="starnet_s9"):
-        find_classifier("starnet_s9", weights=None, device="cpu")
-    with pytest.raises(EvaluationError, match=r"holds no network: neither config\.json, .* nor best\.safetensors"):
-        find_classifier(str(tmp_path), weights=None, device="cpu")
-    with pytest.raises(StudyError, match="no study folder"):
-        find_classifier("nowhere:3", weights=None, device="cpu")
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(EvaluationError, match="timm cannot load the folder"):
-        find_classifier(str(tmp_path), weights=None, device="cpu")
+def test_timms_weights_of_a_published_network_load_by_file(tmp_path):
+    model = timm.create_model("starnet_s050").eval()
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    found, pixels = resolve("starnet_s050").classifier(weights=tmp_path / "model.pth"), torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(found.logits(pixels), model(pixels), atol=1e-4)
 
 
-def test_an_onnx_file_that_is_no_classifier_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [([1, 3, 8], "takes one input of images"), ([1, 3, 8, 9], "square images"), ([1, 3, 8, 8], "gives")],
+)
+def test_an_onnx_file_that_is_no_classifier_is_refused(tmp_path, shape, words):
     import onnx
     from onnx import TensorProto, helper
 
-    for shape, words in (
-        ([1, 3, 8], "takes one input of images"),
-        ([1, 3, 8, 9], "square images"),
-        ([1, 3, 8, 8], "gives"),
-    ):
-        node = helper.make_node("Relu", ["x"], ["y"])
-        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
-        graph = helper.make_graph([node], "g", ends[:1], ends[1:])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        onnx.save(model, tmp_path / "relu.onnx")
-        with pytest.raises(EvaluationError, match=words):
-            find_classifier(str(tmp_path / "relu.onnx"), weights=None, device="cpu")
-    (tmp_path / "text.onnx").write_text("nothing of the kind")
-    with pytest.raises(EvaluationError, match="no ONNX file"):
-        find_classifier(str(tmp_path / "text.onnx"), weights=None, device="cpu")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "relu.onnx"
+    )
+    with pytest.raises(EvaluationError, match=words):
+        resolve(str(tmp_path / "relu.onnx")).classifier()

@@ -11,19 +11,17 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 from starsearch.api import export_networks, plan_training, run_training, validate_network
-from starsearch.api.classifiers import find_classifier
+from starsearch.api.networks import resolve
 from starsearch.data import open_validation
 from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import EvaluationError, StudyError
-from starsearch.export import export_timm
 from starsearch.training.weight_file import load_weights, save_weights
 from tests.api.validation.judged import HERE, TINY, percent, timms_logits
 from tests.data.imagenet_like import SYNSETS
+from tests.export.networks import write
 
 
-@pytest.mark.parametrize(
-    "form", ["own.safetensors", "published.pth.tar", "nested.pth", "plain.safetensors", "exported", "model.onnx"]
-)
+@pytest.mark.parametrize("form", ["own.safetensors", "exported", "model.onnx"])
 def test_a_network_is_as_good_in_every_form_as_timms_loop_finds_it(folder, starnet, saved, form):
     expected, targets = timms_logits(starnet, folder)
     resolution = None if form == "model.onnx" else 64
@@ -32,9 +30,10 @@ def test_a_network_is_as_good_in_every_form_as_timms_loop_finds_it(folder, starn
     assert (found.num_images, found.resolution, found.crop_pct) == (36, 64, 0.875)
 
 
-def test_an_architecture_takes_the_weights_of_a_file(folder, starnet, saved):
+@pytest.mark.parametrize("file", ["published.pth.tar", "nested.pth", "plain.safetensors"])
+def test_an_architecture_takes_the_weights_of_a_file(folder, starnet, saved, file):
     expected, targets = timms_logits(starnet, folder)
-    found = validate_network(TINY, str(folder), weights=saved / "nested.pth", resolution=64, **HERE)
+    found = validate_network(TINY, str(folder), weights=saved / file, resolution=64, **HERE)
     assert found.top1_percent == pytest.approx(percent(expected, targets, 1), abs=1e-9)
 
 
@@ -46,7 +45,7 @@ def test_onnx_answers_as_torch_whatever_its_batch(folder, starnet, tmp_path, bat
     dynamic = {} if batch else {"input": {0: "batch"}}
     example = torch.randn(batch or 2, 3, 64, 64)
     torch.onnx.export(starnet, example, path, input_names=["input"], dynamic_axes=dynamic, dynamo=False)
-    classifier = find_classifier(str(path), weights=None, device="cpu")
+    classifier = resolve(str(path)).classifier()
     assert (classifier.num_outputs, classifier.fixed_resolution) == (3, 64)
     pixels = torch.randn(6, 3, 64, 64)
     with torch.inference_mode():
@@ -76,7 +75,7 @@ def test_of_equal_logits_the_first_counts(tmp_path):  # an int8 file's are often
 def test_a_file_of_weights_is_validated_as_its_training_did(folder, starnet, tmp_path):
     prepared = Preprocessing(resolution=48, crop_pct=0.95, mean=(0.4,) * 3, std=(0.3,) * 3, interpolation="bilinear")
     reverse = SYNSETS[::-1]  # by name, not by place
-    export_timm(starnet, tmp_path / "timm", preprocessing=prepared, class_names=reverse)
+    write(starnet, "timm", tmp_path / "timm", preprocessing=prepared, class_names=reverse)
     file = tmp_path / "best.safetensors"
     save_weights(starnet, file, validated=Validated(preprocessing=prepared, classes=reverse))
     expected = validate_network(str(tmp_path / "timm"), str(folder), **HERE)

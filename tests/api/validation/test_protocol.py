@@ -5,7 +5,7 @@ import timm
 import torch
 
 from starsearch.api import validate_network
-from starsearch.api.classifiers import find_classifier
+from starsearch.api.networks import resolve
 from starsearch.data import open_validation
 from starsearch.data.batches import validation_batches
 from starsearch.data.preprocessing import Preprocessing
@@ -30,7 +30,7 @@ def test_a_timm_model_is_judged_as_timms_own_loop_judges_it(folder, tmp_path, cr
     assert found.top5_percent == 100.0  # of three classes
     assert (found.num_images, found.unreadable) == (36, ())
 
-    classifier = find_classifier(name, weights=tmp_path / "weights.pth", device="cpu")
+    classifier = resolve(name).classifier(weights=tmp_path / "weights.pth")
     logits = torch.cat([classifier.logits(pixels) for pixels, _ in _passes(folder, classifier, crop_pct)])
     assert (logits - expected).abs().max() < 2e-5 * expected.std()
 
