@@ -26,8 +26,8 @@ class Study:
     study.export("best", formats=["onnx"])
     """
 
-    def __init__(self, view: StudyView) -> None:
-        self.view = view
+    def __init__(self, source: str, view: StudyView) -> None:
+        self.source, self.view = source, view
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -77,8 +77,7 @@ class Study:
         """
         from starsearch.api.exporting import export_networks
 
-        found = export_networks(str(self.view.folder or self.view.url), out=Path(out), trial=trial, formats=formats)
-        return found[0]
+        return export_networks(self.source, out=Path(out), trial=trial, formats=formats)[0]
 
 
 def load_study(study: str | Path) -> Study:
@@ -90,7 +89,7 @@ def load_study(study: str | Path) -> Study:
     Raises:
         StudyError: there is no such study, or its storage cannot be read.
     """
-    return Study(open_view(place_of(str(study))))
+    return Study(str(study), open_view(place_of(str(study))))
 
 
 def open_view(place: StudyPlace) -> StudyView:
