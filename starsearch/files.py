@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +25,8 @@ def written_whole(
         error: the error raised where the system refuses (a full disk, a read-only folder).
         advice: what the user can do about it.
     """
-    partial = path.with_name(f".partial.{os.getpid()}.{path.name}")  # its suffix stays: Core ML loads none without
+    # Not by the process's number: a worker that was given up may still write where its successor on another host does.
+    partial = path.with_name(f".partial.{uuid.uuid4().hex[:8]}.{path.name}")  # Core ML loads none of another suffix
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial

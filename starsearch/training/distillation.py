@@ -14,7 +14,7 @@ from timm.task.distillation import DistillationTeacher
 from torch import nn
 
 from starsearch.data import DataSet
-from starsearch.errors import EvaluationError, did_you_mean
+from starsearch.errors import EvaluationError, did_you_mean, first_line
 from starsearch.families.network import Network
 from starsearch.recipe import Recipe
 from starsearch.training.weight_file import load_weights
@@ -27,24 +27,14 @@ _FORMS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """A network that teaches.
-
-    Attributes:
-        network: in eval mode, as timm's task takes it.
-        pupil_cfg: mean and standard deviation by which the images are normalised that it is shown; timm's task
-            changes them to the teacher's own.
-    """
+    """A network that teaches, and mean and deviation of the images it is shown, which timm changes to its own."""
 
     network: DistillationTeacher
     pupil_cfg: dict[str, tuple[float, ...]]
 
 
 def check_teacher(text: str) -> None:
-    """Return if a recipe may name this teacher, as far as can be told without loading it.
-
-    Raises:
-        EvaluationError: timm has no model of that name, or there is no such file.
-    """
+    """Refuse a teacher that does not exist, as far as can be told without loading it."""
     name, at, _ = text.partition("@")
     is_file = text.endswith(".safetensors") and not at
     if is_file and not Path(text).is_file():
@@ -54,11 +44,7 @@ def check_teacher(text: str) -> None:
 
 
 def open_teacher(text: str, data: DataSet, *, device: str) -> Teacher:
-    """The teacher that a recipe names, in eval mode on the device; it draws nothing from the random states.
-
-    Raises:
-        EvaluationError: there is none, or it knows other classes than the data.
-    """
+    """Return the teacher that a recipe names, in eval mode on the device, without drawing from the random states."""
     with torch.random.fork_rng(devices=[]):  # its first weights are drawn, to be overwritten
         model, mean, std = _find(text, data)
     known = getattr(model, "num_classes", None)
@@ -70,7 +56,7 @@ def open_teacher(text: str, data: DataSet, *, device: str) -> Teacher:
 
 
 def _find(text: str, data: DataSet) -> tuple[Any, Any, Any]:
-    """The network, and the mean and standard deviation by which it wants images normalised."""
+    """Return the network, and the mean and standard deviation by which it wants images normalised."""
     if text.endswith(".safetensors") and "@" not in text:
         try:
             return load_weights(Path(text)), data.mean, data.std
@@ -84,8 +70,7 @@ def _find(text: str, data: DataSet) -> tuple[Any, Any, Any]:
         )
         model: Any = create_model(name, pretrained=True, **of_file)
     except Exception as error:  # timm's, the hub's and torch's, as they come
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EvaluationError(f"timm cannot load the teacher {text!r}: {said} {_FORMS}") from error
+        raise EvaluationError(f"timm cannot load the teacher {text!r}: {first_line(error)} {_FORMS}") from error
     known = model.pretrained_cfg
     return model, known["mean"], known["std"]
 
@@ -97,15 +82,7 @@ def distillation_task(
     teacher: Teacher,
     loss: nn.Module,
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """From images and targets to the loss of labels and teacher, weighed as the recipe says.
-
-    Args:
-        recipe: weights and temperature.
-        forward: of the network that learns.
-        model: that network.
-        teacher: whose answers it learns.
-        loss: of the labels.
-    """
+    """Return what computes the loss of images and targets: `loss` of the labels and the teacher's, weighted."""
     task = LogitDistillationTask(
         _Pupil(forward, model, teacher.pupil_cfg),
         teacher.network,
@@ -120,7 +97,7 @@ def distillation_task(
 
 
 class _Pupil(nn.Module):
-    """The forward pass of the network that learns, with what timm's task wants to know of it."""
+    """The forward pass of the network that learns, with what timm's task asks of it."""
 
     def __init__(
         self, forward: Callable[[torch.Tensor], torch.Tensor], model: Network, cfg: dict[str, tuple[float, ...]]
@@ -130,5 +107,5 @@ class _Pupil(nn.Module):
         self.num_classes, self.in_chans, self.pretrained_cfg = model.num_classes, model.in_chans, cfg
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images to logits."""
+        """Return the logits."""
         return self._forward_pass[0](images)

@@ -19,16 +19,15 @@ class Hardware:
     """Device, numbers and processes of one training; the defaults are a proxy's on a CPU.
 
     Attributes:
-        device: of torch.
+        device: torch's name.
         precision: of the forward pass, by autocast; weights and optimiser stay in float32. The star's product and its
             projection stay in float32 under "float16", which they would overflow.
         compile: whether `torch.compile` makes the forward pass; minutes at the start, for trainings of hours.
-        accumulate: micro-batches a step; the recipe's batch is cut into so many, and stepped on as a whole.
+        accumulate: micro-batches per step; the recipe's batch is cut into so many, and stepped on as a whole.
         sync_batch_norm: whether batch norms take their statistics over all ranks; on GPUs only.
-        workers: processes that decode images, of each rank; 0 decodes in the training's own; None is as many as torch
-            has threads, 8 at most.
-        rank: of this process among those that train together, from 0.
-        world_size: how many these are.
+        workers: processes per rank that decode images; 0 decodes in the training's own; None is as many as torch has
+            threads, 8 at most.
+        rank, world_size: this process's number from 0 among those that train together, and how many these are.
     """
 
     device: str = "cpu"
@@ -51,17 +50,13 @@ class Hardware:
         return self.rank == 0
 
     def autocast(self) -> AbstractContextManager[object]:
-        """In which the forward pass runs."""
+        """Return the context in which the forward pass runs."""
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device_type, dtype=_HALVES[self.precision])
 
     def check(self, batch_size: int) -> None:
-        """Refuse what cannot be carried out.
-
-        Raises:
-            EvaluationError: ranks or micro-batches do not divide the batch, or batch norms cannot be synchronised.
-        """
+        """Refuse ranks or micro-batches that do not divide the batch, and batch norms synchronised on a CPU."""
         parts = self.world_size * self.accumulate
         if batch_size % parts:
             nearest = max(1, round(batch_size / parts)) * parts
@@ -73,14 +68,14 @@ class Hardware:
             raise EvaluationError("Batch norms are synchronised on GPUs only: torch has no such kernel for CPUs.")
 
     def out_of_memory(self, batch_size: int) -> EvaluationError:
-        """What to say where a step's batch does not fit the GPU."""
+        """Return the error for a step's batch that does not fit the GPU."""
         now = self.micro_batch(batch_size)
         return EvaluationError(
             f"The GPU ({self.device}) is out of memory with {now} images at a time. --accumulate {2 * self.accumulate} "
-            f"goes through the same batch of {batch_size} by {max(1, now // 2)} images at a time; --precision bfloat16 "
+            f"takes the same batch of {batch_size} by {max(1, now // 2)} images at a time; --precision bfloat16 "
             "halves what an image takes."
         )
 
     def micro_batch(self, batch_size: int) -> int:
-        """Images that go through the network of a rank at once."""
+        """Return how many images go through the network of a rank at once."""
         return batch_size // (self.world_size * self.accumulate)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from timm.utils import random_seed
@@ -13,22 +14,26 @@ from timm.utils import random_seed
 from starsearch.data import DataSet
 from starsearch.data.batches import Batches, RankShare, training_batches, validation_batches
 from starsearch.data.preprocessing import Preprocessing
+from starsearch.errors import TimeLimitError, TrainingDivergedError, WorkerLostError
 from starsearch.families.family import Architecture
 from starsearch.families.network import Network
 from starsearch.families.text import format_architecture
-from starsearch.progress import Progress
+from starsearch.progress import Progress, mapped
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training.checkpoint import describe_training
 from starsearch.training.distillation import open_teacher
+from starsearch.training.evaluate import Accuracy, validate
 from starsearch.training.hardware import Hardware
-from starsearch.training.keeping import Keeper, Keeping, Position
 from starsearch.training.networks import build_network, plain_network
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
-from starsearch.training.run import Run
+from starsearch.training.state import Keeper, Keeping, TrainingState
 
-T = TypeVar("T")
 _VALIDATION_BATCH = 256
+_PROGRESS_EVERY_S = 1.0
+# Steps between two at which the loss is looked at and, if there are several, the ranks talk of what else there is:
+# reading a loss from a GPU makes the CPU wait for it.
+_LOOKED_AT_EVERY = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +41,10 @@ class TrainingResult:
     """A trained network.
 
     Attributes:
-        model: in eval mode, on the CPU; its weights are the moving average's where the recipe keeps one.
+        model: in eval mode, on the CPU; its weights are the moving average's if the recipe keeps one.
         top1_percent, top5_percent: of the last epoch, on the validation images; top-5 of n < 5 classes is top-n.
         best_top1_percent: of all epochs.
-        num_validation_images: that the accuracies were counted on.
+        num_validation_images: on which the accuracies were counted.
         epochs: trained in all, cool-down included.
         images_per_second: trained, validation not counted.
         seconds: of the whole training with its validations, without decoding images.
@@ -69,25 +74,25 @@ def train(
     initial: Mapping[str, torch.Tensor] | None = None,
     hardware: Hardware | None = None,
 ) -> Generator[Progress, None, TrainingResult]:
-    """Train a network by a recipe at a fidelity; yields progress about every second and after each epoch.
+    """Train a network by a recipe at a fidelity; yield progress about every second and after each epoch.
 
-    Of several ranks each calls it with its own `hardware`, in a process group (`joined_ranks`); only the first writes.
-    The global random states of torch, NumPy and Python are seeded: the same arguments on the same CPU give the same
-    result to the bit, as long as nothing else draws from them between two steps of the generator.
+    Each of several ranks calls it with its own `hardware`, in a process group (`joined_ranks`); only the first writes.
+    The global random states of torch, NumPy and Python are seeded: the same arguments on the same CPU give a
+    bit-identical result, as long as nothing else draws from them between two steps of the generator.
 
     Args:
-        architecture: of the network.
+        architecture: the network.
         data: what it is trained and validated on.
         recipe: how; the fidelity may override its epochs.
         fidelity: resolution, samples, epochs, stem stride and time limit.
         seed: of the weights, the order of images, augmentation and the choice of samples.
-        device: of torch.
-        until: epochs after which it stops; None for its end. The schedule is the whole training's.
-        checkpoint: file from which it goes on where it is there, and in which it is kept after an epoch now and then
-            and when it stops before its end; None for neither. Between the same epochs `fidelity` may have another
-            resolution or other samples, as `lineage` says. Gone on with, it ends as if it had not stopped, to the bit.
-        lineage: further conditions of the whole training, in words; a checkpoint of others is not taken.
-        initial: weights to begin with, a state dict; None draws new ones. A checkpoint goes before them.
+        device: torch's name.
+        until: the epoch after which it stops; None for its end. The schedule is the whole training's.
+        checkpoint: the file from which it resumes if it is there, and in which it is kept after an epoch now and then
+            and when it stops before its end. Between the same epochs `fidelity` may have another resolution or other
+            samples, as `lineage` says. A training that was resumed ends bit-identical to one that never stopped.
+        lineage: further conditions of the whole training, in words; a checkpoint under others is not taken.
+        initial: a state dict to begin with; None draws new weights. A checkpoint takes precedence.
         hardware: precision, ranks and more, in place of `device`.
 
     Raises:
@@ -97,89 +102,60 @@ def train(
         EvaluationError: the recipe cannot be carried out, a GPU is out of memory, or `initial` does not fit.
         StudyError: the checkpoint cannot be written, or a lasting one is of another training.
         WorkerLostError: a process that reads images was killed.
-        TrainingStoppedError: it was asked to stop, and is kept.
+        TrainingStoppedError: it was asked to stop, and its state is kept.
     """
     hardware = hardware or Hardware(device=device)
     recipe = recipe if fidelity.epochs is None else replace(recipe, epochs=fidelity.epochs)
     hardware.check(recipe.batch_size)
     ranks = Ranks(hardware)
-    training, validation = yield from _load(data, recipe, fidelity, seed, hardware)
-    optimisation = _prepare(
-        architecture, data, recipe, fidelity, seed, hardware, initial, steps_per_epoch=len(training)
+    training, validation = yield from mapped(
+        _load(data, recipe, fidelity, seed, hardware), lambda _: Progress(fraction=0.0, stage="reading images")
     )
+    random_seed(seed)
+    model = build_network(architecture, data, recipe, fidelity, hardware, initial)
+    teacher = None if recipe.teacher is None else open_teacher(recipe.teacher, data, device=hardware.device)
+    optimisation = Optimisation(model, recipe, steps_per_epoch=len(training), hardware=hardware, teacher=teacher)
+    if not ranks.is_alone:  # the weights are the same everywhere; what is drawn from here on is not
+        random_seed(seed, hardware.rank)
     last = optimisation.num_epochs if until is None else min(until, optimisation.num_epochs)
-    position = Position(
-        loss=torch.zeros((), device=hardware.device),
+    state = TrainingState(
+        optimisation=optimisation,
         unreadable={split.name: split.unreadable for split in (data.train, data.validation)},
+        loss=torch.zeros((), device=hardware.device),
     )
-    keeper = None
+    run = _Run(state, training, validation, hardware, ranks, recipe.batch_size, fidelity.time_limit_s)
     if checkpoint is not None:
-        keeping = Keeping(last=checkpoint) if isinstance(checkpoint, Path) else checkpoint
-        of = describe_training(
+        identity = describe_training(
             architecture=format_architecture(architecture),
             recipe=recipe,
             seed=seed,
             data=data.fingerprint,
             lineage=lineage,
         )
-        keeper = Keeper(keeping, of=of, position=position, optimisation=optimisation, ranks=ranks, until=last)
-        keeper.restore(seed=seed)
-    run = Run(
-        optimisation,
-        training,
-        position=position,
-        keeper=keeper,
-        batch_size=recipe.batch_size,
-        hardware=hardware,
-        ranks=ranks,
-        time_limit_s=fidelity.time_limit_s,
-    )
-    if keeper is not None and keeper.tells_again:
-        yield run.report()
-    while position.epoch < last:
-        yield from run.run_epoch(validation)
-    return _result(optimisation, position, run)
-
-
-def _result(optimisation: Optimisation, position: Position, run: Run) -> TrainingResult:
-    assert position.accuracy is not None, "a training has an epoch"
+        keeping = Keeping(last=checkpoint) if isinstance(checkpoint, Path) else checkpoint
+        run.keeper = Keeper(keeping, identity=identity, state=state, ranks=ranks, until=last)
+        run.keeper.restore(seed=seed)
+        if run.keeper.repeats_last_report:
+            yield run.report()
+    while state.epoch < last:
+        yield from run.run_epoch()
+    assert state.accuracy is not None, "a training has an epoch"
     return TrainingResult(
         model=plain_network(optimisation.judged_model),
-        top1_percent=position.accuracy.top1_percent,
-        top5_percent=position.accuracy.top5_percent,
-        best_top1_percent=position.best_top1_percent,
-        num_validation_images=position.accuracy.num_images,
-        epochs=position.epoch,
+        top1_percent=state.accuracy.top1_percent,
+        top5_percent=state.accuracy.top5_percent,
+        best_top1_percent=state.best_top1_percent,
+        num_validation_images=state.accuracy.num_images,
+        epochs=state.epoch,
         images_per_second=run.images_per_second,
         seconds=run.seconds,
     )
 
 
-def _prepare(
-    architecture: Architecture,
-    data: DataSet,
-    recipe: Recipe,
-    fidelity: Fidelity,
-    seed: int,
-    hardware: Hardware,
-    initial: Mapping[str, torch.Tensor] | None,
-    *,
-    steps_per_epoch: int,
-) -> Optimisation:
-    """The network at the beginning of its way, the random states seeded for it."""
-    random_seed(seed)
-    model = build_network(architecture, data, recipe, fidelity, hardware, initial)
-    teacher = None if recipe.teacher is None else open_teacher(recipe.teacher, data, device=hardware.device)
-    optimisation = Optimisation(model, recipe, steps_per_epoch=steps_per_epoch, hardware=hardware, teacher=teacher)
-    if hardware.world_size > 1:  # the weights are the same everywhere; what is drawn from here on is not
-        random_seed(seed, hardware.rank)
-    return optimisation
-
-
 def _load(
     data: DataSet, recipe: Recipe, fidelity: Fidelity, seed: int, hardware: Hardware
-) -> Generator[Progress, None, tuple[Batches, Batches]]:
-    """The batches of both splits, decoded where they are kept in memory."""
+) -> Generator[float, None, tuple[Batches, Batches]]:
+    """Return the batches of both splits, decoded if they are kept in memory."""
     share = RankShare(
         rank=hardware.rank,
         ranks=hardware.world_size,
@@ -187,28 +163,140 @@ def _load(
         workers=hardware.workers,
         gather=Ranks(hardware).gather,
     )
-    training = yield from _reading(
-        training_batches(data, recipe, resolution=fidelity.resolution, samples=fidelity.samples, seed=seed, share=share)
+    training = yield from training_batches(
+        data, recipe, resolution=fidelity.resolution, samples=fidelity.samples, seed=seed, share=share
     )
-    validation = yield from _reading(
-        validation_batches(
-            data,
-            Preprocessing.of(data, fidelity),
-            samples=fidelity.validation_samples,
-            seed=seed,
-            batch_size=max(hardware.micro_batch(recipe.batch_size), _VALIDATION_BATCH),
-            share=share,
-        )
+    validation = yield from validation_batches(
+        data,
+        Preprocessing.of(data, fidelity),
+        samples=fidelity.validation_samples,
+        seed=seed,
+        batch_size=max(hardware.micro_batch(recipe.batch_size), _VALIDATION_BATCH),
+        share=share,
     )
     return training, validation
 
 
-def _reading(shares: Generator[float, None, T]) -> Generator[Progress, None, T]:
-    """The same generator with progress in place of shares; reading is short beside the training, so it stays at 0."""
-    while True:
+@dataclass(slots=True)
+class _Run:
+    """Trains and validates, epoch by epoch, with its clock; moves `state` along."""
+
+    state: TrainingState
+    training: Batches
+    validation: Batches
+    hardware: Hardware
+    ranks: Ranks
+    batch_size: int
+    time_limit_s: float | None
+    keeper: Keeper | None = None
+    started: float = field(default_factory=time.monotonic)
+    reported: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def images_per_second(self) -> float:
+        return self.state.num_images / max(self.state.trained_s, 1e-9)
+
+    def run_epoch(self) -> Generator[Progress, None, None]:
+        """Train and validate an epoch, or what is left of it; yield progress, at its end its report."""
+        state = self.state
         try:
-            next(shares)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        yield Progress(fraction=0.0, stage="reading images")
+            loss = yield from self._train()
+            accuracy = yield from self._validate()
+        except WorkerLostError:
+            if self.keeper is not None:
+                self.keeper.after_loss_of_worker()
+            raise
+        state.epoch, state.step, state.accuracy = state.epoch + 1, 0, accuracy
+        state.loss = torch.zeros_like(state.loss)
+        state.report = {
+            "top1_percent": accuracy.top1_percent,
+            "top5_percent": accuracy.top5_percent,
+            "train_loss": loss,
+            "learning_rate": state.optimisation.learning_rate,
+            "images_per_second": self.images_per_second,
+        }
+        if self.keeper is not None:
+            self.keeper.after_epoch()
+        yield self.report()
+
+    def report(self) -> Progress:
+        """Return what is known after the last epoch."""
+        self.reported = time.monotonic()
+        assert self.state.report is not None
+        return replace(self._progress("validation"), epoch=self.state.epoch, values=self.state.report)
+
+    def _train(self) -> Generator[Progress, None, float]:
+        """Go over the training images; return the mean loss."""
+        state, began = self.state, time.monotonic()
+        state.optimisation.model.train()
+        for images, targets in self.training.begin(state.epoch + 1, start_batch=state.step):
+            try:
+                state.loss += state.optimisation.step(images, targets)
+            except torch.OutOfMemoryError as error:
+                raise self.hardware.out_of_memory(self.batch_size) from error
+            self.ranks.note_step()
+            state.step += 1
+            state.num_images += self.batch_size
+            looks = state.step % _LOOKED_AT_EVERY == 0 or state.step == len(self.training)
+            if looks:
+                self._check_loss()
+            self._check_time()
+            state.trained_s, began = state.trained_s + time.monotonic() - began, time.monotonic()
+            if self.keeper is not None and (looks or self.ranks.is_alone):
+                self.keeper.after_step()
+            yield from self._progress_if_due("training")
+            began = time.monotonic()
+        return self._mean_loss()
+
+    def _validate(self) -> Generator[Progress, None, Accuracy]:
+        optimisation = self.state.optimisation
+        self.ranks.average_batch_norms(optimisation.model)
+        if optimisation.ema is not None:
+            self.ranks.average_batch_norms(optimisation.ema.module)
+        steps = validate(optimisation.judged_model, self.validation, hardware=self.hardware, ranks=self.ranks)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                accuracy: Accuracy = stop.value
+                return accuracy
+            self._check_time()
+            yield from self._progress_if_due("validation")
+
+    def _progress_if_due(self, stage: str) -> Generator[Progress, None, None]:
+        if time.monotonic() - self.reported >= _PROGRESS_EVERY_S:
+            self.reported = time.monotonic()
+            yield self._progress(stage)
+
+    def _progress(self, stage: str) -> Progress:
+        """Return how much of the training is done; the bar stands still while it validates, which is short."""
+        state = self.state
+        return Progress(
+            fraction=(state.epoch + state.step / len(self.training)) / state.optimisation.num_epochs,
+            stage=stage,
+            values={"in_epoch": float(state.epoch + 1), "images_per_second": self.images_per_second},
+        )
+
+    def _mean_loss(self) -> float:
+        """Return the mean over the steps of the epoch so far, and over the ranks."""
+        total = float(self.ranks.sum(self.state.loss).item())
+        return total / (max(1, self.state.step) * self.ranks.count)
+
+    def _check_loss(self) -> None:
+        loss = self._mean_loss()
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(
+                f"The training loss became {loss} in epoch {self.state.epoch + 1}. A smaller lr, a longer warm-up or "
+                f"clip_grad may help.{'' if self.keeper is None else self.keeper.lost_nothing}"
+            )
+
+    def _check_time(self) -> None:
+        if self.time_limit_s is not None and self.seconds > self.time_limit_s:
+            raise TimeLimitError(
+                f"The training took longer than its time limit of {self.time_limit_s:g} s; it was in epoch "
+                f"{self.state.epoch + 1} of {self.state.optimisation.num_epochs}."
+            )

@@ -23,12 +23,10 @@ def build_network(
     hardware: Hardware,
     initial: Mapping[str, torch.Tensor] | None,
 ) -> Network:
-    """The network on its device in `channels_last`, new (from torch's global random state) or with the initial weights.
+    """Return the network on its device in `channels_last`, with the initial weights if there are any.
 
-    A head of another number of classes, or none, stays as it is drawn; a warning says so.
-
-    Raises:
-        EvaluationError: the initial weights are of another network.
+    New weights are drawn from torch's global random state; so is the head if the initial weights have another number
+    of classes, or none, of which a warning tells.
     """
     model = build_model(
         architecture,
@@ -46,7 +44,7 @@ def build_network(
 
 
 def _fitting(model: Network, initial: Mapping[str, torch.Tensor], data: DataSet) -> Mapping[str, torch.Tensor]:
-    """The initial weights, with the model's own head where they have another or none."""
+    """Return the initial weights, with the model's own head if they have another or none."""
     ours = model.state_dict()
     differing = [
         name
@@ -70,7 +68,7 @@ def _fitting(model: Network, initial: Mapping[str, torch.Tensor], data: DataSet)
 
 
 def plain_network(model: Network) -> Network:
-    """The network on the CPU in eval mode, its batch norms torch's plain ones."""
+    """Return the network on the CPU in eval mode, with torch's plain batch norms."""
     if not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules()):
         return model.to("cpu").eval()
     with torch.random.fork_rng(devices=[]):

@@ -26,22 +26,14 @@ _FUSED = frozenset({"adam", "adamw", "sgd", "momentum"})
 
 
 class Optimisation:
-    """A network on its way through a recipe.
+    """A network, trained in place by a recipe; `ema` is the weights' moving average, or None.
 
     Args:
-        model: trained in place, on the hardware's device.
-        recipe: how.
+        model: on the hardware's device.
+        recipe: how it is trained.
         steps_per_epoch: optimiser steps in a pass over the training images.
         hardware: precision, micro-batches and ranks.
-        teacher: whose answers are learned too, or None.
-
-    Attributes:
-        num_epochs: to be trained, cool-down included.
-        steps_per_epoch: as it was given.
-        ema: the weights' moving average, or None.
-
-    Raises:
-        EvaluationError: the recipe cannot be carried out: an unknown optimiser, an odd batch with mixup.
+        teacher: whose answers are learned too.
     """
 
     def __init__(
@@ -54,7 +46,7 @@ class Optimisation:
         teacher: Teacher | None = None,
     ) -> None:
         hardware = hardware or Hardware()
-        self.model = model
+        self.model, self.device = model, hardware.device
         self.num_epochs = recipe.epochs + recipe.cooldown_epochs
         self.steps_per_epoch = steps_per_epoch
         self.optimizer = make_optimizer(model, recipe)
@@ -71,17 +63,17 @@ class Optimisation:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """The next step's."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
     def judged_model(self) -> Network:
-        """What is validated and kept: the moving average where there is one, else the model."""
+        """What is validated and kept: the moving average if there is one, else the model."""
         judged: Network = self.model if self.ema is None else self.ema.module
         return judged
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimiser, gradient scale and moving average, for a checkpoint; the tensors, not copies."""
+        """Return weights, optimiser, gradient scale and moving average; the tensors, not copies."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -90,7 +82,7 @@ class Optimisation:
         }
 
     def restore(self, state: Mapping[str, Any], *, epochs: int, step: int = 0) -> None:
-        """Go on from `state`, which was taken after so many epochs, of however many steps each, and steps."""
+        """Resume from a `state` that was taken after so many epochs, of however many steps each, and steps."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
@@ -126,7 +118,7 @@ class Optimisation:
         return sum(losses[1:], start=losses[0])
 
     def _accumulate(self, images: torch.Tensor, targets: torch.Tensor, *, among: int, is_last: bool) -> torch.Tensor:
-        """Add a micro-batch's gradients; its part of the batch's loss, detached."""
+        """Add a micro-batch's gradients; return its part of the batch's loss, detached."""
         forward = self._forward
         with forward.no_sync() if isinstance(forward, DistributedDataParallel) and not is_last else nullcontext():
             loss = self._task(images, targets) / among
@@ -134,7 +126,7 @@ class Optimisation:
         return loss.detach()
 
     def _answer(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits in float32, whatever the forward pass is computed in."""
+        """Return logits in float32, whatever the forward pass is computed in."""
         with self._hardware.autocast():
             logits: torch.Tensor = self._forward(images)
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
@@ -161,7 +153,7 @@ def make_forward(model: Network, hardware: Hardware) -> Forward:
 def make_task(
     recipe: Recipe, forward: Forward, model: Network, teacher: Teacher | None
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """From images and targets to the loss: the recipe's own, and the teacher's where there is one."""
+    """Return what computes the loss of images and targets: the recipe's own, and the teacher's if there is one."""
     loss = make_loss(recipe)
     if teacher is None:
         return lambda images, targets: loss(forward(images), targets)
@@ -169,11 +161,7 @@ def make_task(
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """timm's optimiser of that name; biases and norms are not decayed.
-
-    Raises:
-        EvaluationError: timm has no optimiser of that name, or it refuses the recipe's values.
-    """
+    """Return timm's optimiser of that name; biases and norms are not decayed."""
     if recipe.optimizer not in (known := [str(name) for name in list_optimizers()]):
         raise EvaluationError(
             f"timm has no optimizer {recipe.optimizer!r}.{did_you_mean(recipe.optimizer, known)} "
@@ -197,7 +185,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, *, steps_per_epoch: int) -> Any:
-    """timm's scheduler, updated each step, so that a warm-up may be a fraction of an epoch."""
+    """Return timm's scheduler, updated each step, so that a warm-up may be a fraction of an epoch."""
     names = {"cosine": "cosine", "linear": "poly", "step": "step", "none": "constant"}
     create: Any = create_scheduler_v2  # its annotations say int where fractions of epochs work too
     scheduler, _ = create(
@@ -217,16 +205,7 @@ def make_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, *, steps_pe
 
 
 def make_mixup(recipe: Recipe, num_classes: int, *, batch_size: int | None = None) -> Mixup | None:
-    """timm's mixup and cutmix of batches, or None where both are off.
-
-    Args:
-        recipe: whose mixup it is.
-        num_classes: of the soft targets.
-        batch_size: of a rank; None is the recipe's.
-
-    Raises:
-        EvaluationError: the batch is odd; images are mixed in pairs.
-    """
+    """Return timm's mixup and cutmix of a rank's batches, or None if both are off."""
     if not (recipe.mixup or recipe.cutmix):
         return None
     batch_size = recipe.batch_size if batch_size is None else batch_size
@@ -244,7 +223,7 @@ def make_mixup(recipe: Recipe, num_classes: int, *, batch_size: int | None = Non
 
 
 def make_loss(recipe: Recipe) -> nn.Module:
-    """Cross entropy with label smoothing; with mixup the smoothing is in the targets already."""
+    """Return cross entropy with label smoothing; with mixup the smoothing is in the targets already."""
     if recipe.mixup or recipe.cutmix:
         return SoftTargetCrossEntropy()
     return LabelSmoothingCrossEntropy(recipe.smoothing)

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from starsearch.errors import EvaluationError
+from starsearch.errors import EvaluationError, first_line
 from starsearch.training.hardware import Hardware
 
 T = TypeVar("T")
@@ -28,11 +28,7 @@ LOST_AFTER = timedelta(seconds=60)
 
 
 class Ranks:
-    """What the ranks of a process group agree on; of a process alone, everything is its own.
-
-    Args:
-        hardware: rank, number of ranks and device of this process.
-    """
+    """What the ranks of a process group agree on; a process alone agrees with itself."""
 
     def __init__(self, hardware: Hardware) -> None:
         self.rank = hardware.rank
@@ -46,13 +42,13 @@ class Ranks:
         return self.count == 1
 
     def note_step(self) -> None:
-        """After the first step all are at work: from there on notice a lost rank after `LOST_AFTER`."""
+        """Notice a lost rank after `LOST_AFTER` from the first step on, when all are at work."""
         if not self._is_hurried:
             dist.set_timeout(LOST_AFTER)
             self._is_hurried = True
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over the ranks, on every rank; a new tensor."""
+        """Return the sum over the ranks, on every rank."""
         if self.is_alone:
             return values
         total = values.to(self._device, copy=True)
@@ -60,13 +56,13 @@ class Ranks:
         return total
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Of each flag, whether a rank has raised it."""
+        """Return for each flag whether any rank has raised it."""
         if self.is_alone:
             return flags
         return tuple(bool(count) for count in self.sum(torch.tensor(flags, dtype=torch.int32)).tolist())
 
     def gather(self, item: T) -> list[T]:
-        """Every rank's item, in the order of the ranks, on every rank."""
+        """Return every rank's item, in the order of the ranks, on every rank."""
         if self.is_alone:
             return [item]
         items: list[Any] = [None] * self.count
@@ -74,7 +70,7 @@ class Ranks:
         return items
 
     def average_batch_norms(self, model: nn.Module) -> None:
-        """Let the running statistics of all ranks be their mean, so that all validate the same network."""
+        """Average the running statistics over the ranks, so that all validate the same network."""
         from timm.utils import distribute_bn
 
         if not self.is_alone:
@@ -83,17 +79,11 @@ class Ranks:
 
 @contextmanager
 def joined_ranks(hardware: Hardware, *, within: timedelta = BEGUN_WITHIN) -> Iterator[Hardware]:
-    """The hardware with rank, number of ranks and device of this process, in a process group for the time of the block.
+    """Yield the hardware with this process's rank, number of ranks and device, in a process group for the block.
 
-    A process group that is there already (Ray Train makes one) is taken as it is; where torchrun has started the
-    process, its environment says with whom to make one: over NCCL between GPUs, over gloo else.
-
-    Args:
-        hardware: of this process.
-        within: how long the ranks wait for each other, until `Ranks.note_step`.
-
-    Raises:
-        EvaluationError: a rank has not come in time.
+    A process group that is there already (Ray Train makes one) is taken as it is; if torchrun has started the process,
+    its environment says with whom to make one: over NCCL between GPUs, else over gloo. Until `Ranks.note_step` the
+    ranks wait for each other `within` that time.
     """
     if dist.is_initialized():
         yield _placed(hardware, rank=dist.get_rank(), world_size=dist.get_world_size())
@@ -118,7 +108,7 @@ def _meet(hardware: Hardware, within: timedelta) -> None:
             raise
         where = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
         raise EvaluationError(
-            f"The {hardware.world_size} ranks have not met at {where} ({_first_line(error)}). They wait "
+            f"The {hardware.world_size} ranks have not met at {where} ({first_line(error)}). They wait "
             f"{within.total_seconds():g} s for each other. Start all of them, with the same MASTER_ADDR, MASTER_PORT "
             "and WORLD_SIZE and each with a RANK of its own, as torchrun does. Nothing was trained."
         ) from error
@@ -134,14 +124,9 @@ def _placed(hardware: Hardware, *, rank: int, world_size: int) -> Hardware:
 
 @contextmanager
 def telling_of_lost_ranks(hardware: Hardware, *, last: Path) -> Iterator[None]:
-    """Say in words that another rank is gone; torch says it in those of its sockets.
+    """Say in words that another rank was lost, where torch says it in those of its sockets.
 
-    Args:
-        hardware: how many ranks there are.
-        last: file of the training's state, from which it goes on where it is there.
-
-    Raises:
-        EvaluationError: a rank was lost.
+    `last` is the file of the training's state, from which it resumes.
     """
     try:
         yield
@@ -149,18 +134,14 @@ def telling_of_lost_ranks(hardware: Hardware, *, last: Path) -> Iterator[None]:
         if hardware.world_size == 1 or not _is_of_connection(error):
             raise
         kept = (
-            f"The last good state is kept in {last.parent}; the same command goes on from it."
+            f"The last good state is kept in {last.parent}; the same command resumes from it."
             if last.is_file()
             else "Nothing is kept yet; the same command begins anew."
         )
         raise EvaluationError(
-            f"Another of the {hardware.world_size} ranks is gone, or has not answered in time "
-            f"({_first_line(error)}). {kept}"
+            f"Another of the {hardware.world_size} ranks was lost, or has not answered in time "
+            f"({first_line(error)}). {kept}"
         ) from error
-
-
-def _first_line(error: RuntimeError) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_of_connection(error: RuntimeError) -> bool:

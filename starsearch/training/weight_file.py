@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save
 
 from starsearch.data.preprocessing import Validated
-from starsearch.errors import StudyError
 from starsearch.families.network import Network, build_model
 from starsearch.families.text import format_architecture, parse_architecture
+from starsearch.files import written_whole
 
 
 def save_weights(model: Network, path: Path, *, validated: Validated | None = None, otherwise: str = "") -> None:
@@ -19,12 +18,9 @@ def save_weights(model: Network, path: Path, *, validated: Validated | None = No
 
     Args:
         model: on any device.
-        path: of the file.
-        validated: how it was validated, where that shall be in the file: `starsearch validate` then does the same.
-        otherwise: what the user may do where there is no room, beside making room.
-
-    Raises:
-        StudyError: the file cannot be written.
+        path: the file.
+        validated: how it was validated, if the file is to say it: `starsearch validate` then does the same.
+        otherwise: what the user can do if there is no room, beside making room.
     """
     metadata = {
         "format": "pt",
@@ -35,21 +31,16 @@ def save_weights(model: Network, path: Path, *, validated: Validated | None = No
         **({} if validated is None else validated.metadata()),
     }
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_name(f"{path.name}.partial")
-    try:
+    advice = (
+        f"The training is not at fault: make room, {f'or {otherwise}' if otherwise else ''}and run the same command, "
+        "which resumes."
+    )
+    with written_whole(path, f"the trained weights {path.name}", advice=advice) as partial:
         partial.write_bytes(save(tensors, metadata=metadata))  # not save_file: its errors on a full disk are no OSError
-        partial.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise StudyError(
-            f"The trained weights {path.name} cannot be written: {error.strerror}. The training is not at fault: make "
-            f"room, {f'or {otherwise}' if otherwise else ''}and run the same command; it goes on."
-        ) from error
 
 
 def load_weights(path: Path) -> Network:
-    """The module that `save_weights` wrote, in eval mode.
+    """Return the module that `save_weights` wrote, in eval mode.
 
     Raises:
         OSError: the file is not there.

@@ -187,8 +187,7 @@ def hand_over(file: Path, *, old: Recipe, new: Recipe) -> None:
     checkpoint = load_checkpoint(file, of={**of, **describe_training(recipe=old)})
     if checkpoint is None:
         raise StudyError(f"The checkpoint {file.name} is not of a training by {old}, so none can resume from it.")
-    optimisation: Any = checkpoint.optimisation
-    groups = optimisation["optimizer"]["param_groups"]
+    groups = checkpoint["optimisation"]["optimizer"]["param_groups"]
     for group in [group for group in groups if group["weight_decay"]] or groups[-1:]:
         group["weight_decay"] = new.weight_decay
-    save_checkpoint(replace(checkpoint, of={**of, **describe_training(recipe=new)}), file)
+    save_checkpoint({**checkpoint, "of": {**of, **describe_training(recipe=new)}}, file)

@@ -24,7 +24,7 @@ def test_weights_that_cannot_be_written_leave_nothing_and_name_the_cause():
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
-    with pytest.raises(StudyError, match="cannot be written"):
+    with pytest.raises(StudyError, match="Cannot write the trained weights"):
         save_weights(build_model(SMALL), full / "trial-0.safetensors")
 
 

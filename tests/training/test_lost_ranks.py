@@ -83,13 +83,13 @@ def test_a_rank_that_is_slow_to_open_its_data_is_waited_for(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kept", "words"), [(False, "Nothing is kept yet; the same command begins anew"), (True, "goes on from it")]
+    ("kept", "words"), [(False, "Nothing is kept yet; the same command begins anew"), (True, "resumes from it")]
 )
 def test_a_rank_that_stops_answering_after_the_first_step_is_lost_soon(tmp_path, kept, words):
     if kept:
         (tmp_path / "last.pt").touch()
     found = run_ranks(stall, tmp_path)
-    assert "Another of the 2 ranks is gone, or has not answered in time" in found[0]
+    assert "Another of the 2 ranks was lost, or has not answered in time" in found[0]
     assert words in found[0]
 
 

@@ -50,7 +50,7 @@ def test_a_star_without_activations_overflows_float16_unless_it_is_guarded(monke
         guarded = copy.deepcopy(model).train()(images)
     assert torch.isfinite(guarded).all()
     assert functional.cosine_similarity(guarded.float().flatten(), in_float32.flatten(), dim=0) > 0.99
-    monkeypatch.setattr(Block, "_join", lambda block, x1, x2: block.g(block.meet(x1, x2)))
+    monkeypatch.setattr(Block, "_combine_and_project", lambda block, x1, x2: block.g(block.combine(x1, x2)))
     with torch.autocast(**half):
         unguarded = copy.deepcopy(model).train()(images)
     assert torch.isnan(unguarded).any()

@@ -178,7 +178,7 @@ def test_a_rank_that_is_lost_ends_the_others_within_a_minute_and_leaves_the_chec
     ranks[1].communicate()
     assert ranks[0].returncode == 2
     assert "Another of the 2 ranks is gone" in said
-    assert "the same command goes on from it" in said
+    assert "the same command resumes from it" in said
     assert "Traceback" not in said
     kept = torch.load(last, weights_only=True)
     assert all(torch.isfinite(tensor).all() for tensor in kept["optimisation"]["model"].values())

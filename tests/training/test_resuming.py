@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from starsearch.api import plan_training, run_training
 from starsearch.data import memory, open_data
 from starsearch.errors import StudyError, TrainingDivergedError, TrainingStoppedError
-from starsearch.families import small_maps
+from starsearch.families import starnet_cpu
 from starsearch.families.family import Architecture
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import Hardware, Keeping, train
@@ -78,7 +78,7 @@ def test_kept_after_the_last_step_of_an_epoch_a_new_process_validates_first_and_
     data = open_data("digits")
     with pytest.raises(TrainingStoppedError, match="Stopped in epoch 1 of 3, after 8 of its 8 steps"):
         run(tmp_path / "cut.pt", data=data, recipe=EVERYTHING, stop_after=8)
-    small_maps._spread.cache_clear()  # as a new process would find it
+    starnet_cpu._spread.cache_clear()  # as a new process would find it
     run(tmp_path / "cut.pt", data=data, recipe=EVERYTHING)
     run(tmp_path / "whole.pt", data=data, recipe=EVERYTHING)
     assert_same(tmp_path / "whole.pt", tmp_path / "cut.pt")
@@ -178,7 +178,7 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_from_which_it_goes_on(tmp_pat
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))  # files of half its size, no more
     try:
-        with pytest.raises(StudyError, match=r"cut\.pt cannot be written.*run the same command"):
+        with pytest.raises(StudyError, match=r"Cannot write the checkpoint cut\.pt .*run the same command"):
             run(tmp_path / "cut.pt", data=data, recipe=recipe)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -12,7 +12,6 @@ import torch
 from starsearch.errors import TrainingStoppedError, WorkerLostError
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import Hardware, Keeping, train
-from starsearch.training.run import Run
 from tests.training.imagenet import write_imagenet
 from tests.training.test_loop import TINY
 
@@ -81,11 +80,11 @@ def test_a_worker_that_dies_with_a_stop_asked_for_loses_nothing_else_it_is_an_er
     """Between its start and its first line a worker does not outlive signals yet."""
     from starsearch.data import open_data
 
-    def lost(self, batches):
-        raise WorkerLostError("a process that reads images is gone")
+    def lost(*_, **__):
+        raise WorkerLostError("a process that reads images was killed")
         yield
 
-    monkeypatch.setattr(Run, "_validate", lost)
+    monkeypatch.setattr("starsearch.training.loop.validate", lost)
     for asked, error in ((False, WorkerLostError), (True, TrainingStoppedError)):
         answers = iter([False] * 8)  # one a step; what comes then is of the loss
         keeping = Keeping(
