@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def timed_quantities(spec: StudySpec) -> tuple[str, ...]:
-    """The names of the latencies that are measured on this machine in every trial."""
+    """Return the names of the latencies that are measured on this machine in every trial."""
     return tuple(name for name in spec.quantities if is_latency(name) and name not in spec.profiles)
 
 
@@ -30,18 +30,13 @@ def wants_placement(spec: StudySpec) -> bool:
 
 
 def check_machine(spec: StudySpec) -> None:
-    """Refuse a study with a quantity that this machine cannot find out, before anything is evaluated.
-
-    Raises:
-        BackendError: the text says which, and what it takes.
-    """
+    """Refuse a study with a quantity that this machine cannot measure, before anything is evaluated."""
     if not wants_placement(spec):
         return
     from starsearch.latency.backends.backend import BackendOptions
     from starsearch.latency.backends.coreml import Mac
 
-    missing = Mac(BackendOptions()).missing_for_placement()
-    if missing is not None:
+    if (missing := Mac(BackendOptions()).missing_for_placement()) is not None:
         raise BackendError(f"coreml_cpu_percent is Core ML's own estimate, on a Mac. {missing}")
 
 
@@ -59,23 +54,28 @@ def warn_of_other_resolutions(spec: StudySpec) -> None:
 
 
 def front_meters(spec: StudySpec, *, num_classes: int, study: str) -> dict[str, LatencyMeter]:
-    """What measures the front's members on this machine, by name of the quantity, on its profile's scale.
+    """Return what measures the front's members on this machine, by quantity, on its profile's scale.
 
-    Warns of each profile that is not this machine's: what was predicted from it stays predicted.
-
-    Args:
-        spec: of the study.
-        num_classes: of the networks.
-        study: as a command names it.
+    Warns of each profile that is not this machine's: what was predicted from it stays predicted. `study` is as a
+    command names it.
     """
     from starsearch.evaluators.latency import LatencyMeter
 
     meters = {}
     for name, profile in spec.profiles.items():
-        why = _why_not_here(profile)
-        if why is not None:
-            file = spec.profile_files.get(name, profile.name)
-            warnings.warn(_stays_predicted(study, name, profile, file, why), stacklevel=2)
+        if (why := _why_not_here(profile)) is not None:
+            # Without a scale there is nothing to check against.
+            check = "" if profile.reference is None else (
+                "If it is meant to be this machine, ask `starsearch latency check "
+                f"{spec.profile_files.get(name, profile.name)}`; else "
+            )  # fmt: skip
+            measure = "measure" if check else "Measure"
+            warnings.warn(
+                f"{name} is predicted from the profile {profile.name!r} and stays so on the front: {why}. {check}"
+                f"{measure} the front's networks there and add them with `starsearch latency import {study} FILE.csv "
+                f"--device {device_label(name) or profile.name}`. {profile.note}".rstrip(),
+                stacklevel=2,
+            )
             continue
         assert profile.reference is not None
         meters[name] = LatencyMeter(
@@ -94,27 +94,14 @@ def _why_not_here(profile: DeviceProfile) -> str | None:
     from starsearch.latency.backends.backend import BACKENDS, BackendOptions, open_backend
     from starsearch.latency.device import device_fingerprint
 
-    if profile.backend in BACKENDS:
-        try:
-            here = open_backend(profile.backend, BackendOptions.of_device(profile.device)).describe_device()
-        except BackendError as error:
-            return str(error)
-    else:
-        here = device_fingerprint()
-    differences = profile.device.differences(here)
-    if differences:
+    try:
+        here = (
+            open_backend(profile.backend, BackendOptions.of_device(profile.device)).describe_device()
+            if profile.backend in BACKENDS
+            else device_fingerprint()
+        )
+    except BackendError as error:
+        return str(error)
+    if differences := profile.device.differences(here):
         return f"it is of another device than this, the profile's against this one's: {'; '.join(differences)}"
-    if profile.reference is None:
-        return "it was not measured in pairs with the reference network, so it has no scale"
-    return None
-
-
-def _stays_predicted(study: str, name: str, profile: DeviceProfile, file: str, why: str) -> str:
-    label = device_label(name) or profile.name
-    # Without a scale there is nothing to check against.
-    check = f"If it is meant to be this machine, ask `starsearch latency check {file}`; else measure"
-    return (
-        f"{name} is predicted from the profile {profile.name!r} and stays so on the front: {why}. "
-        f"{'Measure' if profile.reference is None else check} the front's networks there and add them with "
-        f"`starsearch latency import {study} FILE.csv --device {label}`." + (f" {profile.note}" if profile.note else "")
-    )
+    return None if profile.reference else "it was not measured in pairs with the reference network, so it has no scale"

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from starsearch.data import DataSet
-    from starsearch.families.family import Architecture
     from starsearch.tuning.search import Scheduler
 
 BEST_RECIPE = "best-recipe.yaml"
@@ -113,6 +112,8 @@ def tune_recipe(
     """
     from starsearch.data import open_data
     from starsearch.data.names import warn_of_left_out
+    from starsearch.tuning.search import tune_recipes
+    from starsearch.tuning.strategy import ETA, rungs_of
 
     named = resolve(architecture)
     trial, network = named if isinstance(named, StudyTrial) else None, named.architecture
@@ -135,8 +136,6 @@ def tune_recipe(
         keep_weights="none",
     )
     if scheduler == "asha":
-        from starsearch.tuning.strategy import ETA, rungs_of
-
         rungs = tuple(Rung(epochs=epochs) for epochs in rungs_of(spec.num_epochs))
         spec = replace(spec, halving=Halving(eta=ETA, rungs=rungs))
     dataset = open_data(spec.data)
@@ -145,11 +144,26 @@ def tune_recipe(
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name, storage)
     url = storage or database_url(folder)
-    command = f"starsearch tune {Path(architecture).name} --data {shlex.quote(dataset.name)}"
-    with closing(_open_record(spec, url, dataset, network, scheduler, command=command)) as record:
+    signature = spec.describe() | {"data": data_in_words(dataset)}
+    signature |= {"architecture": format_architecture(network), "scheduler": scheduler}
+    attributes = {
+        "command": f"starsearch tune {Path(architecture).name} --data {shlex.quote(dataset.name)}",
+        "sampler": "population based training" if changing else "tpe (Ray Tune's OptunaSearch)",
+        "classes": list(dataset.classes),
+    }
+    with closing(StudyRecord.open(url, spec, signature=signature, attributes=attributes)) as record:
         if storage:
             point_to_storage(folder, spec.name, storage)
-        finished = _search(spec, network, dataset, where, scheduler, record, folder, lambda news: watch(news, base))
+        finished = tune_recipes(
+            spec,
+            architecture=network,
+            data=dataset,
+            scheduler=scheduler,
+            record=record,
+            runner=where,
+            folder=folder,
+            watch=lambda news: watch(news, base),
+        )
         best, base_recipe, recipe_file = _write_best(spec, record, folder)
     return TuneOutcome(
         folder=folder,
@@ -217,66 +231,11 @@ def _check_batches(spec: StudySpec, dataset: DataSet) -> None:
         )
 
 
-def _search(
-    spec: StudySpec,
-    network: Architecture,
-    dataset: DataSet,
-    runner: RayRunner,
-    scheduler: Scheduler,
-    record: StudyRecord,
-    folder: Path,
-    watch: Callable[[Progress | Trial], None],
-) -> int:
-    from starsearch.search.ray_cluster import connected, wait_for_room
-    from starsearch.search.ray_executor import Requirements
-    from starsearch.tuning.search import tune_recipes
-    from starsearch.tuning.trainable import Tuned
-
-    resources = runner.resources_of(spec.fidelity.name)
-    tuned = Tuned(
-        architecture=network,
-        data=dataset,
-        recipe=spec.recipe,
-        space=spec.space,
-        fidelity=replace(spec.fidelity, time_limit_s=runner.time_limit_s),
-        epochs=spec.num_epochs,
-        seed=spec.seed,
-        threads=max(1, int(resources.cpu)),
-        requirements=Requirements(folder=str(folder.resolve())),
-        changing=scheduler == "pbt",
-    )
-    with connected(runner):
-        wait_for_room(resources, runner)
-        return tune_recipes(
-            spec,
-            tuned=tuned,
-            scheduler=scheduler,
-            record=record,
-            resources=resources,
-            workers=runner.workers,
-            folder=folder,
-            watch=watch,
-        )
-
-
 def _default_name(architecture: str) -> str:
     """As "tune-starnet_s1"; of a trial "tune-NAME-7"; of one line "tune-starnet"."""
     stem, _, rest = architecture.rpartition(":")
     named = f"{Path(stem).name}-{rest}" if rest.isdigit() else architecture.partition(":")[0]
     return f"tune-{Path(named).name.removesuffix('.yaml')}"
-
-
-def _open_record(
-    spec: StudySpec, url: str, dataset: DataSet, network: Architecture, scheduler: Scheduler, *, command: str
-) -> StudyRecord:
-    signature = spec.describe() | {"data": data_in_words(dataset)}
-    signature |= {"architecture": format_architecture(network), "scheduler": scheduler}
-    attributes = {
-        "command": command,
-        "sampler": "population based training" if scheduler == "pbt" else "tpe (Ray Tune's OptunaSearch)",
-        "classes": list(dataset.classes),
-    }
-    return StudyRecord.open(url, spec, signature=signature, attributes=attributes)
 
 
 def _write_best(

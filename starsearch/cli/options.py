@@ -73,6 +73,10 @@ Set = Annotated[
         "runner.workers=2. May be given several times.",
     ),
 ]
+Epochs = Annotated[int | None, typer.Option(min=1, max=10_000, help="Epochs of a whole training, not the recipe's.")]
+StemStride = Annotated[
+    int | None, typer.Option(min=1, max=2, help="1 for images of 32 px and the like. Without it: the trial's, else 2.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(min=0, max=256, help="Processes that decode images. Without it: one a core, at most 8."),

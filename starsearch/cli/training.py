@@ -6,13 +6,22 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starsearch.cli.options import Arch, Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import (
+    Arch,
+    Classes,
+    Epochs,
+    Orientation,
+    Seed,
+    StemStride,
+    ValidationFraction,
+    Workers,
+    with_options,
+)
 from starsearch.cli.show import say
 from starsearch.errors import TrainingStoppedError
 from starsearch.progress import Progress
@@ -25,25 +34,14 @@ if TYPE_CHECKING:
     from starsearch.api.training_job import TrainingJob
 
 
-class PrecisionName(StrEnum):
-    """What `Hardware.precision` may be, as typer wants choices."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-
 def train(
     architecture: Arch,
     data: Annotated[str, typer.Option(help="What is trained on, as for starsearch run.")],
     recipe: Annotated[
         str | None,
-        typer.Option(
-            help="A recipe file, or a shipped one's name (starnet-imagenet-long, …). Without it: the trial's of "
-            "STUDY:TRIAL, else starnet-imagenet."
-        ),
+        typer.Option(help="A recipe file, or a shipped one's name. Without it: the trial's, else starnet-imagenet."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, max=10_000, help="In place of the recipe's.")] = None,
+    epochs: Epochs = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -57,20 +55,19 @@ def train(
         int, typer.Option(min=1, help="Go through each batch in so many parts; the batch of a step stays the same.")
     ] = 1,
     precision: Annotated[
-        PrecisionName, typer.Option(help="Of the forward pass, by autocast; weights stay in float32.")
-    ] = PrecisionName.FLOAT32,
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="The forward pass's, by autocast; weights stay in float32."),
+    ] = "float32",
     compile_: Annotated[
         bool, typer.Option("--compile", help="Let torch.compile make the forward pass; minutes at the start.")
     ] = False,
     sync_bn: Annotated[
         bool, typer.Option("--sync-bn", help="Batch norms take their statistics over all ranks (GPUs only).")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=0, max=256, help="Processes that decode images, of each rank.")
-    ] = None,
+    workers: Workers = None,
     resolution: Annotated[
         int | None,
-        typer.Option(min=8, max=1024, help="Of training and validation, in pixels. Without it: the trial's, else 224."),
+        typer.Option(min=8, max=1024, help="Pixels of training and validation. Without it: the trial's, else 224."),
     ] = None,
     crop_pct: Annotated[
         float | None,
@@ -84,11 +81,8 @@ def train(
     validation_fraction: ValidationFraction = None,
     classes: Classes = None,
     orientation: Orientation = None,
-    stem_stride: Annotated[
-        int | None,
-        typer.Option(min=1, max=2, help="1 for images of 32 px and the like. Without it: the trial's, else 2."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    stem_stride: StemStride = None,
+    seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the training's files. Without it: trainings/NAME.")
     ] = None,
@@ -111,8 +105,7 @@ def train(
 ) -> None:
     """Train a network in full, on one device or, under torchrun or with --runner, on many.
 
-    The same command goes on with a training that was cut off, from the last state in its folder. Ctrl-C ends it
-    cleanly.
+    The same command resumes a training that was cut off, from the last state in its folder. Ctrl-C ends it cleanly.
 
     Examples:
 
@@ -138,7 +131,7 @@ def train(
         weights=weights,
         keep_every_s=keep_every,
         hardware={
-            "precision": precision.value,
+            "precision": precision,
             "compile": compile_,
             "accumulate": accumulate,
             "sync_batch_norm": sync_bn,
@@ -163,12 +156,12 @@ def train(
                 trained = run_training_on_ray(job, runner, watch=watch, is_asked_to_stop=stop.is_set)
     except TrainingStoppedError as stopped:
         if is_first:
-            say(f"{stopped} Nothing is lost; the same command goes on.")
+            say(f"{stopped} Nothing is lost; the same command resumes it.")
         return
     except KeyboardInterrupt:
         if runner is None:
             raise
-        say("Interrupted. The last state the ranks have written is kept; the same command goes on.")
+        say("Interrupted. The last state the ranks have written is kept; the same command resumes it.")
         return
     if trained is not None:
         _print_end(trained, data=job.data)

@@ -13,10 +13,12 @@ from starsearch.cli.options import (
     Arch,
     Classes,
     Data,
+    Epochs,
     Orientation,
     Out,
     Runner,
     Seed,
+    StemStride,
     Storage,
     ValidationFraction,
     with_options,
@@ -38,9 +40,7 @@ def tune(
     orientation: Orientation = None,
     space: Annotated[
         str | None,
-        typer.Option(
-            help="Which fields of the recipe are searched: a file, or a shipped one's name (recipe, recipe-pbt)."
-        ),
+        typer.Option(help="Which fields of the recipe are searched: a file, or shipped (recipe, recipe-short)."),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -51,23 +51,14 @@ def tune(
     ] = None,
     resolution: Annotated[
         int | None,
-        typer.Option(min=8, max=1024, help="Of training and validation, in pixels. Without it: the trial's, else 32."),
+        typer.Option(min=8, max=1024, help="Pixels of training and validation. Without it: the trial's, else 32."),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Of a whole training; without it the base recipe's.")
-    ] = None,
+    epochs: Epochs = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Training images, equally of every class; without it all.")
     ] = None,
     validation_samples: Annotated[int | None, typer.Option(min=1, help="Validation images, likewise.")] = None,
-    stem_stride: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=2,
-            help="Of the network while it is judged; 1 for small images. Without it: the trial's, else 2.",
-        ),
-    ] = None,
+    stem_stride: StemStride = None,
     trials: Annotated[
         int, typer.Option(min=1, help="Recipes with a result that the study should have, the base recipe's among them.")
     ] = 16,
@@ -80,7 +71,7 @@ def tune(
     ] = "asha",
     runner: Runner = None,
     storage: Storage = None,
-    name: Annotated[str | None, typer.Option(help="Of the study. Without it: tune- and the architecture's.")] = None,
+    name: Annotated[str | None, typer.Option(help="The study's. Without it: tune- and the architecture's.")] = None,
     out: Out = Path("studies"),
     seed: Seed = 0,
 ) -> None:

@@ -22,7 +22,8 @@ from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.progress import Progress
 from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease
 from starsearch.search.failures import failure_reason
-from starsearch.search.ray_cluster import as_ray, first_line, room
+from starsearch.search.ray_cluster import as_ray, connected, first_line, room, wait_for_room
+from starsearch.search.ray_executor import Requirements
 from starsearch.signals import asked_to_stop
 from starsearch.trial import Trial
 from starsearch.tuning.space import BASE_RECIPE, encode_recipe
@@ -32,7 +33,9 @@ from starsearch.tuning.trainable import RecipeTraining, Tuned
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from starsearch.study.runner_file import TaskResources
+    from starsearch.data import DataSet
+    from starsearch.families.family import Architecture
+    from starsearch.study.runner_file import RayRunner, TaskResources
     from starsearch.study.spec import StudySpec
 
 Scheduler = Literal["asha", "pbt", "none"]
@@ -55,11 +58,11 @@ _QUIET = {
 def tune_recipes(
     spec: StudySpec,
     *,
-    tuned: Tuned,
+    architecture: Architecture,
+    data: DataSet,
     scheduler: Scheduler,
     record: StudyRecord,
-    resources: TaskResources,
-    workers: int | None,
+    runner: RayRunner,
     folder: Path,
     watch: Watch,
 ) -> int:
@@ -69,23 +72,32 @@ def tune_recipes(
 
     Args:
         spec: the study; `trials` are those with a result, the base recipe's among them.
-        tuned: what all trials have in common.
         scheduler: what stops trainings: successive halving, Population Based Training, or nothing.
-        resources: what one training takes.
-        workers: trainings at a time; None for as many as fit.
         folder: the study's; Ray Tune's files lie in its folder `tune`.
     """
-    base = encode_recipe(spec.space, spec.recipe)
-    with hold_lease(record) as lease, asked_to_stop() as stop:
+    base, resources = encode_recipe(spec.space, spec.recipe), runner.resources_of(spec.fidelity.name)
+    tuned = Tuned(
+        architecture=architecture,
+        data=data,
+        recipe=spec.recipe,
+        space=spec.space,
+        fidelity=replace(spec.fidelity, time_limit_s=runner.time_limit_s),
+        epochs=spec.num_epochs,
+        seed=spec.seed,
+        threads=max(1, int(resources.cpu)),
+        requirements=Requirements(folder=str(folder.resolve())),
+        changing=scheduler == "pbt",
+    )
+    with connected(runner), hold_lease(record) as lease, asked_to_stop() as stop:
+        wait_for_room(resources, runner)
         record.fail_running(DRIVER_DIED)
         recorder = _Recorder(spec, tuned, record, base=base, watch=watch, stop=stop, check=lease.check)
-        while recorder.finished < spec.trials and not stop.is_set():
+        while recorder.missing > 0 and not stop.is_set():
             before, trials = recorder.finished, record.trials()
             first = [] if _has_base(trials) else [base]
             strategy = _strategy(spec, scheduler, trials=trials, first=first, base=base, epochs=tuned.epochs)
-            at_a_time = workers or max(1, room(resources))
             with _quiet_ray():
-                _fit(recorder, strategy, tuned, resources, at_a_time, folder / "tune" / f"run-{len(trials)}", stop)
+                _fit(recorder, strategy, tuned, resources, runner.workers, folder / "tune" / f"run-{len(trials)}", stop)
             if recorder.trouble is not None:
                 raise recorder.trouble
             if recorder.finished == before and not stop.is_set():
@@ -103,7 +115,7 @@ def _fit(
     strategy: tuple[dict[str, Any], Any, Any],
     tuned: Tuned,
     resources: TaskResources,
-    workers: int,
+    workers: int | None,
     folder: Path,
     stop: threading.Event,
 ) -> None:
@@ -119,7 +131,7 @@ def _fit(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=recorder.missing,
-            max_concurrent_trials=workers,
+            max_concurrent_trials=workers or max(1, room(resources)),
             reuse_actors=True,  # its images stay decoded
             trial_dirname_creator=lambda trial: trial.trial_id,  # Tune's own holds every value
         ),

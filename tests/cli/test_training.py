@@ -112,7 +112,7 @@ def test_a_signal_ends_a_training_with_its_state_kept(tmp_path, number):
     thread.start()
     said = train(tmp_path / "out", recipe)
     thread.join()
-    assert "Nothing is lost; the same command goes on." in said
+    assert "Nothing is lost; the same command resumes it." in said
     assert "Stopped in epoch" in said
     assert exit_code() == 128 + number
     assert (tmp_path / "out" / "last.pt").exists()

@@ -42,7 +42,7 @@ def wait_for(process, file):
 def assert_kept_where_it_was(process, said, last, number):
     """It ended in words, as its shell expects it, and keeps the step of which it told; what is kept."""
     assert process.returncode == 128 + number, said
-    assert "Nothing is lost; the same command goes on." in said
+    assert "Nothing is lost; the same command resumes it." in said
     assert "Traceback" not in said
     kept = torch.load(last, weights_only=True)
     assert f"Stopped in epoch {kept['epoch'] + 1} of 500, after {kept['step']} of its 10 steps" in said
