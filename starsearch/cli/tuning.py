@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starsearch.cli.live import bar
 from starsearch.cli.options import (
     Arch,
     Classes,
@@ -92,6 +91,7 @@ def tune(
     from rich.console import Console
 
     from starsearch.api.tuning import tune_recipe
+    from starsearch.cli.live import bar
 
     data = with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation)
     console = Console(highlight=False)
