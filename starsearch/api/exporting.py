@@ -381,7 +381,7 @@ def _export(network: TrainedNetwork, out: Path, forms: Sequence[Format], *, pad:
     write_text(out / CARD_FILE, model_card(network))
     if not network.is_trained:
         notes.append("The weights are random. Name trained ones with --weights.")
-    imports = "import starsearch, timm" if needs_starsearch(network.model) else "import timm"
+    imports = "import starsearch.timm_models, timm" if needs_starsearch(network.model) else "import timm"
     load = f"{imports}; model = timm.create_model('local-dir:{out}', pretrained=True)"
     return Exported(
         source=network.source,

@@ -361,7 +361,7 @@ def _check_is_file(text: str) -> None:
 def _of_timm_folder(text: str, folder: Path, device: str) -> Classifier:
     import timm
 
-    import starsearch.families.starnet_module  # noqa: F401  # registers starsearch_starnet
+    import starsearch.timm_models  # noqa: F401  # registers starsearch_starnet
     from starsearch.api.classifier import read_config
 
     try:

@@ -40,7 +40,7 @@ class Trained:
         best_top1_spread: standard error of `best_top1_percent` over its validation images.
         images_per_second: trained, validation not counted.
         ranks: processes that trained together.
-        needs_starsearch: whether the weights load in timm only after `import starsearch`.
+        needs_starsearch: whether the weights load in timm only after `import starsearch.timm_models`.
         unreadable_images: names of the images that could not be read.
     """
 
@@ -73,7 +73,7 @@ class Trained:
     @property
     def load(self) -> str:
         """The Python line that loads the best weights with timm."""
-        imports = "import starsearch, timm" if self.needs_starsearch else "import timm"
+        imports = "import starsearch.timm_models, timm" if self.needs_starsearch else "import timm"
         exported = TrainingFolder(self.folder).exported
         return f'{imports}; model = timm.create_model("local-dir:{exported}", pretrained=True)'
 

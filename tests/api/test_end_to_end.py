@@ -165,7 +165,7 @@ def test_exports_load_in_onnx_runtime_and_in_timm_an_anchors_without_starsearch(
         "import sys, timm, torch, numpy as np, onnxruntime\n"
         "anchor = timm.create_model('local-dir:anchor', pretrained=True)\n"
         "assert type(anchor).__module__ == 'timm.models.starnet' and 'starsearch' not in sys.modules\n"
-        "import starsearch\n"
+        "import starsearch.timm_models\n"
         "model = timm.create_model('local-dir:best', pretrained=True).eval()\n"
         "session = onnxruntime.InferenceSession('best/model.onnx')\n"
         "images = torch.randn(1, 3, 32, 32)\n"

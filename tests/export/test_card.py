@@ -59,7 +59,7 @@ def test_the_card_holds_every_fact_with_its_unit():
         "| fidelity: epochs | 5 |",
         "| seed | 4 |",
         "| lr | 0.002 |",
-        "import starsearch",
+        "import starsearch.timm_models",
         "@inproceedings{ma2024rewrite",
     ):
         assert text in " ".join(card.split())

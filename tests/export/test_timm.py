@@ -47,7 +47,7 @@ LOAD = """
     torch.set_num_threads(1)
     for folder in sys.argv[1:]:
         if folder.endswith("ours"):
-            import starsearch
+            import starsearch.timm_models
         model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         with torch.inference_mode():
             logits = model(torch.from_numpy(numpy.load(folder + ".images.npy")))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.errors import ExportError
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, formats, script
+from starsearch.families.family import Architecture
 
 if TYPE_CHECKING:
-    from starsearch.families.family import Architecture
     from starsearch.families.network import Network
 
 CONFIG_FILE, WEIGHTS_FILE, MODEL_SCRIPT, RUN_SCRIPT = "config.json", "model.safetensors", "model.py", "run_torch.py"
@@ -25,25 +25,17 @@ _MARK = "starsearch"
 def timm_arguments(architecture: Architecture) -> dict[str, Any] | None:
     """Return keywords of timm's own StarNet that build this network, or None where timm cannot express it."""
     canonical: Any = architecture.canonical()
-    with_blocks = [stage for stage, depth in enumerate(canonical.depths) if depth]
-    ratios = {canonical.mlp_ratio[stage] for stage in with_blocks} or {4}
-    expressible = (
-        canonical.widths is None
-        and canonical.stem_width == 32
-        and canonical.act_type == "relu6"
-        and set(canonical.ops) == {"star"}
-        and set(canonical.activation) == {"one"}
-        and set(canonical.kernel_size) == {7}
-        and len(ratios) == 1
-        and all(isinstance(ratio, int) for ratio in ratios)
-    )
-    if not expressible:
+    if canonical.family != "starnet":
         return None
-    return {"base_dim": canonical.embed_dim, "depths": list(canonical.depths), "mlp_ratio": ratios.pop()}
+    ratios = {ratio for ratio, depth in zip(canonical.mlp_ratio, canonical.depths, strict=True) if depth} or {4}
+    said = {"embed_dim": canonical.embed_dim, "depths": canonical.depths, "mlp_ratio": ratios.pop()}
+    if ratios or not isinstance(said["mlp_ratio"], int) or Architecture.of(**said).canonical() != canonical:
+        return None
+    return {"base_dim": canonical.embed_dim, "depths": list(canonical.depths), "mlp_ratio": said["mlp_ratio"]}
 
 
 def needs_starsearch(model: Network) -> bool:
-    """Whether timm loads the exported folder only after `import starsearch`, since its StarNet cannot express it."""
+    """Whether timm loads the exported folder only after `import starsearch.timm_models`."""
     return model.stem_stride != 2 or timm_arguments(model.architecture) is None
 
 
@@ -172,7 +164,7 @@ def read_back(network: TrainedNetwork, folder: Path) -> tuple[str, ...]:
     import timm
     import torch
 
-    import starsearch.families.starnet_module  # noqa: F401  # registers starsearch_starnet, if nothing else has
+    import starsearch.timm_models  # noqa: F401  # registers starsearch_starnet, if nothing else has
     from starsearch.export.verification import deployed_copy, random_images, torch_logits
 
     model = deployed_copy(network.model)

@@ -1,0 +1,51 @@
+"""What starsearch itself has passes the contracts that others' additions are held to."""
+
+import pkgutil
+
+import pytest
+
+from starsearch.data import open_data
+from starsearch.evaluators import ProxyEvaluator
+from starsearch.export.format import formats
+from starsearch.latency.backends.backend import BACKENDS, BackendOptions
+from starsearch.recipe import Fidelity
+from starsearch.testing import BackendContract, EvaluatorContract, FamilyContract, FormatContract
+from tests.families.toy import registered
+
+
+class TestProxyEvaluator(EvaluatorContract):
+    @pytest.fixture
+    def evaluator(self):
+        fidelity = Fidelity(resolution=16, samples=64, validation_samples=50)
+        return ProxyEvaluator(data=open_data("digits"), fidelity=fidelity)
+
+
+class TestStarNet(FamilyContract):
+    every_field = (
+        "starnet:depths=1-0-2,ops=sum-star-star,activation=none-one-post,act_type=gelu,mlp_ratio=2.5-4-3,"
+        "kernel_size=3-7-5,widths=16-40-48,stem_width=16"
+    )
+    functions = ("relu", "silu", "hard_swish", "leaky_relu")
+    texts = ("starnet_s050", every_field, *(f"starnet:embed_dim=8,depths=1-1,act_type={name}" for name in functions))
+
+
+class TestToy(FamilyContract):
+    texts = ("toy_small", "toy_large", "toy:width=12,depths=2-1,kernel_size=5-3", "toy:depths=0-1")
+
+    @pytest.fixture(autouse=True)
+    def _registered(self, monkeypatch):
+        registered(monkeypatch)
+
+
+@pytest.mark.parametrize("name", BACKENDS, scope="class")
+class TestBackends(BackendContract):
+    @pytest.fixture
+    def make_backend(self, name):
+        return lambda: pkgutil.resolve_name(BACKENDS[name])(BackendOptions())
+
+
+@pytest.mark.parametrize("name", formats(), scope="class")
+class TestFormats(FormatContract):
+    @pytest.fixture
+    def form(self, name):
+        return formats()[name]
