@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from starsearch.errors import some
 from starsearch.measurement import is_told_apart
@@ -63,18 +62,13 @@ class Tau:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How the candidates that were judged at both of two fidelities rank at each.
+    """How the candidates that were judged at both of two fidelities rank at each, anchors included.
 
     Attributes:
-        lower, upper: names of the fidelities.
-        quantity: what is ranked by.
-        candidates: how many were judged at both, anchors included.
-        overall: τ among all of them.
-        in_bands: among pairs of equal latency (`BAND`): where a front is decided.
-        best_tenth: among the best tenth at the upper fidelity (three candidates at least).
-        best_count: how many these are.
+        in_bands: τ among pairs of equal latency (`BAND`): where a front is decided.
+        best_tenth: among the best tenth at the upper fidelity: `best_count`, three at least.
         num_params: τ of counting parameters in place of the lower fidelity.
-        better_than_params: share of the resamples in which the lower fidelity ranks better than counting parameters.
+        better_than_params: share of the resamples in which the lower fidelity ranks better than that.
         anchors: by fidelity, how the anchors rank against their published ImageNet accuracy.
         inverted: by fidelity, pairs of anchors (the better one as published, the other) out of order and told apart.
     """
@@ -107,14 +101,7 @@ def candidate_keys(trials: pd.DataFrame) -> pd.Series[str]:
 def compare_fidelities(
     lower: pd.DataFrame, upper: pd.DataFrame, objectives: Sequence[Objective], *, seed: int = 0
 ) -> Agreement | None:
-    """Return how two fidelities agree on the first accuracy; None where fewer than three candidates have both.
-
-    Args:
-        lower: the trials of the lower fidelity.
-        upper: those of the higher one.
-        objectives: the study's.
-        seed: the bootstrap's.
-    """
+    """Return how the trials of two fidelities agree on the first accuracy; None where fewer than three have both."""
     ranked = next((one for one in objectives if "top1" in one.name or "top5" in one.name), None)
     both = pd.DataFrame() if ranked is None else _judged_at_both(lower, upper, ranked)
     if ranked is None or len(both) < _LEAST:
@@ -134,21 +121,16 @@ def compare_fidelities(
         best_tenth=kendall(below[best], above[best], rng=rng),
         best_count=len(best),
         num_params=kendall(params, above, rng=rng),
-        better_than_params=_share_better(below, params, above, rng),
+        better_than_params=_share_better(below, params, above, seed),
         anchors={name: _anchors_tau(trials, ranked, rng) for name, trials in fidelities.items()},
         inverted={name: _inverted(trials, ranked) for name, trials in fidelities.items()},
     )
 
 
 def kendall(x: FloatArray, y: FloatArray, *, rng: np.random.Generator, pairs: BoolArray | None = None) -> Tau:
-    """Return Kendall's τ-b of two rankings of the same n things, with its bootstrap interval.
+    """Return Kendall's τ-b of two rankings (n,) of the same things, with its bootstrap interval.
 
-    SciPy's `kendalltau` knows no choice of pairs, which the τ of equal latencies is made of.
-
-    Args:
-        x, y: (n,).
-        rng: the bootstrap's.
-        pairs: (n, n), symmetric: which pairs count; None for all.
+    Only `pairs` count, (n, n) and symmetric: a choice that SciPy's `kendalltau` does not offer.
     """
     chosen = np.ones((len(x), len(x)), dtype=bool) if pairs is None else pairs
     count = int(np.triu(chosen, 1).sum())
@@ -158,15 +140,15 @@ def kendall(x: FloatArray, y: FloatArray, *, rng: np.random.Generator, pairs: Bo
     value = _tau(x, y, chosen)
     if math.isnan(value):
         return nothing
-    resampled = [_tau(x[rows], y[rows], chosen[np.ix_(rows, rows)]) for rows in _resamples(len(x), rng)]
-    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    low, high = np.nanquantile(_resampled(x, y, chosen, rng), [0.025, 0.975])
     if low == high:  # all in one order: so are all resamples, however few the candidates
         low, high = _normal_interval(value, len(x), count)
     return Tau(value=value, low=float(low), high=float(high), pairs=count)
 
 
-def _resamples(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return rng.integers(0, n, (_RESAMPLES, n))
+def _resampled(x: FloatArray, y: FloatArray, chosen: BoolArray, rng: np.random.Generator) -> FloatArray:
+    rows = rng.integers(0, len(x), (_RESAMPLES, len(x)))
+    return np.array([_tau(x[one], y[one], chosen[np.ix_(one, one)]) for one in rows])
 
 
 def _tau(x: FloatArray, y: FloatArray, chosen: BoolArray) -> float:
@@ -217,19 +199,12 @@ def _of_equal_latency(both: pd.DataFrame, objectives: Sequence[Objective]) -> Bo
     return np.asarray(np.abs(log[:, None] - log[None, :]) <= math.log(BAND))
 
 
-def _share_better(below: FloatArray, params: FloatArray, above: FloatArray, rng: np.random.Generator) -> float:
-    """Return in which share of the resamples `below` ranks as `above` better than `params` does."""
-    if np.isnan(params).any():
-        return math.nan
+def _share_better(below: FloatArray, params: FloatArray, above: FloatArray, seed: int) -> float:
+    """Return in which share of the resamples, the same of both, `below` ranks as `above` better than `params` does."""
     every = np.ones((len(above), len(above)), dtype=bool)
-    taus = np.array(
-        [
-            (_tau(below[rows], above[rows], every), _tau(params[rows], above[rows], every))
-            for rows in _resamples(len(above), rng)
-        ]
-    )
-    taus = taus[~np.isnan(taus).any(axis=1)]
-    return float((taus[:, 0] > taus[:, 1]).mean()) if len(taus) else math.nan
+    ours, theirs = (_resampled(x, above, every, np.random.default_rng(seed)) for x in (below, params))
+    known = ~np.isnan(ours - theirs)
+    return float((ours > theirs)[known].mean()) if known.any() else math.nan
 
 
 def _reached_anchors(trials: pd.DataFrame, ranked: Objective) -> dict[str, tuple[float, float]]:
