@@ -140,7 +140,7 @@ class _Images:
     column: str
 
     def __call__(self, index: int) -> bytes:
-        content: bytes | None = self.table[index][self.column]["bytes"]
+        content: bytes | None = (self.table[index][self.column] or {}).get("bytes")
         if content is None:
             raise OSError("the row has no bytes")
         return content
