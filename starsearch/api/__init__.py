@@ -16,7 +16,7 @@ from starsearch.api.latency import (
     write_kit,
 )
 from starsearch.api.planning import Plan, plan_study
-from starsearch.api.running import RunOutcome, run_study_file
+from starsearch.api.run import RunOutcome, run_study_file
 from starsearch.api.spaces import check_file, describe_space, sample_space
 from starsearch.api.study import Study, load_study, serve_dashboard, study_status, write_study_report
 from starsearch.api.training import Trained, read_trained, run_training

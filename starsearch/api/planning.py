@@ -2,72 +2,99 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import time
+import random
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from starsearch.api.climbing import LadderRun, ignore
-from starsearch.api.pilot import OBJECTIVES, Grid, draw_pilot, own_proxy, pilot_steps, runner_for_pilot, work_of
+from starsearch.api.run import check_batch, deadline_after, open_dataset, run_fidelities
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder
-from starsearch.errors import SpecError
+from starsearch.errors import SpecError, StudyError
+from starsearch.families.family import presets
+from starsearch.objective import Objective
+from starsearch.recipe import Fidelity
+from starsearch.study.runner_file import RayRunner, Runner, load_runner
+from starsearch.study.settings import runner_settings
+from starsearch.study.spec import StudySpec
+from starsearch.study.study_file import load_specs
+from starsearch.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from starsearch.api.climbing import View
+    from starsearch.api.run import View
     from starsearch.data import DataSet
-    from starsearch.report.planning import ProxyOption, StepCost
-    from starsearch.study.runner_file import Runner
-    from starsearch.study.spec import StudySpec
+    from starsearch.report.agreement import Agreement
+
+_FEWEST = 5  # candidates; a rank correlation of fewer is worth nothing
+# Nothing is timed in a pilot: how much a network costs is known without, and all its time goes into accuracy.
+OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
+_TAUS = ("overall", "in_bands", "best_tenth", "num_params")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A proxy that the pilot's candidates were judged by.
+
+    Attributes:
+        fidelity: its resolution, epochs and images.
+        seconds: how long a candidate takes, on average.
+        agreement: how it ranks, compared with the top fidelity.
+        is_own: whether it is the study's own first fidelity.
+    """
+
+    fidelity: Fidelity
+    seconds: float
+    agreement: Agreement
+    is_own: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a fidelity of the study costs: whole trainings, with halving fewer than candidates, and seconds of each."""
+
+    fidelity: str
+    trainings: float
+    seconds: float
+    is_measured: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a pilot has come to.
+    """What a pilot has found.
 
     Attributes:
-        folder: with the pilot's record and plan.csv; the same call goes on in it.
-        top: name of the fidelity that counts as the truth.
-        pilot: candidates, anchors included.
-        options: the proxies that were tried, the cheapest first.
-        chosen: the cheapest that agrees well enough; None where none does.
-        tau: that was asked for.
-        costs: of the study with the chosen proxy, by fidelity; with its own where none was chosen.
+        folder: holds the pilot's record and plan.csv; the same call resumes the pilot there.
+        top: the name of the fidelity that counts as the truth.
+        candidates: how many the pilot has, anchors included.
+        proxies: those that were tried, the cheapest first.
+        chosen: the cheapest whose τ is high enough; None where none is.
+        costs: of the study with the chosen proxy, by fidelity; with its own proxy where none was chosen.
         workers: evaluations at a time; None where it is not known.
         is_complete: whether the pilot came to its end.
     """
 
     folder: Path
     top: str
-    pilot: int
-    options: tuple[ProxyOption, ...]
-    chosen: ProxyOption | None
-    tau: float
-    costs: tuple[StepCost, ...]
+    candidates: int
+    proxies: tuple[Proxy, ...]
+    chosen: Proxy | None
+    costs: tuple[Cost, ...]
     workers: int | None
     is_complete: bool
 
     @property
     def hours(self) -> float:
-        """Of one worker, the whole study."""
-        return sum(cost.hours for cost in self.costs)
+        """How long the whole study takes one worker."""
+        return sum(one.trainings * one.seconds for one in self.costs) / 3600
 
     @property
-    def gpu_hours(self) -> float:
-        """The whole study; 0 on processors."""
-        return sum(cost.hours * cost.gpus for cost in self.costs)
-
-    @property
-    def days(self) -> float | None:
-        """By the clock, with all workers; a fidelity with fewer candidates than workers leaves some idle."""
-        if self.workers is None:
-            return None
-        rounds = [math.ceil(cost.trainings / self.workers) * cost.seconds for cost in self.costs]
-        return sum(rounds) / 86_400
+    def days(self) -> float:
+        """How long it takes all workers; a fidelity with fewer candidates than workers leaves some idle."""
+        return sum(math.ceil(one.trainings / (self.workers or 1)) * one.seconds for one in self.costs) / 86_400
 
 
 def plan_study(
@@ -77,7 +104,9 @@ def plan_study(
     pilot: int = 12,
     tau: float = 0.7,
     top: str | None = None,
-    grid: Grid | None = None,
+    resolutions: Sequence[int] | None = None,
+    epochs: Sequence[int] | None = None,
+    samples: Sequence[int] | None = None,
     runner: str | None = None,
     workers: int | None = None,
     out: Path = Path("studies"),
@@ -87,168 +116,225 @@ def plan_study(
     settings: Sequence[str] = (),
     view: View | None = None,
 ) -> Plan:
-    """Train a pilot at the top fidelity and at cheaper ones, and say which of these ranks as it does; or go on with it.
+    """Train a pilot at the top fidelity and by cheaper proxies, and say which of these rank as it does; or resume it.
 
     Args:
         file: a study file (or a space).
         data: in place of the file's.
-        pilot: candidates drawn from the space at random, beside the anchors.
-        tau: Kendall's τ that a proxy shall have with the top fidelity.
-        top: name of the study's fidelity that counts as the truth; None for its last.
-        grid: proxies to try.
+        pilot: how many candidates are drawn from the space at random, beside the anchors.
+        tau: the Kendall's τ that a proxy must reach against the top fidelity.
+        top: the study's fidelity that counts as the truth; None for its last.
+        resolutions: proxies to try, in pixels, in every combination with the next two; None for the study's own.
+        epochs, samples: likewise; None for the study's own and its half.
         runner: where evaluations run, as in `run_study_file`.
-        workers: evaluations at a time that the cost is reckoned for; None for the runner's.
-        out: folder in which the pilot's folder NAME-plan is made.
-        name: of the study.
+        workers: how many evaluations at a time the cost is computed for; None for the runner's.
+        out: the folder in which the pilot's folder NAME-plan is made.
+        name: the study's name.
         seed: in place of the file's.
-        time_budget_s: no training is begun after so many seconds.
+        time_budget_s: seconds after which no training is begun.
         settings: "KEY=VALUE", changes of single values in the file.
         view: makes what watches.
 
     Raises:
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
     """
-    from starsearch.data import open_data
-    from starsearch.data.names import warn_of_left_out
-    from starsearch.study.runner_file import load_runner
-    from starsearch.study.settings import runner_settings
-    from starsearch.study.study_file import load_specs
-
+    deadline = deadline_after(time_budget_s)
     of_study, of_runner = runner_settings(settings)
     where = load_runner(runner, of_runner)
     specs = load_specs(file, name=name, data=data, seed=seed, settings=of_study)
-    dataset = open_data(specs[0].data)
-    warn_of_left_out(dataset)
-    steps = pilot_steps(specs, _find_top(specs, top), grid or Grid(), dataset, pilot)
+    dataset = open_dataset(specs)
+    own = _fidelity(specs[0].fidelity, specs[0], dataset)
+    grid = _grid(own, specs[0], dataset, resolutions, epochs, samples)
+    steps = _pilot_studies(specs, _find_top(specs, top), [*grid, own], dataset, pilot)
     folder = make_folder(out, f"{specs[0].name}-plan")
     place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)
-    run = LadderRun(
-        specs=steps,
-        place=place,
-        dataset=dataset,
-        runner=runner_for_pilot(where, specs[0], steps),
-        command=f"starsearch plan {Path(file).name}",
-        deadline=None if time_budget_s is None else time.monotonic() + time_budget_s,
-        view=view or (lambda _spec, _folder: nullcontext(ignore)),
-        is_stored_elsewhere=False,
-    )
     is_complete = True
-    for step in steps:
-        ended, _ = run.run_at(step, below=draw_pilot(step, pilot))
+    for _, ended in run_fidelities(
+        steps,
+        place,
+        dataset,
+        _with_resources_of_proxy(where, specs[0], steps),
+        command=f"starsearch plan {Path(file).name}",
+        deadline=deadline,
+        view=view,
+        planned={step.name: _draw_pilot(step, pilot) for step in steps},
+    ):
         is_complete &= ended.why == "complete"
         if ended.why == "interrupted":
             break
-    known_workers = where.workers if workers is None else workers
-    return _conclude(specs, steps, place, dataset, tau=tau, workers=known_workers, runner=where, complete=is_complete)
+    trials = [_complete_trials(place, step.name) for step in steps]
+    found = [_judge(step, one, trials[0], own) for step, one in zip(steps[1:], trials[1:], strict=True)]
+    proxies = sorted((one for one in found if one is not None), key=lambda one: one.seconds)
+    chosen = next((one for one in proxies if one.agreement.overall.value >= tau), None)
+    plan = Plan(
+        folder=folder,
+        top=steps[0].fidelity.name,
+        candidates=len(trials[0]),
+        proxies=tuple(proxies),
+        chosen=chosen,
+        costs=tuple(_costs(specs, steps, trials, dataset, chosen)),
+        workers=where.workers if workers is None else workers,
+        is_complete=is_complete,
+    )
+    _write(plan)
+    return plan
 
 
 def _find_top(specs: Sequence[StudySpec], name: str | None) -> StudySpec:
-    if name is None:
-        return specs[-1]
-    found = next((spec for spec in specs if spec.fidelity.name == name), None)
+    found = next((spec for spec in specs if spec.fidelity.name == name), specs[-1] if name is None else None)
     if found is None:
         names = ", ".join(spec.fidelity.name for spec in specs)
         raise SpecError(f"The study has no fidelity {name!r}; it has {names}. Name one with --top.")
     return found
 
 
-def _conclude(
-    specs: Sequence[StudySpec],
-    steps: Sequence[StudySpec],
-    place: StudyPlace,
+def _grid(
+    own: Fidelity,
+    first: StudySpec,
     dataset: DataSet,
-    *,
-    tau: float,
-    workers: int | None,
-    runner: Runner,
-    complete: bool,
-) -> Plan:
-    from starsearch.report.planning import choose_proxy
-
-    assert place.folder is not None
-    trials = {step.name: _complete(place, step.name) for step in steps}
-    truth = trials[steps[0].name]
-    own = own_proxy(specs[0], dataset)
-    found = [_option(step, trials[step.name], truth, is_own=step.fidelity == own) for step in steps[1:]]
-    options = [one for one in found if one is not None]
-    options.sort(key=lambda one: one.seconds)
-    chosen = choose_proxy(options, tau)
-    plan = Plan(
-        folder=place.folder,
-        top=steps[0].fidelity.name,
-        pilot=len(truth),
-        options=tuple(options),
-        chosen=chosen,
-        tau=tau,
-        costs=_costs(specs, steps, trials, dataset, chosen, runner),
-        workers=workers,
-        is_complete=complete,
+    resolutions: Sequence[int] | None,
+    epochs: Sequence[int] | None,
+    samples: Sequence[int] | None,
+) -> list[Fidelity]:
+    """Return every combination."""
+    for name, numbers, low, high in (("resolutions", resolutions, 8, 1024), ("epochs", epochs, 1, 10_000)):
+        if wrong := [number for number in numbers or () if not low <= number <= high]:
+            raise SpecError(f"--{name} must lie between {low} and {high:,}; got {wrong[0]}.")
+    assert own.epochs is not None
+    assert own.samples is not None
+    fewest = min(own.samples, max(first.recipe.batch_size, len(dataset.classes)))
+    options = itertools.product(
+        resolutions or (own.resolution,),
+        epochs or (max(1, own.epochs // 2), own.epochs),
+        samples or [one for one in (own.samples // 2, own.samples) if one >= fewest],
     )
-    _write(plan)
-    return plan
+    changed = (replace(own, resolution=pixels, epochs=number, samples=images) for pixels, number, images in options)
+    return [_fidelity(one, first, dataset) for one in changed]
 
 
-def _complete(place: StudyPlace, name: str) -> pd.DataFrame:
+def _fidelity(given: Fidelity, spec: StudySpec, dataset: DataSet) -> Fidelity:
+    """Return a fidelity with its numbers said, named by them."""
+    epochs, samples = given.epochs or spec.recipe.epochs, min(given.samples or dataset.num_train, dataset.num_train)
+    return replace(given, name=f"{given.resolution}px-{epochs}e-{samples}", epochs=epochs, samples=samples)
+
+
+def _pilot_studies(
+    specs: Sequence[StudySpec], top: StudySpec, proxies: Sequence[Fidelity], dataset: DataSet, pilot: int
+) -> list[StudySpec]:
+    """Return a study of the pilot at the top fidelity, then one at each cheaper proxy."""
+    first, most = specs[0], _work(top.fidelity, top, dataset)
+    if not any(_work(one, first, dataset) < most for one in proxies[:-1]):
+        raise SpecError(
+            f"No proxy of the grid is cheaper than {top.fidelity.name!r}: give smaller --resolutions, --epochs or "
+            "--samples, or the study a more expensive fidelity."
+        )
+    base = replace(
+        first,
+        data=dataset.name,
+        objectives=OBJECTIVES,
+        constraints=(),
+        profiles={},
+        profile_files={},
+        halving=None,
+        promotion=None,
+        anchor_recipes=0,
+        keep_weights="none",
+        trials=pilot,
+    )
+    cheaper = {one: None for one in proxies if _work(one, first, dataset) < most}
+    steps = [replace(base, name=f"{first.name}-plan", fidelity=top.fidelity, recipe=top.recipe, space=top.space)]
+    cheapest_first = sorted(cheaper, key=lambda one: _work(one, first, dataset))
+    steps += [replace(base, name=f"{first.name}-plan.{one.name}", fidelity=one) for one in cheapest_first]
+    for step in steps:
+        check_batch(step, dataset)
+    return steps
+
+
+def _draw_pilot(step: StudySpec, count: int) -> list[Trial]:
+    """Return the same random candidates for every fidelity."""
+    if count + len(step.space.anchors) < _FEWEST:
+        raise StudyError(f"A pilot must have at least {_FEWEST} candidates, anchors included; raise --pilot.")
+    rng = random.Random(f"pilot {step.seed}")  # noqa: S311 — sampling, not secrets
+    anchors = {presets()[name] for name in step.space.anchors}
+    found: dict[str, Trial] = {}
+    for _ in range(50 * count):
+        params = step.space.sample(rng)
+        trial = Trial(candidate=step.space.decode(params, step.recipe), params=params)
+        if len(found) < count and trial.candidate.architecture not in anchors:
+            found.setdefault(trial.key, trial)
+    return list(found.values())
+
+
+def _with_resources_of_proxy(runner: Runner, first: StudySpec, steps: Sequence[StudySpec]) -> Runner:
+    """Return the runner with what the study's first fidelity takes for every proxy of the pilot."""
+    if not isinstance(runner, RayRunner) or first.fidelity.name not in runner.fidelities:
+        return runner
+    resources = runner.fidelities[first.fidelity.name]
+    fidelities = {**runner.fidelities, **{one.fidelity.name: resources for one in steps[1:]}}
+    return runner.model_copy(update={"fidelities": fidelities})
+
+
+def _complete_trials(place: StudyPlace, name: str) -> pd.DataFrame:
+    import pandas as pd
+
     from starsearch.records import load_trials, study_names
 
     if name not in study_names(place.url):
-        import pandas as pd
-
-        return pd.DataFrame(columns=["number", "state", "architecture", "recipe", "seconds"])
+        return pd.DataFrame()
     trials = load_trials(place.url, name, folder=place.folder)
     return trials[trials["state"] == "COMPLETE"]
 
 
-def _option(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame, *, is_own: bool) -> ProxyOption | None:
+def _judge(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame, own: Fidelity) -> Proxy | None:
     from starsearch.report.agreement import compare_fidelities
-    from starsearch.report.planning import ProxyOption
 
-    if trials.empty or truth.empty:
-        return None
-    found = compare_fidelities(trials, truth, OBJECTIVES)
+    found = None if trials.empty or truth.empty else compare_fidelities(trials, truth, OBJECTIVES)
     if found is None:
         return None
     seconds = float(trials["seconds"].mean())
-    return ProxyOption(fidelity=step.fidelity, seconds=seconds, agreement=found, is_own=is_own)
+    return Proxy(fidelity=step.fidelity, seconds=seconds, agreement=found, is_own=step.fidelity == own)
 
 
 def _costs(
     specs: Sequence[StudySpec],
     steps: Sequence[StudySpec],
-    trials: dict[str, pd.DataFrame],
+    trials: Sequence[pd.DataFrame],
     dataset: DataSet,
-    chosen: ProxyOption | None,
-    runner: Runner,
-) -> tuple[StepCost, ...]:
-    """Of each fidelity of the study, measured where the pilot had it."""
-    from starsearch.report.planning import StepCost, predict_seconds
-    from starsearch.study.runner_file import RayRunner
-
-    measured = [(step, float(trials[step.name]["seconds"].mean())) for step in steps if len(trials[step.name])]
+    chosen: Proxy | None,
+) -> list[Cost]:
+    """Return what each fidelity of the study costs: as the pilot measured it, else by the pixels that are seen."""
+    measured = {
+        replace(step.fidelity, name=""): (float(one["seconds"].mean()), _work(step.fidelity, step, dataset))
+        for step, one in zip(steps, trials, strict=True)
+        if len(one)
+    }
     if not measured:
-        return ()
-    work = [work_of(step.fidelity, step, dataset) for step, _ in measured]
-    seconds = {replace(step.fidelity, name=""): taken for step, taken in measured}
+        return []
+    slowest, most = max(measured.values())
     costs = []
     for spec in specs:
         fidelity = chosen.fidelity if chosen is not None and spec is specs[0] else spec.fidelity
-        taken = seconds.get(replace(fidelity, name=""))
-        predicted = predict_seconds(work, [one for _, one in measured], work_of(fidelity, spec, dataset))
+        known = measured.get(replace(fidelity, name=""))
         costs.append(
-            StepCost(
-                name=spec.fidelity.name,
-                candidates=spec.trials + spec.num_anchor_trials,
+            Cost(
+                fidelity=spec.fidelity.name,
                 trainings=spec.trials * _share_trained(spec) + spec.num_anchor_trials,
-                seconds=predicted if taken is None else taken,
-                is_measured=taken is not None,
-                gpus=runner.resources_of(spec.fidelity.name).gpu if isinstance(runner, RayRunner) else 0.0,
+                seconds=slowest * _work(fidelity, spec, dataset) / most if known is None else known[0],
+                is_measured=known is not None,
             )
         )
-    return tuple(costs)
+    return costs
+
+
+def _work(fidelity: Fidelity, spec: StudySpec, dataset: DataSet) -> float:
+    """Return the pixels that a training at a fidelity sees."""
+    images = min(fidelity.samples or dataset.num_train, dataset.num_train)
+    epochs = (fidelity.epochs or spec.recipe.epochs) + spec.recipe.cooldown_epochs
+    return float(epochs) * images * fidelity.resolution**2
 
 
 def _share_trained(spec: StudySpec) -> float:
-    """Of a whole training, what a searched candidate has of it on average: with halving, one in η leaves each rung."""
+    """Return the share of a whole training that a searched candidate has on average; one in η leaves each rung."""
     if spec.halving is None:
         return 1.0
     reached, share, before = 0.0, 1.0, 0
@@ -261,26 +347,21 @@ def _share_trained(spec: StudySpec) -> float:
 def _write(plan: Plan) -> None:
     import pandas as pd
 
-    rows = []
-    for one in plan.options:
+    def row(one: Proxy) -> dict[str, Any]:
         found = one.agreement
-        rows.append(
-            {
-                "resolution": one.fidelity.resolution,
-                "epochs": one.fidelity.epochs,
-                "samples": one.fidelity.samples,
-                "seconds": round(one.seconds, 2),
-                "candidates": found.candidates,
-                **{f"tau_{name}": round(getattr(found, name).value, 4) for name in _TAUS},
-                "tau_overall_low": round(found.overall.low, 4),
-                "tau_overall_high": round(found.overall.high, 4),
-                "better_than_params": round(found.better_than_params, 3),
-                "chosen": one is plan.chosen,
-                "own": one.is_own,
-            }
-        )
-    if rows:
-        pd.DataFrame(rows).to_csv(plan.folder / "plan.csv", index=False)
+        return {
+            "resolution": one.fidelity.resolution,
+            "epochs": one.fidelity.epochs,
+            "samples": one.fidelity.samples,
+            "seconds": round(one.seconds, 2),
+            "candidates": found.candidates,
+            **{f"tau_{name}": round(getattr(found, name).value, 4) for name in _TAUS},
+            "tau_overall_low": round(found.overall.low, 4),
+            "tau_overall_high": round(found.overall.high, 4),
+            "better_than_params": round(found.better_than_params, 3),
+            "chosen": one is plan.chosen,
+            "own": one.is_own,
+        }
 
-
-_TAUS = ("overall", "in_bands", "best_tenth", "num_params")
+    if plan.proxies:
+        pd.DataFrame([row(one) for one in plan.proxies]).to_csv(plan.folder / "plan.csv", index=False)

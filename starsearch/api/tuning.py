@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.climbing import data_in_words
 from starsearch.api.networks import StudyTrial, resolve
-from starsearch.api.running import check_samples, largest_batch
+from starsearch.api.run import check_samples, data_in_words, largest_batch
 from starsearch.api.study import write_study_report
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
 from starsearch.api.training_job import describe_override, describe_trial
@@ -242,7 +241,7 @@ def _write_best(
     spec: StudySpec, record: StudyRecord, folder: Path
 ) -> tuple[TunedRecipe | None, TunedRecipe | None, Path | None]:
     """The best and the base recipe, and the file of the best."""
-    trials = record.trials()
+    trials = record.frozen_trials()
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
 
     def describe(trial: FrozenTrial) -> TunedRecipe:

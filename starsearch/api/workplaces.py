@@ -17,7 +17,7 @@ from starsearch.study.runner_file import LocalRunner, Runner, TaskResources
 if TYPE_CHECKING:
     from starsearch.evaluators import ProxyEvaluator
     from starsearch.latency.reference import Reference
-    from starsearch.search import Executor
+    from starsearch.search.executor import Executor
     from starsearch.study.spec import StudySpec
 
 T = TypeVar("T")

@@ -95,7 +95,7 @@ def run(
         starsearch run starnet --runner ray
     """
     from starsearch import api
-    from starsearch.api.running import parse_duration
+    from starsearch.api.run import parse_duration
     from starsearch.cli.live import LiveView
     from starsearch.cli.show import say
     from starsearch.cli.studies import print_end, print_front
@@ -113,7 +113,7 @@ def run(
         seed=seed,
         settings=settings or (),
         say=say,
-        view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.name} in {folder}"),
+        view=lambda spec, folder: LiveView(spec.objectives, spec.constraints, title=f"{spec.name} in {folder}"),
     )
     print_front(outcome.view, with_agreement=False)  # it was said as each fidelity ended
     print_end(outcome)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from starsearch.cli.live_front import FrontRow, candidate_name, front_table, front_with, reading_text, row_of
 from starsearch.measurement import prediction_error_percent
-from starsearch.objective import Objective
+from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
 from starsearch.quantities import quantity
 from starsearch.search.events import (
@@ -24,6 +24,7 @@ from starsearch.search.events import (
     TrialProgressed,
     TrialStarted,
 )
+from starsearch.trial import Trial
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -80,7 +81,7 @@ class LiveView:
             run_study(..., watch=view)
 
     Args:
-        objectives: the study's; they make the front.
+        objectives, constraints: the study's; they make the front.
         title: shown above.
         console: where to; None for stdout.
         clock: seconds of a clock that never goes back.
@@ -89,6 +90,7 @@ class LiveView:
     def __init__(
         self,
         objectives: Sequence[Objective],
+        constraints: Sequence[Constraint] = (),
         *,
         title: str = "",
         console: Console | None = None,
@@ -98,6 +100,7 @@ class LiveView:
         from rich.live import Live
 
         self._objectives = tuple(objectives)
+        self._constraints = tuple(constraints)
         self._title = title
         self._console = console or Console(highlight=False)
         self._overall = _overall_bar(self._console, clock)
@@ -165,50 +168,52 @@ class LiveView:
             self._say(f"Going on: {event.finished} of {event.wanted} trials are there.")
 
     def _trial_started(self, event: TrialStarted) -> None:
-        candidate = event.candidate
-        name = candidate_name(candidate)
-        description = f"trial {event.number}  {name}" + (
-            "" if event.continues is None else f" (goes on from trial {event.continues})"
+        trial = event.trial
+        name = candidate_name(trial.candidate)
+        description = f"trial {trial.number}  {name}" + (
+            "" if trial.continues is None else f" (continues trial {trial.continues})"
         )
-        self._trial_tasks[event.number] = self._trials.add_task(description, total=1.0, doing="")
+        self._trial_tasks[trial.number] = self._trials.add_task(description, total=1.0, doing="")
 
     def _trial_progressed(self, event: TrialProgressed) -> None:
-        task = self._trial_tasks.get(event.number)
+        number = event.trial.number
+        task = self._trial_tasks.get(number)
         if task is None:
             return
         progress = event.progress
         if progress.epoch is not None:
             top1 = progress.values.get("top1_percent", math.nan)
-            self._readings[event.number] = f"epoch {progress.epoch}, top-1 {quantity('top1_percent').number(top1)} %"
-        reading = self._readings.get(event.number, "")
+            self._readings[number] = f"epoch {progress.epoch}, top-1 {quantity('top1_percent').number(top1)} %"
+        reading = self._readings.get(number, "")
         doing = f"{progress.stage}, {reading}" if reading else progress.stage
         self._trials.update(task, completed=progress.fraction, doing=doing)
 
     def _trial_ended(self, event: TrialEnded) -> None:
-        task = self._trial_tasks.pop(event.number, None)
-        self._readings.pop(event.number, None)
+        trial = event.trial
+        task = self._trial_tasks.pop(trial.number, None)
+        self._readings.pop(trial.number, None)
         if task is not None:
             self._trials.remove_task(task)
-        self._take_note(event)
-        if event.state == "fail":
+        self._take_note(trial)
+        if trial.state == "fail":
             self._failed += 1
         self._update_overall()
-        if event.state == "fail" or not self._console.is_terminal:
-            self._say(self._line_of(event))
+        if trial.state == "fail" or not self._console.is_terminal:
+            self._say(self._line_of(trial))
 
     def _front_progressed(self, event: FrontProgressed) -> None:
         if self._front_task is None:
             self._front_task = self._trials.add_task("measuring the front", total=1.0, doing="")
         done = (event.measured + event.progress.fraction) / event.wanted
-        doing = f"network {event.measured + 1} of {event.wanted}, trial {event.number}"
+        doing = f"network {event.measured + 1} of {event.wanted}, trial {event.trial.number}"
         self._trials.update(self._front_task, completed=done, doing=doing)
 
-    def _take_note(self, event: TrialEnded) -> None:
-        if event.state != "fail" and event.candidate.key not in self._judged:
-            self._judged.add(event.candidate.key)
+    def _take_note(self, trial: Trial) -> None:
+        if trial.has_result and trial.key not in self._judged:
+            self._judged.add(trial.key)
             self._finished += 1
-        if event.state == "complete" and event.feasible:
-            self._front = front_with(self._front, row_of(event, self._objectives))
+        if trial.state == "complete" and trial.is_feasible(self._constraints):
+            self._front = front_with(self._front, row_of(trial, self._objectives))
 
     def _update_overall(self) -> None:
         if self._overall_task is None:
@@ -219,17 +224,17 @@ class LiveView:
             self._overall_task, completed=self._finished, total=max(self._wanted, 1), left=f"{left}{failed}"
         )
 
-    def _line_of(self, event: TrialEnded) -> str:
-        name = candidate_name(event.candidate)
-        head = f"[{self._finished}/{self._wanted}] trial {event.number}"
-        if event.state == "fail":
-            return f"{head} failed: {event.reason} ({name})"
-        row = row_of(event, self._objectives)
+    def _line_of(self, trial: Trial) -> str:
+        name = candidate_name(trial.candidate)
+        head = f"[{self._finished}/{self._wanted}] trial {trial.number}"
+        if trial.state == "fail":
+            return f"{head} failed: {trial.reason} ({name})"
+        row = row_of(trial, self._objectives)
         values = ", ".join(reading_text(row, i, objective) for i, objective in enumerate(self._objectives))
-        note = "" if event.feasible else ", breaks a constraint"
-        if event.state == "pruned":
-            note += f", stopped after {event.epochs} epoch{'s' if event.epochs != 1 else ''}"
-        return f"{head} {values}{note}, {event.seconds:.0f} s  {name}"
+        note = "" if trial.is_feasible(self._constraints) else ", breaks a constraint"
+        if trial.state == "pruned":
+            note += f", stopped after {trial.epochs} epoch{'s' if trial.epochs != 1 else ''}"
+        return f"{head} {values}{note}, {trial.seconds:.0f} s  {name}"
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -278,9 +283,9 @@ def _trial_bars(console: Console, clock: Callable[[], float]) -> Bars:
 
 
 def _line_of_measured(event: MemberMeasured) -> str:
-    name = candidate_name(event.candidate)
+    name = candidate_name(event.trial.candidate)
     shown = quantity(event.prediction.name)
-    head, predicted = f"trial {event.number} {shown.label.lower()}", shown.predicted(event.prediction.value)
+    head, predicted = f"trial {event.trial.number} {shown.label.lower()}", shown.predicted(event.prediction.value)
     if event.measurement is None:
         return f"{head} stays {predicted} {shown.unit}: {event.reason} ({name})"
     measured = shown.with_spread(event.measurement.value, event.measurement.spread)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from starsearch.candidate import Candidate
 from starsearch.families.text import format_architecture
 from starsearch.measurement import Prediction, Reading
-from starsearch.objective import Objective, losses
+from starsearch.objective import Objective
 from starsearch.quantities import quantity
-from starsearch.search.events import TrialEnded
+from starsearch.trial import Trial
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,16 +31,14 @@ class FrontRow:
     losses: tuple[float, ...]
 
 
-def row_of(event: TrialEnded, objectives: Sequence[Objective]) -> FrontRow:
+def row_of(trial: Trial, objectives: Sequence[Objective]) -> FrontRow:
     """The row of a complete trial; NaN where an objective has no reading."""
-    measured = {measurement.name: measurement for measurement in event.measurements}
-    values = {o.name: measured[o.name].value if o.name in measured else math.nan for o in objectives}
     return FrontRow(
-        number=event.number,
-        name=candidate_name(event.candidate),
-        is_anchor=event.candidate.anchor is not None,
-        readings=tuple(measured.get(o.name) for o in objectives),
-        losses=losses(values, objectives),
+        number=trial.number,
+        name=candidate_name(trial.candidate),
+        is_anchor=trial.is_anchor,
+        readings=tuple(trial.reading(o.name) for o in objectives),
+        losses=trial.losses(objectives),
     )
 
 

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starsearch.cli.options import Classes, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import (
+    Budget,
+    Classes,
+    OptionalData,
+    OptionalSeed,
+    Orientation,
+    Out,
+    Runner,
+    Set,
+    ValidationFraction,
+    with_options,
+)
+from starsearch.cli.show import print_table, say, table
 from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
@@ -17,30 +29,30 @@ if TYPE_CHECKING:
 
 def plan(
     file: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="A study file; its last fidelity is the truth.")],
-    data: Annotated[str | None, typer.Option(help="As of `run`, in place of the file's.")] = None,
+    data: OptionalData = None,
     validation_fraction: ValidationFraction = None,
     classes: Classes = None,
     orientation: Orientation = None,
     pilot: Annotated[int, typer.Option(min=0, help="Random candidates that are trained, beside the anchors.")] = 12,
-    tau: Annotated[float, typer.Option(min=-1, max=1, help="Kendall's τ a proxy shall have with the truth.")] = 0.7,
+    tau: Annotated[float, typer.Option(min=-1, max=1, help="Kendall's τ a proxy must reach against the truth.")] = 0.7,
     top: Annotated[str | None, typer.Option(help="The fidelity that counts as the truth; without it the last.")] = None,
     resolutions: Annotated[str | None, typer.Option(help="Proxies to try, in pixels: 32,64.")] = None,
     epochs: Annotated[str | None, typer.Option(help="Proxies to try: 1,2,4.")] = None,
     samples: Annotated[str | None, typer.Option(help="Proxies to try, training images: 2000,8000.")] = None,
-    runner: Annotated[str | None, typer.Option(help="Where trainings run, as of `run`.")] = None,
+    runner: Runner = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at a time of the cluster that the cost is reckoned for.")
+        int | None, typer.Option(min=1, help="Trainings at a time of the cluster that the cost is computed for.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the study; the pilot's folder is NAME-plan.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder in which the pilot's folder is made.")] = Path("studies"),
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the pilot and its trainings.")] = None,
-    time_budget: Annotated[str | None, typer.Option(help="Begin no training after this long: 90s, 2h.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As of `run`.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; the pilot's folder is NAME-plan.")] = None,
+    out: Out = Path("studies"),
+    seed: OptionalSeed = None,
+    time_budget: Budget = None,
+    settings: Set = None,
 ) -> None:
     """Find the cheapest proxy that ranks networks as the full training does, and what the study will cost.
 
     A pilot of a few candidates is trained in full and by each proxy of a grid: resolution × epochs × samples.
-    The same command goes on with a pilot that was interrupted.
+    The same command resumes a pilot that was interrupted.
 
     Examples:
 
@@ -48,23 +60,19 @@ def plan(
 
         starsearch plan studies/imagenet/study.yaml --data imagenet/ --top short --workers 8
     """
-    from starsearch import api
-    from starsearch.api.pilot import Grid
-    from starsearch.api.running import parse_duration
+    from starsearch.api.planning import plan_study
+    from starsearch.api.run import parse_duration
     from starsearch.cli.live import LiveView
 
-    grid = Grid(
-        resolutions=_numbers("--resolutions", resolutions),
-        epochs=_numbers("--epochs", epochs),
-        samples=_numbers("--samples", samples),
-    )
-    found = api.plan_study(
+    found = plan_study(
         file,
         data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
         pilot=pilot,
         tau=tau,
         top=top,
-        grid=grid,
+        resolutions=_numbers("--resolutions", resolutions),
+        epochs=_numbers("--epochs", epochs),
+        samples=_numbers("--samples", samples),
         runner=runner,
         workers=workers,
         out=out,
@@ -74,7 +82,23 @@ def plan(
         settings=settings or (),
         view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.fidelity.name}, pilot in {folder}"),
     )
-    _print(found, pilot)
+    columns = {
+        "Resolution": lambda one: f"{one.fidelity.resolution}",
+        "Epochs": lambda one: f"{one.fidelity.epochs}",
+        "Images": lambda one: f"{one.fidelity.samples:,}{' *' if one.is_own else ''}",
+        "Seconds": lambda one: f"{one.seconds:.1f}",
+        "τ overall": lambda one: _value(one.agreement.overall, with_interval=True),
+        "Equal cost": lambda one: _value(one.agreement.in_bands),
+        "Best few": lambda one: _value(one.agreement.best_tenth),
+        "Parameters alone": lambda one: _value(one.agreement.num_params),
+    }
+    title = f"Proxies against {found.top}, {found.candidates} candidates"
+    print_table(
+        table(found.proxies, columns, title=title, left=0, style=lambda one: "bold" if one is found.chosen else "")
+    )
+    if any(one.is_own for one in found.proxies):
+        say("* the study's own proxy")
+    say(*_advice(found, pilot, tau))
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
@@ -88,76 +112,36 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-def _print(found: Plan, pilot: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    table = Table(title=f"Proxies against {found.top}, {found.pilot} candidates", title_justify="left", box=None)
-    for heading in (
-        "Resolution",
-        "Epochs",
-        "Images",
-        "Seconds",
-        "τ overall",
-        "Equal cost",
-        "Best few",
-        "Parameters alone",
-    ):
-        table.add_column(heading, justify="right")
-    for one in found.options:
-        fidelity, taus = one.fidelity, one.agreement
-        table.add_row(
-            f"{fidelity.resolution}",
-            f"{fidelity.epochs}",
-            f"{fidelity.samples:,}{' *' if one.is_own else ''}",
-            f"{one.seconds:.1f}",
-            _with_interval(taus.overall),
-            _value(taus.in_bands),
-            _value(taus.best_tenth),
-            _value(taus.num_params),
-            style="bold" if one is found.chosen else "",
-        )
-    console.print(table)
-    if any(one.is_own for one in found.options):
-        console.print("* the study's own proxy")
-    for line in _advice(found, pilot):
-        console.print(line, soft_wrap=True)
-
-
-def _advice(found: Plan, pilot: int) -> list[str]:
+def _advice(found: Plan, pilot: int, tau: float) -> list[str]:
     """What to do, what it costs, where the pilot lies."""
     from starsearch.report.agreement import candidates_to_tell
 
     lines = []
-    missing = candidates_to_tell(found.tau) - found.pilot
+    missing = candidates_to_tell(tau) - found.candidates
     more = f"{missing} more candidates (--pilot {pilot + missing}) tell it to within about 0.2."
-    taus = [one.agreement.overall for one in found.options]
+    taus = [one.agreement.overall for one in found.proxies]
     if not found.is_complete:
-        lines.append("The pilot is not complete: the same command goes on with it, and the figures may change.")
+        lines.append("The pilot is not complete: the same command resumes it, and the figures may change.")
     if found.chosen is not None:
         low = found.chosen.agreement.overall.low
-        lines.append(f"Cheapest proxy with τ ≥ {found.tau:g}; in the study file, as the first of its fidelities:")
+        lines.append(f"Cheapest proxy with τ ≥ {tau:g}; in the study file, as the first of its fidelities:")
         lines.append(f"    - {{name: proxy, {_fields(found.chosen.fidelity)}}}")
-        if low < found.tau:
-            wider = more if missing > 0 else "a larger --pilot would tell more surely."
+        if low < tau:
+            wider = more if missing > 0 else "a larger --pilot would tell it more precisely."
             lines.append(f"Its τ may be as low as {low:.2f} (95 %): {wider}")
-    elif missing > 0 and any(not tau.is_known or tau.high >= found.tau for tau in taus):
+    elif missing > 0 and any(not one.is_known or one.high >= tau for one in taus):
         lines.append(
-            f"{found.pilot} candidates cannot tell whether a proxy reaches τ {found.tau:g} (95 % intervals). {more}"
+            f"{found.candidates} candidates cannot tell whether a proxy reaches τ {tau:g} (95 % intervals). {more}"
         )
-    elif found.options:
-        lines.append(f"No proxy of the grid reaches τ {found.tau:g}: give dearer ones, or accept a lower --tau.")
+    elif found.proxies:
+        lines.append(f"No proxy of the grid reaches τ {tau:g}: give more expensive ones, or accept a lower --tau.")
     if found.costs:
         parts = ", ".join(
-            f"{cost.name} {cost.trainings:.3g} × {cost.seconds:,.0f} s{'' if cost.is_measured else ' (predicted)'}"
+            f"{cost.fidelity} {cost.trainings:.3g} × {cost.seconds:,.0f} s{'' if cost.is_measured else ' (predicted)'}"
             for cost in found.costs
         )
-        lines.append(f"The study: {parts}.")
-        hours = f"{found.gpu_hours:,.1f} GPU-hours" if found.gpu_hours else f"{found.hours:,.1f} worker-hours"
-        days = found.days
-        at_once = "how many run at a time? Give --workers" if days is None else f"{days:,.2f} days with {found.workers}"
-        lines.append(f"Together {hours}; {at_once}{' at a time' if days is not None else ''}.")
+        days = f"{found.days:,.2f} days with {found.workers} at a time" if found.workers else "give --workers for days"
+        lines.append(f"The study: {parts}. Together {found.hours:,.1f} hours of one worker; {days}.")
     return [*lines, f"Pilot: {found.folder} (plan.csv)"]
 
 
@@ -169,9 +153,7 @@ def _fields(fidelity: Fidelity) -> str:
     return ", ".join(f"{name}: {value}" for name, value in {**changed, "recipe": fidelity.recipe}.items())
 
 
-def _value(tau: Tau) -> str:
-    return f"{tau.value:.2f}" if tau.is_known else "–"
-
-
-def _with_interval(tau: Tau) -> str:
-    return f"{tau.value:.2f} ({tau.low:.2f} to {tau.high:.2f})" if tau.is_known else "–"
+def _value(tau: Tau, *, with_interval: bool = False) -> str:
+    if not tau.is_known:
+        return "–"
+    return f"{tau.value:.2f}" + (f" ({tau.low:.2f} to {tau.high:.2f})" if with_interval else "")

@@ -16,7 +16,7 @@ Evaluation = Generator[Progress, None, tuple[Reading, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class TrainingPart:
     """Which part of a candidate's training one evaluation is.
 
     Attributes:
@@ -46,14 +46,14 @@ class Stretch:
         )
 
 
-WHOLE = Stretch()
+WHOLE = TrainingPart()
 
 
 class Evaluator(Protocol):
     """Judges a candidate; knows no sampler, no study and no storage."""
 
     def __call__(
-        self, candidate: Candidate, *, seed: int, weights: Path | None, stretch: Stretch = WHOLE
+        self, candidate: Candidate, *, seed: int, weights: Path | None, part: TrainingPart = WHOLE
     ) -> Evaluation:
         """A generator that yields progress and returns what was measured or predicted.
 
@@ -61,7 +61,7 @@ class Evaluator(Protocol):
             candidate: what is judged.
             seed: of everything random in the evaluation.
             weights: file (safetensors) to which the trained weights are written, or None.
-            stretch: how far the training goes, and from where.
+            part: how far the training goes, and from where.
 
         Raises:
             EvaluationError: the candidate's fault, in words for the user; other exceptions fail the trial too.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starsearch.candidate import Candidate
-from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
+from starsearch.evaluators.evaluator import WHOLE, Evaluation, TrainingPart
 from starsearch.families.family import Architecture
 from starsearch.measurement import Measurement, Prediction
 from starsearch.progress import Progress
@@ -89,14 +89,14 @@ class LatencyEvaluator:
         *,
         seed: int,
         weights: Path | None,  # noqa: ARG002 — latency does not depend on them
-        stretch: Stretch = WHOLE,
+        part: TrainingPart = WHOLE,
     ) -> Evaluation:
         """Yield progress; return the latencies.
 
         Raises:
             EvaluationError: the network cannot be timed here, or this is not the reference's machine.
         """
-        known = {one.name: one for one in stretch.known}
+        known = {one.name: one for one in part.known}
         if known.keys() >= set(self.timed):
             return tuple(known[name] for name in self.timed)
         meter = LatencyMeter(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from starsearch.candidate import Candidate
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError
-from starsearch.evaluators.evaluator import WHOLE, Evaluation, Stretch
+from starsearch.evaluators.evaluator import WHOLE, Evaluation, TrainingPart
 from starsearch.evaluators.latency import LatencyEvaluator, LatencyMeter, predict_latencies
 from starsearch.evaluators.placement import measure_coreml_placement
 from starsearch.evaluators.steps import without_measuring
@@ -58,7 +58,7 @@ class ProxyEvaluator:
     coreml_placement: bool = False
 
     def __call__(
-        self, candidate: Candidate, *, seed: int, weights: Path | None, stretch: Stretch = WHOLE
+        self, candidate: Candidate, *, seed: int, weights: Path | None, part: TrainingPart = WHOLE
     ) -> Evaluation:
         """Yield progress; return top-1, top-5, images per second, latencies, MACs and parameters.
 
@@ -74,7 +74,7 @@ class ProxyEvaluator:
 
         from starsearch.training import Hardware, train
 
-        known = {one.name: one for one in stretch.known}
+        known = {one.name: one for one in part.known}
         # First: a network that cannot be predicted need not be trained.
         predicted = self._predict(candidate.architecture)
         fp32_share = 1 - _INT8_SHARE if self.int8 else 1.0
@@ -82,12 +82,12 @@ class ProxyEvaluator:
             candidate.architecture,
             data=self.data,
             recipe=candidate.recipe,
-            fidelity=stretch.of(self.fidelity),
+            fidelity=part.of(self.fidelity),
             seed=seed,
-            until=stretch.until,
-            checkpoint=stretch.checkpoint,
-            lineage=f"{self.fidelity} {stretch.of_rungs} {'from weights' if stretch.start else ''}",
-            initial=None if stretch.start is None else _initial(stretch.start),
+            until=part.until,
+            checkpoint=part.checkpoint,
+            lineage=f"{self.fidelity} {part.of_rungs} {'from weights' if part.start else ''}",
+            initial=None if part.start is None else _initial(part.start),
             hardware=Hardware(
                 device="cuda" if torch.cuda.is_available() else "cpu",
                 precision=self.fidelity.precision,
@@ -98,7 +98,7 @@ class ProxyEvaluator:
         cost = count_cost(candidate.architecture, resolution=self.resolution, num_classes=len(self.data.classes))
         readings: list[Reading] = [*_accuracy(result), *cost, *predicted]
         if weights is not None:
-            self._save(result.model, weights, stretch.of(self.fidelity))
+            self._save(result.model, weights, part.of(self.fidelity))
         if known.keys() >= set(self.timed):
             readings += [known[name] for name in self.timed]
         elif self.reference is not None:

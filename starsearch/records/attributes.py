@@ -3,8 +3,7 @@
 Set when it starts: `architecture`, `architecture_text`, `anchor` (of an anchor), `fidelity`, `data`, `seed`, `recipe`
 (JSON of the fields that differ from the study's recipe), `initialization` (how the network's weights start),
 `retry_of` (the trial it repeats), `continues` (the stopped
-trial whose training goes on in it), `promoted_from` (the candidate's trial at the fidelity below), `elsewhere`
-(evaluated in another process than the driver's).
+trial whose training goes on in it), `promoted_from` (the candidate's trial at the fidelity below).
 Set when it ends: `measurements` (names), and of each NAME, NAME_spread, NAME_runs and NAME_device where there
 are such; of a predicted one NAME, NAME_kind ("predicted"), NAME_low, NAME_high and NAME_device.
 Then `seconds`, `weights`; of a stopped trial `rung` (from 0) and `epochs`; of a failed trial `reason`, and
@@ -37,15 +36,7 @@ READING_SUFFIXES = (*NUMBER_SUFFIXES, *TEXT_SUFFIXES)
 CONSTRAINT_PREFIX = "constraints:"
 
 
-def candidate_attributes(
-    candidate: Candidate,
-    *,
-    spec: StudySpec,
-    retry_of: int | None = None,
-    continues: int | None = None,
-    promoted_from: int | None = None,
-    elsewhere: bool = False,
-) -> dict[str, Any]:
+def candidate_attributes(candidate: Candidate, *, spec: StudySpec) -> dict[str, Any]:
     """The attributes with which a trial of `candidate` starts."""
     attributes: dict[str, Any] = {
         "architecture": architecture_hash(candidate.architecture),
@@ -59,14 +50,6 @@ def candidate_attributes(
     }
     if candidate.anchor is not None:
         attributes["anchor"] = candidate.anchor
-    if retry_of is not None:
-        attributes["retry_of"] = retry_of
-    if continues is not None:
-        attributes["continues"] = continues
-    if promoted_from is not None:
-        attributes["promoted_from"] = promoted_from
-    if elsewhere:
-        attributes["elsewhere"] = True
     return attributes
 
 
@@ -179,19 +162,9 @@ def sampler_attributes(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def unfinished(trials: Iterable[FrozenTrial]) -> Iterator[FrozenTrial]:
-    """The trials that were interrupted or whose driver died, and that no later trial repeats.
-
-    A candidate with which two drivers in a row have died is left out: it may be what kills them. One that was evaluated
-    in another process cannot be.
-    """
-    by_number = {trial.number: trial for trial in trials}
-    repeated = {trial.user_attrs.get("retry_of") for trial in by_number.values()}
-    for trial in by_number.values():
-        before = by_number.get(trial.user_attrs.get("retry_of", -1))
-        kills = _has_died(trial) and before is not None and _has_died(before)
-        if trial.user_attrs.get("interrupted") and trial.number not in repeated and not kills:
+    """The trials that were interrupted or whose driver died, and that no later trial repeats."""
+    trials = list(trials)
+    repeated = {trial.user_attrs.get("retry_of") for trial in trials}
+    for trial in trials:
+        if trial.user_attrs.get("interrupted") and trial.number not in repeated:
             yield trial
-
-
-def _has_died(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get("reason") == DRIVER_DIED and not trial.user_attrs.get("elsewhere")

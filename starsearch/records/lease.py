@@ -130,10 +130,11 @@ def hold_lease(record: OpenStudy, *, clock: Callable[[], float] = time.time) -> 
         StudyLeasedError: another live driver holds it; the text says where, which and since when.
     """
     with _alone_on_this_host(record):
-        lease = Lease(record, _take(record, clock()), clock)
+        lease = record.lease = Lease(record, _take(record, clock()), clock)
     try:
         yield lease
     finally:
+        record.lease = None
         with suppress(StudyError):  # a storage that fails has been reported; the lease dies with the process
             lease.release()
 

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from starsearch.families.text import architecture_hash
 from starsearch.measurement import Measurement, Prediction, Reading, prediction_error_percent
 from starsearch.records.attributes import PREDICTED, measurement_attributes, reading_attributes, recorded_reading
+from starsearch.trial import Trial
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -93,6 +95,16 @@ class Measured(dict[tuple[str, str], Measurement]):
             self.corrections[one.name](one) if isinstance(one, Prediction) and one.name in self.corrections else one
             for one in readings
         )
+
+    def latest(self, trial: Trial) -> Trial:
+        """Return the trial with what was measured later, or corrected, in place of what was predicted in it."""
+        network = architecture_hash(trial.candidate.architecture)
+        later = {name: one for (of, name), one in self.items() if of == network}
+        readings = (later.pop(one.name, one) if isinstance(one, Prediction) else one for one in trial.readings)
+        latest = self.corrected(readings)
+        taken = {one.name for one in latest}
+        further = tuple(one for one in later.values() if one.name not in taken) if trial.has_result else ()
+        return replace(trial, readings=(*latest, *further))
 
 
 def keep_measured(study: OpenStudy, architecture: str, measurement: Measurement) -> None:

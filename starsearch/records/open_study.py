@@ -11,6 +11,8 @@ from starsearch.records.storage import close_storage, open_storage, shown, stop_
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+    from starsearch.records.lease import Lease
+
 
 class OpenStudy:
     """A study whose attributes are read and written, by one process at a time (`hold_lease`).
@@ -23,6 +25,7 @@ class OpenStudy:
     def __init__(self, storage: BaseStorage, study_id: int, *, url: str, name: str) -> None:
         self.url = url
         self.name = name
+        self.lease: Lease | None = None  # while it is held, it is checked before trials are written
         self._storage = storage
         self._study_id = study_id
 

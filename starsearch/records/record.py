@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import starsearch
-from starsearch.candidate import Candidate
-from starsearch.errors import StudyChangedError, StudyError, StudyLeasedError
-from starsearch.measurement import Reading
-from starsearch.records.attributes import candidate_attributes, constraint_attributes, is_foreign, reading_attributes
+from starsearch.errors import StudyChangedError, StudyError
+from starsearch.measurement import Measurement
+from starsearch.records.attributes import (
+    candidate_attributes,
+    constraint_attributes,
+    is_foreign,
+    reading_attributes,
+    recorded_candidate,
+    recorded_measurements,
+    sampler_attributes,
+)
 from starsearch.records.distributions import parameter_distributions
+from starsearch.records.measured import Measured, keep_measured, measured_afterwards
 from starsearch.records.open_study import OpenStudy
 from starsearch.records.storage import open_storage, quiet_optuna, shown, storage_errors
-from starsearch.space.parameters import Value
 from starsearch.study.spec import StudySpec
+from starsearch.trial import Trial
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -28,14 +35,6 @@ if TYPE_CHECKING:
 
 HALVING = "halving"  # the study's attribute
 LADDER = "ladder"  # the first fidelity's attribute: the names of the studies of all fidelities
-
-
-class TrialEnd(Enum):
-    """How a trial ends, by Optuna's names."""
-
-    COMPLETE = "complete"
-    PRUNED = "pruned"
-    FAIL = "fail"
 
 
 class StudyRecord(OpenStudy):
@@ -91,174 +90,130 @@ class StudyRecord(OpenStudy):
                 _describe(storage, study_id, spec, signature, attributes or {})
         return cls(storage, study_id, url=url, spec=spec)
 
-    def trials(self) -> list[FrozenTrial]:
-        """Return the study's own trials in order of their numbers; those of other programs are left out."""
+    def trials(self) -> list[Trial]:
+        """Return the study's own trials in order of their numbers, with the readings their evaluations returned."""
+        return [self._decode(trial) for trial in self.frozen_trials()]
+
+    def frozen_trials(self) -> list[FrozenTrial]:
+        """Return the same as Optuna's; trials of other programs are left out."""
         with storage_errors(self.url):
             trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         return sorted((trial for trial in trials if not is_foreign(trial)), key=lambda trial: trial.number)
 
-    def start(
-        self,
-        candidate: Candidate,
-        *,
-        params: Mapping[str, Value],
-        retry_of: int | None = None,
-        continues: int | None = None,
-        curve: Mapping[int, float] | None = None,
-        promoted_from: int | None = None,
-        elsewhere: bool = False,
-    ) -> int:
-        """The number of a new running trial of `candidate`.
+    def measured(self) -> Measured:
+        """Return what was measured after trials had ended."""
+        return measured_afterwards(self.attributes(), self.frozen_trials())
 
-        Args:
-            candidate: what is evaluated.
-            params: the space's parameters that decode to it; empty for an anchor outside the space.
-            retry_of: number of the interrupted trial that this one repeats.
-            continues: number of the stopped trial whose training goes on in this one.
-            curve: what the training had reached before, by epoch.
-            promoted_from: number of the candidate's trial in the study of the fidelity below.
-            elsewhere: whether it is evaluated in another process than this, which it cannot kill.
-        """
+    def keep_measured(self, architecture: str, measurement: Measurement) -> None:
+        """Write what was measured of the architecture of this hash, in place of what was there of the same name."""
+        self._check_lease()
+        keep_measured(self, architecture, measurement)
+
+    def start(self, trial: Trial) -> Trial:
+        """Write a new running trial; return it with its number."""
         from optuna.trial import TrialState, create_trial
 
         from starsearch.records import transactions
 
+        links = {name: getattr(trial, name) for name in ("retry_of", "continues", "promoted_from")}
         template = create_trial(
             state=TrialState.RUNNING,
-            params=dict(params),
-            distributions={name: self._distributions[name] for name in params},
-            user_attrs=candidate_attributes(
-                candidate,
-                spec=self._spec,
-                retry_of=retry_of,
-                continues=continues,
-                promoted_from=promoted_from,
-                elsewhere=elsewhere,
-            ),
-            intermediate_values=dict(curve or {}),
+            params=dict(trial.params),
+            distributions={name: self._distributions[name] for name in trial.params},
+            user_attrs={
+                **candidate_attributes(trial.candidate, spec=self._spec),
+                **{name: number for name, number in links.items() if number is not None},
+            },
+            intermediate_values=dict(trial.curve),
         )
         template.datetime_start = datetime.now().astimezone()
+        self._check_lease()
         with storage_errors(self.url):
             trial_id, number = transactions.create_trial(self._storage, self._study_id, template)
         self._trial_ids[number] = trial_id
-        return number
+        return replace(trial, number=number)
 
-    def report(self, number: int, *, epoch: int, value: float) -> None:
+    def report(self, trial: Trial, *, epoch: int, value: float) -> None:
         """Write what the trial had reached after `epoch`."""
         from optuna.exceptions import UpdateFinishedTrialError
 
         from starsearch.records import transactions
 
+        self._check_lease()
         # Ended by another program: whoever ends the trial here is told.
         with storage_errors(self.url), suppress(UpdateFinishedTrialError):
-            transactions.report_value(self._storage, self._trial_ids[number], epoch, value)
+            transactions.report_value(self._storage, self._trial_ids[trial.number], epoch, value)
 
-    def complete(
-        self,
-        number: int,
-        *,
-        values: Sequence[float],
-        measurements: Sequence[Reading],
-        constraints: Mapping[str, float],
-        seconds: float,
-        weights: str | None = None,
-        sampler_attributes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """End a trial that was evaluated.
-
-        Args:
-            number: of the trial.
-            values: of the objectives, in their order and natural signs.
-            measurements: everything that was measured or predicted.
-            constraints: by how much each is broken; feasible where all are ≤ 0.
-            seconds: that the evaluation took.
-            weights: file of the trained weights, relative to the study's folder.
-            sampler_attributes: what the sampler noted and needs again when the study goes on.
-        """
-        attributes = {**reading_attributes(measurements), "seconds": seconds}
-        if weights is not None:
-            attributes["weights"] = weights
-        system = {**constraint_attributes(constraints), **(sampler_attributes or {})}
-        self._finish(number, TrialEnd.COMPLETE, values=values, user=attributes, system=system)
-
-    def prune(
-        self,
-        number: int,
-        *,
-        rung: int,
-        epochs: int,
-        measurements: Sequence[Reading],
-        constraints: Mapping[str, float],
-        seconds: float,
-        sampler_attributes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """End a trial that was stopped at a rung; a later one may go on with its training.
-
-        Args:
-            number: of the trial.
-            rung: that it has reached, from 0.
-            epochs: trained there.
-            measurements: everything that was measured or predicted at the rung.
-            constraints: by how much each is broken there.
-            seconds: that the evaluation took.
-            sampler_attributes: what the sampler noted.
-        """
-        stopped = {"rung": rung, "epochs": epochs, "seconds": seconds}
-        attributes = {**reading_attributes(measurements), **stopped}
-        system = {**constraint_attributes(constraints), **(sampler_attributes or {})}
-        self._finish(number, TrialEnd.PRUNED, values=None, user=attributes, system=system)
-
-    def fail(self, number: int, *, reason: str, seconds: float | None = None, interrupted: bool = False) -> None:
-        """End a trial that has no result.
-
-        Args:
-            number: of the trial.
-            reason: for the user.
-            seconds: that the evaluation took, where it is known.
-            interrupted: the candidate was not at fault and shall be evaluated again.
-        """
-        attributes: dict[str, Any] = {"reason": reason}
-        if seconds is not None:
-            attributes["seconds"] = seconds
-        if interrupted:
-            attributes["interrupted"] = True
-        self._finish(number, TrialEnd.FAIL, values=None, user=attributes, system={})
-
-    def fail_running(self, reason: str) -> list[int]:
-        """The numbers of the trials that were left running; they end as interrupted."""
-        from starsearch.records import transactions
-
-        left = [trial for trial in self.trials() if trial.state.name == "RUNNING"]
-        for trial in left:
-            self._trial_ids[trial.number] = transactions.trial_id(trial)
-            self.fail(trial.number, reason=reason, interrupted=True)
-        return [trial.number for trial in left]
-
-    def _finish(
-        self,
-        number: int,
-        end: TrialEnd,
-        *,
-        values: Sequence[float] | None,
-        user: Mapping[str, Any],
-        system: Mapping[str, Any],
-    ) -> None:
+    def finish(self, trial: Trial) -> Trial:
+        """Write the end of a trial; return it as failed where another program has ended it meanwhile."""
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
         from starsearch.records import transactions
 
-        state, trial_id = TrialState[end.name], self._trial_ids.pop(number)
+        user: dict[str, Any] = {"seconds": trial.seconds} if trial.seconds else {}
+        system: dict[str, Any] = {}
+        if trial.state == "fail":
+            user |= {"reason": trial.reason, **({"interrupted": True} if trial.lost else {})}
+        else:
+            user |= reading_attributes(trial.readings)
+            system = {**constraint_attributes(trial.violations(self._spec.constraints)), **trial.noted}
+        if trial.state == "pruned":
+            user |= {"rung": trial.rung, "epochs": trial.epochs}
+        if trial.weights is not None:
+            user["weights"] = trial.weights
+        values = [trial.values[one.name] for one in self._spec.objectives] if trial.state == "complete" else None
+        self._check_lease()
         try:
             with storage_errors(self.url):
                 transactions.finish_trial(
-                    self._storage, trial_id, state, values=values, user_attrs=user, system_attrs=system
+                    self._storage,
+                    self._trial_ids.pop(trial.number),
+                    TrialState[trial.state.upper()],
+                    values=values,
+                    user_attrs=user,
+                    system_attrs=system,
                 )
-        except UpdateFinishedTrialError as error:
-            raise StudyLeasedError(
-                f"Another program has ended trial {number} of the study {self.name!r} meanwhile. "
-                "Finished trials are kept; run the same command again."
-            ) from error
+        except UpdateFinishedTrialError:
+            self._check_lease(renew=True)  # raises where another driver has the study
+            return replace(trial, state="fail", reason="Another program has ended the trial.", lost=False)
+        return trial
+
+    def fail_running(self, reason: str) -> list[Trial]:
+        """End the trials that were left running as lost; return them."""
+        from starsearch.records import transactions
+
+        left = [trial for trial in self.frozen_trials() if trial.state.name == "RUNNING"]
+        self._trial_ids |= {trial.number: transactions.trial_id(trial) for trial in left}
+        return [self.finish(replace(self._decode(one), state="fail", reason=reason, lost=True)) for one in left]
+
+    def _check_lease(self, *, renew: bool = False) -> None:
+        if self.lease is not None:
+            if renew:
+                self.lease.renew()
+            self.lease.check()
+
+    def _decode(self, trial: FrozenTrial) -> Trial:
+        said: Mapping[str, Any] = trial.user_attrs
+        state: Any = trial.state.name.lower()
+        return Trial(
+            candidate=recorded_candidate(trial, self._spec.recipe),
+            params=trial.params,
+            number=trial.number,
+            state=state,
+            rung=said.get("rung"),
+            epochs=said.get("epochs"),
+            continues=said.get("continues"),
+            retry_of=said.get("retry_of"),
+            promoted_from=said.get("promoted_from"),
+            curve=trial.intermediate_values,
+            readings=recorded_measurements(trial),
+            seconds=said.get("seconds", 0.0),
+            weights=said.get("weights"),
+            reason=said.get("reason"),
+            lost=said.get("interrupted", False),
+            noted=sampler_attributes(trial),
+        )
 
 
 def _find_or_create(storage: BaseStorage, spec: StudySpec) -> int:

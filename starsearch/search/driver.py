@@ -1,348 +1,306 @@
-"""`Driver`: ask → evaluate → tell, until the study has its trials."""
+"""`run_study`: ask, evaluate, record, until the study has its trials."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
-from starsearch.errors import EvaluationError, StudyLeasedError
+from starsearch.errors import EvaluationError, StudyError, TrainingDivergedError
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
-from starsearch.records import (
-    Lease,
-    StudyRecord,
-    measured_afterwards,
+from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease
+from starsearch.search.events import (
+    Event,
+    StudyEnded,
+    StudyStarted,
+    TrialEnded,
+    TrialProgressed,
+    TrialStarted,
+    Why,
 )
-from starsearch.search.agenda import Planned, plan
-from starsearch.search.checkpoints import CheckpointShelf
-from starsearch.search.events import Event, StudyEnded, StudyStarted, TrialProgressed, TrialStarted
-from starsearch.search.executor import Executor, Job, JobEvent, JobFailed, JobLost, JobProgressed, JobReturned
-from starsearch.search.failures import Failures, write_log
-from starsearch.search.front_measuring import Meter
-from starsearch.search.ladder import Ladder, Waiting
-from starsearch.search.outcome import Outcome, judge
-from starsearch.search.promoting import Below, Promoted
-from starsearch.search.proposer import Proposal, Proposer
-from starsearch.search.running import Running
-from starsearch.search.tally import Tally, recall
-from starsearch.search.weights import WeightsShelf
+from starsearch.search.executor import Executor, Failure, Job
+from starsearch.search.files import StudyFiles
+from starsearch.search.front import Meter, measure_front
+from starsearch.search.halving import Rungs
+from starsearch.search.planned import INTERRUPTED, STOPPED, Losses, anchor_trials, unfinished_trials
+from starsearch.search.promotion import LowerFidelity, promoted_trials
+from starsearch.search.proposer import Proposer
 from starsearch.study.spec import StudySpec
+from starsearch.trial import Trial, require
 
-Why = Literal["complete", "interrupted", "time budget", "space exhausted"]
 Watch = Callable[[Event], None]
 
-_NO_METERS: Mapping[str, Meter] = MappingProxyType({})
-_NO_CURVE: Mapping[int, float] = MappingProxyType({})
+_MAX_FAILURES_IN_A_ROW = 20  # so many one after the other are not the candidates' fault
+_OF_RECIPES = (EvaluationError.__name__, TrainingDivergedError.__name__)
 
 
-class Driver:
+def run_study(
+    spec: StudySpec,
+    record: StudyRecord,
+    executor: Executor,
+    watch: Watch = lambda _event: None,
+    *,
+    folder: Path | None = None,
+    deadline: float = float("inf"),
+    tries: int = 3,
+    meters: Mapping[str, Meter] = MappingProxyType({}),
+    lower: LowerFidelity | None = None,
+    planned: Sequence[Trial] | None = None,
+) -> StudyEnded:
+    """Run the study of `record` until it has the trials that `spec` wants, or resume it; return why it ended.
+
+    Trials that were cut off run first, then anchors, then candidates that may leave a rung of successive halving, then
+    those that come from the lower fidelity or the sampler; no candidate is evaluated twice. A candidate whose
+    evaluation raises is a failed trial; one whose worker or driver dies runs again. On Ctrl-C the running trials end as
+    interrupted, and run again when the study is resumed. At the end, what was predicted of the front is measured.
+
+    Args:
+        spec: the study.
+        record: the record of the same study.
+        executor: where evaluations run; it is closed at the end.
+        watch: is called with everything that happens, in the driver's thread.
+        folder: the study's folder, for weights, checkpoints and logs; without one nothing of these is kept.
+        deadline: the monotonic clock's time in seconds after which no trial is begun.
+        tries: how often a candidate may be lost without having trained further than before.
+        meters: what measures predicted quantities, by name.
+        lower: what the fidelity below has found; candidates come from it, not from a sampler.
+        planned: candidates to evaluate instead of those that a sampler would choose.
+
+    Raises:
+        StudyLeasedError: another live driver works on the study.
+        StudyError: the storage fails, or twenty candidates in a row have failed.
+        SpecError: an anchor lies outside the space, or nothing satisfies its constraints.
+    """
+    with hold_lease(record):
+        record.fail_running(DRIVER_DIED)
+        if lower is not None:
+            lower.hand_over_measured(record)
+            spec, planned = promoted_trials(spec, lower, record.trials(), tries)
+        driver = _Driver(
+            spec, record, executor, watch, folder=folder, deadline=deadline, tries=tries, lower=lower, planned=planned
+        )
+        try:
+            why = driver.run()
+        except KeyboardInterrupt:
+            record.stop_waiting()  # what is left running is ended by the next start
+            executor.close()
+            driver.abandon(INTERRUPTED)
+            why = "interrupted"
+        except BaseException:
+            with suppress(StudyError):  # the storage may be what has failed
+                driver.abandon(STOPPED)
+            raise
+        finally:
+            executor.close()
+        try:
+            if why != "interrupted":
+                measure_front(spec, record, meters, watch)
+        except KeyboardInterrupt:  # what has been measured is kept
+            why = "interrupted"
+        return driver.end(why)
+
+
+class _Driver:
     """One run of a study, from the record as it is to the reason why it ends."""
 
     def __init__(
         self,
         spec: StudySpec,
         record: StudyRecord,
-        lease: Lease,
         executor: Executor,
         watch: Watch,
         *,
         folder: Path | None,
-        deadline: float | None,
+        deadline: float,
         tries: int,
-        below: Below | None,
+        lower: LowerFidelity | None,
+        planned: Sequence[Trial] | None,
     ) -> None:
-        recorded = record.trials()
-        self._record = record
-        self._spec = spec
-        self._lease = lease
-        self._executor = executor
-        self._watch = watch
-        self._folder = folder
-        self._deadline = deadline
-        self._agenda = plan(spec, recorded, below)
-        self._measured = measured_afterwards(record.attributes(), recorded)
-        self._proposer = Proposer(spec, recorded, self._measured)
-        self._ladder = Ladder(spec, recorded)
-        self._weights = WeightsShelf(folder, spec.keep_weights, spec.objectives, spec.constraints)
-        self._checkpoints = CheckpointShelf(folder)
-        self._running: dict[int, Running] = {}
-        self._tally = Tally(spec)
-        self._failures = Failures(tries=tries)
-        self._exhausted = False
-        self._resumed = bool(recorded)
-        self._earlier = tuple(recall(recorded, spec, self._measured))
-        for trial in self._earlier:
-            self._tally.judged(trial.candidate)
-            if trial.state == "complete":
-                self._weights.add(
-                    trial.number, self._judge(trial.measurements), anchor=trial.candidate.anchor is not None
-                )
+        self._spec, self._record, self._executor, self._watch = spec, record, executor, watch
+        self._deadline, self._tries, self._lower = deadline, tries, lower
+        ended = record.trials()
+        self._measured = record.measured()
+        known = [self._measured.latest(trial) for trial in ended]
+        self._rungs = Rungs(spec, ended)
+        self._losses = Losses(ended)
+        self._files = StudyFiles(folder, spec)
+        self._proposer = Proposer(spec, known) if planned is None else None
+        self._running: dict[int, Trial] = {}
+        self._began: dict[int, float] = {}
+        self._searched: set[str] = set()  # keys of candidates that were judged, however many trials that took
+        self._anchors: set[str] = set()
+        self._failures: list[str] = []  # the reasons of those in a row
+        for trial in known:
+            self._count(trial)
+            self._files.add(trial)
+        self._todo = unfinished_trials(ended, tries)
+        settled = {trial.key for trial in ended if trial.state == "complete"} | {trial.key for trial in self._todo}
+        self._todo += [trial for trial in anchor_trials(spec) if trial.key not in settled]
+        self._todo += [trial for trial in planned or () if trial.key not in {one.key for one in ended}]
+        self._resumed, self._earlier = bool(ended), tuple(trial for trial in known if trial.has_result)
 
     def run(self) -> Why:
-        """Evaluate candidates until there is a reason to stop."""
-        self._weights.clear()
-        self._checkpoints.clear(keep=[*self._ladder.waiting_keys(), *(one.candidate.key for one in self._agenda)])
-        finished, wanted = self._tally.finished, self._tally.wanted
-        self._watch(StudyStarted(finished=finished, wanted=wanted, resumed=self._resumed, earlier=self._earlier))
+        """Begin what fits and act on what happens, until there is nothing left to do."""
+        self._files.clear_weights()
+        self._files.clear_checkpoints(keep=[*self._rungs.keys(), *(trial.key for trial in self._todo)])
+        started = StudyStarted(
+            finished=self._finished, wanted=self._wanted, resumed=self._resumed, earlier=self._earlier
+        )
+        self._watch(started)
         while True:
             why = self._fill()
             if not self._running:
                 assert why is not None
                 return why
-            self._follow()
+            said = self._executor.next()
+            if said is not None:
+                self._act(*said)
 
-    def give_up(self, reason: str) -> None:
-        """End what still runs as interrupted.
-
-        Raises:
-            StudyError: the storage fails, or the lease is lost: the trials are another driver's now.
-        """
-        self._lease.check()
+    def abandon(self, reason: str) -> None:
+        """End what still runs; it runs again when the study is resumed."""
         # The record is asked: an interrupt may have come between a transaction and its bookkeeping here.
-        for number in self._record.fail_running(reason):
-            if number in self._running:
-                running = self._running.pop(number)
-                self._watch(running.failed(number, reason))
-        self._weights.clear()
+        for trial in self._record.fail_running(reason):
+            if self._running.pop(trial.number, None) is not None:
+                self._watch(TrialEnded(trial=trial))
+        self._files.clear_weights()
 
     def end(self, why: Why) -> StudyEnded:
         """Say that and why the study has ended."""
-        ended = StudyEnded(finished=self._tally.finished, wanted=self._tally.wanted, why=why)
+        ended = StudyEnded(finished=self._finished, wanted=self._wanted, why=why)
         self._watch(ended)
         return ended
 
     def _fill(self) -> Why | None:
-        """Begin trials until the executor is full; else the reason to begin no more."""
+        """Begin trials until the executor is full; else return the reason to begin no more."""
         while len(self._running) < self._executor.capacity:
-            planned, climber = self._next_planned(), self._ladder.next()
-            if planned is None and climber is None and not self._wants_more:
+            trial = self._next_planned() or self._rungs.next()
+            if trial is None and not self._wants_more:
                 return "complete"
-            if self._deadline is not None and time.monotonic() >= self._deadline:
+            if time.monotonic() >= self._deadline:
                 return "time budget"
-            if planned is not None:
-                self._begin_planned(planned)
-            elif climber is not None:
-                self._ladder.promote(climber)
-                proposal = Proposal(candidate=climber.candidate, params=climber.params)
-                self._begin(proposal, continues=climber, curve=climber.curve)
-            elif self._spec.promotion is not None:
+            if trial is None and self._proposer is None:
                 return "complete"  # fewer than wanted could be promoted, or have not failed
-            elif not self._exhausted and (proposal_ := self._proposer.propose()) is not None:
-                self._begin(proposal_)
-            else:
-                self._exhausted = True  # what is known is never unknown again
+            if trial is None and self._proposer is not None and (trial := self._proposer.propose()) is None:
                 return "space exhausted"
+            assert trial is not None
+            self._begin(trial)
         return None
+
+    def _next_planned(self) -> Trial | None:
+        """Return the first on the list; where all searched trials are there, the first that is not one more."""
+        return next((one for one in self._todo if one.is_anchor or one.continues is not None or self._wants_more), None)
+
+    def _begin(self, trial: Trial) -> None:
+        if trial in self._todo:
+            self._todo.remove(trial)
+        trial = self._rungs.begin(trial)
+        if self._lower is not None:
+            trial = self._lower.hand_over(trial)
+        trial = self._record.start(trial)
+        self._running[trial.number], self._began[trial.number] = trial, time.monotonic()
+        if self._proposer is not None:
+            self._proposer.adopt(trial)
+        self._watch(TrialStarted(trial=trial))
+        job = Job(
+            number=trial.number,
+            candidate=trial.candidate,
+            seed=self._spec.seed,
+            weights=self._files.weights(trial.number) if trial.rung is None else None,
+            part=self._rungs.part(trial, self._files.checkpoint(trial)),
+        )
+        self._executor.submit(job)
+
+    def _act(self, number: int, news: Progress | tuple[Reading, ...] | Failure) -> None:
+        trial = replace(self._running[number], seconds=time.monotonic() - self._began[number])
+        match news:
+            case Progress():
+                self._report(trial, news)
+            case Failure():
+                self._fail(trial, news)
+            case readings:
+                judged = replace(trial, readings=readings, state="complete" if trial.rung is None else "pruned")
+                try:
+                    require(judged, self._spec.quantities)
+                except EvaluationError as error:
+                    self._fail(trial, Failure(reason=str(error)))
+                else:
+                    self._failures.clear()
+                    self._finish(judged)
+
+    def _report(self, trial: Trial, progress: Progress) -> None:
+        # Optuna keeps one intermediate value a step: the first objective that can be read so early.
+        name = next((one.name for one in self._spec.objectives if one.name in progress.values), None)
+        if progress.epoch is not None and name is not None:
+            trial = replace(trial, curve={**trial.curve, progress.epoch: progress.values[name]})
+            self._running[trial.number] = trial
+            self._record.report(trial, epoch=progress.epoch, value=progress.values[name])
+        self._watch(TrialProgressed(trial=trial, progress=progress))
+
+    def _fail(self, trial: Trial, failure: Failure) -> None:
+        log = self._files.log(trial, failure.log)
+        trial = replace(trial, state="fail", lost=failure.lost, reason=failure.reason)
+        if failure.lost and self._losses.add(trial) >= self._tries:
+            trial = replace(trial, lost=False, reason=f"{failure.reason} That was the last of {self._tries} tries.")
+        reason = trial.reason
+        if log is not None:
+            trial = replace(trial, reason=f"{reason} (logs/{log.name})")
+        self._finish(trial)
+        if trial.lost:
+            self._todo.insert(0, trial.again())
+            return
+        self._failures.append(str(reason))
+        if len(self._failures) >= _MAX_FAILURES_IN_A_ROW:
+            raise StudyError(_too_many_failures(trial, set(self._failures), log))
+
+    def _finish(self, trial: Trial) -> None:
+        """Record the end of a trial, and tell sampler, rungs, files and watcher."""
+        # The record says what the evaluation returned; what was measured of others corrects what is learned from it.
+        latest = self._measured.latest(trial)
+        # Before the record: an interrupt between the two must not cost a complete trial its weights.
+        weights = self._files.add(latest).weights
+        noted = self._proposer.tell(latest) if self._proposer is not None else {}
+        trial = self._record.finish(replace(trial, weights=weights, noted=noted))
+        del self._running[trial.number], self._began[trial.number]
+        if trial.has_result:
+            self._count(trial)
+            self._rungs.reach(trial)
+        self._files.end(trial, running=self._running)
+        self._watch(TrialEnded(trial=replace(trial, readings=latest.readings if trial.has_result else ())))
+
+    def _count(self, trial: Trial) -> None:
+        if trial.has_result:
+            (self._anchors if trial.is_anchor else self._searched).add(trial.key)
 
     @property
     def _wants_more(self) -> bool:
-        """Whether the candidates that are judged and being judged are too few."""
-        return self._tally.searched(running=[running.candidate for running in self._running.values()]) < (
-            self._spec.trials
+        """Whether the searched candidates that were judged or are running are too few."""
+        running = {trial.key for trial in self._running.values() if not trial.is_anchor}
+        return len(self._searched | running) < self._spec.trials
+
+    @property
+    def _finished(self) -> int:
+        return len(self._searched) + len(self._anchors)
+
+    @property
+    def _wanted(self) -> int:
+        return self._spec.trials + self._spec.num_anchor_trials
+
+
+def _too_many_failures(trial: Trial, reasons: set[str], log: Path | None) -> str:
+    # What all are refused for is in what they share; a full disk or a lost file is not in the study's file.
+    is_shared = len(reasons) == 1 and str(trial.reason).startswith(_OF_RECIPES)
+    return (
+        f"{_MAX_FAILURES_IN_A_ROW} candidates in a row have failed, the last, trial {trial.number}, with: "
+        f"{trial.reason}\n"
+        + (f"Its traceback is in {log}. " if log else "")
+        + (
+            "All have failed for this one reason: correct the recipe or the fidelity in the study's file. A study "
+            "without a finished trial takes the change; another one needs a new --name."
+            if is_shared
+            else "Finished trials are kept: find the cause and run the same command again."
         )
-
-    def _next_planned(self) -> Planned | None:
-        """The first on the agenda; where all searched trials are there, the first that is not one more of them."""
-        return next(
-            (p for p in self._agenda if p.candidate.anchor is not None or p.continues is not None or self._wants_more),
-            None,
-        )
-
-    def _begin_planned(self, planned: Planned) -> None:
-        self._agenda.remove(planned)
-        waiting = None if planned.continues is None else self._ladder.waiting(planned.continues)
-        # What goes on is no news to the sampler: it has been told of the rung below.
-        proposal = (
-            self._proposer.adopt(planned.candidate, planned.params)
-            if waiting is None
-            else Proposal(candidate=planned.candidate, params=planned.params)
-        )
-        self._begin(
-            proposal, continues=waiting, curve=planned.curve, retry_of=planned.retry_of, promoted=planned.promoted
-        )
-
-    def _begin(
-        self,
-        proposal: Proposal,
-        *,
-        continues: Waiting | None = None,
-        curve: Mapping[int, float] = _NO_CURVE,
-        retry_of: int | None = None,
-        promoted: Promoted | None = None,
-    ) -> None:
-        self._lease.check()
-        candidate = proposal.candidate
-        before = None if continues is None else continues.number
-        number = self._record.start(
-            candidate,
-            params=proposal.params,
-            retry_of=retry_of,
-            continues=before,
-            curve=curve,
-            promoted_from=None if promoted is None else promoted.number,
-            elsewhere=self._executor.is_elsewhere,
-        )
-        is_anchor = candidate.anchor is not None
-        self._running[number] = Running(
-            proposal=proposal,
-            continues=continues,
-            rung=self._ladder.rung_above(continues, anchor=is_anchor),
-            curve=dict(curve),
-            promoted=promoted,
-            started=time.monotonic(),
-        )
-        self._watch(TrialStarted(number=number, candidate=candidate, continues=before))
-        stretch = self._ladder.stretch(continues, anchor=is_anchor, checkpoint=self._checkpoints.place(candidate))
-        if promoted is not None:
-            stretch = replace(stretch, known=(*stretch.known, *promoted.known), start=promoted.weights)
-        weights = self._weights.place(number) if stretch.until is None else None
-        self._executor.submit(
-            Job(number=number, candidate=candidate, seed=self._spec.seed, weights=weights, stretch=stretch)
-        )
-
-    def _follow(self) -> None:
-        """Wait for what happens next, and act on it."""
-        event = self._executor.next_event()
-        if event is None:
-            return
-        try:
-            self._act_on(event)
-        except StudyLeasedError:
-            self._lease.renew()
-            self._lease.check()  # raises where another driver has the study; else the trial was ended by hand
-            if (running := self._running.pop(event.number, None)) is not None:
-                self._watch(running.failed(event.number, "Another program has ended the trial."))
-
-    def _act_on(self, event: JobEvent) -> None:
-        match event:
-            case JobProgressed(number=number, progress=progress):
-                self._report(number, progress)
-            case JobFailed(number=number, reason=reason, log=log):
-                self._fail(number, reason, log)
-            case JobLost(number=number, reason=reason, log=log):
-                self._lose(number, reason, log)
-            case JobReturned(number=number, measurements=measurements):
-                try:
-                    outcome = self._judge(measurements)
-                except EvaluationError as error:
-                    self._fail(number, str(error), log="")
-                else:
-                    self._judged(number, measurements, outcome)
-
-    def _report(self, number: int, progress: Progress) -> None:
-        self._watch(TrialProgressed(number=number, progress=progress))
-        running = self._running[number]
-        if progress.epoch is not None and progress.epoch > max(running.curve, default=0):
-            self._failures.forgive(running.candidate)
-        # Optuna keeps one intermediate value a step: the first objective that can be read so early.
-        names = [objective.name for objective in self._spec.objectives if objective.name in progress.values]
-        if progress.epoch is not None and names:
-            self._lease.check()
-            value = progress.values[names[0]]
-            running.curve[progress.epoch] = value
-            self._record.report(number, epoch=progress.epoch, value=value)
-
-    def _judge(self, readings: Sequence[Reading]) -> Outcome:
-        return judge(readings, self._spec.objectives, self._spec.constraints)
-
-    def _judged(self, number: int, measurements: tuple[Reading, ...], outcome: Outcome) -> None:
-        self._lease.check()
-        running = self._running[number]
-        self._failures.reset()
-        if running.rung is None:
-            self._complete(number, running, measurements, outcome)
-        else:
-            self._stop_at(running.rung, number, running, measurements, outcome)
-        self._tally.judged(running.candidate)
-
-    def _complete(self, number: int, running: Running, measurements: Sequence[Reading], outcome: Outcome) -> None:
-        seconds = running.seconds
-        # The trial says what its evaluation returned; what was measured of others corrects what is learned from it.
-        readings = self._measured.corrected(measurements)
-        learned = self._judge(readings)
-        # Before the record: an interrupt between the two must not cost a complete trial its weights.
-        self._weights.add(number, learned, anchor=running.candidate.anchor is not None)
-        self._record.complete(
-            number,
-            values=outcome.values,
-            measurements=measurements,
-            constraints=outcome.constraints,
-            seconds=seconds,
-            weights=self._weights.written(number),
-            sampler_attributes=self._proposer.tell(running.proposal, learned),
-        )
-        del self._running[number]
-        self._weights.clear(running=self._running)
-        self._checkpoints.drop(running.candidate)
-        self._watch(running.ended(number, readings, learned))
-
-    def _stop_at(
-        self, rung: int, number: int, running: Running, measurements: tuple[Reading, ...], outcome: Outcome
-    ) -> None:
-        """The trial ends at a rung; its candidate waits there."""
-        epochs = self._ladder.epochs(rung)
-        readings = self._measured.corrected(measurements)
-        self._record.prune(
-            number,
-            rung=rung,
-            epochs=epochs,
-            measurements=measurements,
-            constraints=outcome.constraints,
-            seconds=running.seconds,
-            sampler_attributes=self._proposer.tell(running.proposal, self._judge(readings), rung=rung),
-        )
-        del self._running[number]
-        self._ladder.reach(
-            Waiting(
-                number=number,
-                rung=rung,
-                candidate=running.candidate,
-                params=running.proposal.params,
-                outcome=outcome,
-                readings=measurements,
-                curve=running.curve,
-            )
-        )
-        self._watch(running.ended(number, readings, self._judge(readings), epochs=epochs))
-
-    def _lose(self, number: int, reason: str, log: str) -> None:
-        """A worker has died: the candidate runs again, unless workers keep dying of it."""
-        running = self._running[number]
-        if not self._failures.may_retry(running.candidate):
-            self._fail(number, f"{reason} That was the last of {self._failures.tries} tries.", log)
-            return
-        if (where := write_log(self._folder, number, log)) is not None:
-            reason = f"{reason} (logs/{where.name})"
-        self._lease.check()
-        self._record.fail(number, reason=reason, seconds=running.seconds, interrupted=True)
-        self._proposer.tell_failed(running.proposal)
-        del self._running[number]
-        self._weights.clear(running=self._running)
-        again = Planned(
-            candidate=running.candidate,
-            params=running.proposal.params,
-            retry_of=number,
-            continues=None if running.continues is None else running.continues.number,
-            curve=running.curve,
-            promoted=running.promoted,
-        )
-        self._agenda.insert(0, again)
-        self._watch(running.failed(number, reason))
-
-    def _fail(self, number: int, reason: str, log: str) -> None:
-        self._lease.check()
-        running = self._running[number]
-        where = write_log(self._folder, number, log)
-        if where is not None:
-            reason = f"{reason} (logs/{where.name})"
-        self._proposer.tell_failed(running.proposal)
-        self._record.fail(number, reason=reason, seconds=running.seconds)
-        del self._running[number]
-        self._weights.clear(running=self._running)
-        self._checkpoints.drop(running.candidate)
-        self._watch(running.failed(number, reason))
-        self._failures.add(number, reason, where)
+    )

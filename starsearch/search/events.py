@@ -1,76 +1,68 @@
-"""What the driver tells whoever watches it."""
+"""What the driver tells a watcher."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from starsearch.candidate import Candidate
-from starsearch.measurement import Measurement, Prediction, Reading
+from starsearch.measurement import Measurement, Prediction
 from starsearch.progress import Progress
+from starsearch.trial import Trial
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialStarted:
-    """A candidate is being evaluated; `continues` is the number of the trial with whose training this one goes on."""
-
-    number: int
-    candidate: Candidate
-    continues: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialProgressed:
-    """An evaluation has come further."""
-
-    number: int
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialEnded:
-    """A trial is in the record. `reason` says why it failed; `measurements` (and predictions) are empty then.
-
-    "pruned" is stopped at a rung: `measurements` are what it had reached after `epochs`.
-    """
-
-    number: int
-    candidate: Candidate
-    state: Literal["complete", "pruned", "fail"]
-    measurements: tuple[Reading, ...] = ()
-    feasible: bool = True
-    reason: str | None = None
-    seconds: float = 0.0
-    epochs: int | None = None
+Why = Literal["complete", "interrupted", "time budget", "space exhausted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyStarted:
-    """The driver holds the study. `finished` of `wanted` trials are there; anchors are counted in both.
+    """The driver holds the study.
 
-    `earlier` are the complete trials of the record, so that a watcher knows the front from the start.
+    Attributes:
+        finished, wanted: judged candidates and how many there should be, both with anchors.
+        resumed: whether the study has trials already.
+        earlier: those that have a result, by what is known of them now, so that a watcher knows the front at once.
     """
 
     finished: int
     wanted: int
     resumed: bool
-    earlier: tuple[TrialEnded, ...] = field(default=(), compare=False)
+    earlier: tuple[Trial, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStarted:
+    """A candidate is being evaluated."""
+
+    trial: Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialProgressed:
+    """An evaluation has advanced."""
+
+    trial: Trial
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEnded:
+    """A trial has ended and is in the record; predictions in its readings are corrected by what was measured."""
+
+    trial: Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontProgressed:
-    """The front's members are being measured; what is measured may bring others to the front, and `wanted` grows.
+    """The front's members are being measured; a measurement may bring others to the front, and `wanted` grows.
 
     Attributes:
-        measured: how many measurements have ended.
-        wanted: how many the front as it is now takes.
-        number: the trial whose architecture is being measured.
+        measured, wanted: measurements that have ended, and how many the front as it is now takes.
+        trial: the one whose architecture is being measured.
         progress: of this measurement.
     """
 
     measured: int
     wanted: int
-    number: int
+    trial: Trial
     progress: Progress
 
 
@@ -78,8 +70,7 @@ class FrontProgressed:
 class MemberMeasured:
     """What was predicted of a member of the front has been measured; `reason` says why it could not be."""
 
-    number: int
-    candidate: Candidate
+    trial: Trial
     prediction: Prediction
     measurement: Measurement | None
     reason: str | None = None
@@ -87,11 +78,11 @@ class MemberMeasured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyEnded:
-    """The driver has let go of the study. `why`: "complete", "interrupted", "time budget" or "space exhausted"."""
+    """The driver has released the study."""
 
     finished: int
     wanted: int
-    why: Literal["complete", "interrupted", "time budget", "space exhausted"]
+    why: Why
 
 
 Event = StudyStarted | TrialStarted | TrialProgressed | TrialEnded | FrontProgressed | MemberMeasured | StudyEnded

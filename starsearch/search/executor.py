@@ -1,9 +1,9 @@
-"""Where evaluations run. An executor knows no sampler and no storage: it takes jobs and hands out events."""
+"""Where evaluations run. An executor knows no sampler and no record: it takes jobs and says what happens in them."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,12 +12,11 @@ from starsearch.candidate import Candidate
 from starsearch.errors import DataError, StudyError
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
-from starsearch.search.failures import failure_reason
 
 if TYPE_CHECKING:  # evaluators import torch
-    from starsearch.evaluators.evaluator import Evaluation, Evaluator, Stretch
+    from starsearch.evaluators.evaluator import Evaluator, TrainingPart
 
-    MakeExecutor = Callable[[Evaluator], "Executor"]
+_MAX_REASON_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,104 +27,67 @@ class Job:
     candidate: Candidate
     seed: int
     weights: Path | None
-    stretch: Stretch
+    part: TrainingPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobProgressed:
-    """The evaluation of trial `number` has come further."""
+class Failure:
+    """An evaluation without a result.
 
-    number: int
-    progress: Progress
+    Attributes:
+        reason: one line for the user.
+        log: a traceback, for a file.
+        lost: whether the evaluation ended with its worker, so that the candidate need not be at fault.
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobReturned:
-    """The evaluation of trial `number` has ended with measurements and predictions."""
-
-    number: int
-    measurements: tuple[Reading, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFailed:
-    """The evaluation of trial `number` has ended with an exception: `reason` for the user, `log` for a file."""
-
-    number: int
-    reason: str
-    log: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobLost:
-    """The evaluation of trial `number` has ended with its worker: the candidate need not be at fault."""
-
-    number: int
     reason: str
     log: str = ""
+    lost: bool = False
 
 
-JobEvent = JobProgressed | JobReturned | JobFailed | JobLost
+News = Progress | tuple[Reading, ...] | Failure
 
 
 class Executor(Protocol):
-    """Runs up to `capacity` jobs at a time.
-
-    Attributes:
-        is_elsewhere: whether a job that kills its process spares the driver's.
-    """
-
-    is_elsewhere: bool
+    """Runs up to `capacity` jobs at a time."""
 
     @property
     def capacity(self) -> int:
-        """How many jobs it runs at a time; may change between two events."""
+        """How many jobs it runs at a time; this may change from one call of `next` to another."""
         ...
 
     def submit(self, job: Job) -> None:
         """Take a job; fewer than `capacity` are running."""
         ...
 
-    def next_event(self) -> JobEvent | None:
-        """What happens next in any running job; waits for it. At least one job is running.
+    def next(self) -> tuple[int, News] | None:
+        """Wait for what happens next in a running job; return it with the trial's number.
 
-        None says that nothing has happened for a while, in which `capacity` may have changed.
+        Readings and a `Failure` are the last news of their job. None says that nothing happened for a while, during
+        which `capacity` may have changed.
 
         Raises:
-            StudyError, DataError: no candidate's fault: nothing can be evaluated there any more.
+            StudyError, DataError: no candidate's fault: nothing more can be evaluated there.
         """
         ...
 
-    def cancel(self, number: int) -> None:
-        """End the job of trial `number` if it still runs; no event of it follows."""
-        ...
-
     def close(self) -> None:
-        """Cancel what still runs and give back everything."""
+        """Cancel what still runs and release everything; a second call does nothing."""
         ...
 
 
-def begin_evaluation(evaluator: Evaluator, job: Job) -> Evaluation:
-    """The generator of what `job` asks for."""
-    return evaluator(job.candidate, seed=job.seed, weights=job.weights, stretch=job.stretch)
-
-
-def follow_job(evaluator: Evaluator, job: Job) -> Iterator[JobEvent]:
-    """What happens in `job`, to its end; for workers, whose driver is elsewhere.
-
-    Raises:
-        StudyError, DataError: no candidate's fault: the study stops, the trial runs again.
-    """
-    evaluation = begin_evaluation(evaluator, job)
+def follow_job(evaluator: Evaluator, job: Job) -> Generator[News]:
+    """Yield what happens in a job, to its end; only errors that are no candidate's fault leave it."""
+    evaluation = evaluator(job.candidate, seed=job.seed, weights=job.weights, part=job.part)
     try:
         while True:
-            yield JobProgressed(number=job.number, progress=next(evaluation))
+            yield next(evaluation)
     except StopIteration as stop:
-        yield JobReturned(number=job.number, measurements=tuple(stop.value or ()))
+        yield tuple(stop.value or ())
     except (StudyError, DataError):
         raise
     except Exception as error:
-        yield JobFailed(number=job.number, reason=failure_reason(error), log=traceback.format_exc())
+        yield Failure(reason=failure_reason(error), log=traceback.format_exc())
     finally:
         evaluation.close()
 
@@ -134,47 +96,36 @@ class LocalExecutor:
     """Evaluates in this process, one candidate at a time, in the thread that asks for the next event."""
 
     capacity = 1
-    is_elsewhere = False
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
-        self._job: Job | None = None
-        self._evaluation: Evaluation | None = None
+        self._running: tuple[int, Generator[News]] | None = None
 
     def submit(self, job: Job) -> None:
         """Take a job; none is running."""
-        assert self._job is None
-        self._job = job
+        self._running = job.number, follow_job(self._evaluator, job)
 
-    def next_event(self) -> JobEvent:
-        """Go on with the job until it says something."""
-        assert self._job is not None
-        number = self._job.number
-        try:
-            if self._evaluation is None:
-                self._evaluation = begin_evaluation(self._evaluator, self._job)
-            return JobProgressed(number=number, progress=next(self._evaluation))
-        except StopIteration as stop:
-            self._forget()
-            return JobReturned(number=number, measurements=tuple(stop.value or ()))
-        except (StudyError, DataError):  # no candidate's fault: the study stops, the trial runs again
-            self._forget()
-            raise
-        except Exception as error:
-            self._forget()
-            return JobFailed(number=number, reason=failure_reason(error), log=traceback.format_exc())
-
-    def cancel(self, number: int) -> None:
-        """Close the evaluation, if it is this trial's."""
-        if self._job is not None and self._job.number == number:
-            self.close()
+    def next(self) -> tuple[int, News]:
+        """Continue the job until it says something."""
+        assert self._running is not None
+        number, news = self._running
+        return number, next(news)
 
     def close(self) -> None:
         """Close the evaluation, if one runs."""
-        evaluation = self._evaluation
-        self._forget()
-        if evaluation is not None:
-            evaluation.close()
+        if self._running is not None:
+            self._running[1].close()
+        self._running = None
 
-    def _forget(self) -> None:
-        self._job = self._evaluation = None
+
+def failure_reason(error: BaseException) -> str:
+    """Return one line: the exception's type and the first line of its text."""
+    if isinstance(error, OSError) and error.strerror:
+        # Not str(error): it names the file by its whole path, and a record holds no path of a machine.
+        return f"{type(error).__name__}: {error.strerror}" + (
+            f": {Path(error.filename).name}" if error.filename else ""
+        )
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    if isinstance(error, MemoryError) and not said:
+        said = "out of memory"
+    return f"{type(error).__name__}: {said}".removesuffix(": ")[:_MAX_REASON_CHARS]

@@ -2,204 +2,184 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from starsearch.candidate import Candidate
-from starsearch.records import parameter_distributions, quiet_optuna, recorded_candidate, sampler_attributes
-from starsearch.records.measured import Measured, latest_readings
-from starsearch.search.outcome import Outcome, judge
+from starsearch.records import parameter_distributions, quiet_optuna, sampler_attributes
 from starsearch.search.samplers import find_sampler
-from starsearch.search.unseen import Params, UnseenDraw
+from starsearch.space.parameters import Value
 from starsearch.study.spec import StudySpec
+from starsearch.trial import Trial
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from starsearch.measurement import Reading
-
-# TPE draws its first ten at random.
-_FEWEST_LESSONS = 10
-_NOTHING = Measured()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """A candidate to evaluate, with its params.
-
-    Attributes:
-        candidate, params: what is evaluated.
-        asked: the mirror's trial that waits for its outcome; None where a stopped training goes on.
-    """
-
-    candidate: Candidate
-    params: Params
-    asked: optuna.Trial | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lesson:
-    """What the sampler can learn from one candidate; `attributes` are what it has noted itself."""
-
-    params: Params
-    outcome: Outcome
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+_FEWEST_TO_LEARN_FROM = 10  # as many as TPE draws at random
+# Uniform draws before a space is taken for exhausted, or walked through where it has so few combinations.
+_DRAWS = 200
+_MAX_WALKED = 20_000
 
 
 class Proposer:
     """Asks the sampler in an in-memory study that mirrors the record's finished trials.
 
-    Suggestions that break a constraint or that the study knows already are answered in the mirror: the
-    record never shows them, and sampling never reads the storage. Intermediate values are not mirrored:
-    TPE crashes on them where there are two objectives. What was measured after trials had ended stands in for what was
-    predicted, and corrects the other predictions. Optuna does not keep a sampler: its seed is
-    the study's plus the number of recorded trials, lest a resumed study repeat its suggestions.
+    Suggestions that break a constraint or that the study knows already are answered in the mirror: the record never
+    shows them, and sampling never reads the storage. Intermediate values are not mirrored: TPE crashes on them where
+    there are two objectives. Trials come with what was measured after they had ended in place of what was predicted.
+    Optuna does not keep a sampler: its seed is the study's plus the number of recorded trials, so that a resumed study
+    does not repeat its suggestions.
 
-    With successive halving the mirror shows the values of one rung only, of everybody who has reached it, so that
+    With successive halving the mirror shows the values of one rung only, of all that have reached it, so that
     half-trained values never stand beside others: the highest rung (the end above them all) on which there are
     enough to learn from, as BOHB does (Falkner et al. 2018, section 3.2).
     """
 
-    def __init__(self, spec: StudySpec, recorded: Sequence[FrozenTrial], measured: Measured = _NOTHING) -> None:
-        kind = find_sampler(spec.sampler)
+    def __init__(self, spec: StudySpec, recorded: Sequence[Trial]) -> None:
         seed = spec.seed + len(recorded)
         self._spec = spec
-        self._measured = measured
-        self._space = spec.space
-        self._recipe = spec.recipe
-        self._kind = kind
+        self._kind = find_sampler(spec.sampler)
         self._distributions = parameter_distributions(spec.space.parameters)
-        self._draw_unseen = UnseenDraw(spec.space, random.Random(seed))  # noqa: S311 — sampling, not secrets
-        self._sampler = kind.make(seed=seed, trials=spec.trials)
-        self._known: set[str] = set()
-        rungs = spec.halving.rungs if spec.halving else ()
-        # One above each other: the rungs, then the end of the training.
-        self._lessons: list[dict[str, _Lesson]] = [{} for _ in range(len(rungs) + 1)]
-        self._open: set[int] = set()  # trials of the present mirror that wait for an outcome
+        self._rng = random.Random(seed)  # noqa: S311 — sampling, not secrets
+        self._walk: Iterator[Mapping[str, Value]] | None = None
+        self._is_exhausted = False
+        self._sampler = self._kind.make(seed=seed, trials=spec.trials)
+        self._known = {trial.key for trial in recorded}
+        # By the candidate's key, one dict a level: the rungs, then the end of the training.
+        num_levels = 1 + (len(spec.halving.rungs) if spec.halving else 0)
+        self._results: list[dict[str, Trial]] = [{} for _ in range(num_levels)]
         for trial in recorded:
-            self._restore(trial)
+            if trial.has_result:
+                self._results[self._level_of(trial)][trial.key] = trial
         self._level = self._best_level()
         self._mirror = self._make_mirror()
 
-    def propose(self) -> Proposal | None:
-        """A candidate the study does not know; None where the space has no more."""
+    def propose(self) -> Trial | None:
+        """Return a trial of a candidate that the study does not know; None where the space has no more."""
+        if self._is_exhausted:  # what is known is never unknown again
+            return None
         for _ in range(self._kind.max_asks):
             asked = self._mirror.ask(self._distributions)
-            candidate = self._space.decode(asked.params, self._recipe)
-            if not self._is_settled(candidate):
-                return self._begin(candidate, asked)
-            lesson = self._lessons[self._level].get(candidate.key)
-            self._answer(asked, lesson.outcome if lesson else None)
-        params = self._draw_unseen(lambda params: self._is_settled(self._space.decode(params, self._recipe)))
-        return None if params is None else self.adopt(self._space.decode(params, self._recipe), params)
+            trial = self._decode(asked.params)
+            if not self._is_settled(trial):
+                self._known.add(trial.key)
+                self._asked[trial.key] = asked
+                return trial
+            self._answer(asked, self._results[self._level].get(trial.key))
+        unseen = self._draw_unseen()
+        self._is_exhausted = unseen is None
+        return unseen
 
-    def adopt(self, candidate: Candidate, params: Params) -> Proposal:
-        """A candidate that somebody else chose, so that the sampler learns from it."""
-        self._mirror.enqueue_trial(dict(params))
+    def adopt(self, trial: Trial) -> None:
+        """Let the sampler learn from a trial that begins without its proposal."""
+        if trial.key in self._asked or trial.continues is not None:  # it was told of the rung below
+            return
+        self._mirror.enqueue_trial(dict(trial.params))
         asked = self._mirror.ask(self._distributions)
         if self._kind.generational:
             _ = asked.relative_params
-        return self._begin(candidate, asked)
+        self._known.add(trial.key)
+        self._asked[trial.key] = asked
 
-    def tell(self, proposal: Proposal, outcome: Outcome, *, rung: int | None = None) -> Mapping[str, Any]:
-        """Answer a proposal; returns what the sampler noted on it and needs again when the study goes on.
-
-        Args:
-            proposal: that was evaluated.
-            outcome: of the evaluation.
-            rung: that it was stopped at; None where it was trained to the end.
-        """
-        level = len(self._lessons) - 1 if rung is None else rung
-        is_shown = level == self._level
-        key = proposal.candidate.key
-        # Who goes on keeps what was noted when it was new: a generation, without which NSGA-II begins anew.
-        attributes = next((found[key].attributes for found in self._lessons[:level] if key in found), {})
-        if proposal.asked is not None and self._is_open(proposal.asked):
-            attributes = sampler_attributes(self._answer(proposal.asked, outcome if is_shown else None))
-        elif is_shown:
-            lesson = _Lesson(params=proposal.params, outcome=outcome, attributes=attributes)
-            self._mirror.add_trial(self._mirrored(lesson))
-        self._lessons[level][key] = _Lesson(params=proposal.params, outcome=outcome, attributes=attributes)
+    def tell(self, trial: Trial) -> Mapping[str, Any]:
+        """Note how a trial ended; return what the sampler noted on it and needs again when the study is resumed."""
+        asked = self._asked.pop(trial.key, None)
+        if not trial.has_result:  # it will not be proposed again
+            if asked is not None:
+                self._answer(asked, None)
+            return {}
+        level = self._level_of(trial)
+        # A continued trial keeps what was noted when it was new: a generation, without which NSGA-II begins anew.
+        below = (found[trial.key].noted for found in self._results[:level] if trial.key in found)
+        noted = next(below, {})
+        if asked is not None:
+            noted = sampler_attributes(self._answer(asked, trial if level == self._level else None))
+        elif level == self._level:
+            self._mirror.add_trial(self._mirrored(replace(trial, noted=noted)))
+        self._results[level][trial.key] = replace(trial, noted=noted)
         if self._best_level() > self._level:
             self._level = self._best_level()
             self._mirror = self._make_mirror()
-        return attributes
+        return noted
 
-    def tell_failed(self, proposal: Proposal) -> None:
-        """Answer a proposal whose evaluation failed; it will not be proposed again."""
-        if proposal.asked is not None and self._is_open(proposal.asked):
-            self._answer(proposal.asked, None)
+    def _decode(self, params: Mapping[str, Value]) -> Trial:
+        return Trial(candidate=self._spec.space.decode(params, self._spec.recipe), params=params)
 
-    def _is_settled(self, candidate: Candidate) -> bool:
+    def _is_settled(self, trial: Trial) -> bool:
         """Whether the candidate is known or its architecture is not allowed."""
-        return candidate.key in self._known or self._space.broken_constraint(candidate.architecture) is not None
+        return trial.key in self._known or self._spec.space.broken_constraint(trial.candidate.architecture) is not None
 
-    def _is_open(self, asked: optuna.Trial) -> bool:
-        """Whether the trial is of the present mirror and waits."""
-        return asked.study is self._mirror and asked.number in self._open
-
-    def _begin(self, candidate: Candidate, asked: optuna.Trial) -> Proposal:
-        self._known.add(candidate.key)
-        self._open.add(asked.number)
-        return Proposal(candidate=candidate, params=asked.params, asked=asked)
-
-    def _answer(self, asked: optuna.Trial, outcome: Outcome | None) -> FrozenTrial:
+    def _answer(self, asked: optuna.Trial, trial: Trial | None) -> FrozenTrial:
         from optuna.trial import TrialState
 
-        self._open.discard(asked.number)
-        if outcome is None:
+        if trial is None:
             return self._mirror.tell(asked, state=TrialState.FAIL)
-        for name, violation in outcome.constraints.items():
+        for name, violation in trial.violations(self._spec.constraints).items():
             asked.set_constraint(name, violation)
-        return self._mirror.tell(asked, outcome.values)
+        return self._mirror.tell(asked, self._values(trial))
+
+    def _values(self, trial: Trial) -> list[float]:
+        return [trial.values[objective.name] for objective in self._spec.objectives]
+
+    def _level_of(self, trial: Trial) -> int:
+        return len(self._results) - 1 if trial.state == "complete" or trial.rung is None else trial.rung
 
     def _best_level(self) -> int:
-        """The highest with enough lessons; as many as TPE draws at random, or three more than there are parameters."""
+        """Return the highest level with enough trials: ten, or three more than there are parameters."""
         if not self._kind.learns:
             return 0  # another mirror would only let a sequence begin anew
-        fewest = max(_FEWEST_LESSONS, len(self._distributions) + 3)
-        return max((level for level, found in enumerate(self._lessons) if len(found) >= fewest), default=0)
+        fewest = max(_FEWEST_TO_LEARN_FROM, len(self._distributions) + 3)
+        return max((level for level, found in enumerate(self._results) if len(found) >= fewest), default=0)
 
     def _make_mirror(self) -> optuna.Study:
         import optuna
 
-        self._open.clear()
+        self._asked: dict[str, optuna.Trial] = {}  # trials of this mirror that wait for a result, by candidate
         with quiet_optuna():
             mirror = optuna.create_study(
                 directions=[objective.direction for objective in self._spec.objectives], sampler=self._sampler
             )
-        mirror.add_trials([self._mirrored(lesson) for lesson in self._lessons[self._level].values()])
+        mirror.add_trials([self._mirrored(trial) for trial in self._results[self._level].values()])
         return mirror
 
-    def _mirrored(self, lesson: _Lesson) -> FrozenTrial:
+    def _mirrored(self, trial: Trial) -> FrozenTrial:
         from optuna.trial import create_trial
 
         return create_trial(
-            values=lesson.outcome.values,
-            params=dict(lesson.params),
+            values=self._values(trial),
+            params=dict(trial.params),
             distributions=self._distributions,
-            system_attrs=dict(lesson.attributes),
-            constraints=dict(lesson.outcome.constraints),
+            system_attrs=dict(trial.noted),
+            constraints=trial.violations(self._spec.constraints),
         )
 
-    def _judge(self, readings: Sequence[Reading]) -> Outcome:
-        return judge(readings, self._spec.objectives, self._spec.constraints)
+    def _draw_unseen(self) -> Trial | None:
+        """Draw a new candidate uniformly, or walk through a small space; None where none is found.
 
-    def _restore(self, trial: FrozenTrial) -> None:
-        """Learn from a trial of the record: from what it has reached in the end, or at a rung."""
-        from starsearch.records import recorded_measurements
+        None is exact where the parameters have at most 20,000 combinations. In a larger space it means that 200 uniform
+        draws, constraints satisfied, were all known.
+        """
+        for _ in range(_DRAWS):
+            trial = self._decode(self._spec.space.sample(self._rng))
+            if not self._is_settled(trial):
+                return trial
+        if self._walk is None:
+            self._walk = self._shuffled_combinations()
+        trials = (self._decode(params) for params in self._walk)
+        return next((trial for trial in trials if not self._is_settled(trial)), None)
 
-        candidate = recorded_candidate(trial, self._recipe)
-        self._known.add(candidate.key)
-        attributes = sampler_attributes(trial)
-        if trial.state.name == "COMPLETE":
-            outcome = self._judge(latest_readings(trial.user_attrs, self._measured))
-            lesson = _Lesson(params=trial.params, outcome=outcome, attributes=attributes)
-            self._lessons[-1][candidate.key] = lesson
-        elif trial.state.name == "PRUNED" and self._spec.halving:
-            outcome = self._judge(self._measured.corrected(recorded_measurements(trial)))
-            lesson = _Lesson(params=trial.params, outcome=outcome, attributes=attributes)
-            self._lessons[trial.user_attrs["rung"]][candidate.key] = lesson
+    def _shuffled_combinations(self) -> Iterator[Mapping[str, Value]]:
+        parameters = self._spec.space.parameters
+        sizes = [_MAX_WALKED + 1 if one.values is None else len(one.values) for one in parameters]
+        if math.prod(sizes) > _MAX_WALKED:
+            return iter(())
+        names = [one.name for one in parameters]
+        every = [
+            dict(zip(names, row, strict=True)) for row in itertools.product(*(one.values or () for one in parameters))
+        ]
+        self._rng.shuffle(every)
+        return iter(every)

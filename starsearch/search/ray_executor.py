@@ -7,14 +7,14 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.errors import StudyError
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
-from starsearch.search.executor import Job, JobEvent, JobFailed, JobLost, JobProgressed, JobReturned, follow_job
+from starsearch.search.executor import Failure, Job, News, follow_job
 from starsearch.search.ray_cluster import (
     as_ray,
     cluster_errors,
@@ -138,8 +138,6 @@ class RayExecutor:
         stages: the parts of every evaluation: the training, then the latency where another node measures it.
     """
 
-    is_elsewhere = True
-
     def __init__(self, runner: RayRunner, *stages: Stage) -> None:
         import ray
 
@@ -161,7 +159,7 @@ class RayExecutor:
         """Hand the job to Ray."""
         self._running[job.number] = _Running(job=job, stream=self._begin(job, 0))
 
-    def next_event(self) -> JobEvent | None:
+    def next(self) -> tuple[int, News] | None:
         """Return what a task reports, or that it is lost; None after a second."""
         import ray
 
@@ -169,11 +167,13 @@ class RayExecutor:
         with cluster_errors():
             ready, _ = ray.wait(list(streams), num_returns=1, timeout=_POLL_S, fetch_local=False)
         if ready:
-            return self._read(streams[ready[0]])
+            number = streams[ready[0]]
+            news = self._read(number)
+            return None if news is None else (number, news)
         self._refuse_lost_nodes()
         return None
 
-    def cancel(self, number: int) -> None:
+    def _cancel(self, number: int) -> None:
         """End the task of trial `number`, with its worker."""
         import ray
 
@@ -185,7 +185,7 @@ class RayExecutor:
         """End all tasks; the cluster stays connected."""
         for number in list(self._running):
             with suppress(Exception):  # the cluster may be what has failed
-                self.cancel(number)
+                self._cancel(number)
 
     def _begin(self, job: Job, stage: int) -> Any:
         return self._tasks[stage].remote(self._evaluators[stage], job, self._sent[stage])
@@ -208,12 +208,12 @@ class RayExecutor:
                 "kept; add a node and run the same command again."
             )
 
-    def _read(self, number: int) -> JobEvent | None:
+    def _read(self, number: int) -> News | None:
         import ray
 
         running = self._running[number]
         try:
-            event: JobEvent = ray.get(next(running.stream))
+            event: News = ray.get(next(running.stream))
         except StopIteration:  # what ended it was reported before
             return self._lose(number, "its stream ended without a result")
         except ray.exceptions.RuntimeEnvSetupError as error:
@@ -225,27 +225,27 @@ class RayExecutor:
             raise error_of_worker(error) from error
         except ray.exceptions.RayError as error:  # one sentence; the others are Ray's advice, and in the log
             return self._lose(number, f"{type(error).__name__}: {first_line(error).split('. ')[0]}", log=str(error))
-        if isinstance(event, JobProgressed):
+        if isinstance(event, Progress):
             self._running[number] = self._running.pop(number)  # last, so that others are read before it
             return event
-        if not isinstance(event, JobReturned):
+        if isinstance(event, Failure):
             del self._running[number]
             return event
-        running.readings += event.measurements
+        running.readings += event
         running.stage += 1
         if running.stage < len(self._stages):
             running.stream = self._begin(running.job, running.stage)
             return None
         del self._running[number]
-        return replace(event, measurements=running.readings)
+        return running.readings
 
-    def _lose(self, number: int, why: str, log: str = "") -> JobEvent:
+    def _lose(self, number: int, why: str, log: str = "") -> Failure:
         del self._running[number]
         if hung := self._take_traceback(number):
             limit_s = self._runner.time_limit_s
             reason = f"TimeLimitError: the evaluation took longer than the runner's {limit_s:g} s."
-            return JobFailed(number=number, reason=reason, log=hung)
-        return JobLost(number=number, reason=f"Its worker was lost: {why.rstrip('.')}.", log=log)
+            return Failure(reason=reason, log=hung)
+        return Failure(reason=f"Its worker was lost: {why.rstrip('.')}.", log=log, lost=True)
 
     def _take_traceback(self, number: int) -> str:
         """Where the evaluation was when its time was up, as its worker has written it; empty where it was not."""
@@ -269,18 +269,18 @@ def _streaming(resources: TaskResources) -> Any:
     return ray.remote(**options)(_evaluate)
 
 
-def _evaluate(evaluator: Evaluator, job: Job, sent: tuple[Requirements, float | None]) -> Iterator[JobEvent]:
+def _evaluate(evaluator: Evaluator, job: Job, sent: tuple[Requirements, float | None]) -> Iterator[News]:
     """Run a job on a node; Ray sets the number of threads."""
     requirements, limit_s = sent
     if requirements not in _CHECKED:
         requirements.check(evaluator)
         _CHECKED.append(requirements)
-    yield JobProgressed(number=job.number, progress=Progress(fraction=0.0, stage="starting"))
+    yield Progress(fraction=0.0, stage="starting")
     events = follow_job(evaluator, job)
     yield from events if limit_s is None else _limited(events, limit_s, _traceback_file(requirements, job.number))
 
 
-def _limited(events: Iterator[JobEvent], limit_s: float, file: Path) -> Iterator[JobEvent]:
+def _limited(events: Iterator[News], limit_s: float, file: Path) -> Iterator[News]:
     """The same events; this process ends, with where it hung in `file`, once they have taken `limit_s` to compute.
 
     The time in which an event waits for the driver does not count.
@@ -293,7 +293,7 @@ def _limited(events: Iterator[JobEvent], limit_s: float, file: Path) -> Iterator
             event = next(events, None)
             faulthandler.cancel_dump_traceback_later()
             left_s -= time.monotonic() - began
-            if event is None or not isinstance(event, JobProgressed):
+            if event is None or not isinstance(event, Progress):
                 file.unlink(missing_ok=True)
             if event is None:
                 return

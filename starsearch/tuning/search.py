@@ -21,7 +21,7 @@ from starsearch.errors import EvaluationError, StarsearchError, StudyError
 from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.progress import Progress
 from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease
-from starsearch.search.failures import failure_reason
+from starsearch.search.executor import failure_reason
 from starsearch.search.ray_cluster import as_ray, connected, first_line, room, wait_for_room
 from starsearch.search.ray_executor import Requirements
 from starsearch.signals import asked_to_stop
@@ -93,7 +93,7 @@ def tune_recipes(
         record.fail_running(DRIVER_DIED)
         recorder = _Recorder(spec, tuned, record, base=base, watch=watch, stop=stop, check=lease.check)
         while recorder.missing > 0 and not stop.is_set():
-            before, trials = recorder.finished, record.trials()
+            before, trials = recorder.finished, record.frozen_trials()
             first = [] if _has_base(trials) else [base]
             strategy = _strategy(spec, scheduler, trials=trials, first=first, base=base, epochs=tuned.epochs)
             with _quiet_ray():
@@ -200,7 +200,7 @@ class _Recorder(Callback):
         self._watch, self._stop, self._check = watch, stop, check
         self._running: dict[str, float] = {}  # the fraction of each training
         self._failed: list[Any] = []
-        self.finished = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in record.trials())
+        self.finished = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in record.frozen_trials())
         self.last_reason = ""
         self.trouble: StarsearchError | None = None
 
@@ -276,7 +276,7 @@ class _Recorder(Callback):
             **failure,
         )
         self._check()
-        ended = replace(ended, number=_add(self._record, ended))
+        ended = self._record.finish(replace(ended, number=self._record.start(ended).number))
         if len(schedule) > 1:
             known = self._record.attribute(SCHEDULES) or {}
             self._record.set_attribute(SCHEDULES, {**known, str(ended.number): schedule})
@@ -307,20 +307,6 @@ class _Recorder(Callback):
     def _end(self, error: StarsearchError) -> None:
         self.trouble = self.trouble or error
         self._stop.set()
-
-
-def _add(record: StudyRecord, trial: Trial) -> int:
-    """Write a trial that has ended; return its number."""
-    number = record.start(trial.candidate, params=trial.params, curve=trial.curve, elsewhere=True)
-    if trial.state == "fail":
-        record.fail(number, reason=trial.reason or "", seconds=trial.seconds, interrupted=trial.lost)
-        return number
-    common: dict[str, Any] = {"measurements": trial.readings, "constraints": {}, "seconds": trial.seconds}
-    if trial.state == "complete":
-        record.complete(number, values=[trial.values["top1_percent"]], **common)
-    else:
-        record.prune(number, rung=trial.rung or 0, epochs=trial.epochs or 0, **common)
-    return number
 
 
 class _StopAll(Stopper):

@@ -23,7 +23,8 @@ from starsearch.measurement import Measurement
 from starsearch.objective import Objective
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.records import StudyRecord, parameter_distributions
-from starsearch.search import run_study
+from starsearch.search.driver import run_study
+from starsearch.search.executor import LocalExecutor
 from starsearch.study.space_file import load_space
 from starsearch.study.spec import StudySpec
 
@@ -58,7 +59,7 @@ def run_starsearch(folder, trials, seed):
     spec = make_spec(trials, seed)
     record = StudyRecord.open(f"sqlite:///{folder}/study.db", spec, signature={})
     started = time.perf_counter()
-    ended = run_study(spec, record=record, evaluator=evaluate)
+    ended = run_study(spec, record, LocalExecutor(evaluate))
     seconds = time.perf_counter() - started
     record.close()
     return ended.finished / seconds

@@ -29,15 +29,15 @@ def test_weights_that_cannot_be_written_leave_nothing_and_name_the_cause():
 
 
 def test_a_full_disk_stops_the_study_rather_than_failing_the_candidate(tmp_path):
-    def evaluate(candidate, *, seed, weights, stretch=None):
+    def evaluate(candidate, *, seed, weights, part=None):
         yield from ()
         raise StudyError("The trained weights cannot be written.") from OSError(errno.ENOSPC, "No space left")
 
     executor = LocalExecutor(evaluate)
     candidate = Candidate(architecture=SMALL, recipe=Recipe())
-    executor.submit(Job(number=0, candidate=candidate, seed=0, weights=None, stretch=WHOLE))
+    executor.submit(Job(number=0, candidate=candidate, seed=0, weights=None, part=WHOLE))
     with pytest.raises(StudyError, match="weights"):
-        executor.next_event()
+        executor.next()
 
 
 def test_saved_weights_build_the_same_network_again(tmp_path):

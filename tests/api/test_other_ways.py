@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from starsearch.api.networks import resolve
-from starsearch.api.running import parse_duration
+from starsearch.api.run import parse_duration
 from starsearch.errors import SpecError, StudyError
 from tests.api.conftest import TINY_STUDY, UNTIMED, write_tiny_files
 from tests.command_line import begun, starsearch
@@ -290,7 +290,7 @@ def test_fewer_images_than_classes_are_refused_before_the_study_is_made(tmp_path
     (tmp_path / "few.yaml").write_text(TINY_STUDY.replace(f" {subset}", f" {name}: 9"))
     done = starsearch("run", "few.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    words = f"{name} must be as many as there are classes, or more; got 9, and 'digits' has 10 classes."
+    words = f"{name} must be at least the number of classes; got 9, and 'digits' has 10 classes."
     assert words in " ".join(done.stderr.split())
     assert not (tmp_path / "studies").exists()
 

@@ -18,7 +18,7 @@ from starsearch import api
 from starsearch.api.latency import import_measurements
 from starsearch.errors import BackendError, SpecError, StudyChangedError, StudyError
 from starsearch.latency.prediction.profile import save_profile
-from starsearch.search import MemberMeasured, StudyEnded
+from starsearch.search.events import MemberMeasured, StudyEnded
 from tests.api.conftest import TINY_SPACE
 from tests.command_line import starsearch
 from tests.profiles import make_profile, this_machine
@@ -90,7 +90,7 @@ def test_this_machines_predictions_are_measured_on_the_front_and_the_phones_are_
     )
     assert (front["latency_ms@phone_low"] < front["latency_ms@phone"]).all()
     assert (front["latency_ms@phone"] < front["latency_ms@phone_high"]).all()
-    assert {e.number for e in events if isinstance(e, MemberMeasured)} == set(front["number"])
+    assert {e.trial.number for e in events if isinstance(e, MemberMeasured)} == set(front["number"])
     assert isinstance(events[-1], StudyEnded)
 
 
@@ -119,7 +119,7 @@ def test_a_resumed_study_measures_only_what_is_new(copied):
     events = []
     before = front_of(copied)
     run(copied, events.append, trials=3)
-    again = [event.number for event in events if isinstance(event, MemberMeasured)]
+    again = [event.trial.number for event in events if isinstance(event, MemberMeasured)]
     assert not set(again) & set(before["number"])
     assert set(front_of(copied)["latency_ms_kind"]) == {"measured"}
 

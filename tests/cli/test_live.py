@@ -8,6 +8,7 @@ from starsearch.candidate import Candidate
 from starsearch.cli.live import LiveView
 from starsearch.families.family import Architecture, presets
 from starsearch.measurement import Measurement, Prediction
+from starsearch.objective import Constraint
 from starsearch.progress import Progress
 from starsearch.recipe import Recipe
 from starsearch.search.events import (
@@ -19,6 +20,7 @@ from starsearch.search.events import (
     TrialProgressed,
     TrialStarted,
 )
+from starsearch.trial import Trial
 from tests.report.frames import ACCURACY, BOTH
 
 
@@ -28,40 +30,48 @@ def candidate(number):
     return Candidate(architecture=architecture, recipe=Recipe(), anchor=anchor)
 
 
-def ended(number, top1, latency, **values):
-    measurements = (
+SLOWEST = (Constraint(name="latency_ms", high=8.0),)
+
+
+def trial(number, **fields):
+    return Trial(number=number, candidate=candidate(number), **fields)
+
+
+def judged(number, top1, latency, **fields):
+    readings = (
         Measurement(name="top1_percent", value=top1),
         Measurement(name="latency_ms", value=latency, runs=40, spread=0.02),
     )
-    defaults = {"state": "complete", "measurements": measurements, "seconds": 30.0}
-    return TrialEnded(number=number, candidate=candidate(number), **(defaults | values))
+    return trial(number, **{"state": "complete", "readings": readings, "seconds": 30.0, **fields})
+
+
+def ended(*values, **fields):
+    return TrialEnded(trial=judged(*values, **fields))
 
 
 def failure(number, reason):
-    return TrialEnded(
-        number=number, candidate=candidate(number), state="fail", feasible=False, reason=reason, seconds=1.0
-    )
+    return TrialEnded(trial=trial(number, state="fail", reason=reason, seconds=1.0))
 
 
 def a_run(view):
     view(StudyStarted(finished=0, wanted=4, resumed=False))
-    view(TrialStarted(number=0, candidate=candidate(0)))
-    view(TrialProgressed(number=0, progress=Progress(fraction=0.2, stage="training")))
+    view(TrialStarted(trial=trial(0)))
+    view(TrialProgressed(trial=trial(0), progress=Progress(fraction=0.2, stage="training")))
     view(ended(0, 60.0, 5.0))
     view(failure(1, "out of [bold]memory[/bold]"))
     view(ended(2, 50.0, 3.0))
     view(ended(3, 49.0, 4.0))
-    view(ended(4, 90.0, 1.0, feasible=False))
-    view(TrialStarted(number=5, candidate=candidate(5)))
+    view(ended(4, 90.0, 9.0))
+    view(TrialStarted(trial=trial(5)))
     values = {"top1_percent": 41.5, "top5_percent": 80.0, "train_loss": 1.0}
-    view(TrialProgressed(number=5, progress=Progress(fraction=0.5, stage="training", epoch=2, values=values)))
+    view(TrialProgressed(trial=trial(5), progress=Progress(fraction=0.5, stage="training", epoch=2, values=values)))
 
 
-def on_a_terminal(objectives=BOTH, *, width=120, events=a_run):
+def on_a_terminal(objectives=BOTH, constraints=SLOWEST, *, width=120, events=a_run):
     """What the view shows after `events`, and everything that was written."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=width, height=40)
-    with LiveView(objectives, title="few in studies/few", console=console) as view:
+    with LiveView(objectives, constraints, title="few in studies/few", console=console) as view:
         events(view)
         seen = Console(file=io.StringIO(), width=width, record=True)
         seen.print(view._render())
@@ -70,7 +80,7 @@ def on_a_terminal(objectives=BOTH, *, width=120, events=a_run):
 
 def without_a_terminal(events=a_run):
     file = io.StringIO()
-    with LiveView(BOTH, title="few in studies/few", console=Console(file=file, width=60)) as view:
+    with LiveView(BOTH, SLOWEST, title="few in studies/few", console=Console(file=file, width=60)) as view:
         events(view)
     return file.getvalue()
 
@@ -121,7 +131,7 @@ def test_a_long_front_is_cut_evenly_with_both_ends_kept():
         for number in range(1, 31):
             view(ended(number, 50.0 + number, 1.0 + number))
 
-    shown, _ = on_a_terminal(events=events)
+    shown, _ = on_a_terminal(constraints=(), events=events)
     assert "30 trials on the front; 10 of them shown." in shown
     assert "2.00 ± 0.02" in shown
     assert "31.00 ± 0.02" in shown
@@ -130,10 +140,10 @@ def test_a_long_front_is_cut_evenly_with_both_ends_kept():
 def test_one_objective_and_unmeasured_values_are_fine():
     def events(view):
         view(StudyStarted(finished=0, wanted=2, resumed=False))
-        view(ended(1, 50.0, 3.0, measurements=()))
+        view(ended(1, 50.0, 3.0, readings=()))
         view(ended(2, 55.0, 3.0))
 
-    shown, _ = on_a_terminal([ACCURACY], events=events)
+    shown, _ = on_a_terminal([ACCURACY], (), events=events)
     assert "55.00" in shown
 
 
@@ -168,7 +178,7 @@ def test_the_terminal_is_given_back_when_the_run_breaks():
 
 
 def test_going_on_shows_the_front_of_the_earlier_trials():
-    earlier = ended(7, top1=90.0, latency=1.0)
+    earlier = judged(7, 90.0, 1.0)
     console = Console(file=io.StringIO(), force_terminal=True, width=100, height=40)
     with LiveView(BOTH, console=console) as view:
         view(StudyStarted(finished=1, wanted=8, resumed=True, earlier=(earlier,)))
@@ -182,10 +192,10 @@ def test_predicted_values_are_marked_and_the_front_is_measured_before_the_eyes()
 
     def events(view):
         view(StudyStarted(finished=0, wanted=1, resumed=False))
-        view(ended(2, 50.0, 2.0, measurements=(Measurement(name="top1_percent", value=50.0), predicted)))
-        view(FrontProgressed(measured=1, wanted=4, number=2, progress=Progress(fraction=0.5, stage="latency")))
-        view(MemberMeasured(number=2, candidate=candidate(2), prediction=predicted, measurement=measured))
-        view(MemberMeasured(number=2, candidate=candidate(2), prediction=predicted, measurement=None, reason="too hot"))
+        view(ended(2, 50.0, 2.0, readings=(Measurement(name="top1_percent", value=50.0), predicted)))
+        view(FrontProgressed(measured=1, wanted=4, trial=trial(2), progress=Progress(fraction=0.5, stage="latency")))
+        view(MemberMeasured(trial=trial(2), prediction=predicted, measurement=measured))
+        view(MemberMeasured(trial=trial(2), prediction=predicted, measurement=None, reason="too hot"))
 
     seen, _ = on_a_terminal(events=events)
     assert "≈ 2.00" in seen

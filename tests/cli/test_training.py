@@ -27,6 +27,7 @@ from starsearch.records import StudyRecord, load_attributes
 from starsearch.signals import exit_code, interrupt_on_signals
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.study_file import load_study
+from starsearch.trial import Trial
 
 ARCHITECTURE = "starnet:embed_dim=8,depths=1-1-1,mlp_ratio=2,kernel_size=3"
 
@@ -171,9 +172,10 @@ def trial(tmp_path):
     with closing(StudyRecord.open(f"sqlite:///{tmp_path}/study.db", spec, signature=signature)) as record:
         for one in (replace(candidate, recipe=spec.recipe), candidate):
             names = ("lr", "drop_path", "ema_decay")
-            number = record.start(one, params={f"recipe.{name}": getattr(one.recipe, name) for name in names})
-            measured = [Measurement(name="top1_percent", value=50.0)]
-            record.complete(number, values=[50.0], measurements=measured, constraints={}, seconds=1.0)
+            params = {f"recipe.{name}": getattr(one.recipe, name) for name in names}
+            started = record.start(Trial(candidate=one, params=params))
+            measured = (Measurement(name="top1_percent", value=50.0),)
+            record.finish(replace(started, state="complete", readings=measured, seconds=1.0))
     return f"{tmp_path}:1", replace(recipe, epochs=2)
 
 

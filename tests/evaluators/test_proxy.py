@@ -6,7 +6,7 @@ from starsearch.candidate import Candidate
 from starsearch.data import open_data
 from starsearch.errors import EvaluationError
 from starsearch.evaluators import ProxyEvaluator
-from starsearch.evaluators.evaluator import Stretch
+from starsearch.evaluators.evaluator import TrainingPart
 from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity, Recipe
 
@@ -17,7 +17,7 @@ CANDIDATE = Candidate(
 
 
 def top1(evaluator, weights=None, start=None):
-    steps = evaluator(CANDIDATE, seed=0, weights=weights, stretch=Stretch(start=start))
+    steps = evaluator(CANDIDATE, seed=0, weights=weights, part=TrainingPart(start=start))
     while True:
         try:
             next(steps)

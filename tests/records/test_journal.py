@@ -10,7 +10,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from starsearch.errors import StudyError
 from starsearch.records import StudyRecord, load_trials
-from starsearch.search import run_study
+from starsearch.search.driver import run_study
+from starsearch.search.executor import LocalExecutor
 from tests.search.studies import FakeEvaluator, make_spec
 
 HALF = b'{"op_code":8,"worker_id":"01","trial_id":1,"user_at'
@@ -34,7 +35,7 @@ def journal(finished, tmp_path):
 def go_on(file, *, trials):
     spec = make_spec(trials=trials)
     record = StudyRecord.open(f"journal:///{file}", spec, signature={})
-    run_study(spec, record=record, evaluator=FakeEvaluator())
+    run_study(spec, record, LocalExecutor(FakeEvaluator()))
 
 
 def states(file):

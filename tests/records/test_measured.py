@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from starsearch.candidate import Candidate
@@ -9,6 +11,7 @@ from starsearch.errors import StudyError
 from starsearch.families.family import Architecture, presets
 from starsearch.families.text import architecture_hash
 from starsearch.measurement import Measurement, Prediction
+from starsearch.objective import Constraint, Objective
 from starsearch.recipe import Recipe
 from starsearch.records import (
     OpenStudy,
@@ -20,6 +23,7 @@ from starsearch.records import (
     reading_names,
     recorded_measurements,
 )
+from starsearch.trial import Trial
 from tests.search.studies import make_spec, url_of
 
 PREDICTED = Prediction(name="latency_ms@phone", value=2.0, low=1.8, high=2.2, device="A phone")
@@ -29,21 +33,24 @@ S1, S2 = (
 )
 
 
+OBJECTIVES = (
+    Objective(name="top1_percent", direction="maximize"),
+    Objective(name="latency_ms@phone", direction="minimize", device="phone"),
+)
+
+
 @pytest.fixture
-def record(tmp_path):
-    record = StudyRecord.open(url_of(tmp_path), make_spec(), signature={})
+def record(tmp_path, request):
+    bounds = getattr(request, "param", {"high": 2.5})
+    spec = make_spec(objectives=OBJECTIVES, constraints=(Constraint(name="latency_ms@phone", **bounds),))
+    record = StudyRecord.open(url_of(tmp_path), spec, signature={})
     yield record
     record.close()
 
 
 def complete(record, candidate, **changes):
-    values = {
-        "values": (70.0, 2.0),
-        "measurements": (TOP1, PREDICTED),
-        "constraints": {"latency_ms@phone.max": -0.5},
-        "seconds": 1.0,
-    }
-    record.complete(record.start(candidate, params={}), **{**values, **changes})
+    readings = {"readings": (TOP1, PREDICTED), "seconds": 1.0, **changes}
+    record.finish(replace(record.start(Trial(candidate=candidate)), state="complete", **readings))
 
 
 def measured(value, name="latency_ms@phone"):
@@ -52,7 +59,7 @@ def measured(value, name="latency_ms@phone"):
 
 def test_a_prediction_is_read_back_as_one_and_its_row_says_so(tmp_path, record):
     complete(record, S1)
-    assert recorded_measurements(record.trials()[0]) == (TOP1, PREDICTED)
+    assert recorded_measurements(record.frozen_trials()[0]) == (TOP1, PREDICTED)
     (row,) = load_trials(url_of(tmp_path)).to_dict("records")
     assert row["latency_ms@phone"] == row["latency_ms@phone_predicted"] == 2.0
     assert (row["latency_ms@phone_low"], row["latency_ms@phone_high"]) == (1.8, 2.2)
@@ -63,7 +70,7 @@ def test_a_prediction_is_read_back_as_one_and_its_row_says_so(tmp_path, record):
 def test_what_is_measured_later_stands_in_for_the_prediction_and_the_trial_stays_as_it_was(tmp_path, record):
     complete(record, S1)
     complete(record, S2)
-    before = [trial.user_attrs for trial in record.trials()]
+    before = [trial.user_attrs for trial in record.frozen_trials()]
     keep_measured(record, architecture_hash(S1.architecture), measured(2.5))
     first, second = load_trials(url_of(tmp_path)).to_dict("records")
     assert (first["latency_ms@phone"], first["latency_ms@phone_kind"]) == (2.5, "measured")
@@ -74,8 +81,8 @@ def test_what_is_measured_later_stands_in_for_the_prediction_and_the_trial_stays
     assert (second["latency_ms@phone"], second["latency_ms@phone_kind"]) == (pytest.approx(2 * 1.25**0.5), "predicted")
     assert second["latency_ms@phone_predicted"] == 2.0
     assert second["latency_ms@phone_high"] == pytest.approx(2.5)
-    assert [trial.user_attrs for trial in record.trials()] == before
-    assert record.trials()[0].values == [70.0, 2.0]
+    assert [trial.user_attrs for trial in record.frozen_trials()] == before
+    assert record.frozen_trials()[0].values == [70.0, 2.0]
 
 
 def test_with_eight_measured_networks_each_sort_of_work_is_corrected(tmp_path, record):
@@ -88,7 +95,7 @@ def test_with_eight_measured_networks_each_sort_of_work_is_corrected(tmp_path, r
         one = Prediction(
             name="latency_ms@phone", value=ms, low=0.95 * ms, high=1.05 * ms, device="A phone", parts=parts
         )
-        complete(record, candidate, measurements=(TOP1, one), values=(70.0, ms))
+        complete(record, candidate, readings=(TOP1, one))
         if number < 8:
             keep_measured(record, architecture_hash(candidate.architecture), measured(1.5 * wide + deep))
     rows = load_trials(url_of(tmp_path)).iloc[8:]
@@ -112,16 +119,17 @@ def test_a_constraint_is_judged_by_the_measured_value(tmp_path, record, ms, feas
     assert load_trials(url_of(tmp_path))["feasible"].tolist() == [feasible]
 
 
+@pytest.mark.parametrize("record", [{"low": 1.5}], indirect=True)
 def test_a_lower_bound_moves_the_other_way(tmp_path, record):
-    complete(record, S1, constraints={"latency_ms@phone.min": -0.5})  # at least 1.5
+    complete(record, S1)
     keep_measured(record, architecture_hash(S1.architecture), measured(1.4))
     assert load_trials(url_of(tmp_path))["feasible"].tolist() == [False]
 
 
 def test_what_a_trial_measured_itself_is_never_replaced(tmp_path, record):
-    complete(record, S1, measurements=(TOP1, Measurement(name="latency_ms", value=3.0)))
-    keep_measured(record, architecture_hash(S1.architecture), measured(9.0, "latency_ms"))
-    assert load_trials(url_of(tmp_path))["latency_ms"].tolist() == [3.0]
+    complete(record, S1, readings=(TOP1, Measurement(name="latency_ms@phone", value=3.0)))
+    keep_measured(record, architecture_hash(S1.architecture), measured(9.0))
+    assert load_trials(url_of(tmp_path))["latency_ms@phone"].tolist() == [3.0]
 
 
 def test_figures_of_a_device_that_no_trial_knows_are_columns_of_their_own(tmp_path, record):

@@ -8,7 +8,8 @@ import pytest
 
 from starsearch.errors import StudyError, StudyLeasedError
 from starsearch.records import OpenStudy, StudyRecord, hold_lease, load_trials, patience, study_names
-from starsearch.search import run_study
+from starsearch.search.driver import run_study
+from starsearch.search.executor import LocalExecutor
 from tests.command_line import processes
 from tests.records import postgres
 from tests.search.studies import FakeEvaluator, make_spec
@@ -34,7 +35,7 @@ def url(server):
 def run(url, spec, evaluator, **options):
     record = StudyRecord.open(url, spec, signature=spec.space.describe())
     try:
-        return run_study(spec, record=record, evaluator=evaluator, **options)
+        return run_study(spec, record, LocalExecutor(evaluator), **options)
     finally:
         record.close()
 

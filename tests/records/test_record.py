@@ -10,7 +10,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from starsearch.candidate import Candidate
-from starsearch.errors import StudyChangedError, StudyError, StudyLeasedError
+from starsearch.errors import StudyChangedError, StudyError
 from starsearch.families.family import presets
 from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.measurement import Measurement
@@ -21,9 +21,9 @@ from starsearch.records import (
     load_attributes,
     load_objectives,
     load_trials,
-    recorded_candidate,
     study_names,
 )
+from starsearch.trial import Trial
 from tests.search.studies import OBJECTIVES, make_spec, url_of
 
 PARAMS = {"embed_dim": 24, "ops": "star", "kernel_size": 7}
@@ -46,14 +46,16 @@ def record(tmp_path, spec):
     record.close()
 
 
-def complete(record, number, **changes):
-    values = {
-        "values": (71.5, 4.25),
-        "measurements": MEASURED,
-        "constraints": {"latency_ms.max": -3.75},
-        "seconds": 9.5,
-    }
-    record.complete(number, **{**values, **changes})
+def start(record, candidate=S1, **fields):
+    return record.start(Trial(candidate=candidate, params=PARAMS, **fields))
+
+
+def complete(record, trial, **changes):
+    return record.finish(replace(trial, **{"state": "complete", "readings": MEASURED, "seconds": 9.5, **changes}))
+
+
+def fail(record, trial, reason, **changes):
+    return record.finish(replace(trial, state="fail", reason=reason, **changes))
 
 
 def test_a_trial_comes_back_as_the_row_that_the_reports_expect(tmp_path, record):
@@ -61,9 +63,9 @@ def test_a_trial_comes_back_as_the_row_that_the_reports_expect(tmp_path, record)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "trial-0.safetensors").touch()
     before = datetime.now(UTC)
-    number = record.start(candidate, params=PARAMS)
-    record.report(number, epoch=1, value=60.0)
-    complete(record, number, weights="weights/trial-0.safetensors")
+    started = start(record, candidate)
+    record.report(started, epoch=1, value=60.0)
+    complete(record, started, weights="weights/trial-0.safetensors")
     after = datetime.now(UTC)
 
     (row,) = load_trials(url_of(tmp_path)).to_dict("records")
@@ -93,16 +95,18 @@ def test_a_trial_comes_back_as_the_row_that_the_reports_expect(tmp_path, record)
         "recipe": '{"crop_scale": [0.2, 1.0], "lr": 0.01}',
     }
     (trial,) = record.trials()
-    assert recorded_candidate(trial, Recipe()) == candidate
+    assert trial.candidate == candidate
+    assert (trial.readings, trial.curve, trial.state, trial.seconds) == (MEASURED, {1: 60.0}, "complete", 9.5)
 
     (tmp_path / "weights" / "trial-0.safetensors").unlink()
     assert load_trials(url_of(tmp_path))["weights"].tolist() == [None]
 
 
 def test_failed_running_and_infeasible_trials_stand_in_the_table_too(tmp_path, record):
-    record.fail(record.start(S1, params=PARAMS), reason="out of luck", seconds=2.0)
-    record.start(S1, params=PARAMS)
-    complete(record, record.start(replace(S1, anchor=None), params=PARAMS), constraints={"latency_ms.max": 0.25})
+    fail(record, start(record), "out of luck", seconds=2.0)
+    start(record)
+    slow = (MEASURED[0], replace(MEASURED[1], value=8.25))
+    complete(record, start(record, replace(S1, anchor=None)), readings=slow)
     trials = load_trials(url_of(tmp_path), "small")
     assert trials["state"].tolist() == ["FAIL", "RUNNING", "COMPLETE"]
     assert trials["reason"].tolist() == ["out of luck", None, None]
@@ -119,10 +123,10 @@ def test_a_study_without_trials_is_a_table_without_rows(tmp_path, record):
 
 
 def test_the_own_transactions_write_what_optunas_public_calls_write(tmp_path, record, spec):
-    number = record.start(S1, params=PARAMS, retry_of=7)
-    record.report(number, epoch=1, value=60.0)
-    complete(record, number, sampler_attributes={"generation": 3})
-    (ours,) = record.trials()
+    started = start(record, retry_of=7)
+    record.report(started, epoch=1, value=60.0)
+    complete(record, started, noted={"generation": 3})
+    (ours,) = record.frozen_trials()
 
     study = optuna.create_study(storage=url_of(tmp_path), directions=["maximize", "minimize"], study_name="public")
     study.add_trial(
@@ -147,11 +151,7 @@ def test_the_own_transactions_write_what_optunas_public_calls_write(tmp_path, re
 
 def test_numbers_count_on_and_belong_to_their_study(tmp_path, record):
     other = StudyRecord.open(url_of(tmp_path), make_spec(name="other"), signature={})
-    assert [record.start(S1, params=PARAMS), other.start(S1, params=PARAMS), record.start(S1, params=PARAMS)] == [
-        0,
-        0,
-        1,
-    ]
+    assert [start(one).number for one in (record, other, record)] == [0, 0, 1]
     other.close()
     assert study_names(url_of(tmp_path)) == ("small", "other")
 
@@ -159,23 +159,23 @@ def test_numbers_count_on_and_belong_to_their_study(tmp_path, record):
 def test_a_trial_takes_two_transactions(record):
     commits = []
     sqlalchemy.event.listen(record._storage.engine, "commit", commits.append)
-    complete(record, record.start(S1, params=PARAMS))
+    complete(record, start(record))
     assert len(commits) == 2
 
 
 def test_a_finished_trial_is_never_changed(record):
-    number = record.start(S1, params=PARAMS)
-    (trial,) = record.trials()
-    complete(record, number)
-    record._trial_ids[number] = trial._trial_id
-    with pytest.raises(StudyLeasedError, match="ended trial 0"):
-        record.fail(number, reason="changed my mind")
-    assert record.trials()[0].state == TrialState.COMPLETE
+    started = start(record)
+    (trial,) = record.frozen_trials()
+    complete(record, started)
+    record._trial_ids[started.number] = trial._trial_id
+    told = fail(record, started, "changed my mind")
+    assert (told.state, told.reason) == ("fail", "Another program has ended the trial.")
+    assert record.trials()[0].state == "complete"
 
 
 def test_a_trial_that_another_driver_ends_in_the_last_moment_is_left_to_it(tmp_path, record):
-    number = record.start(S1, params=PARAMS)
-    (trial,) = record.trials()
+    started = start(record)
+    (trial,) = record.frozen_trials()
     other = StudyRecord.open(url_of(tmp_path), make_spec(), signature={"seed": "0"})
     writes = []
 
@@ -185,10 +185,9 @@ def test_a_trial_that_another_driver_ends_in_the_last_moment_is_left_to_it(tmp_p
             other.fail_running("taken over")
 
     sqlalchemy.event.listen(record._storage.engine, "before_cursor_execute", end_before_the_first_write)
-    with pytest.raises(StudyLeasedError, match="ended trial 0 of the study 'small'"):
-        complete(record, number)
+    assert complete(record, started).state == "fail"
     other.close()
-    (left,) = record.trials()
+    (left,) = record.frozen_trials()
     assert (left.state, left.values, left.user_attrs["reason"]) == (TrialState.FAIL, None, "taken over")
     assert left.user_attrs.keys() == {*trial.user_attrs, "reason", "interrupted"}
     assert left.system_attrs == {}
@@ -198,8 +197,8 @@ def test_a_trial_begins_and_ends_by_one_clock_in_every_time_zone(record, monkeyp
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        complete(record, record.start(S1, params=PARAMS))
-        assert 0 <= record.trials()[0].duration.total_seconds() < 600
+        complete(record, start(record))
+        assert 0 <= record.frozen_trials()[0].duration.total_seconds() < 600
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()
@@ -209,7 +208,7 @@ def test_another_signature_than_that_of_finished_trials_is_refused_line_by_line(
     old = {"space.dimensions.embed_dim": "16..48 step 4", "data": "digits", "gone": "1"}
     new = {"space.dimensions.embed_dim": "16..64 step 4", "data": "digits", "came": "2"}
     record = StudyRecord.open(url_of(tmp_path), spec, signature=old)
-    complete(record, record.start(S1, params=PARAMS))
+    complete(record, start(record))
     record.close()
     with pytest.raises(StudyChangedError) as raised:
         StudyRecord.open(url_of(tmp_path), spec, signature=new)
@@ -222,15 +221,15 @@ def test_another_signature_than_that_of_finished_trials_is_refused_line_by_line(
 
 
 def test_other_objectives_are_refused_even_under_the_same_signature(tmp_path, spec, record):
-    complete(record, record.start(S1, params=PARAMS))
+    complete(record, start(record))
     with pytest.raises(StudyChangedError, match="objectives"):
         StudyRecord.open(url_of(tmp_path), replace(spec, objectives=OBJECTIVES[:1]), signature={"seed": "0"})
 
 
 def test_a_study_without_a_finished_trial_takes_any_change_unless_a_driver_is_at_work_on_it(tmp_path, spec, record):
     changed = replace(spec, objectives=OBJECTIVES[:1])
-    record.fail(record.start(S1, params=PARAMS), reason="the recipe cannot train")
-    record.start(S1, params=PARAMS)  # of a driver that was killed
+    fail(record, start(record), "the recipe cannot train")
+    start(record)  # of a driver that was killed
     with hold_lease(record), pytest.raises(StudyChangedError, match="seed: was 0, now 1"):
         StudyRecord.open(url_of(tmp_path), changed, signature={"seed": "1"})
     with pytest.warns(UserWarning, match="begins anew .seed: was 0, now 1"):

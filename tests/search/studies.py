@@ -10,8 +10,8 @@ from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.records import StudyRecord
-from starsearch.search import run_study
-from starsearch.search.executor import Job
+from starsearch.search.driver import run_study
+from starsearch.search.executor import Job, LocalExecutor
 from starsearch.study.space_file import parse_space
 from starsearch.study.spec import StudySpec
 from starsearch.yaml_file import parse_yaml
@@ -66,7 +66,7 @@ def make_spec(space=TWELVE, **changes):
 
 def make_job(number=0):
     candidate = Candidate(architecture=Architecture.of(), recipe=Recipe())
-    return Job(number=number, candidate=candidate, seed=0, weights=None, stretch=WHOLE)
+    return Job(number=number, candidate=candidate, seed=0, weights=None, part=WHOLE)
 
 
 def url_of(folder):
@@ -92,7 +92,7 @@ class FakeEvaluator:
         self.asked = []
         self._misbehave = misbehave
 
-    def __call__(self, candidate, *, seed, weights, stretch=None):
+    def __call__(self, candidate, *, seed, weights, part=None):
         self.asked.append(candidate.key)
         yield Progress(fraction=0.5, stage="training", epoch=1, values={"top1_percent": 50.0})
         self._misbehave(candidate)
@@ -101,10 +101,11 @@ class FakeEvaluator:
         return measure(candidate)
 
 
-def run(folder, spec, evaluator=None, **options):
+def run(folder, spec, evaluator=None, make_executor=LocalExecutor, **options):
     """Open the study in `folder`, run it, close it."""
     record = StudyRecord.open(url_of(folder), spec, signature=spec.space.describe())
     try:
-        return run_study(spec, record=record, evaluator=evaluator or FakeEvaluator(), folder=folder, **options)
+        executor = make_executor(evaluator or FakeEvaluator())
+        return run_study(spec, record, executor, **{"folder": folder, **options})
     finally:
         record.close()

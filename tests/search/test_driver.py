@@ -1,5 +1,6 @@
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import get_args
 
 import optuna
 import pytest
@@ -7,11 +8,14 @@ import pytest
 from starsearch.errors import EvaluationError, StudyError, StudyLeasedError
 from starsearch.measurement import Measurement
 from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, load_trials
-from starsearch.search import SAMPLERS, StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted, run_study
-from starsearch.search.executor import JobReturned
+from starsearch.search.driver import run_study
+from starsearch.search.events import StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted
+from starsearch.search.executor import LocalExecutor
 from starsearch.search.proposer import Proposer
+from starsearch.search.samplers import SAMPLERS
 from starsearch.space import FloatParameter
-from starsearch.study.spec import SAMPLERS as SPEC_SAMPLERS
+from starsearch.study.spec import SamplerName
+from starsearch.trial import Trial
 from tests.search.studies import NARROW, OBJECTIVES, WIDE, FakeEvaluator, make_spec, measure, run, url_of
 
 
@@ -57,7 +61,7 @@ def test_more_trials_are_added_to_those_that_are_there(tmp_path):
     assert len(load_trials(url_of(tmp_path))) == 6
 
 
-@pytest.mark.parametrize("sampler", SPEC_SAMPLERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_sampler_runs_two_objectives_under_constraints_and_goes_on(tmp_path, sampler):
     first, second = FakeEvaluator(), FakeEvaluator()
     assert run(tmp_path, make_spec(NARROW, sampler=sampler, trials=10), first).why == "complete"
@@ -70,7 +74,7 @@ def test_each_sampler_runs_two_objectives_under_constraints_and_goes_on(tmp_path
 
 
 def test_the_samplers_a_study_may_name_are_those_there_are():
-    assert set(SAMPLERS) == set(SPEC_SAMPLERS)
+    assert set(SAMPLERS) == set(get_args(SamplerName))
 
 
 def test_a_resumed_nsga2_goes_on_with_its_generations(tmp_path):
@@ -88,9 +92,9 @@ def test_a_running_trial_that_is_ended_by_hand_ends_no_run(tmp_path, state):
     ended = []
 
     def end_by_hand(event):
-        if isinstance(event, TrialProgressed) and event.number == 2 and not ended:
+        if isinstance(event, TrialProgressed) and event.trial.number == 2 and not ended:
             study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
-            ended.append(event.number)
+            ended.append(event.trial.number)
             study.tell(2, state=optuna.trial.TrialState[state], values=[1.0, 1.0] if state == "COMPLETE" else None)
 
     assert run(tmp_path, make_spec(trials=4), watch=end_by_hand).why == "complete"
@@ -114,7 +118,8 @@ def test_a_failed_candidate_is_a_failed_trial_with_its_reason_and_is_not_evaluat
     for number, reason in zip(failed["number"], failed["reason"], strict=True):
         assert reason == f"RuntimeError: no sums today (logs/trial-{number}.txt)"
     assert not failed["feasible"].any()
-    assert {e.number for e in events if isinstance(e, TrialEnded) and e.state == "fail"} == set(failed["number"])
+    ended = [event.trial for event in events if isinstance(event, TrialEnded)]
+    assert {trial.number for trial in ended if trial.state == "fail"} == set(failed["number"])
     log = (tmp_path / "logs" / f"trial-{failed['number'].iloc[0]}.txt").read_text()
     assert "Traceback" in log
     assert "second line" in log
@@ -150,11 +155,11 @@ def test_any_exception_fails_the_trial_alone(tmp_path, error, reason):
     ],
 )
 def test_measurements_that_do_not_serve_the_objectives_fail_the_trial(tmp_path, measurements, reason):
-    def evaluate(candidate, *, seed, weights, stretch=None):
+    def evaluate(candidate, *, seed, weights, part=None):
         yield from ()
         return measurements
 
-    run(tmp_path, make_spec(trials=1), evaluate, time_budget_s=0.0)
+    run(tmp_path, make_spec(trials=1), evaluate, deadline=0.0)
     with pytest.raises(StudyError, match="in a row have failed"):
         run(tmp_path, make_spec(WIDE, name="wide", trials=30), evaluate)
     assert set(load_trials(url_of(tmp_path), "wide")["reason"]) == {reason}
@@ -193,7 +198,7 @@ def test_anchors_are_trained_by_drawn_recipes_too_and_more_of_them_go_on_from_th
 
 def test_no_trial_is_begun_when_the_time_is_over(tmp_path):
     evaluator = FakeEvaluator()
-    ended = run(tmp_path, make_spec(), evaluator, time_budget_s=0.0)
+    ended = run(tmp_path, make_spec(), evaluator, deadline=0.0)
     assert ended == StudyEnded(finished=0, wanted=7, why="time budget")
     assert evaluator.asked == []
 
@@ -218,45 +223,46 @@ def test_an_interrupted_candidate_runs_again_once(tmp_path):
     assert study.trials[2].params == study.trials[1].params
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_candidate_with_which_two_drivers_died_is_not_tried_a_third_time_but_where_it_cannot_kill_them(
-    tmp_path, elsewhere
-):
+@pytest.mark.parametrize("epochs", [[0, 0, 0], [1, 2, 3]])
+def test_a_candidate_that_three_drivers_died_of_is_not_tried_again_unless_it_trained_further(tmp_path, epochs):
     spec = make_spec(trials=100)
-    deadly = {"embed_dim": 16, "ops": "sum", "kernel_size": 5}
-    candidate = spec.space.decode(deadly, spec.recipe)
+    params = {"embed_dim": 16, "ops": "sum", "kernel_size": 5}
+    trial = Trial(candidate=spec.space.decode(params, spec.recipe), params=params)
     record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    first = record.start(candidate, params=deadly, elsewhere=elsewhere)
-    record.fail_running(DRIVER_DIED)
-    record.start(candidate, params=deadly, retry_of=first, elsewhere=elsewhere)
+    for epoch in epochs:
+        started = record.start(trial)
+        if epoch:
+            record.report(started, epoch=epoch, value=50.0)
+        (lost,) = record.fail_running(DRIVER_DIED)
+        trial = lost.again()
     record.close()
     evaluator = FakeEvaluator()
     assert run(tmp_path, spec, evaluator).why == "space exhausted"
-    assert (candidate.key in evaluator.asked) == elsewhere
-    assert len(evaluator.asked) == 11 + elsewhere
+    assert (trial.key in evaluator.asked) == any(epochs)
+    assert len(evaluator.asked) == 11 + any(epochs)
 
 
 def test_the_end_of_a_trial_leaves_the_weights_alone_that_others_are_writing(tmp_path):
     class Two:
         """Both have written their weights before the first ends."""
 
-        capacity, is_elsewhere = 2, True
+        capacity = 2
 
-        def __init__(self, evaluator):
+        def __init__(self):
             self.jobs = []
 
         def submit(self, job):
             job.weights.write_text(str(job.number))
             self.jobs.append(job)
 
-        def next_event(self):
+        def next(self):
             job = self.jobs.pop(0)
-            return JobReturned(number=job.number, measurements=measure(job.candidate))
+            return job.number, measure(job.candidate)
 
         def close(self):
             pass
 
-    run(tmp_path, make_spec(trials=6, keep_weights="all"), make_executor=Two)
+    run(tmp_path, make_spec(trials=6, keep_weights="all"), make_executor=lambda _: Two())
     assert load_trials(url_of(tmp_path))["weights"].notna().all()
 
 
@@ -279,7 +285,7 @@ def test_weights_are_kept_of_the_front_and_the_anchors(tmp_path, keep):
 
 
 def test_half_written_weights_of_a_failed_trial_are_deleted(tmp_path):
-    def evaluate(candidate, *, seed, weights, stretch=None):
+    def evaluate(candidate, *, seed, weights, part=None):
         weights.write_text("half")
         raise RuntimeError("power")
         yield
@@ -348,7 +354,7 @@ def test_a_full_disk_stops_the_study_in_words_and_loses_nothing(tmp_path):
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
     with pytest.raises(StudyError, match="the disk is full") as raised:
-        run_study(spec, record=record, evaluator=FakeEvaluator(fill_disk))
+        run_study(spec, record, LocalExecutor(FakeEvaluator(fill_disk)))
     record.close()
     assert "Finished trials are kept" in str(raised.value)
     before = load_trials(url_of(tmp_path))
@@ -371,9 +377,9 @@ def test_a_driver_that_loses_its_lease_stops_before_it_writes(tmp_path):
 
     leases = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("starsearch.search.session.hold_lease", lambda held: keep(hold_lease(held), leases))
+        patch.setattr("starsearch.search.driver.hold_lease", lambda held: keep(hold_lease(held), leases))
         with pytest.raises(StudyLeasedError, match="has lost the study"):
-            run_study(spec, record=record, evaluator=FakeEvaluator(lose_lease))
+            run_study(spec, record, LocalExecutor(FakeEvaluator(lose_lease)))
     record.close()
     assert load_trials(url_of(tmp_path))["state"].tolist() == ["RUNNING"], "it may be another driver's by now"
 
@@ -389,7 +395,7 @@ def test_a_study_runs_in_a_journal_file_too(tmp_path):
     url = f"journal:///{tmp_path}/study.log"
     for trials in (2, 4):
         record = StudyRecord.open(url, make_spec(trials=trials), signature={})
-        run_study(make_spec(trials=trials), record=record, evaluator=FakeEvaluator())
+        run_study(make_spec(trials=trials), record, LocalExecutor(FakeEvaluator()))
         record.close()
     trials = load_trials(url)
     assert trials["state"].tolist() == ["COMPLETE"] * 5

@@ -17,8 +17,7 @@ from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
 from starsearch.records import load_trials
-from starsearch.search import FrontProgressed, MemberMeasured, StudyEnded
-from starsearch.search.events import TrialEnded
+from starsearch.search.events import FrontProgressed, MemberMeasured, StudyEnded, TrialEnded
 from starsearch.search.samplers import SAMPLERS, SamplerKind
 from tests.search.studies import WIDE, make_spec, run, url_of
 
@@ -39,7 +38,7 @@ def predicted_ms(architecture):
     return count_macs(architecture) / 1e8
 
 
-def evaluate(candidate, *, seed, weights, stretch=None):
+def evaluate(candidate, *, seed, weights, part=None):
     yield Progress(fraction=0.5, stage="training")
     if weights is not None:
         weights.write_text("weights")
@@ -95,8 +94,8 @@ def test_all_that_is_shown_is_measured_though_measuring_changes_who_that_is(meas
     known = trials[trials[f"{NAME}_kind"] == "measured"]
     assert len(known) > len(on_show)  # some were measured slower and left
     assert sorted(meter.asked) == sorted(known["architecture"])
-    assert [e.number for e in events if isinstance(e, MemberMeasured)] == [
-        e.number for e in events if isinstance(e, FrontProgressed)
+    assert [e.trial.number for e in events if isinstance(e, MemberMeasured)] == [
+        e.trial.number for e in events if isinstance(e, FrontProgressed)
     ]
     assert isinstance(events[-1], StudyEnded)
 
@@ -109,7 +108,7 @@ def slower(tmp_path_factory):
     return folder
 
 
-def evaluate_scattered(candidate, *, seed, weights, stretch=None):
+def evaluate_scattered(candidate, *, seed, weights, part=None):
     top1, predicted = yield from evaluate(candidate, seed=seed, weights=weights)
     luck = int(architecture_hash(candidate.architecture), 16) % 7  # so that some are dominated
     return replace(top1, value=top1.value + luck), predicted
@@ -152,13 +151,13 @@ class Noting(optuna.samplers.RandomSampler):
 def test_a_resumed_search_goes_on_with_the_corrected_predictions(slower, tmp_path, monkeypatch):
     shutil.copytree(slower, tmp_path, dirs_exist_ok=True)
     before, events = load_trials(url_of(tmp_path)), []
-    kind = SamplerKind(factory=lambda seed, trials: Noting(seed=seed), max_asks=10)
+    kind = SamplerKind(factory=Noting, max_asks=10)
     monkeypatch.setitem(SAMPLERS, "tpe", kind)
     run(tmp_path, spec_of(constraints=(), trials=15), evaluate_scattered, watch=events.append)
     assert Noting.shown == pytest.approx(before[NAME].tolist())
-    (new,) = [event for event in events if isinstance(event, TrialEnded)]
+    (new,) = [event.trial for event in events if isinstance(event, TrialEnded)]
     after = load_trials(url_of(tmp_path)).set_index("number").loc[new.number]
-    assert new.measurements[1].value == pytest.approx(after[NAME])
+    assert new.readings[1].value == pytest.approx(after[NAME])
     assert after[NAME] == pytest.approx(1.25 * after[f"{NAME}_predicted"], rel=0.03)
 
 
@@ -172,7 +171,7 @@ def test_what_has_been_measured_is_not_measured_again_on_resume(measured, tmp_pa
     run(tmp_path, spec_of(), evaluate, meters={NAME: again}, watch=events.append)
     assert again.asked == []
     # The live front begins with what is known by now.
-    earlier = {trial.number: trial.measurements[1] for trial in events[0].earlier}
+    earlier = {trial.number: trial.readings[1] for trial in events[0].earlier}
     rows = load_trials(url_of(tmp_path)).to_dict("records")
     assert {n: (one.value, isinstance(one, Measurement)) for n, one in earlier.items()} == {
         row["number"]: (row[NAME], row[f"{NAME}_kind"] == "measured") for row in rows
@@ -225,7 +224,7 @@ def test_weights_are_kept_of_all_that_measuring_may_bring_to_the_front(measured)
 
 
 def test_weights_of_exact_values_are_those_of_the_front_alone(tmp_path):
-    def exact(candidate, *, seed, weights, stretch=None):
+    def exact(candidate, *, seed, weights, part=None):
         top1, predicted = yield from evaluate(candidate, seed=seed, weights=weights)
         return top1, Measurement(name=NAME, value=predicted.value)
 
@@ -255,14 +254,14 @@ def test_the_live_front_of_a_resumed_study_leaves_out_what_measured_beyond_a_con
     events = []
     run(tmp_path, spec_of(), evaluate, watch=events.append)
     trials = load_trials(url_of(tmp_path))
-    assert {trial.number: trial.feasible for trial in events[0].earlier} == dict(
+    assert {trial.number: trial.is_feasible(spec_of().constraints) for trial in events[0].earlier} == dict(
         zip(trials["number"], trials["feasible"], strict=True)
     )
     assert not trials["feasible"][trials[f"{NAME}_kind"] == "measured"].any()
 
 
 def test_what_only_a_doubtful_network_dominates_keeps_its_weights(tmp_path):
-    def better_and_doubtful(candidate, *, seed, weights, stretch=None):
+    def better_and_doubtful(candidate, *, seed, weights, part=None):
         yield Progress(fraction=0.5, stage="training")
         if weights is not None:
             weights.write_text("weights")

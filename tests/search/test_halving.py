@@ -26,19 +26,19 @@ class Trainer:
         self.asked = []
         self._misbehave = misbehave
 
-    def __call__(self, candidate, *, seed, weights, stretch):
-        self.asked.append((candidate.key, stretch))
-        done = int(stretch.checkpoint.read_text()) if stretch.checkpoint.is_file() else 0
+    def __call__(self, candidate, *, seed, weights, part):
+        self.asked.append((candidate.key, part))
+        done = int(part.checkpoint.read_text()) if part.checkpoint.is_file() else 0
         macs = count_macs(candidate.architecture, resolution=224)
         top1 = 0.0
-        for epoch in range(done + 1, (stretch.until or 9) + 1):
+        for epoch in range(done + 1, (part.until or 9) + 1):
             self._misbehave(candidate, epoch)
             self.trained.append((candidate.key, epoch))
             top1 = 40 * (macs / 1e9) ** 0.5 + 3 * epoch
-            stretch.checkpoint.parent.mkdir(exist_ok=True)
-            stretch.checkpoint.write_text(str(epoch))
+            part.checkpoint.parent.mkdir(exist_ok=True)
+            part.checkpoint.write_text(str(epoch))
             yield Progress(fraction=epoch / 9, stage="training", epoch=epoch, values={"top1_percent": top1})
-        known = {one.name: one for one in stretch.known}
+        known = {one.name: one for one in part.known}
         latency = known.get("latency_ms") or Measurement(name="latency_ms", value=macs / 1e8, runs=20, device="d")
         return (Measurement(name="top1_percent", value=top1), latency)
 
@@ -67,16 +67,16 @@ def test_one_in_three_leaves_each_rung_and_goes_on_as_a_new_trial_from_its_check
     assert states["COMPLETE"] == 2
     assert (trials[trials["anchor"].notna()]["state"] == "COMPLETE").all()
     assert len(trainer.trained) == len(set(trainer.trained)) == 18 + 6 * 2 + 2 * 6 + 2 * 9, "no epoch twice"
-    resolutions = {stretch.until: stretch.resolution for _, stretch in trainer.asked}
+    resolutions = {part.until: part.resolution for _, part in trainer.asked}
     assert resolutions == {1: None, 3: 24, None: None}
 
 
 def test_latency_is_measured_once_and_the_curve_goes_on(climbed):
     folder, trainer = climbed
-    assert all(bool(stretch.known) == (stretch.until != 1) for key, stretch in trainer.asked if stretch.until)
+    assert all(bool(part.known) == (part.until != 1) for key, part in trainer.asked if part.until)
     spec = halved()
     record = StudyRecord.open(url_of(folder), spec, signature=spec.space.describe())
-    by_number = {trial.number: trial for trial in record.trials()}
+    by_number = {trial.number: trial for trial in record.frozen_trials()}
     record.close()
     continued = [trial for trial in by_number.values() if "continues" in trial.user_attrs]
     assert len(continued) == 8
@@ -162,7 +162,7 @@ def test_nobody_goes_on_before_who_dominates_them(tmp_path):
     run(tmp_path, halved(trials=30), Trainer())
     spec = halved(trials=30)
     record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    trials = record.trials()
+    trials = record.frozen_trials()
     record.close()
     values = {t.number: np.array([-t.user_attrs["top1_percent"], t.user_attrs["latency_ms"]]) for t in trials}
     for rung in (0, 1):

@@ -8,7 +8,9 @@ import pytest
 
 from starsearch.recipe import Fidelity
 from starsearch.records import StudyRecord, load_trials
-from starsearch.search import look_below, run_study
+from starsearch.search.driver import run_study
+from starsearch.search.executor import LocalExecutor
+from starsearch.search.promotion import look_below
 from starsearch.study.spec import Promotion
 from tests.search.studies import WIDE, FakeEvaluator, make_spec, measure, url_of
 
@@ -23,10 +25,10 @@ def full(**promotion):
 def climb(folder, spec, evaluator, *, proxy=PROXY, first=None):
     """Run the proxies, then who is promoted; returns how the latter ended."""
     with closing(StudyRecord.open(url_of(folder), proxy, signature={})) as record:
-        run_study(proxy, record=record, evaluator=first or FakeEvaluator(), folder=folder)
+        run_study(proxy, record, LocalExecutor(first or FakeEvaluator()), folder=folder)
         below = look_below(spec, below=proxy, record=record, folder=folder)
     with closing(StudyRecord.open(url_of(folder), spec, signature={})) as record:
-        return run_study(spec, record=record, evaluator=evaluator, folder=folder / "full", below=below)
+        return run_study(spec, record, LocalExecutor(evaluator), folder=folder / "full", lower=below)
 
 
 def tables(folder):
@@ -63,8 +65,8 @@ def test_a_latency_measured_below_is_not_measured_again(tmp_path):
     evaluator = FakeEvaluator()
     known = []
 
-    def remember(candidate, *, seed, weights, stretch):
-        known.append({one.name for one in stretch.known})
+    def remember(candidate, *, seed, weights, part):
+        known.append({one.name for one in part.known})
         yield from FakeEvaluator.__call__(evaluator, candidate, seed=seed, weights=weights)
         return measure(candidate)
 
@@ -153,15 +155,15 @@ def test_who_is_among_the_best_after_more_proxies_comes_as_well_and_nobody_is_se
 
 
 def test_training_begins_with_the_weights_below_where_the_study_says_so(tmp_path):
-    def save(candidate, *, seed, weights, stretch):
+    def save(candidate, *, seed, weights, part):
         weights.write_text(candidate.key)
         yield from ()
         return measure(candidate)
 
     starts = []
 
-    def look(candidate, *, seed, weights, stretch):
-        starts.append(stretch.start.read_text() if stretch.start else None)
+    def look(candidate, *, seed, weights, part):
+        starts.append(part.start.read_text() if part.start else None)
         yield from ()
         return measure(candidate)
 

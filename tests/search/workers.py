@@ -28,7 +28,7 @@ class Worker:
     folder: str
     does: dict = field(default_factory=dict)  # by embed_dim of the candidate
 
-    def __call__(self, candidate, *, seed, weights, stretch):
+    def __call__(self, candidate, *, seed, weights, part):
         number = len(list(Path(self.folder).glob(f"{candidate.key}-*")))
         say(self.folder, f"{candidate.key}-{number}", str(os.getpid()))
         yield Progress(fraction=0.5, stage="training", epoch=1, values={"top1_percent": 50.0})
@@ -52,7 +52,7 @@ class Timer:
 
     folder: str
 
-    def __call__(self, candidate, *, seed, weights, stretch):
+    def __call__(self, candidate, *, seed, weights, part):
         import ray
 
         node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
@@ -65,6 +65,6 @@ class Timer:
 class Untimed:
     """The part that does not."""
 
-    def __call__(self, candidate, *, seed, weights, stretch):
+    def __call__(self, candidate, *, seed, weights, part):
         yield Progress(fraction=0.9, stage="training")
         return tuple(one for one in measure(candidate) if one.name != "latency_ms")

@@ -26,18 +26,14 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from optuna.trial import create_trial
 
 from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
-from starsearch.records import parameter_distributions
-from starsearch.records.attributes import candidate_attributes
-from starsearch.search.executor import JobProgressed, JobReturned
-from starsearch.search.outcome import Outcome
 from starsearch.search.proposer import Proposer
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -48,8 +44,6 @@ EPOCHS = 3
 
 class Simulated:
     """Workers whose clock goes on by itself only where the driver waits for them."""
-
-    is_elsewhere = True
 
     def __init__(self, workers, seconds):
         self.capacity = workers
@@ -70,7 +64,7 @@ class Simulated:
             self._add(self.clock + min(seconds * epoch / EPOCHS, seconds), job, epoch)
         self._add(self.clock + seconds, job, None)
 
-    def next_event(self):
+    def next(self):
         self._tick()
         when, _, job, epoch = heapq.heappop(self._queue)
         self.clock = max(self.clock, when)
@@ -79,18 +73,14 @@ class Simulated:
         self._since = time.perf_counter()  # what the simulation itself takes is nobody's
         if epoch is not None:
             progress = Progress(fraction=epoch / EPOCHS, stage="training", epoch=epoch, values={"top1_percent": top1})
-            return JobProgressed(number=job.number, progress=progress)
+            return job.number, progress
         values = {"top1_percent": top1, "latency_ms": macs / 1e8}
-        readings = tuple(Measurement(name=name, value=value) for name, value in values.items())
-        return JobReturned(number=job.number, measurements=readings)
+        return job.number, tuple(Measurement(name=name, value=value) for name, value in values.items())
 
     def busy_share(self):
         """Of the workers' time, until the last trial is begun: after that there is no work left to give."""
         work = sum(min(end, self.last_begin) - begin for begin, end in self._spans)
         return work / (self.capacity * self.last_begin)
-
-    def cancel(self, number):
-        pass
 
     def close(self):
         pass
@@ -139,11 +129,10 @@ def grow(sampler, sizes, recorded=()):
     times, rows = [], []
     while len(recorded) < max(sizes):
         begin = time.perf_counter()
-        proposal = proposer.propose()
+        trial = proposer.propose()
         times.append(time.perf_counter() - begin)
-        outcome = Outcome(values=noisy_values(proposal.candidate, rng), constraints={})
-        noted = proposer.tell(proposal, outcome)
-        recorded.append(as_recorded(spec, proposal, outcome, noted))
+        ended = replace(trial, number=len(recorded), state="complete", readings=noisy_readings(trial.candidate, rng))
+        recorded.append(replace(ended, noted=proposer.tell(ended)))
         if len(recorded) in sizes:
             rows.append({"sampler": sampler, "trials": len(recorded)} | spent(times[-15:], spec, recorded))
     return rows, recorded
@@ -160,20 +149,11 @@ def spent(times, spec, recorded):
     }
 
 
-def as_recorded(spec, proposal, outcome, noted):
-    return create_trial(
-        values=outcome.values,
-        params=proposal.params,
-        distributions=parameter_distributions(spec.space.parameters),
-        user_attrs=candidate_attributes(proposal.candidate, spec=spec, retry_of=None, continues=None, elsewhere=True),
-        system_attrs=noted,
-    )
-
-
-def noisy_values(candidate, rng):
+def noisy_readings(candidate, rng):
     """Accuracy and latency by MACs, each with an error, else all were on the front."""
     macs = count_macs(candidate.architecture, resolution=224)
-    return 40 + 10 * (macs / 1e9) ** 0.5 + rng.gauss(0, 0.5), macs / 1e8 * rng.uniform(0.85, 1.15)
+    top1, latency_ms = 40 + 10 * (macs / 1e9) ** 0.5 + rng.gauss(0, 0.5), macs / 1e8 * rng.uniform(0.85, 1.15)
+    return Measurement(name="top1_percent", value=top1), Measurement(name="latency_ms", value=latency_ms)
 
 
 def time_asks(sizes, alone):

@@ -12,7 +12,8 @@ from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
 from starsearch.records import StudyRecord
-from starsearch.search import run_study
+from starsearch.search.driver import run_study
+from starsearch.search.executor import LocalExecutor
 from starsearch.study.study_file import load_study
 
 EPOCHS = 3
@@ -25,7 +26,7 @@ class Sleeper:
     seconds: float
     folder: str | None = None
 
-    def __call__(self, candidate, *, seed, weights, stretch):
+    def __call__(self, candidate, *, seed, weights, part):
         if self.folder is not None:
             Path(self.folder, f"{candidate.key}-{os.getpid()}").touch()
         macs = count_macs(candidate.architecture, resolution=224)
@@ -49,11 +50,11 @@ def make_spec(name, trials, **changes):
     return replace(spec, space=replace(spec.space, anchors=()), keep_weights="none", **changes)
 
 
-def run(url, spec, evaluator, **options):
+def run(url, spec, evaluator, make_executor=LocalExecutor, **options):
     """Open the study, run it, close it."""
     record = StudyRecord.open(url, spec, signature=spec.space.describe())
     try:
-        return run_study(spec, record=record, evaluator=evaluator, **options)
+        return run_study(spec, record, make_executor(evaluator), **options)
     finally:
         record.close()
 

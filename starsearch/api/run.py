@@ -1,0 +1,340 @@
+"""`run_study_file`: from a YAML file to a study with a front."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starsearch.api.devices import (
+    check_machine,
+    front_meters,
+    timed_quantities,
+    wants_int8,
+    wants_placement,
+    warn_of_other_resolutions,
+)
+from starsearch.api.study import agreement_with_lower, open_view
+from starsearch.api.study_folder import StudyPlace, database_url, fidelity_folder, make_folder, point_to_storage
+from starsearch.api.workplaces import Workplace, warn_of_unknown_fidelities
+from starsearch.errors import DataError, StudyError
+from starsearch.space import ChoiceParameter
+from starsearch.study.runner_file import Runner, load_runner
+from starsearch.study.settings import runner_settings
+from starsearch.study.spec import StudySpec
+from starsearch.study.study_file import load_specs
+
+if TYPE_CHECKING:
+    from starsearch.data import DataSet
+    from starsearch.evaluators import ProxyEvaluator
+    from starsearch.latency.reference import Reference
+    from starsearch.records import StudyRecord
+    from starsearch.report.view import StudyView
+    from starsearch.search.driver import Watch
+    from starsearch.search.events import StudyEnded
+    from starsearch.trial import Trial
+
+    View = Callable[[StudySpec, Path], AbstractContextManager[Watch]]
+
+_OVER = ("complete", "space exhausted")  # why a fidelity ends that the next may follow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """What a run has left behind.
+
+    Attributes:
+        folder: the study's folder.
+        ended: why the driver stopped, and how far it came.
+        view: what the study has found.
+        files: tables, picture and page that were written.
+    """
+
+    folder: Path
+    ended: StudyEnded
+    view: StudyView
+    files: tuple[Path, ...]
+
+
+def run_study_file(
+    file: str,
+    *,
+    out: Path = Path("studies"),
+    data: str | None = None,
+    runner: str | None = None,
+    trials: int | None = None,
+    time_budget_s: float | None = None,
+    storage: str | None = None,
+    name: str | None = None,
+    seed: int | None = None,
+    settings: Sequence[str] = (),
+    view: View | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> RunOutcome:
+    """Run the study that `file` describes until it has its trials, or resume it; fidelity after fidelity.
+
+    Args:
+        file: a space or study file, or a shipped space's name.
+        out: the folder in which the study's folder is made.
+        data: what `open_data` takes, in place of the file's.
+        runner: a runner file; None for this process, or Ray where RAY_ADDRESS is set.
+        trials: how many finished searched trials the study should have at its first fidelity, in place of the file's.
+        time_budget_s: seconds after which no trial is started.
+        storage: an Optuna storage URL; None for study.db in the study's folder.
+        name: the study's name, in place of the file's stem.
+        seed: in place of the file's.
+        settings: "KEY=VALUE", changes of single values in the file; "runner.KEY=VALUE", in the runner's.
+        view: makes what watches the run at a fidelity from the study and its folder.
+        say: is called after each later fidelity with how far the one before it can be trusted.
+
+    Raises:
+        SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
+    """
+    from starsearch.report.files import write_report
+
+    deadline = deadline_after(time_budget_s)
+    of_study, of_runner = runner_settings(settings)
+    where = load_runner(runner, of_runner)
+    specs = load_specs(file, name=name, data=data, trials=trials, seed=seed, settings=of_study)
+    warn_of_unknown_fidelities(where, specs)
+    for spec in specs:
+        check_machine(spec)
+    warn_of_other_resolutions(specs[0])
+    dataset = open_dataset(specs)
+    # By its name from here on: a record or a report holds no path of the machine it was made on.
+    specs = tuple(replace(spec, data=dataset.name) for spec in specs)
+    folder = make_folder(out, specs[0].name, storage)
+    place = StudyPlace(name=specs[0].name, url=storage or database_url(folder), folder=folder)
+    command = _command(file, dataset, settings, name=name, trials=trials, seed=seed)
+    for spec, ended in run_fidelities(
+        specs, place, dataset, where, command=command, deadline=deadline, view=view, say=say
+    ):
+        for line in agreement_with_lower(place, spec.name):
+            say(line)
+        if ended.why not in _OVER:
+            break
+    found = open_view(place)
+    return RunOutcome(folder=folder, ended=ended, view=found, files=tuple(write_report(found, folder)))
+
+
+def run_fidelities(
+    specs: Sequence[StudySpec],
+    place: StudyPlace,
+    dataset: DataSet,
+    runner: Runner,
+    *,
+    command: str,
+    deadline: float,
+    view: View | None,
+    say: Callable[[str], None] = lambda _line: None,
+    planned: Mapping[str, Sequence[Trial]] | None = None,
+) -> Iterator[tuple[StudySpec, StudyEnded]]:
+    """Run each fidelity of a study while the caller asks for more; yield how it ended.
+
+    Args:
+        specs: a study a fidelity, the lowest first.
+        place: where the whole lies; it has a folder.
+        dataset: opened.
+        runner: where evaluations run.
+        command: what repeats the study.
+        deadline: the monotonic clock's time in seconds after which no trial is begun.
+        view: makes what watches the run at a fidelity.
+        say: is called with what the user should know.
+        planned: by the study's name, candidates that no sampler and no promotion chooses.
+    """
+    from starsearch.search.driver import run_study
+    from starsearch.search.promotion import look_below
+
+    assert place.folder is not None
+    lower, names = None, [spec.name for spec in specs] if planned is None else []
+    for spec, above in zip(specs, (*specs[1:], None), strict=True):
+        # A worker of a cluster has another working folder.
+        folder = fidelity_folder(place.folder, spec, first=specs[0]).resolve()
+        folder.mkdir(parents=True, exist_ok=True)  # before a cluster's nodes are asked whether they see it
+        with closing(Workplace(runner, spec, folder)) as workplace:
+            reference = _latency_scale(spec, place, workplace.calibrate)
+            device = workplace.device() if reference else None
+            with closing(_open_record(spec, names, place, dataset, command, reference, device)) as record:
+                meters = front_meters(spec, num_classes=len(dataset.classes), study=str(place.folder))
+                if place.url != database_url(place.folder):
+                    point_to_storage(place.folder, place.name, place.url)
+                evaluator = _make_evaluator(spec, dataset, reference)
+                with view(spec, place.folder) if view else nullcontext(lambda _event: None) as watch:
+                    ended = run_study(
+                        spec,
+                        record,
+                        workplace.make_executor(evaluator),
+                        watch,
+                        folder=folder,
+                        deadline=deadline,
+                        tries=workplace.tries,
+                        meters=meters,
+                        lower=lower,
+                        planned=None if planned is None else planned[spec.name],
+                    )
+                if above is not None and planned is None:
+                    lower = look_below(above, below=spec, record=record, folder=folder)
+        yield spec, ended
+        if above is not None and above.promotion is not None and lower is not None:
+            wanted, there = above.promotion.best + above.promotion.random, len(lower.ranked)
+            if there < wanted:
+                say(
+                    f"Only {there} of the {wanted} candidates that {above.fidelity.name} wants can be promoted: the "
+                    "others are infeasible, failed, or were stopped at a rung."
+                )
+
+
+def open_dataset(specs: Sequence[StudySpec]) -> DataSet:
+    """Open the data set of a study's fidelities; warn of what it leaves out, refuse batches it can never fill."""
+    from starsearch.data import open_data
+    from starsearch.data.names import warn_of_left_out
+    from starsearch.data.shared_images import warn_of_shared_images
+
+    dataset = open_data(specs[0].data)
+    warn_of_left_out(dataset)
+    warn_of_shared_images(dataset)
+    for spec in specs:
+        check_batch(spec, dataset)
+    return dataset
+
+
+def check_batch(spec: StudySpec, dataset: DataSet) -> None:
+    """Refuse a batch that the data can never fill and a subset without all classes: every trial would suffer."""
+    from starsearch.data.batches import largest_filled
+
+    rungs = spec.halving.rungs if spec.halving else ()
+    samples = [spec.fidelity.samples, *(rung.samples for rung in rungs)]
+    check_samples(samples, spec.fidelity.validation_samples, dataset)
+    images, batch = min(dataset.num_train, *(number or dataset.num_train for number in samples)), largest_batch(spec)
+    if batch > images:
+        raise DataError(
+            f"A training step takes batch_size {batch} images, but the fidelity {spec.fidelity.name!r} has {images} "
+            f"of {dataset.name!r}. Give it more samples, or the study smaller batches: "
+            f"--set recipe.batch_size={largest_filled(images)}"
+        )
+
+
+def largest_batch(spec: StudySpec) -> int:
+    """Return the largest batch of the recipe and of those that are searched."""
+    for parameter in spec.space.recipe_parameters:
+        if parameter.name == "recipe.batch_size":
+            sizes = parameter.choices if isinstance(parameter, ChoiceParameter) else (parameter.high,)
+            return max(size for size in sizes if isinstance(size, int))
+    return spec.recipe.batch_size
+
+
+def check_samples(samples: Iterable[int | None], validation_samples: int | None, dataset: DataSet) -> None:
+    """Refuse subsets with fewer images than there are classes, some of which would never be seen."""
+    few = [("samples", number) for number in samples] + [("validation_samples", validation_samples)]
+    for name, number in few:
+        if number is not None and number < len(dataset.classes):
+            raise DataError(
+                f"{name} must be at least the number of classes; got {number:,}, and {dataset.name!r} has "
+                f"{len(dataset.classes):,} classes."
+            )
+
+
+def data_in_words(dataset: DataSet) -> str:
+    """Return name, counts and fingerprint of a data set, as a study's conditions have them."""
+    return (
+        f"{dataset.name}: {len(dataset.classes)} classes, {dataset.num_train:,} training and "
+        f"{dataset.num_validation:,} validation images ({dataset.fingerprint})"
+    )
+
+
+def deadline_after(time_budget_s: float | None) -> float:
+    """Return the monotonic clock's time in seconds when the budget is spent; infinity without one."""
+    return float("inf") if time_budget_s is None else time.monotonic() + time_budget_s
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of "90s", "30m", "2h", "1h30m" or a plain number of seconds.
+
+    Raises:
+        StudyError: the text is none of these.
+    """
+    number = r"(\d+(?:\.\d+)?)"
+    written = text.strip() + ("s" if re.fullmatch(number, text.strip()) else "")
+    match = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", written)
+    if not written or match is None:
+        raise StudyError(f"A time budget is written as 90s, 30m, 2h or 1h30m; got {text!r}.")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    if (total := 3600 * hours + 60 * minutes + seconds) <= 0:
+        raise StudyError(f"A time budget must be positive; got {text!r}.")
+    return total
+
+
+def _latency_scale(spec: StudySpec, place: StudyPlace, calibrate: Callable[[], Reference]) -> Reference | None:
+    """Return the scale of the first fidelity's study where it has one, else the machine's, measured now.
+
+    None where nothing is timed.
+    """
+    if not timed_quantities(spec) and not wants_int8(spec):
+        return None
+    from starsearch.latency.reference import Reference
+    from starsearch.records import load_attributes
+
+    known: dict[str, Any] | None = load_attributes(place.url, place.name).get("reference")
+    return calibrate() if known is None else Reference.from_dict(known)
+
+
+def _open_record(
+    spec: StudySpec,
+    fidelities: list[str],
+    place: StudyPlace,
+    dataset: DataSet,
+    command: str,
+    reference: Reference | None,
+    device: str | None,
+) -> StudyRecord:
+    from starsearch.data.dataset import INTERPOLATION
+    from starsearch.records import LADDER, StudyRecord
+
+    attributes = {
+        "command": command,
+        "sampler": spec.sampler,
+        "classes": list(dataset.classes),
+        "preprocessing": {
+            "mean": list(dataset.mean),
+            "std": list(dataset.std),
+            "interpolation": INTERPOLATION,
+            "orientation": dataset.orientation,
+        },
+    }
+    if reference:
+        attributes["reference"] = asdict(reference)
+    signature = spec.describe() | {"data": data_in_words(dataset)} | ({"device": device} if device else {})
+    record = StudyRecord.open(place.url, spec, signature=signature, attributes=attributes)
+    # A later version of the file may have more fidelities: candidates are linked by what they are.
+    if len(fidelities) > 1 and spec.name == fidelities[0] and record.attribute(LADDER) != fidelities:
+        record.set_attribute(LADDER, fidelities)
+    return record
+
+
+def _make_evaluator(spec: StudySpec, dataset: DataSet, reference: Reference | None) -> ProxyEvaluator:
+    from starsearch.evaluators import ProxyEvaluator
+
+    return ProxyEvaluator(
+        data=dataset,
+        fidelity=spec.fidelity,
+        resolution=spec.space.resolution,
+        reference=reference,
+        timed=timed_quantities(spec),
+        profiles=spec.profiles,
+        int8=wants_int8(spec),
+        coreml_placement=wants_placement(spec),
+    )
+
+
+def _command(file: str, dataset: DataSet, settings: Sequence[str], **options: object) -> str:
+    """Return how the study was begun, without a path of this machine."""
+    named = Path(file).name if Path(file).is_absolute() else file
+    data = "" if dataset.name == "digits" else f" --data {shlex.quote(dataset.name)}"
+    given = [f" --{key} {shlex.quote(str(value))}" for key, value in options.items() if value is not None]
+    given += [f" --set {shlex.quote(setting)}" for setting in settings]
+    return f"starsearch run {named}{data}{''.join(given)}"

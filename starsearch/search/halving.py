@@ -1,0 +1,91 @@
+"""`Rungs`: asynchronous successive halving, as far as a study has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from starsearch.pareto import next_promotion
+from starsearch.study.spec import StudySpec
+from starsearch.trial import Trial
+
+if TYPE_CHECKING:
+    from starsearch.evaluators.evaluator import TrainingPart
+
+
+class Rungs:
+    """The rungs of a study with the trials that stopped there; without successive halving it has none."""
+
+    def __init__(self, spec: StudySpec, ended: Iterable[Trial]) -> None:
+        self._spec = spec
+        self._rungs, self._eta = (spec.halving.rungs, spec.halving.eta) if spec.halving else ((), 2)
+        # A list a rung: the trials that stopped there, their losses there, and whether they may continue.
+        self._reached: list[list[tuple[Trial, tuple[float, ...], bool]]] = [[] for _ in self._rungs]
+        self._by_number: dict[int, Trial] = {}
+        self._continued: set[int | None] = set()
+        for trial in ended:
+            self.reach(trial)
+            self._continued.add(trial.continues)
+
+    def reach(self, trial: Trial) -> None:
+        """Note a trial that has stopped at a rung; others do not matter here."""
+        if trial.state == "pruned" and self._rungs:
+            assert trial.rung is not None
+            row = trial, trial.losses(self._spec.objectives), self._may_continue(trial)
+            self._reached[trial.rung].append(row)
+            self._by_number[trial.number] = trial
+
+    def next(self) -> Trial | None:
+        """Return the continuation of a trial that may leave its rung, the highest first; None where none may."""
+        for reached in reversed(self._reached):
+            row = next_promotion(
+                np.array([losses for _, losses, _ in reached]),
+                promoted=np.array([one.number in self._continued for one, _, _ in reached], dtype=bool),
+                allowed=np.array([may_continue for _, _, may_continue in reached], dtype=bool),
+                eta=self._eta,
+            )
+            if row is not None:
+                one = reached[row][0]
+                return Trial(candidate=one.candidate, params=one.params, continues=one.number, curve=one.curve)
+        return None
+
+    def begin(self, trial: Trial) -> Trial:
+        """Return a trial with the rung at which it stops, and what is known of it from the rung below.
+
+        Anchors are trained to the end: a front without them says nothing.
+        """
+        self._continued.add(trial.continues)
+        before = None if trial.continues is None else self._by_number[trial.continues]
+        rung = 0 if before is None or before.rung is None else before.rung + 1
+        known = () if before is None else before.fixed_readings
+        if trial.is_anchor or rung >= len(self._rungs):
+            return replace(trial, rung=None, epochs=None, known=known)
+        return replace(trial, rung=rung, epochs=self._rungs[rung].epochs, known=known)
+
+    def part(self, trial: Trial, checkpoint: Path | None) -> TrainingPart:
+        """Return the part of the training that a trial evaluates."""
+        from starsearch.evaluators.evaluator import TrainingPart
+
+        rung = None if trial.rung is None else self._rungs[trial.rung]
+        return TrainingPart(
+            until=trial.epochs,
+            checkpoint=checkpoint,
+            resolution=rung.resolution if rung else None,
+            samples=rung.samples if rung else None,
+            of_rungs=repr(self._rungs),
+            known=trial.known,
+            start=trial.start,
+        )
+
+    def keys(self) -> Iterator[str]:
+        """The candidates whose checkpoints may be needed again."""
+        return (one.key for one in self._by_number.values())
+
+    def _may_continue(self, trial: Trial) -> bool:
+        """Whether more training can make it feasible: accuracy rises, latency and cost stay what they are."""
+        violations = trial.violations(self._spec.constraints)
+        return all(by <= 0 or "top1" in name or "top5" in name for name, by in violations.items())
