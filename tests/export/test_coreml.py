@@ -116,7 +116,7 @@ def _beyond(model):
 @pytest.mark.parametrize(
     ("change", "facts", "says"),
     [
-        (_beyond, {}, r"reaches .* on random images; half precision ends at 65504.*coreml-fp32"),
+        (_beyond, {}, r"reaches .* on random images and half precision ends at 65504.*coreml-fp32"),
         (lambda model: model.head.bias.data.fill_(1e5), {}, r"head reaches 1e\+05; half precision ends at 65504"),
         (lambda model: model.head.bias.data.fill_(np.nan), {}, "not finite: the training diverged"),
         (None, {"class_names": ("a", "b")}, "has 4 classes; 2 class names"),
@@ -124,7 +124,7 @@ def _beyond(model):
         (
             None,
             {"calibration": lambda: [np.full((1, 3, 32, 32), 1e6, np.float32)]},
-            "on the study's calibration images; half precision ends",
+            "on the study's calibration images and half precision ends",
         ),
     ],
 )

@@ -21,13 +21,10 @@ from starsearch.errors import ExportError
 from starsearch.export.format import Format, TrainedNetwork
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
     from starsearch.data.preprocessing import Preprocessing
     from starsearch.export.weights import FloatArray
-    from starsearch.families.network import Network
 
 Precision = Literal["fp16", "fp32"]
 _PRECISIONS = {"fp16": "FLOAT16", "fp32": "FLOAT32"}
@@ -95,15 +92,11 @@ def build_coreml(
         metadata: written into the package's user-defined metadata.
         image_input: False takes a tensor (1, 3, resolution, resolution) of pixels 0..255 in the image's place, as
             coremltools' benchmark wants it.
-
-    Raises:
-        ExportError: coremltools is not installed or cannot write the network.
     """
     import numpy as np
     import torch
 
-    coremltools = load_coremltools()
-    shape = (1, 3, resolution, resolution)
+    coremltools, shape = load_coremltools(), (1, 3, resolution, resolution)
     image = coremltools.TensorType(name=IMAGE_NAME, shape=shape)
     if image_input:
         image = coremltools.ImageType(name=IMAGE_NAME, shape=shape, color_layout=coremltools.colorlayout.RGB)
@@ -118,9 +111,7 @@ def build_coreml(
                 classifier_config=coremltools.ClassifierConfig(list(class_names)) if class_names else None,
                 convert_to="mlprogram",
                 minimum_deployment_target=coremltools.target.iOS16,
-                compute_precision=coremltools.precision.FLOAT16
-                if precision == "fp16"
-                else coremltools.precision.FLOAT32,
+                compute_precision=getattr(coremltools.precision, _PRECISIONS[precision]),
                 skip_model_load=True,
             )
     except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
@@ -132,8 +123,8 @@ def build_coreml(
 def _packaged(model: nn.Module, preprocessing: Preprocessing | None, with_probabilities: bool) -> nn.Module:
     """Return the network from pixels 0..255 to its output.
 
-    Core ML's own image scale is one number for all channels. Folded into the stem the mean would be wrong at the
-    border, whose padding is a zero of the normalised image. The mean goes first, while pixels are whole numbers.
+    Core ML's own image scale is one number for all channels, and a mean in the stem would be wrong at the border, whose
+    padding is a zero of the normalised image. The mean goes first, while pixels are whole numbers.
     coremltools folds the norms that follow a convolution; the one before the pooling goes into the head here.
     """
     import copy
@@ -168,10 +159,8 @@ def normalisation(preprocessing: Preprocessing) -> tuple[FloatArray, FloatArray]
     """Return mean and scale (3, 1, 1), with (pixel − mean) · scale normalised for pixels of 0..255."""
     import numpy as np
 
-    mean, std = (
-        255 * np.asarray(values, np.float32).reshape(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std)
-    )
-    return mean, 1 / std
+    both = 255 * np.asarray([preprocessing.mean, preprocessing.std], np.float32)[..., None, None]
+    return both[0], 1 / both[1]
 
 
 def write(network: TrainedNetwork, path: Path, precision: Precision = "fp16") -> tuple[str, ...]:
@@ -194,9 +183,8 @@ def write(network: TrainedNetwork, path: Path, precision: Precision = "fp16") ->
         if not np.isfinite(largest):
             raise ExportError(f"{name} holds numbers that are not finite: the training diverged.")
         if precision == "fp16" and largest > _MAX_HALF:
-            raise ExportError(
-                f"{name} reaches {largest:.3g}; half precision ends at {_MAX_HALF}. Export as coreml-fp32."
-            )
+            end = f"half precision ends at {_MAX_HALF}"
+            raise ExportError(f"{name} reaches {largest:.3g}; {end}. Export as coreml-fp32.")
     package = build_coreml(
         deployed_copy(network.model),
         resolution=network.preprocessing.resolution,
@@ -211,17 +199,10 @@ def write(network: TrainedNetwork, path: Path, precision: Precision = "fp16") ->
 
 def read_back(network: TrainedNetwork, path: Path, precision: Precision = "fp16") -> tuple[str, ...]:
     """Compare what the package says with the network, look for numbers beyond half precision, and run it on a Mac."""
-    from starsearch.export.verification import deployed_copy, refuse_difference, relative_difference
-
     num_weights = _compare(network, path, precision)
-    twin, pixels = deployed_copy(network.model), _random_pixels(network.preprocessing.resolution)
-    run = "not run, which takes macOS"
-    if platform.system() == "Darwin":
-        found, expected = _outputs(path, pixels, network.class_names), _expected_outputs(network, twin, pixels)
-        difference = relative_difference(found, expected, what="Core ML package")
-        refuse_difference(difference, _TOLERANCES[precision], what="Core ML package")
-        run = f"run: outputs within {difference:.1e} of their spread from torch's"
-    reached = _half_precision(network, twin, pixels) if precision == "fp16" else ""
+    is_mac = platform.system() == "Darwin"
+    run = _compare_outputs(network, path, precision) if is_mac else "not run, which takes macOS"
+    reached = _half_precision(network) if precision == "fp16" else ""
     return (f"read back: image, normalisation, labels and {num_weights:,} weights are the model's; {run}{reached}.",)
 
 
@@ -275,21 +256,23 @@ def _folded_weights(network: TrainedNetwork) -> dict[str, tuple[FloatArray, Floa
     return found
 
 
-def _half_precision(network: TrainedNetwork, twin: Network, pixels: NDArray[np.uint8]) -> str:
+def _half_precision(network: TrainedNetwork) -> str:
     """Say how near the network comes to the end of half precision; raise `ExportError` where it is beyond."""
-    looked_at, images = "random images", [_normalised(network, pixels)]
+    from starsearch.export.verification import deployed_copy, random_images
+
+    looked_at, images = "random images", [random_images(network.preprocessing.resolution)]
     if network.calibration is not None:
-        looked_at, images = "the study's calibration images", list(network.calibration())
-    largest = max(map(largest_activation, [twin] * len(images), images))
-    if not largest <= _MAX_HALF:
+        looked_at, images = "the study's calibration images", [*network.calibration()]
+    twin = deployed_copy(network.model)
+    largest = max(largest_activation(twin, batch) for batch in images)
+    end = f"on {looked_at} and half precision ends at {_MAX_HALF}"
+    if largest > _MAX_HALF:
         raise ExportError(
-            f"The network reaches {largest:.3g} on {looked_at}; half precision ends at {_MAX_HALF}, and its outputs "
-            "would not be numbers. Export as coreml-fp32."
+            f"The network reaches {largest:.3g} {end}: its outputs would not be numbers. Export as coreml-fp32."
         )
-    reached = f"; activations reach {largest:.0f} on {looked_at} and half precision ends at {_MAX_HALF}"
-    if largest < _NEAR_OVERFLOW * _MAX_HALF:
-        return reached
-    return f"{reached}: compare the package's accuracy on images of the data set, or export as coreml-fp32"
+    is_near = largest >= _NEAR_OVERFLOW * _MAX_HALF
+    advice = ": compare the package's accuracy on images of the data set, or export as coreml-fp32" if is_near else ""
+    return f"; activations reach {largest:.0f} {end}{advice}"
 
 
 def largest_activation(model: nn.Module, images: FloatArray) -> float:
@@ -316,43 +299,37 @@ def largest_activation(model: nn.Module, images: FloatArray) -> float:
     return max(found)
 
 
-def _random_pixels(resolution: int) -> NDArray[np.uint8]:
-    """Return two images of independent pixels 0..255, (2, 3, resolution, resolution)."""
-    import numpy as np
+def _compare_outputs(network: TrainedNetwork, path: Path, precision: Precision) -> str:
+    """Run the package on the Mac's processor, whose arithmetic is the most exact of the three, and compare with torch.
 
-    return np.random.default_rng(0).integers(0, 256, (2, 3, resolution, resolution), dtype=np.uint8)
-
-
-def _normalised(network: TrainedNetwork, pixels: NDArray[np.uint8]) -> FloatArray:
-    mean, scale = normalisation(network.preprocessing)
-    return (pixels - mean) * scale
-
-
-def _expected_outputs(network: TrainedNetwork, twin: Network, pixels: NDArray[np.uint8]) -> FloatArray:
-    from scipy.special import softmax
-
-    from starsearch.export.verification import torch_logits
-
-    logits = torch_logits(twin, _normalised(network, pixels))
-    return softmax(logits, axis=1) if network.class_names else logits
-
-
-def _outputs(package: Path, pixels: NDArray[np.uint8], class_names: Sequence[str]) -> FloatArray:
-    """Run the package on the Mac's processor, whose arithmetic is the most exact of the three."""
+    Nobody has run this yet.
+    """
     import numpy as np
     from PIL import Image
+    from scipy.special import softmax
 
-    coremltools = load_coremltools()
+    from starsearch.export.verification import deployed_copy, refuse_difference, relative_difference, torch_logits
+
+    coremltools, names = load_coremltools(), network.class_names
+    mean, scale = normalisation(network.preprocessing)
+    size = (2, network.preprocessing.resolution, network.preprocessing.resolution, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     try:
-        loaded = coremltools.models.MLModel(str(package), compute_units=coremltools.ComputeUnit.CPU_ONLY)
+        loaded = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)
     except Exception as error:  # the framework's errors have no common base but this
         raise ExportError(f"Core ML cannot load the exported package: {error}") from error
-    found = []
-    for image in pixels:
-        outputs = loaded.predict({IMAGE_NAME: Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))})
-        named = next((value for value in outputs.values() if isinstance(value, dict)), {})
-        found.append([named[name] for name in class_names] if class_names else outputs[LOGITS_NAME].reshape(-1))
-    return np.asarray(found)
+    answers = [loaded.predict({IMAGE_NAME: Image.fromarray(image)}) for image in pixels]
+    expected = torch_logits(
+        deployed_copy(network.model), ((pixels.transpose(0, 3, 1, 2) - mean) * scale).astype(np.float32)
+    )
+    if names:
+        named = [next(value for value in answer.values() if isinstance(value, dict)) for answer in answers]
+        found, expected = np.asarray([[one[name] for name in names] for one in named]), softmax(expected, axis=1)
+    else:
+        found = np.concatenate([answer[LOGITS_NAME] for answer in answers])
+    difference = relative_difference(found, expected, what="Core ML package")
+    refuse_difference(difference, _TOLERANCES[precision], what="Core ML package")
+    return f"run: outputs within {difference:.1e} of their spread from torch's"
 
 
 FORMAT = Format(
