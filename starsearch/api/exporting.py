@@ -294,33 +294,25 @@ def _open_data(data: str | None, recorded: str | None, known: str | None, forms:
 
     if not any("--data" in form.options for form in forms):
         return None
-    can_do_without = data is None and not any(form.needs_data for form in forms)
     name = (recorded or "").rpartition(" (")[0] or recorded
-    asked, calibrated = data or name, "An int8 network is calibrated on the data set it was trained on"
+    asked = data or name
     if data and name and str(DataSource.parse(data)) == DataSource.parse(data).path:
         asked = DataSource.parse(name).named(data)  # one without options takes those that were recorded
-    if asked is None:
-        if can_do_without:
-            return None
-        raise ExportError(f"{calibrated}: name it with --data.")
     try:
-        found = open_data(asked)
-    except DataError as error:
-        if can_do_without:
-            return None
+        found = open_data(asked) if asked else None
+    except DataError:
         if data is not None:
             raise
-        raise ExportError(
-            f"{calibrated} ({known}), which is not found by its name: name it with --data, as for starsearch run."
-        ) from error
-    if known is None or found.fingerprint in known:
+        found = None
+    if found is not None and (known is None or found.fingerprint in known):
         return found
-    if can_do_without:
+    if data is None and not any(form.needs_data for form in forms):
         return None
-    raise ExportError(
-        f"{calibrated} ({known}); {data or found.name!r} is another one ({found.fingerprint}). Name that one with "
-        "--data."
-    )
+    calibrated = "An int8 network is calibrated on the data set it was trained on" + (f" ({known})" if known else "")
+    if found is None:
+        raise ExportError(f"{calibrated}, which is not found by its name: name it with --data, as for starsearch run.")
+    other = f"{data or found.name!r} is another one ({found.fingerprint})"
+    raise ExportError(f"{calibrated}; {other}. Name that one with --data.")
 
 
 def _with_data(network: TrainedNetwork, data: DataSet | None, fidelity: Fidelity) -> TrainedNetwork:

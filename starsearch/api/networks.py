@@ -31,14 +31,9 @@ _PUBLISHED = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")  # the sma
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedNetwork:
-    """A network to be timed, and what to call it.
+    """A network to be timed (architectures and timm's models have random weights), and what to call it.
 
-    Attributes:
-        text: an architecture's one line, an ONNX file's name, or "timm:NAME".
-        network: what is timed; architectures and timm's models have random weights.
-        resolution: height and width of its image in pixels; None where the file knows it.
-        num_classes: how many outputs an architecture's head has.
-        macs: an architecture's multiply-adds at that resolution; else None.
+    An ONNX file has a `resolution` of its own, None here; only an architecture's `macs` are known.
     """
 
     text: str
@@ -56,7 +51,7 @@ class NamedNetwork:
 
     @property
     def architecture(self) -> Architecture:
-        """The canonical architecture; raises `ArchitectureError` where the text names none."""
+        """The canonical architecture; asking for it raises `ArchitectureError` where the text names none."""
         return parse_architecture(self.text)
 
     def for_timing(self, resolution: int | None = None) -> TimedNetwork:
@@ -117,14 +112,9 @@ def _read_architecture(path: Path) -> Architecture:
         raise file.error((), str(error)) from None
 
 
-def _timed(architecture: Architecture, resolution: int, num_classes: int = 1000) -> TimedNetwork:
-    return TimedNetwork(
-        text=format_architecture(architecture),
-        network=architecture,
-        resolution=resolution,
-        num_classes=num_classes,
-        macs=count_macs(architecture, resolution=resolution, num_classes=num_classes),
-    )
+def _timed(network: Architecture, resolution: int, num_classes: int = 1000) -> TimedNetwork:
+    text, macs = format_architecture(network), count_macs(network, resolution=resolution, num_classes=num_classes)
+    return TimedNetwork(text=text, network=network, resolution=resolution, num_classes=num_classes, macs=macs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,15 +143,9 @@ class NamedArchitecture(NamedNetwork):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyTrial(NamedNetwork):
-    """A trial of a study.
+    """A trial of a study: its `row` of the study's table, and what the study's file and record say.
 
-    Attributes:
-        study: the study's name at that fidelity.
-        folder: the folder of the study's weights; None for a study named by its storage alone.
-        number: its number in the study.
-        row: its line of the study's table.
-        spec: what the study's file says at that fidelity.
-        attributes: what the study's record says besides.
+    The weights lie in `folder`, which is None for a study named by its storage alone.
     """
 
     study: str
@@ -185,8 +169,7 @@ class StudyTrial(NamedNetwork):
     def searched(self) -> tuple[str, ...]:
         """Names of the recipe's fields that the study searched, or that are the trial's own."""
         prefix = "params_recipe."
-        params = (str(name) for name, value in self.row.items() if value == value)  # not NaN
-        names = [name.removeprefix(prefix) for name in params if name.startswith(prefix)]
+        names = [name.removeprefix(prefix) for name, value in self.row.items() if name.startswith(prefix)]
         return tuple(dict.fromkeys([*names, *json.loads(self.row["recipe"])]))
 
     @property
@@ -382,12 +365,7 @@ def _of_weights(text: str | None, file: Path, device: str, architecture: Archite
 def load_network(path: Path, architecture: Architecture | None = None) -> tuple[Network, Validated | None]:
     """Return the network with the weights of a file, in eval mode, and how the file says it was validated.
 
-    Args:
-        path: .safetensors, or torch's .pth, .pth.tar, .pt, .bin.
-        architecture: that of the weights; None takes the one that starsearch wrote into the file.
-
-    Raises:
-        EvaluationError: the file cannot be read, does not say its architecture, or is of another network.
+    Without an `architecture` it is the one that starsearch wrote into the file.
     """
     from starsearch.families.network import build_model
 

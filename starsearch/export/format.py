@@ -133,16 +133,13 @@ def write_format(
     *,
     computing: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> tuple[list[Path], list[str]]:
-    """Write a network into a folder, and read it back before it takes its place.
+    """Write a network into a folder, read back before it takes its place; return the files, and notes for the user.
 
     Args:
-        network: the network.
-        form: its format.
+        network: what to write.
+        form: the format.
         folder: the export's folder.
         computing: a context for heavy work, in which nothing is timed on this machine.
-
-    Returns:
-        The files written, and notes for the user.
 
     Raises:
         ExportError: it cannot be written, or does not read back as the network.

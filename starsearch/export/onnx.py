@@ -30,14 +30,7 @@ def build_onnx(layers: Sequence[Layer], weights: Weights, *, metadata: Mapping[s
 
     The input "input" is (1, channels, height, width) of the first layer; the output "logits" is (1, classes), or
     the pooled features (1, channels) where the layers have no head.
-
-    Args:
-        layers: the lowered architecture.
-        weights: by state-dict key; what no layer owns is ignored.
-        metadata: written into the file's metadata properties.
-
-    Raises:
-        ExportError: a weight is missing or has another shape than the layers say.
+    Weights are given by state-dict key; what no layer owns is ignored.
     """
     from onnx import TensorProto, helper
 

@@ -37,15 +37,8 @@ def build_int8_onnx(
 
     Input and output stay float32: "input" (1, channels, height, width) and "logits" (1, classes).
 
-    Args:
-        layers: the lowered architecture.
-        weights: by state-dict key.
-        images: (1, channels, height, width) each, normalised as in training: what the ranges of the activations are
-            read from. At least one; a hundred or more for a network whose accuracy matters.
-        metadata: written into the file's metadata properties.
-
-    Raises:
-        ExportError: there are no images, or the runtime cannot quantise the network.
+    The ranges of the activations are read from `images`, (1, channels, height, width) each, normalised as in training:
+    at least one; a hundred or more for a network whose accuracy matters.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
