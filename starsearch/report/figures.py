@@ -78,7 +78,8 @@ def _hover(row: dict[str, Any]) -> str:
 
 
 def _add_line(figure: go.Figure, rows: pd.DataFrame, name: str, **line: Any) -> None:
-    figure.add_scatter(x=rows["x"], y=rows["y"], mode="lines", name=name, hoverinfo="skip", line=line)
+    if len(rows):
+        figure.add_scatter(x=rows["x"], y=rows["y"], mode="lines", name=name, hoverinfo="skip", line=line)
 
 
 def prediction_figure(trials: pd.DataFrame, names: list[str]) -> go.Figure:
