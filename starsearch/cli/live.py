@@ -6,11 +6,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from starsearch.cli.live_front import FrontRow, candidate_name, front_table, front_with, reading_text, row_of
-from starsearch.measurement import prediction_error_percent
+from starsearch.candidate import Candidate
+from starsearch.cli.show import Cell, table
+from starsearch.families.text import format_architecture
+from starsearch.measurement import Prediction, prediction_error_percent
 from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
 from starsearch.quantities import quantity
@@ -28,10 +31,11 @@ from starsearch.trial import Trial
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.progress import Progress as Bars
     from rich.progress import TaskID
+    from rich.table import Table
 
-_REFRESHES_A_SECOND = 4
+_FRONT_ROWS = 10
+_OVERALL, _FRONT = -1, -2  # bars that are not a trial's
 
 
 def doing(progress: Progress) -> str:
@@ -74,17 +78,22 @@ def bar(
         yield watch
 
 
+def candidate_name(candidate: Candidate) -> str:
+    """Return an anchor's name, else the architecture in one line."""
+    return candidate.anchor or format_architecture(candidate.architecture)
+
+
 class LiveView:
     """Shows a run's events: a bar, the trials under way, and the front so far; without a terminal a line a trial.
 
-        with LiveView(objectives) as view:
+        with LiveView(spec.objectives, spec.constraints) as view:
             run_study(..., watch=view)
 
     Args:
         objectives, constraints: the study's; they make the front.
         title: shown above.
-        console: where to; None for stdout.
-        clock: seconds of a clock that never goes back.
+        console: None for stdout.
+        clock: monotonic, in seconds.
     """
 
     def __init__(
@@ -98,30 +107,28 @@ class LiveView:
     ) -> None:
         from rich.console import Console
         from rich.live import Live
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+        from rich.table import Column
 
-        self._objectives = tuple(objectives)
-        self._constraints = tuple(constraints)
-        self._title = title
+        self._objectives, self._constraints = tuple(objectives), tuple(constraints)
+        self._title, self._clock = title, clock
         self._console = console or Console(highlight=False)
-        self._overall = _overall_bar(self._console, clock)
-        self._trials = _trial_bars(self._console, clock)
-        self._overall_task: TaskID | None = None
-        self._trial_tasks: dict[int, TaskID] = {}
-        self._front_task: TaskID | None = None
-        self._readings: dict[int, str] = {}
-        self._judged: set[str] = set()  # candidates, each once, however many trials its training was made of
-        self._clock = clock
-        self._started = clock()
-        self._found = 0
-        self._front: list[FrontRow] = []
-        self._finished = self._wanted = self._failed = 0
-        self._live = Live(
-            get_renderable=self._render,
+        self._bars = Bars(
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[doing]}", markup=False, table_column=Column(no_wrap=True)),
             console=self._console,
-            refresh_per_second=_REFRESHES_A_SECOND,
-            # The end of the run prints the whole front; a frozen copy of the live one would stand above it.
-            transient=True,
+            expand=True,
         )
+        self._tasks: dict[int, TaskID] = {}
+        self._judged: set[str] = set()  # candidates, each once, however many trials its training was made of
+        self._readings: dict[int, str] = {}
+        self._front: list[Trial] = []
+        self._started, self._found = clock(), 0
+        self._finished = self._wanted = self._failed = 0
+        # Transient: the end of the run prints the whole front; a frozen copy of the live one would stand above it.
+        self._live = Live(get_renderable=self._render, console=self._console, transient=True)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -137,104 +144,100 @@ class LiveView:
             self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Show `event`."""
+        """Show an event."""
         match event:
             case StudyStarted():
                 self._study_started(event)
-            case TrialStarted():
-                self._trial_started(event)
-            case TrialProgressed():
-                self._trial_progressed(event)
-            case TrialEnded():
-                self._trial_ended(event)
+            case TrialStarted(trial=trial):
+                note = "" if trial.continues is None else f" (continues trial {trial.continues})"
+                self._show(trial.number, f"trial {trial.number}  {candidate_name(trial.candidate)}{note}", 0.0, "")
+            case TrialProgressed(trial=trial, progress=progress):
+                self._trial_progressed(trial, progress)
+            case TrialEnded(trial=trial):
+                self._trial_ended(trial)
             case FrontProgressed():
-                self._front_progressed(event)
+                done = (event.measured + event.progress.fraction) / event.wanted
+                which = f"network {event.measured + 1} of {event.wanted}, trial {event.trial.number}"
+                self._show(_FRONT, "measuring the front", done, which)
             case MemberMeasured():
-                if event.measurement is None or not self._console.is_terminal:
-                    self._say(_line_of_measured(event))
+                self._member_measured(event)
             case StudyEnded():
                 self._finished, self._wanted = event.finished, event.wanted
-                self._update_overall()
+        self._update_overall()
 
     def _study_started(self, event: StudyStarted) -> None:
         for trial in event.earlier:
-            self._take_note(trial)
+            self._note(trial)
         self._finished, self._wanted = event.finished, event.wanted
         self._found, self._started = event.finished, self._clock()
-        if self._overall_task is None:
-            self._overall_task = self._overall.add_task("trials", total=event.wanted, left="")
-        self._update_overall()
         if event.resumed:
-            self._say(f"Going on: {event.finished} of {event.wanted} trials are there.")
+            self._say(f"Resuming: {event.finished} of {event.wanted} trials are there.")
 
-    def _trial_started(self, event: TrialStarted) -> None:
-        trial = event.trial
-        name = candidate_name(trial.candidate)
-        description = f"trial {trial.number}  {name}" + (
-            "" if trial.continues is None else f" (continues trial {trial.continues})"
-        )
-        self._trial_tasks[trial.number] = self._trials.add_task(description, total=1.0, doing="")
-
-    def _trial_progressed(self, event: TrialProgressed) -> None:
-        number = event.trial.number
-        task = self._trial_tasks.get(number)
-        if task is None:
-            return
-        progress = event.progress
+    def _trial_progressed(self, trial: Trial, progress: Progress) -> None:
         if progress.epoch is not None:
-            top1 = progress.values.get("top1_percent", math.nan)
-            self._readings[number] = f"epoch {progress.epoch}, top-1 {quantity('top1_percent').number(top1)} %"
-        reading = self._readings.get(number, "")
-        doing = f"{progress.stage}, {reading}" if reading else progress.stage
-        self._trials.update(task, completed=progress.fraction, doing=doing)
+            top1 = quantity("top1_percent").number(progress.values.get("top1_percent", math.nan))
+            self._readings[trial.number] = f", epoch {progress.epoch}, top-1 {top1} %"
+        stage = f"{progress.stage}{self._readings.get(trial.number, '')}"
+        self._show(trial.number, None, progress.fraction, f"{100 * progress.fraction:3.0f} %  {stage}")
 
-    def _trial_ended(self, event: TrialEnded) -> None:
-        trial = event.trial
-        task = self._trial_tasks.pop(trial.number, None)
-        self._readings.pop(trial.number, None)
-        if task is not None:
-            self._trials.remove_task(task)
-        self._take_note(trial)
-        if trial.state == "fail":
-            self._failed += 1
-        self._update_overall()
+    def _trial_ended(self, trial: Trial) -> None:
+        if (task := self._tasks.pop(trial.number, None)) is not None:
+            self._bars.remove_task(task)
+        self._note(trial)
+        self._failed += trial.state == "fail"
         if trial.state == "fail" or not self._console.is_terminal:
-            self._say(self._line_of(trial))
+            self._say(self._line(trial))
 
-    def _front_progressed(self, event: FrontProgressed) -> None:
-        if self._front_task is None:
-            self._front_task = self._trials.add_task("measuring the front", total=1.0, doing="")
-        done = (event.measured + event.progress.fraction) / event.wanted
-        doing = f"network {event.measured + 1} of {event.wanted}, trial {event.trial.number}"
-        self._trials.update(self._front_task, completed=done, doing=doing)
+    def _note(self, trial: Trial) -> None:
+        """Count a candidate that has a result, and put it on the front if it belongs there."""
+        import numpy as np
 
-    def _take_note(self, trial: Trial) -> None:
+        from starsearch.pareto import non_dominated
+
         if trial.has_result and trial.key not in self._judged:
             self._judged.add(trial.key)
             self._finished += 1
-        if trial.state == "complete" and trial.is_feasible(self._constraints):
-            self._front = front_with(self._front, row_of(trial, self._objectives))
+        if trial.state != "complete" or not trial.is_feasible(self._constraints):
+            return
+        rows = [*self._front, trial]
+        losses = np.array([row.losses(self._objectives) for row in rows])
+        stays = non_dominated(losses) & np.isfinite(losses).all(axis=1)
+        members = [row for row, stay in zip(rows, stays, strict=True) if stay]
+        self._front = sorted(members, key=lambda row: row.losses(self._objectives)[::-1])
+
+    def _show(self, key: int, description: str | None, completed: float, doing: str, total: float = 1.0) -> None:
+        """Update the bar of a trial, or of the study; it is made at its first description."""
+        if key not in self._tasks and description is not None:
+            self._tasks[key] = self._bars.add_task(description, doing="")
+        if key in self._tasks:
+            self._bars.update(self._tasks[key], completed=completed, total=total, doing=doing)
 
     def _update_overall(self) -> None:
-        if self._overall_task is None:
-            return
         left = _time_left(self._clock() - self._started, self._finished - self._found, self._wanted - self._finished)
-        failed = f", {self._failed} failed" if self._failed else ""
-        self._overall.update(
-            self._overall_task, completed=self._finished, total=max(self._wanted, 1), left=f"{left}{failed}"
-        )
+        words = [f"{self._finished}/{self._wanted}", left, f"{self._failed} failed" if self._failed else ""]
+        self._show(_OVERALL, "trials", self._finished, ", ".join(filter(None, words)), max(self._wanted, 1))
 
-    def _line_of(self, trial: Trial) -> str:
+    def _line(self, trial: Trial) -> str:
         name = candidate_name(trial.candidate)
         head = f"[{self._finished}/{self._wanted}] trial {trial.number}"
         if trial.state == "fail":
             return f"{head} failed: {trial.reason} ({name})"
-        row = row_of(trial, self._objectives)
-        values = ", ".join(reading_text(row, i, objective) for i, objective in enumerate(self._objectives))
+        shown = [quantity(objective.name) for objective in self._objectives]
+        values = ", ".join(f"{one.label.lower()} {_reading(trial, one.name)} {one.unit}".rstrip() for one in shown)
         note = "" if trial.is_feasible(self._constraints) else ", breaks a constraint"
         if trial.state == "pruned":
             note += f", stopped after {trial.epochs} epoch{'s' if trial.epochs != 1 else ''}"
         return f"{head} {values}{note}, {trial.seconds:.0f} s  {name}"
+
+    def _member_measured(self, event: MemberMeasured) -> None:
+        name, shown = candidate_name(event.trial.candidate), quantity(event.prediction.name)
+        head, predicted = f"trial {event.trial.number} {shown.label.lower()}", shown.predicted(event.prediction.value)
+        if event.measurement is None:
+            self._say(f"{head} stays {predicted} {shown.unit}: {event.reason} ({name})")
+        elif not self._console.is_terminal:
+            measured = shown.with_spread(event.measurement.value, event.measurement.spread)
+            error = prediction_error_percent(event.prediction.value, event.measurement.value)
+            self._say(f"{head} measured {measured} {shown.unit}, predicted {predicted} ({error:+.1f} %)  {name}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -243,58 +246,38 @@ class LiveView:
         from rich.console import Group
         from rich.text import Text
 
-        parts: list[RenderableType] = [Text(self._title, style="bold")] if self._title else []
-        parts += [self._overall, self._trials]
-        if self._front:
-            parts.append(front_table(self._front, self._objectives))
-        return Group(*parts)
+        front = [self._front_table()] if self._front else []
+        return Group(*([Text(self._title, style="bold")] if self._title else []), self._bars, *front)
+
+    def _front_table(self) -> Table:
+        """Return the front so far in at most ten rows, evenly chosen with both ends."""
+        count = min(len(self._front), _FRONT_ROWS)
+        rows = [self._front[round(i * (len(self._front) - 1) / max(count - 1, 1))] for i in range(count)]
+        columns: dict[str, Cell] = {
+            "Trial": lambda row: str(row.number),
+            "Front so far": lambda row: candidate_name(row.candidate),
+        }
+        columns |= {quantity(one.name).heading: partial(_reading, name=one.name) for one in self._objectives}
+        shown = table(rows, columns, left=0, style=lambda row: "bold" if row.is_anchor else "")
+        shown.expand, name = True, shown.columns[1]
+        name.justify, name.ratio, name.overflow = "left", 1, "ellipsis"
+        if count < len(self._front):
+            shown.caption = f"{len(self._front)} trials on the front; {count} of them shown."
+        return shown
 
 
-def _overall_bar(console: Console, clock: Callable[[], float]) -> Bars:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}", markup=False),
-    )
-    return Bars(*columns, console=console, get_time=clock)
-
-
-def _trial_bars(console: Console, clock: Callable[[], float]) -> Bars:
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bars
-    from rich.table import Column
-
-    columns = (
-        TextColumn(
-            "{task.description}",
-            markup=False,
-            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
-        ),
-        BarColumn(bar_width=16),
-        TextColumn("{task.percentage:>3.0f} %", markup=False, table_column=Column(no_wrap=True)),
-        TextColumn("{task.fields[doing]}", markup=False, table_column=Column(no_wrap=True)),
-    )
-    return Bars(*columns, console=console, get_time=clock, expand=True)
-
-
-def _line_of_measured(event: MemberMeasured) -> str:
-    name = candidate_name(event.trial.candidate)
-    shown = quantity(event.prediction.name)
-    head, predicted = f"trial {event.trial.number} {shown.label.lower()}", shown.predicted(event.prediction.value)
-    if event.measurement is None:
-        return f"{head} stays {predicted} {shown.unit}: {event.reason} ({name})"
-    measured = shown.with_spread(event.measurement.value, event.measurement.spread)
-    error = prediction_error_percent(event.prediction.value, event.measurement.value)
-    return f"{head} measured {measured} {shown.unit}, predicted {predicted} ({error:+.1f} %)  {name}"
+def _reading(trial: Trial, name: str) -> str:
+    """Return a reading with its spread, or marked as predicted: "2.31 ± 0.02", "≈ 2.25"."""
+    reading, shown = trial.reading(name), quantity(name)
+    if reading is None:
+        return shown.number(math.nan)
+    if isinstance(reading, Prediction):
+        return shown.predicted(reading.value)
+    return shown.with_spread(reading.value, reading.spread)
 
 
 def _time_left(seconds: float, done: int, missing: int) -> str:
-    """Text like "about 12 min left", by the pace of this run; "" where nothing has ended in it."""
+    """Return text like "about 12 min left", by the pace of this run; "" where nothing has ended in it."""
     if done <= 0 or missing <= 0:
         return ""
     left = seconds / done * missing

@@ -162,7 +162,7 @@ def test_going_on_is_said():
         view(StudyStarted(finished=3, wanted=8, resumed=True))
         view(StudyEnded(finished=8, wanted=8, why="complete"))
 
-    assert "Going on: 3 of 8 trials are there." in without_a_terminal(events)
+    assert "Resuming: 3 of 8 trials are there." in without_a_terminal(events)
 
 
 def test_the_terminal_is_given_back_when_the_run_breaks():
