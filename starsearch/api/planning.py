@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starsearch.api.run import check_batch, deadline_after, open_dataset, run_fidelities
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder
@@ -27,39 +27,11 @@ if TYPE_CHECKING:
 
     from starsearch.api.run import View
     from starsearch.data import DataSet
-    from starsearch.report.agreement import Agreement
 
 _FEWEST = 5  # candidates; a rank correlation of fewer is worth nothing
 # Nothing is timed in a pilot: how much a network costs is known without, and all its time goes into accuracy.
 OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
 _TAUS = ("overall", "in_bands", "best_tenth", "num_params")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxy:
-    """A proxy that the pilot's candidates were judged by.
-
-    Attributes:
-        fidelity: its resolution, epochs and images.
-        seconds: how long a candidate takes, on average.
-        agreement: how it ranks, compared with the top fidelity.
-        is_own: whether it is the study's own first fidelity.
-    """
-
-    fidelity: Fidelity
-    seconds: float
-    agreement: Agreement
-    is_own: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What a fidelity of the study costs: whole trainings, with halving fewer than candidates, and seconds of each."""
-
-    fidelity: str
-    trainings: float
-    seconds: float
-    is_measured: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +42,11 @@ class Plan:
         folder: holds the pilot's record and plan.csv; the same call resumes the pilot there.
         top: the name of the fidelity that counts as the truth.
         candidates: how many the pilot has, anchors included.
-        proxies: those that were tried, the cheapest first.
+        proxies: a row a proxy, the cheapest first: its resolution, epochs and samples, the mean seconds of a training,
+            Kendall's τ against the top fidelity, and whether it is chosen and the study's own. Also in plan.csv.
         chosen: the cheapest whose τ is high enough; None where none is.
-        costs: of the study with the chosen proxy, by fidelity; with its own proxy where none was chosen.
+        costs: a row a fidelity of the study, with the chosen proxy or its own: whole trainings, of which halving needs
+            fewer than there are candidates, seconds of each, and whether the pilot measured them.
         workers: evaluations at a time; None where it is not known.
         is_complete: whether the pilot came to its end.
     """
@@ -80,21 +54,22 @@ class Plan:
     folder: Path
     top: str
     candidates: int
-    proxies: tuple[Proxy, ...]
-    chosen: Proxy | None
-    costs: tuple[Cost, ...]
+    proxies: pd.DataFrame
+    chosen: Fidelity | None
+    costs: pd.DataFrame
     workers: int | None
     is_complete: bool
 
     @property
     def hours(self) -> float:
         """How long the whole study takes one worker."""
-        return sum(one.trainings * one.seconds for one in self.costs) / 3600
+        return float((self.costs["trainings"] * self.costs["seconds"]).sum()) / 3600
 
     @property
     def days(self) -> float:
         """How long it takes all workers; a fidelity with fewer candidates than workers leaves some idle."""
-        return sum(math.ceil(one.trainings / (self.workers or 1)) * one.seconds for one in self.costs) / 86_400
+        rounds = (self.costs["trainings"] / (self.workers or 1)).map(math.ceil)
+        return float((rounds * self.costs["seconds"]).sum()) / 86_400
 
 
 def plan_study(
@@ -118,22 +93,15 @@ def plan_study(
 ) -> Plan:
     """Train a pilot at the top fidelity and by cheaper proxies, and say which of these rank as it does; or resume it.
 
+    What is not described is as in `run_study_file`.
+
     Args:
-        file: a study file (or a space).
-        data: in place of the file's.
         pilot: how many candidates are drawn from the space at random, beside the anchors.
         tau: the Kendall's τ that a proxy must reach against the top fidelity.
         top: the study's fidelity that counts as the truth; None for its last.
         resolutions: proxies to try, in pixels, in every combination with the next two; None for the study's own.
         epochs, samples: likewise; None for the study's own and its half.
-        runner: where evaluations run, as in `run_study_file`.
         workers: how many evaluations at a time the cost is computed for; None for the runner's.
-        out: the folder in which the pilot's folder NAME-plan is made.
-        name: the study's name.
-        seed: in place of the file's.
-        time_budget_s: seconds after which no training is begun.
-        settings: "KEY=VALUE", changes of single values in the file.
-        view: makes what watches.
 
     Raises:
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
@@ -163,21 +131,22 @@ def plan_study(
         if ended.why == "interrupted":
             break
     trials = [_complete_trials(place, step.name) for step in steps]
-    found = [_judge(step, one, trials[0], own) for step, one in zip(steps[1:], trials[1:], strict=True)]
-    proxies = sorted((one for one in found if one is not None), key=lambda one: one.seconds)
-    chosen = next((one for one in proxies if one.agreement.overall.value >= tau), None)
-    plan = Plan(
+    proxies = _compare(steps, trials, own, tau)
+    fidelities = {step.fidelity.name: step.fidelity for step in steps[1:]}
+    chosen = next((fidelities[name] for name in proxies.loc[proxies["chosen"], "fidelity"]), None)
+    proxies = proxies.drop(columns="fidelity")
+    if len(proxies):
+        proxies.to_csv(folder / "plan.csv", index=False)
+    return Plan(
         folder=folder,
         top=steps[0].fidelity.name,
         candidates=len(trials[0]),
-        proxies=tuple(proxies),
+        proxies=proxies,
         chosen=chosen,
-        costs=tuple(_costs(specs, steps, trials, dataset, chosen)),
+        costs=_costs(specs, steps, trials, dataset, chosen),
         workers=where.workers if workers is None else workers,
         is_complete=is_complete,
     )
-    _write(plan)
-    return plan
 
 
 def _find_top(specs: Sequence[StudySpec], name: str | None) -> StudySpec:
@@ -285,14 +254,36 @@ def _complete_trials(place: StudyPlace, name: str) -> pd.DataFrame:
     return trials[trials["state"] == "COMPLETE"]
 
 
-def _judge(step: StudySpec, trials: pd.DataFrame, truth: pd.DataFrame, own: Fidelity) -> Proxy | None:
+def _compare(steps: Sequence[StudySpec], trials: Sequence[pd.DataFrame], own: Fidelity, tau: float) -> pd.DataFrame:
+    """Return a row a proxy, the cheapest first; the first whose τ is high enough is chosen."""
+    import pandas as pd
+
     from starsearch.report.agreement import compare_fidelities
 
-    found = None if trials.empty or truth.empty else compare_fidelities(trials, truth, OBJECTIVES)
-    if found is None:
-        return None
-    seconds = float(trials["seconds"].mean())
-    return Proxy(fidelity=step.fidelity, seconds=seconds, agreement=found, is_own=step.fidelity == own)
+    rows = []
+    for step, judged in zip(steps[1:], trials[1:], strict=True):
+        found = None if judged.empty or trials[0].empty else compare_fidelities(judged, trials[0], OBJECTIVES)
+        if found is None:
+            continue
+        row = {
+            "fidelity": step.fidelity.name,
+            "resolution": step.fidelity.resolution,
+            "epochs": step.fidelity.epochs,
+            "samples": step.fidelity.samples,
+            "seconds": round(float(judged["seconds"].mean()), 2),
+            "candidates": found.candidates,
+            **{f"tau_{name}": round(getattr(found, name).value, 4) for name in _TAUS},
+            "tau_overall_low": round(found.overall.low, 4),
+            "tau_overall_high": round(found.overall.high, 4),
+            "better_than_params": round(found.better_than_params, 3),
+            "own": step.fidelity == own,
+        }
+        rows.append(row)
+    rows.sort(key=lambda row: row["seconds"])
+    good = [row["tau_overall"] >= tau for row in rows]
+    chosen = [is_good and not any(good[:index]) for index, is_good in enumerate(good)]
+    columns = ["fidelity", "resolution", "epochs", "samples", "seconds", "own"]
+    return pd.DataFrame(rows, columns=None if rows else columns).assign(chosen=chosen)
 
 
 def _costs(
@@ -300,30 +291,30 @@ def _costs(
     steps: Sequence[StudySpec],
     trials: Sequence[pd.DataFrame],
     dataset: DataSet,
-    chosen: Proxy | None,
-) -> list[Cost]:
+    chosen: Fidelity | None,
+) -> pd.DataFrame:
     """Return what each fidelity of the study costs: as the pilot measured it, else by the pixels that are seen."""
+    import pandas as pd
+
     measured = {
         replace(step.fidelity, name=""): (float(one["seconds"].mean()), _work(step.fidelity, step, dataset))
         for step, one in zip(steps, trials, strict=True)
         if len(one)
     }
-    if not measured:
-        return []
-    slowest, most = max(measured.values())
-    costs = []
-    for spec in specs:
-        fidelity = chosen.fidelity if chosen is not None and spec is specs[0] else spec.fidelity
-        known = measured.get(replace(fidelity, name=""))
-        costs.append(
-            Cost(
-                fidelity=spec.fidelity.name,
-                trainings=spec.trials * _share_trained(spec) + spec.num_anchor_trials,
-                seconds=slowest * _work(fidelity, spec, dataset) / most if known is None else known[0],
-                is_measured=known is not None,
-            )
+    rows = []
+    for spec in specs if measured else ():
+        fidelity = chosen if chosen is not None and spec is specs[0] else spec.fidelity
+        work = _work(fidelity, spec, dataset)
+        seconds, known = measured.get(replace(fidelity, name=""), max(measured.values()))
+        rows.append(
+            {
+                "fidelity": spec.fidelity.name,
+                "trainings": spec.trials * _share_trained(spec) + spec.num_anchor_trials,
+                "seconds": seconds * work / known,
+                "is_measured": replace(fidelity, name="") in measured,
+            }
         )
-    return costs
+    return pd.DataFrame(rows, columns=["fidelity", "trainings", "seconds", "is_measured"])
 
 
 def _work(fidelity: Fidelity, spec: StudySpec, dataset: DataSet) -> float:
@@ -342,26 +333,3 @@ def _share_trained(spec: StudySpec) -> float:
         reached += share * (rung.epochs - before)
         share, before = share / spec.halving.eta, rung.epochs
     return (reached + share * (spec.num_epochs - before)) / spec.num_epochs
-
-
-def _write(plan: Plan) -> None:
-    import pandas as pd
-
-    def row(one: Proxy) -> dict[str, Any]:
-        found = one.agreement
-        return {
-            "resolution": one.fidelity.resolution,
-            "epochs": one.fidelity.epochs,
-            "samples": one.fidelity.samples,
-            "seconds": round(one.seconds, 2),
-            "candidates": found.candidates,
-            **{f"tau_{name}": round(getattr(found, name).value, 4) for name in _TAUS},
-            "tau_overall_low": round(found.overall.low, 4),
-            "tau_overall_high": round(found.overall.high, 4),
-            "better_than_params": round(found.better_than_params, 3),
-            "chosen": one is plan.chosen,
-            "own": one.is_own,
-        }
-
-    if plan.proxies:
-        pd.DataFrame([row(one) for one in plan.proxies]).to_csv(plan.folder / "plan.csv", index=False)

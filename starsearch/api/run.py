@@ -31,7 +31,6 @@ from starsearch.study.study_file import load_specs
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet
-    from starsearch.evaluators import ProxyEvaluator
     from starsearch.latency.reference import Reference
     from starsearch.records import StudyRecord
     from starsearch.report.view import StudyView
@@ -81,13 +80,11 @@ def run_study_file(
     Args:
         file: a space or study file, or a shipped space's name.
         out: the folder in which the study's folder is made.
-        data: what `open_data` takes, in place of the file's.
+        data: what `open_data` takes; this, `trials`, `name` and `seed` replace what the file says.
         runner: a runner file; None for this process, or Ray where RAY_ADDRESS is set.
-        trials: how many finished searched trials the study should have at its first fidelity, in place of the file's.
+        trials: how many finished searched trials the study should have at its first fidelity.
         time_budget_s: seconds after which no trial is started.
         storage: an Optuna storage URL; None for study.db in the study's folder.
-        name: the study's name, in place of the file's stem.
-        seed: in place of the file's.
         settings: "KEY=VALUE", changes of single values in the file; "runner.KEY=VALUE", in the runner's.
         view: makes what watches the run at a fidelity from the study and its folder.
         say: is called after each later fidelity with how far the one before it can be trusted.
@@ -138,15 +135,11 @@ def run_fidelities(
 
     Args:
         specs: a study a fidelity, the lowest first.
-        place: where the whole lies; it has a folder.
-        dataset: opened.
-        runner: where evaluations run.
-        command: what repeats the study.
+        command: what repeats the study, for its record.
         deadline: the monotonic clock's time in seconds after which no trial is begun.
-        view: makes what watches the run at a fidelity.
-        say: is called with what the user should know.
         planned: by the study's name, candidates that no sampler and no promotion chooses.
     """
+    from starsearch.evaluators import ProxyEvaluator
     from starsearch.search.driver import run_study
     from starsearch.search.promotion import look_below
 
@@ -163,7 +156,16 @@ def run_fidelities(
                 meters = front_meters(spec, num_classes=len(dataset.classes), study=str(place.folder))
                 if place.url != database_url(place.folder):
                     point_to_storage(place.folder, place.name, place.url)
-                evaluator = _make_evaluator(spec, dataset, reference)
+                evaluator = ProxyEvaluator(
+                    data=dataset,
+                    fidelity=spec.fidelity,
+                    resolution=spec.space.resolution,
+                    reference=reference,
+                    timed=timed_quantities(spec),
+                    profiles=spec.profiles,
+                    int8=wants_int8(spec),
+                    coreml_placement=wants_placement(spec),
+                )
                 with view(spec, place.folder) if view else nullcontext(lambda _event: None) as watch:
                     ended = run_study(
                         spec,
@@ -314,21 +316,6 @@ def _open_record(
     if len(fidelities) > 1 and spec.name == fidelities[0] and record.attribute(LADDER) != fidelities:
         record.set_attribute(LADDER, fidelities)
     return record
-
-
-def _make_evaluator(spec: StudySpec, dataset: DataSet, reference: Reference | None) -> ProxyEvaluator:
-    from starsearch.evaluators import ProxyEvaluator
-
-    return ProxyEvaluator(
-        data=dataset,
-        fidelity=spec.fidelity,
-        resolution=spec.space.resolution,
-        reference=reference,
-        timed=timed_quantities(spec),
-        profiles=spec.profiles,
-        int8=wants_int8(spec),
-        coreml_placement=wants_placement(spec),
-    )
 
 
 def _command(file: str, dataset: DataSet, settings: Sequence[str], **options: object) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,7 +25,6 @@ from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
     from starsearch.api.planning import Plan
-    from starsearch.report.agreement import Tau
 
 
 def plan(
@@ -82,21 +82,19 @@ def plan(
         settings=settings or (),
         view=lambda spec, folder: LiveView(spec.objectives, title=f"{spec.fidelity.name}, pilot in {folder}"),
     )
-    columns = {
-        "Resolution": lambda one: f"{one.fidelity.resolution}",
-        "Epochs": lambda one: f"{one.fidelity.epochs}",
-        "Images": lambda one: f"{one.fidelity.samples:,}{' *' if one.is_own else ''}",
-        "Seconds": lambda one: f"{one.seconds:.1f}",
-        "τ overall": lambda one: _value(one.agreement.overall, with_interval=True),
-        "Equal cost": lambda one: _value(one.agreement.in_bands),
-        "Best few": lambda one: _value(one.agreement.best_tenth),
-        "Parameters alone": lambda one: _value(one.agreement.num_params),
+    columns: dict[str, Any] = {
+        "Resolution": "{resolution}",
+        "Epochs": "{epochs}",
+        "Images": lambda row: f"{row['samples']:,}{' *' if row['own'] else ''}",
+        "Seconds": "{seconds:.1f}",
+        "τ overall": lambda row: _with_interval(row["tau_overall"], row["tau_overall_low"], row["tau_overall_high"]),
+        "Equal cost": lambda row: _with_interval(row["tau_in_bands"]),
+        "Best few": lambda row: _with_interval(row["tau_best_tenth"]),
+        "Parameters alone": lambda row: _with_interval(row["tau_num_params"]),
     }
     title = f"Proxies against {found.top}, {found.candidates} candidates"
-    print_table(
-        table(found.proxies, columns, title=title, left=0, style=lambda one: "bold" if one is found.chosen else "")
-    )
-    if any(one.is_own for one in found.proxies):
+    print_table(table(found.proxies, columns, title=title, left=0, style=lambda row: "bold" if row["chosen"] else ""))
+    if found.proxies["own"].any():
         say("* the study's own proxy")
     say(*_advice(found, pilot, tau))
 
@@ -116,29 +114,28 @@ def _advice(found: Plan, pilot: int, tau: float) -> list[str]:
     """What to do, what it costs, where the pilot lies."""
     from starsearch.report.agreement import candidates_to_tell
 
-    lines = []
+    lines, proxies = [], found.proxies
     missing = candidates_to_tell(tau) - found.candidates
     more = f"{missing} more candidates (--pilot {pilot + missing}) tell it to within about 0.2."
-    taus = [one.agreement.overall for one in found.proxies]
     if not found.is_complete:
         lines.append("The pilot is not complete: the same command resumes it, and the figures may change.")
     if found.chosen is not None:
-        low = found.chosen.agreement.overall.low
+        low = proxies.loc[proxies["chosen"], "tau_overall_low"].item()
         lines.append(f"Cheapest proxy with τ ≥ {tau:g}; in the study file, as the first of its fidelities:")
-        lines.append(f"    - {{name: proxy, {_fields(found.chosen.fidelity)}}}")
+        lines.append(f"    - {{name: proxy, {_fields(found.chosen)}}}")
         if low < tau:
             wider = more if missing > 0 else "a larger --pilot would tell it more precisely."
             lines.append(f"Its τ may be as low as {low:.2f} (95 %): {wider}")
-    elif missing > 0 and any(not one.is_known or one.high >= tau for one in taus):
+    elif missing > 0 and len(proxies) and not (proxies["tau_overall_high"] < tau).all():
         lines.append(
             f"{found.candidates} candidates cannot tell whether a proxy reaches τ {tau:g} (95 % intervals). {more}"
         )
-    elif found.proxies:
+    elif len(proxies):
         lines.append(f"No proxy of the grid reaches τ {tau:g}: give more expensive ones, or accept a lower --tau.")
-    if found.costs:
+    if len(found.costs):
         parts = ", ".join(
             f"{cost.fidelity} {cost.trainings:.3g} × {cost.seconds:,.0f} s{'' if cost.is_measured else ' (predicted)'}"
-            for cost in found.costs
+            for cost in found.costs.itertuples()
         )
         days = f"{found.days:,.2f} days with {found.workers} at a time" if found.workers else "give --workers for days"
         lines.append(f"The study: {parts}. Together {found.hours:,.1f} hours of one worker; {days}.")
@@ -153,7 +150,7 @@ def _fields(fidelity: Fidelity) -> str:
     return ", ".join(f"{name}: {value}" for name, value in {**changed, "recipe": fidelity.recipe}.items())
 
 
-def _value(tau: Tau, *, with_interval: bool = False) -> str:
-    if not tau.is_known:
+def _with_interval(tau: float, *interval: float) -> str:
+    if math.isnan(tau):
         return "–"
-    return f"{tau.value:.2f}" + (f" ({tau.low:.2f} to {tau.high:.2f})" if with_interval else "")
+    return f"{tau:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
