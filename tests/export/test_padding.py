@@ -11,7 +11,6 @@ from starsearch.export.weights import pad_weights, random_weights
 from starsearch.families.family import lower
 from starsearch.families.layers import ACTIVATION_FUNCTIONS, pad_channels
 from starsearch.families.text import parse_architecture
-from tests.export.networks import settled_model, write
 from tests.strategies import architectures
 
 RESOLUTION = 32
@@ -73,12 +72,3 @@ def test_new_channels_are_exactly_zero_in_every_map(act_type):
         values = maps[layer.name]
         assert not values[:, plain.out_shape[0] :].any(), layer.name
         assert values[:, : plain.out_shape[0]].any(), layer.name
-
-
-def test_a_padded_export_is_compared_with_the_trained_model_as_any_other(tmp_path):
-    model = settled_model("starnet:embed_dim=9,depths=1-1", num_classes=7)
-    write(model, "onnx", tmp_path, multiple=8)
-    shapes = {tensor.name: list(tensor.dims) for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer}
-    assert shapes["stages.0.0.weight"] == [16, 32, 3, 3]
-    assert shapes["stages.0.1.f1.weight"] == [40, 16, 1, 1]
-    assert shapes["head.weight"] == [7, 24]
