@@ -7,15 +7,13 @@ ONNX Runtime's blocked layout and run 1.16 times as long.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from onnx import NodeProto, TensorProto, helper, load_from_string, numpy_helper
 
 from starsearch.export.weights import FloatArray, Weights, check_weights, fold_conv, fold_head, norm_as_affine
 from starsearch.families.layers import ACTIVATION_FUNCTIONS, Layer
-
-if TYPE_CHECKING:
-    from onnx import NodeProto, TensorProto
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
@@ -32,8 +30,6 @@ def build_onnx(layers: Sequence[Layer], weights: Weights, *, metadata: Mapping[s
     the pooled features (1, channels) where the layers have no head.
     Weights are given by state-dict key; what no layer owns is ignored.
     """
-    from onnx import TensorProto, helper
-
     check_weights(layers, weights)
     writer = _GraphWriter(weights)
     for layer in layers:
@@ -54,8 +50,6 @@ def build_onnx(layers: Sequence[Layer], weights: Weights, *, metadata: Mapping[s
 
 def with_batch(onnx_bytes: bytes, size: int | str) -> bytes:
     """Return the same network for `size` images at once; for any number where that is a name."""
-    from onnx import load_from_string
-
     model = load_from_string(onnx_bytes)
     for value in (*model.graph.input, *model.graph.output):
         setattr(value.type.tensor_type.shape.dim[0], "dim_param" if isinstance(size, str) else "dim_value", size)
@@ -74,9 +68,7 @@ class _GraphWriter:
 
     def constant(self, name: str, array: FloatArray | float) -> str:
         """Add a float32 constant under its name."""
-        from onnx import numpy_helper
-
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name)
+        self.initializers[name] = numpy_helper.from_array(np.asarray(array, np.float32), name)
         return name
 
     def scalar(self, value: float) -> str:
@@ -86,8 +78,6 @@ class _GraphWriter:
 
     def node(self, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node; return the name of its output."""
-        from onnx import helper
-
         self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
         return output
 
@@ -124,14 +114,6 @@ def _write_activation(writer: _GraphWriter, layer: Layer) -> None:
         previous = writer.node(op_type, inputs, output, **attributes)
 
 
-def _write_product(writer: _GraphWriter, layer: Layer) -> None:
-    writer.node("Mul", layer.inputs, layer.name)
-
-
-def _write_sum(writer: _GraphWriter, layer: Layer) -> None:
-    writer.node("Add", layer.inputs, layer.name)
-
-
 def _keep_norm(writer: _GraphWriter, layer: Layer) -> None:
     writer.norm = layer
 
@@ -154,12 +136,12 @@ def _write_linear(writer: _GraphWriter, layer: Layer) -> None:
 
 
 # One row per operation of the lowering.
-WRITERS: dict[str, Callable[[_GraphWriter, Layer], None]] = {
+WRITERS: dict[str, Callable[[_GraphWriter, Layer], object]] = {
     "conv": _write_conv,
     "activation": _write_activation,
-    "star": _write_product,
-    "sum": _write_sum,
-    "residual": _write_sum,
+    "star": lambda writer, layer: writer.node("Mul", layer.inputs, layer.name),
+    "sum": lambda writer, layer: writer.node("Add", layer.inputs, layer.name),
+    "residual": lambda writer, layer: writer.node("Add", layer.inputs, layer.name),
     "norm": _keep_norm,
     "pool": _write_pool,
     "linear": _write_linear,
