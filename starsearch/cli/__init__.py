@@ -37,10 +37,10 @@ def main() -> None:
 
 
 class _Output(io.FileIO):
-    """A standard stream that says nothing more once nobody reads it (`| head -1`, a closed terminal)."""
+    """A standard stream that falls silent once its reader is gone (`| head -1`, a closed terminal)."""
 
     def write(self, data: Any) -> int:
-        """Write, or leave it; either way all of `data` is done with."""
+        """Write what can be written, and claim all of `data`."""
         try:
             return super().write(data)
         except OSError as error:
@@ -53,7 +53,7 @@ class _Output(io.FileIO):
 
 
 def _outlive_reader(stream: TextIO) -> TextIO:
-    """A standard stream as `_Output`; what a test or a notebook has put in its place stays."""
+    """Return a standard stream as `_Output`; what a test or a notebook has put in its place stays."""
     if stream not in (sys.__stdout__, sys.__stderr__) or not isinstance(stream, io.TextIOWrapper):
         return stream
     output = _Output(stream.fileno(), "wb", closefd=False)
@@ -68,14 +68,13 @@ def _outlive_reader(stream: TextIO) -> TextIO:
 
 def _show_warnings() -> None:
     warnings.showwarning = _warn  # type: ignore[assignment] # where it was said is not for the user
-    # Python shows equal warnings once a process; of each new wait for a storage or a cluster's head the user is told.
-    # Only of these: what a library says of code of ours would be repeated with every step.
-    for waits in (r"starsearch\.records\.patience", r"starsearch\.search\.ray_head"):
-        warnings.filterwarnings("always", category=UserWarning, module=waits)
+    # Python shows equal warnings once a process; each new wait for a storage is shown. Only these: what a library says
+    # of our code would be repeated with every step.
+    warnings.filterwarnings("always", category=UserWarning, module=r"starsearch\.records\.patience")
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    """Our own warnings in a line; those of libraries are not for the user."""
+    """Print our own warnings in a line; those of libraries are not for the user."""
     if category is UserWarning:
         _say("warning: ", "bold yellow", str(message))
 

@@ -46,23 +46,16 @@ def emit(result: Any, as_json: bool, facts: Mapping[str, str]) -> None:
 def print_facts(facts: Mapping[str, str]) -> None:
     """Print a bold label and its words a row; a fact without words is left out."""
     from rich.console import Console
-    from rich.text import Text
-
-    shown = facts_table()
-    for label, words in facts.items():
-        if words:
-            shown.add_row(label, Text(words))
-    Console(soft_wrap=True, highlight=False).print(shown)
-
-
-def facts_table() -> Table:
-    """Return an empty table of two columns without lines: a bold label and its words."""
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(show_header=False, box=None, pad_edge=False)
     shown.add_column(style="bold")
     shown.add_column(overflow="fold")
-    return shown
+    for label, words in facts.items():
+        if words:
+            shown.add_row(label, Text(words))
+    Console(soft_wrap=True, highlight=False).print(shown)
 
 
 def table(
