@@ -223,7 +223,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise StudyError(f"Another training is at work in {folder}. Wait for it, or give another --out.") from None
-    for remains in (*folder.glob("*.partial"), *folder.glob(".*.partial")):  # of a training that was killed
+    for remains in folder.glob(".partial.*"):  # of a training that was killed
         remains.unlink(missing_ok=True)
     try:
         yield

@@ -24,12 +24,3 @@ def pack(folder, tar):
     with tarfile.open(tar, "w") as file:
         for entry in sorted(folder.iterdir()):
             file.add(entry, arcname=entry.name)
-
-
-def finish(generator):
-    """What a generator returns."""
-    while True:
-        try:
-            next(generator)
-        except StopIteration as stop:
-            return stop.value

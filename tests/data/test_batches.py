@@ -14,19 +14,20 @@ from starsearch.data.dataset import choose_balanced
 from starsearch.data.memory import Images, decode
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import DataError
+from starsearch.progress import follow
 from starsearch.recipe import Recipe
-from tests.data.pictures import LFS_POINTER, finish, write_pictures
+from tests.data.pictures import LFS_POINTER, write_pictures
 
 PLAIN = Recipe(batch_size=4, crop="none", hflip=0)
 
 
 def batches_of(data, recipe=PLAIN, *, resolution=16, samples=None, seed=0):
-    return finish(training_batches(data, recipe, resolution=resolution, samples=samples, seed=seed))
+    return follow(training_batches(data, recipe, resolution=resolution, samples=samples, seed=seed))
 
 
 def validation_of(data, *, resolution=16, batch_size=4):
     preprocessing = Preprocessing(mean=data.mean, std=data.std, resolution=resolution, crop_pct=1.0)
-    return finish(validation_batches(data, preprocessing, batch_size=batch_size))
+    return follow(validation_batches(data, preprocessing, batch_size=batch_size))
 
 
 def without_memory(data):
@@ -154,10 +155,10 @@ def test_too_few_images_for_a_batch_are_refused(folder):
 def test_a_split_is_decoded_once_over_trials(folder):
     data = open_data(str(folder))
     everything = np.arange(data.num_train)
-    first = finish(decode(data, data.train, everything, resolution=16))
+    first = follow(decode(data, data.train, everything, resolution=16))
     for file in (folder / "train").rglob("*.png"):
         file.unlink()
-    assert finish(decode(data, data.train, everything, resolution=16)) is first
+    assert follow(decode(data, data.train, everything, resolution=16)) is first
 
 
 @pytest.mark.parametrize(

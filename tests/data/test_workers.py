@@ -20,8 +20,9 @@ from starsearch.data.preprocessing import Preprocessing
 from starsearch.data.unreadable import read_or_note
 from starsearch.data.workers import Samples
 from starsearch.errors import DataError
+from starsearch.progress import follow
 from starsearch.recipe import Recipe
-from tests.data.pictures import finish, write_pictures
+from tests.data.pictures import write_pictures
 
 RECIPE = Recipe(batch_size=8, crop="random-resized", auto_augment="rand-m9-mstd0.5-inc1", random_erasing=0.0)
 
@@ -40,7 +41,7 @@ def break_files(folder, *names):
 
 
 def batches_of(folder, **share):
-    return finish(
+    return follow(
         training_batches(open_data(str(folder)), RECIPE, resolution=8, samples=None, seed=5, share=RankShare(**share))
     )
 
@@ -71,7 +72,7 @@ def test_decoding_in_the_trainings_own_process_leaves_its_random_states_alone(ma
 def test_another_image_takes_a_broken_ones_place_which_is_named_once(many):
     break_files(many / "train", "a/007.png", "b/011.png")
     data = open_data(str(many))
-    batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=RankShare(workers=0)))
+    batches = follow(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=RankShare(workers=0)))
     with pytest.warns(UserWarning, match=r"2 of 240 train images of 'many' cannot be read: .*Others take their places"):
         first = [*batches.begin(1)]
     assert [len(targets) for _, targets in first] == [8] * 30
@@ -101,7 +102,7 @@ def test_a_file_that_says_it_has_too_many_pixels_is_a_broken_image(many, monkeyp
     Image.new("RGB", (40, 40)).save(many / "train" / "a" / "007.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # the others have 320; Pillow refuses twice as many
     data = open_data(str(many))
-    batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=RankShare(workers=0)))
+    batches = follow(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=RankShare(workers=0)))
     with pytest.warns(UserWarning, match=r"1 of 240 train images .*a/007\.png \(Image size \(1600 pixels\) exceeds"):
         assert sum(len(targets) for _, targets in batches.begin(1)) == 240
 
@@ -144,7 +145,7 @@ def passes_of_two_ranks(folder, *broken):
     def go_through(rank):
         share = RankShare(rank=rank, ranks=2, workers=0, gather=functools.partial(gather, rank))
         data = open_data(str(folder))
-        batches = finish(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=share))
+        batches = follow(training_batches(data, RECIPE, resolution=8, samples=None, seed=5, share=share))
         try:
             list(batches.begin(1))
         except DataError as error:
@@ -171,7 +172,7 @@ def test_the_ranks_together_may_lack_one_image_in_a_hundred(many):
 def test_validation_leaves_a_broken_image_out_and_counts_the_others(many, workers):
     break_files(many / "val", "b/001.png")
     data = open_data(str(many))
-    batches = finish(
+    batches = follow(
         validation_batches(data, Preprocessing(resolution=8), batch_size=3, share=RankShare(workers=workers))
     )
     with pytest.warns(UserWarning, match=r"1 of 8 validation images .*They are left out"):
@@ -183,7 +184,7 @@ def test_validation_crops_as_timm_does(many):
     from timm.data import create_transform
 
     data = open_data(str(many))
-    images, _ = next(iter(finish(validation_batches(data, Preprocessing(resolution=8), batch_size=8))))
+    images, _ = next(iter(follow(validation_batches(data, Preprocessing(resolution=8), batch_size=8))))
     timms = create_transform(8, interpolation="bicubic", crop_pct=0.875, mean=data.mean, std=data.std)
     assert torch.allclose(images, torch.stack([timms(data.validation.read(n)) for n in range(8)]), atol=1e-5)
 

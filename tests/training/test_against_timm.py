@@ -102,8 +102,7 @@ def test_images_are_transformed_by_the_transforms_of_timms_loader(data, tmp_path
         device=torch.device("cpu"),
         re_prob=0.25,
         re_mode="pixel",
-        **{name: value for name, value in TRANSFORM.items() if name != "interpolation"},
-        interpolation="random",
+        **TRANSFORM,
     )
     recipe = dataclasses.replace(PAPER, random_erasing=0.25)
     ours, theirs = image_augmentation(recipe, data, 224), loader.dataset.transform

@@ -7,22 +7,24 @@ import yaml
 from pydantic import TypeAdapter
 
 from starsearch.data import open_data
-from starsearch.errors import DataError, TimeLimitError, TrainingDivergedError
+from starsearch.errors import DataError, TimeLimitError
 from starsearch.families.family import Architecture
 from starsearch.families.network import build_model
+from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import shipped_folder
 from starsearch.training import train
 from starsearch.training.evaluate import validate
-from tests.data.pictures import finish, write_pictures
+from tests.data.pictures import write_pictures
 
 TINY = Architecture.of(embed_dim=8, depths=(1, 1, 1), mlp_ratio=2, kernel_size=3)
 RECIPE = Recipe(batch_size=32, epochs=1, hflip=0)
 SHORT = Fidelity(resolution=16, samples=128, validation_samples=100)
 
 
-def training(*, architecture=TINY, data=None, recipe=RECIPE, fidelity=SHORT, seed=0):
-    return train(architecture, data=data or open_data("digits"), recipe=recipe, fidelity=fidelity, seed=seed)
+def training(*, data=None, **options):
+    arguments = {"recipe": RECIPE, "fidelity": SHORT, "seed": 0, **options}
+    return train(TINY, data=data or open_data("digits"), **arguments)
 
 
 def run(**options):
@@ -50,23 +52,6 @@ def test_a_tiny_network_learns_the_digits_in_a_few_epochs():
     assert result.epochs == 6
     assert result.images_per_second > 0
     assert not result.model.training
-
-
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        RECIPE,
-        Recipe(batch_size=32, epochs=2, mixup=0.8, cutmix=1.0, random_erasing=0.25, drop_path=0.2, ema_decay=0.9),
-        Recipe(batch_size=32, epochs=1, auto_augment="rand-m5-mstd0.5-inc1", crop="random-resized", optimizer="lamb"),
-    ],
-    ids=["plain", "everything", "single images"],
-)
-def test_the_same_seed_gives_the_same_result_to_the_bit(recipe):
-    (_, first), (_, second), (_, other) = (run(recipe=recipe, seed=seed) for seed in (3, 3, 4))
-    for one, two in zip(first.model.state_dict().values(), second.model.state_dict().values(), strict=True):
-        assert torch.equal(one, two)
-    assert (first.top1_percent, first.top5_percent) == (second.top1_percent, second.top5_percent)
-    assert not torch.equal(first.model.head.weight, other.model.head.weight)
 
 
 def test_every_epoch_reports_its_accuracy_and_progress_only_rises():
@@ -112,20 +97,11 @@ def test_validation_counts_like_brute_force():
     model = build_model(TINY, num_classes=7)
     images, targets = torch.randn(20, 3, 16, 16), torch.randint(0, 7, (20,))
 
-    class Fixed(list):
-        num_images = 20
-
-    accuracy = finish(validate(model, Fixed([(images[:12], targets[:12]), (images[12:], targets[12:])])))
+    accuracy = follow(validate(model, [(images[:12], targets[:12]), (images[12:], targets[12:])]))
     ranking = model.eval()(images).argsort(1, descending=True)
     top1 = sum(int(row[0] == target) for row, target in zip(ranking, targets, strict=True))
     top5 = sum(int(target in row[:5]) for row, target in zip(ranking, targets, strict=True))
     assert (accuracy.top1_percent, accuracy.top5_percent) == (100 * top1 / 20, 100 * top5 / 20)
-
-
-def test_a_diverging_training_is_given_up_in_its_first_epoch():
-    wild = dataclasses.replace(RECIPE, lr=100, warmup_epochs=0, optimizer="sgd", weight_decay=0, epochs=50)
-    with pytest.raises(TrainingDivergedError, match="in epoch 1"):
-        run(recipe=wild, fidelity=Fidelity(resolution=16))
 
 
 def test_a_training_beyond_its_time_limit_is_given_up():
@@ -147,12 +123,6 @@ def test_a_closed_training_leaves_nothing_running(pictures):
         pass
     steps.close()
     assert not multiprocessing.active_children()
-
-
-@pytest.mark.parametrize("path", sorted(shipped_folder("recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_recipes_are_recipes(path):
-    recipe = TypeAdapter(Recipe).validate_python(yaml.safe_load(path.read_text()))
-    assert recipe.epochs >= 1
 
 
 def test_the_papers_recipe_is_the_supplements():

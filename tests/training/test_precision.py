@@ -8,27 +8,21 @@ import torch
 from timm.utils import random_seed
 from torch.nn import functional
 
-from starsearch.data import open_data
 from starsearch.errors import EvaluationError, TrainingDivergedError
 from starsearch.families.family import Architecture
 from starsearch.families.network import build_model
 from starsearch.families.starnet_module import Block
 from starsearch.recipe import Recipe
-from starsearch.training import Hardware, Keeping, train
+from starsearch.training import Hardware, Keeping
 from starsearch.training.optimisation import Optimisation
 from tests.training.test_loop import RECIPE, SHORT, TINY
+from tests.training.test_loop import run as run_with_progress
 
 FREE = Architecture.of(embed_dim=8, depths=(1, 1), mlp_ratio=2, kernel_size=3, activation="none")
 
 
 def run(**options):
-    arguments = {"data": open_data("digits"), "recipe": RECIPE, "fidelity": SHORT, "seed": 0, **options}
-    steps = train(TINY, **arguments)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
+    return run_with_progress(**options)[1]
 
 
 def large_branches():

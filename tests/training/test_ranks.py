@@ -17,9 +17,9 @@ from starsearch.data import open_data
 from starsearch.data.batches import RankShare, order_of_images, training_batches, validation_batches
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.families.network import build_model
+from starsearch.progress import follow
 from starsearch.recipe import Recipe
 from starsearch.training.evaluate import validate
-from tests.data.pictures import finish
 from tests.training.imagenet import write_imagenet
 from tests.training.test_loop import TINY
 
@@ -47,10 +47,10 @@ def test_the_ranks_validate_each_image_once_and_their_hits_add_up(ranks):
     model = build_model(TINY, num_classes=10)
 
     def judge(**options):
-        batches = finish(
+        batches = follow(
             validation_batches(data, Preprocessing(resolution=16, crop_pct=1.0), samples=101, batch_size=32, **options)
         )
-        return finish(validate(model, batches))
+        return follow(validate(model, batches))
 
     whole = judge()
     parts = [judge(share=RankShare(rank=rank, ranks=ranks)) for rank in range(ranks)]
@@ -63,7 +63,7 @@ def test_a_rank_trains_on_its_share_of_each_batch():
     data, recipe = open_data("digits"), Recipe(batch_size=20, crop="none", hflip=0)
 
     def images(**options):
-        batches = finish(training_batches(data, recipe, resolution=8, samples=100, seed=0, **options))
+        batches = follow(training_batches(data, recipe, resolution=8, samples=100, seed=0, **options))
         return [pixels for pixels, _ in batches.begin(1)]
 
     halves = [images(share=RankShare(rank=rank, ranks=2)) for rank in range(2)]
@@ -177,7 +177,7 @@ def test_a_rank_that_is_lost_ends_the_others_within_a_minute_and_leaves_the_chec
     assert time.monotonic() - killed < 60
     ranks[1].communicate()
     assert ranks[0].returncode == 2
-    assert "Another of the 2 ranks is gone" in said
+    assert "Another of the 2 ranks was lost" in said
     assert "the same command resumes from it" in said
     assert "Traceback" not in said
     kept = torch.load(last, weights_only=True)

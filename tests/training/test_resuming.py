@@ -13,6 +13,7 @@ from starsearch.data import memory, open_data
 from starsearch.errors import StudyError, TrainingDivergedError, TrainingStoppedError
 from starsearch.families import starnet_cpu
 from starsearch.families.family import Architecture
+from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import Hardware, Keeping, train
 from starsearch.training.optimisation import Optimisation
@@ -43,11 +44,7 @@ def run(file, *, data, recipe, stop_after=None, workers=0, fidelity=SHORT, archi
         checkpoint=Keeping(last=file, lasting=True, is_asked_to_stop=stops, **keeping),
         hardware=Hardware(workers=workers),
     )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
+    return follow(steps)
 
 
 def weights(file):
@@ -239,7 +236,7 @@ def kill_and_go_on(tmp_path, *, kills, epochs, longest_s):
         for name in ("whole", "killed")
     ]
     assert logs[0] == logs[1]
-    assert not [*(tmp_path / "killed").glob("*.partial")]
+    assert not [*(tmp_path / "killed").glob(".partial*")]
     best = [load_file(tmp_path / name / "best.safetensors") for name in ("whole", "killed")]
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
     return survived
