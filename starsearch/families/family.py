@@ -6,6 +6,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, ClassVar, Self, cast
 
 from starsearch.errors import ArchitectureError, did_you_mean
@@ -42,16 +43,17 @@ class Architecture(ABC):
         for name, rule in rules_of(type(self)).items():
             rule.check_field(getattr(self, name), num_stages=len(self.depths))
 
-    @staticmethod
-    def of(family: str = "starnet", **values: Any) -> Architecture:
+    @classmethod
+    def of(cls, family: str = "", **values: Any) -> Architecture:
         """Return the architecture with these fields; the others have the family's defaults, StarNet-S1's for StarNet.
 
-        A field with one value per stage also takes one value for all of them.
+        A field with one value per stage also takes one value for all of them. Without a name the family is that of
+        the class, and of `Architecture` itself StarNet.
 
         Raises:
             ArchitectureError: an unknown family or field, or a value that breaks its rule.
         """
-        kind = find_family(family)
+        kind = cls if cls is not Architecture and not family else find_family(family or "starnet")
         rules = rules_of(kind)
         for name in values:
             if name not in rules:
@@ -73,16 +75,19 @@ class Architecture(ABC):
 
         Fields of blocks have their defaults in a stage without blocks, where they mean nothing.
         """
-        changes = {
-            name: tuple(
-                value if depth else rule.default[0]
-                for value, depth in zip(getattr(self, name), self.depths, strict=True)
-            )
-            for name, rule in rules_of(type(self)).items()
-            if rule.of_blocks
-        }
-        changed: Any = replace(cast("Any", self), **changes)
+        fields = self.canonical_fields()
+        for name, rule in rules_of(type(self)).items():
+            if rule.of_blocks and 0 in self.depths:
+                values = zip(fields.get(name, getattr(self, name)), self.depths, strict=True)
+                fields[name] = tuple(value if depth else rule.default[0] for value, depth in values)
+        if all(getattr(self, name) == value for name, value in fields.items()):
+            return self
+        changed: Any = replace(cast("Any", self), **fields)
         return cast("Self", changed)
+
+    def canonical_fields(self) -> dict[str, Any]:
+        """Return the canonical values of fields that may say the same in several ways."""
+        return {}
 
     def written_out(self, name: str) -> Any:
         """Return a field's value, also where the canonical form leaves it to another field."""
@@ -102,7 +107,12 @@ def find_family(name: str) -> type[Architecture]:
     if name not in FAMILIES:
         near = did_you_mean(str(name), FAMILIES)
         raise ArchitectureError(f"Unknown family {name!r}.{near} Known: {', '.join(FAMILIES)}.")
-    found: type[Architecture] = pkgutil.resolve_name(FAMILIES[name])
+    return _resolve(FAMILIES[name])
+
+
+@cache
+def _resolve(path: str) -> type[Architecture]:
+    found: type[Architecture] = pkgutil.resolve_name(path)
     return found
 
 

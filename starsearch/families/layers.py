@@ -54,14 +54,14 @@ class Op:
     """What one operation does to shapes, and what it costs.
 
     Attributes:
-        shape: the output's shape, from a layer and the channels asked for (those of the input where none are).
+        shape: the output's shape, from the input's, the channels asked for, kernel size and stride.
         weights: shapes of a layer's floating-point state-dict entries, by their key behind the layer's name.
         macs: multiply-accumulates of one image.
         own_width: the output's channels are a choice, not the input's.
         zero_preserving: channels that are zero stay zero and change no other channel, so that channels can be padded.
     """
 
-    shape: Callable[[Layer, int], Shape] = lambda layer, _: layer.in_shape
+    shape: Callable[[Shape, int, int, int], Shape] = lambda in_shape, *_: in_shape
     weights: Callable[[Layer], Mapping[str, tuple[int, ...]]] = lambda _: {}
     macs: Callable[[Layer], int] = lambda _: 0
     own_width: bool = False
@@ -98,10 +98,10 @@ ACTIVATION_FUNCTIONS: dict[str, Activation] = {
 }
 
 
-def _conv_shape(layer: Layer, width: int) -> Shape:
-    padding = layer.kernel_size // 2
-    height, breadth = ((size + 2 * padding - layer.kernel_size) // layer.stride + 1 for size in layer.in_shape[1:])
-    return (width, height, breadth)
+def _conv_shape(in_shape: Shape, width: int, kernel_size: int, stride: int) -> Shape:
+    _, height, breadth = in_shape
+    border = 2 * (kernel_size // 2) - kernel_size
+    return (width, (height + border) // stride + 1, (breadth + border) // stride + 1)
 
 
 def _conv_weights(layer: Layer) -> dict[str, tuple[int, ...]]:
@@ -135,8 +135,10 @@ OPS: dict[str, Op] = {
     # A batch norm that follows no convolution.
     "norm": Op(weights=_norm_weights),
     # The mean over the map.
-    "pool": Op(shape=lambda layer, _: (layer.in_shape[0], 1, 1)),
-    "linear": Op(shape=lambda _, width: (width, 1, 1), weights=_linear_weights, macs=_product_macs, own_width=True),
+    "pool": Op(shape=lambda in_shape, *_: (in_shape[0], 1, 1)),
+    "linear": Op(
+        shape=lambda _, width, *__: (width, 1, 1), weights=_linear_weights, macs=_product_macs, own_width=True
+    ),
 }
 
 
@@ -148,14 +150,29 @@ class LayerList:
         self.last = INPUT
         self._shapes: dict[str, Shape] = {INPUT: image}
 
-    def add(self, name: str, op: str, *, inputs: tuple[str, ...] = (), width: int = 0, **attributes: Any) -> str:
+    def add(
+        self,
+        name: str,
+        op: str,
+        *,
+        inputs: tuple[str, ...] = (),
+        width: int = 0,
+        kernel_size: int = 1,
+        stride: int = 1,
+        **attributes: Any,
+    ) -> str:
         """Append a layer and return its name; `width` is its channels, where the operation has its own."""
         inputs = inputs or (self.last,)
         shape = self._shapes[inputs[0]]
-        layer = Layer(name=name, op=op, inputs=inputs, in_shape=shape, out_shape=shape, **attributes)
-        layer = replace(layer, out_shape=OPS[op].shape(layer, width or shape[0]))
-        self.layers.append(layer)
-        self._shapes[name], self.last = layer.out_shape, name
+        out_shape = OPS[op].shape(shape, width or shape[0], kernel_size, stride)
+        sizes: dict[str, Any] = {
+            "in_shape": shape,
+            "out_shape": out_shape,
+            "kernel_size": kernel_size,
+            "stride": stride,
+        }
+        self.layers.append(Layer(name=name, op=op, inputs=inputs, **sizes, **attributes))
+        self._shapes[name], self.last = out_shape, name
         return name
 
     def depthwise(self, name: str, *, kernel_size: int, batch_norm: bool = False) -> str:

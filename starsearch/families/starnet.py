@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from starsearch.errors import ArchitectureError
@@ -84,17 +84,15 @@ class StarNetArchitecture(Architecture):
         """Return the channels of each branch of a stage's blocks: the ratio times the width, to the nearest channel."""
         return max(1, math.floor(self.mlp_ratio[stage] * self.stage_widths[stage] + 0.5))
 
-    def canonical(self) -> StarNetArchitecture:
-        """Return the one way of writing this network.
-
-        Widths that double are said by `embed_dim`; where they do not, `embed_dim` is the first stage's width. A ratio
-        is the hidden width divided by the width.
-        """
+    def canonical_fields(self) -> dict[str, Any]:
+        """Return widths that double as `embed_dim`, others with the first as `embed_dim`; ratios by hidden channels."""
         widths = self.stage_widths
         doubling = tuple(widths[0] * 2**stage for stage in range(len(widths)))
-        ratios = tuple(map(self._canonical_ratio, range(len(widths))))
-        changed = replace(self, embed_dim=widths[0], widths=None if widths == doubling else widths, mlp_ratio=ratios)
-        return Architecture.canonical(changed)
+        return {
+            "embed_dim": widths[0],
+            "widths": None if widths == doubling else widths,
+            "mlp_ratio": tuple(map(self._canonical_ratio, range(len(widths)))),
+        }
 
     def written_out(self, name: str) -> Any:
         """Return a field's value; `widths` also where they double."""

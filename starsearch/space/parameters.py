@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from functools import cache
 
 from starsearch.recipe import value_text
 
@@ -40,10 +41,12 @@ class FloatParameter:
     @property
     def values(self) -> tuple[float, ...] | None:
         """All values, in order and rounded to what the step can mean; None for a continuum."""
-        if self.step is None:
-            return None
-        count = round((self.high - self.low) / self.step) + 1
-        return tuple(round(self.low + index * self.step, 10) for index in range(count))
+        return None if self.step is None else _grid(self.low, self.high, self.step)
+
+
+@cache
+def _grid(low: float, high: float, step: float) -> tuple[float, ...]:
+    return tuple(round(low + index * step, 10) for index in range(round((high - low) / step) + 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,8 @@ def on_grid(parameter: Parameter, value: Value) -> Value:
     """Return `value` as the grid spells it: a sampler may say 0.30000000000000004 for 0.3."""
     if not isinstance(parameter, FloatParameter) or parameter.values is None or value is None:
         return value
-    return min(parameter.values, key=lambda one: abs(one - float(value)))
+    assert parameter.step is not None
+    return parameter.values[round((float(value) - parameter.low) / parameter.step)]
 
 
 def allows(parameter: Parameter, value: Value) -> bool:
