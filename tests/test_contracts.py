@@ -9,7 +9,8 @@ from starsearch.evaluators import ProxyEvaluator
 from starsearch.export.format import formats
 from starsearch.latency.backends.backend import BACKENDS, BackendOptions
 from starsearch.recipe import Fidelity
-from starsearch.testing import BackendContract, EvaluatorContract, FamilyContract, FormatContract
+from starsearch.search.executor import LocalExecutor
+from starsearch.testing import BackendContract, EvaluatorContract, ExecutorContract, FamilyContract, FormatContract
 from tests.families.toy import registered
 
 
@@ -35,6 +36,12 @@ class TestToy(FamilyContract):
     @pytest.fixture(autouse=True)
     def _registered(self, monkeypatch):
         registered(monkeypatch)
+
+
+class TestLocalExecutor(ExecutorContract):
+    @pytest.fixture
+    def make_executor(self):
+        return LocalExecutor
 
 
 @pytest.mark.parametrize("name", BACKENDS, scope="class")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starsearch.errors import BackendError
 from starsearch.objective import device_label, is_latency
 
 if TYPE_CHECKING:
-    from starsearch.evaluators.latency import LatencyMeter
     from starsearch.latency.prediction.profile import DeviceProfile
+    from starsearch.search.front import Meter
     from starsearch.study.spec import StudySpec
 
 
@@ -53,15 +54,15 @@ def warn_of_other_resolutions(spec: StudySpec) -> None:
             )
 
 
-def front_meters(spec: StudySpec, *, num_classes: int, study: str) -> dict[str, LatencyMeter]:
+def front_meters(spec: StudySpec, *, num_classes: int, study: str) -> dict[str, Meter]:
     """Return what measures the front's members on this machine, by quantity, on its profile's scale.
 
     Warns of each profile that is not this machine's: what was predicted from it stays predicted. `study` is as a
     command names it.
     """
-    from starsearch.evaluators.latency import LatencyMeter
+    from starsearch.evaluators.latency import measure_latency
 
-    meters = {}
+    meters: dict[str, Meter] = {}
     for name, profile in spec.profiles.items():
         if (why := _why_not_here(profile)) is not None:
             # Without a scale there is nothing to check against.
@@ -78,7 +79,8 @@ def front_meters(spec: StudySpec, *, num_classes: int, study: str) -> dict[str, 
             )
             continue
         assert profile.reference is not None
-        meters[name] = LatencyMeter(
+        meters[name] = partial(
+            measure_latency,
             name=name,
             reference=profile.reference,
             resolution=spec.space.resolution,

@@ -20,13 +20,13 @@ class TrainingPart:
     """Which part of a candidate's training one evaluation is.
 
     Attributes:
-        until: epochs of the training after which it stops; None for its end.
-        checkpoint: file from which the training goes on where it is there, and in which it is kept; None for neither.
-        resolution: in pixels, of this part; None for the fidelity's.
+        until: the epoch after which it stops; None for the training's end.
+        checkpoint: the file from which the training resumes, if it is there, and in which it is kept; None for neither.
+        resolution: this part's, in pixels; None for the fidelity's.
         samples: training images of this part; None for the fidelity's.
-        of_rungs: the parts the whole training has, in words; a checkpoint of others is not taken.
-        known: readings of an earlier part that hold for the whole (a latency), so that they are not taken again.
-        start: file of trained weights with which the training begins; None where it begins from scratch.
+        of_rungs: the parts the whole training has, in words; a checkpoint of other parts is not taken.
+        known: readings of an earlier part that hold for the whole (a latency), and are not taken again.
+        start: the file of trained weights with which the training begins; None for a training from scratch.
     """
 
     until: int | None = None
@@ -38,12 +38,9 @@ class TrainingPart:
     start: Path | None = None
 
     def of(self, fidelity: Fidelity) -> Fidelity:
-        """`fidelity` as this part has it."""
-        return replace(
-            fidelity,
-            resolution=self.resolution or fidelity.resolution,
-            samples=self.samples or fidelity.samples,
-        )
+        """Return `fidelity` as this part has it."""
+        resolution, samples = self.resolution or fidelity.resolution, self.samples or fidelity.samples
+        return replace(fidelity, resolution=resolution, samples=samples)
 
 
 WHOLE = TrainingPart()
@@ -55,12 +52,12 @@ class Evaluator(Protocol):
     def __call__(
         self, candidate: Candidate, *, seed: int, weights: Path | None, part: TrainingPart = WHOLE
     ) -> Evaluation:
-        """A generator that yields progress and returns what was measured or predicted.
+        """Return a generator that yields progress and returns what was measured or predicted.
 
         Args:
             candidate: what is judged.
-            seed: of everything random in the evaluation.
-            weights: file (safetensors) to which the trained weights are written, or None.
+            seed: what everything random in the evaluation follows from.
+            weights: the file (safetensors) to which the trained weights are written, or None.
             part: how far the training goes, and from where.
 
         Raises:

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, ExportError
-from starsearch.evaluators.steps import without_measuring
+from starsearch.evaluators.latency import without_measuring
 from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.objective import INT8_LATENCY
 from starsearch.progress import Progress, mapped, scaled
 from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
+    import torch
+
     from starsearch.data.batches import Batches
     from starsearch.families.network import Network
     from starsearch.latency.reference import Reference
@@ -26,7 +28,7 @@ T = TypeVar("T")
 
 CALIBRATION_IMAGES = 256
 INT8_TOP1 = "int8_top1_percent"
-_BATCH_SIZE = 64  # of what is decoded at once; the network takes one image at a time
+_BATCH_SIZE = 64  # images decoded at once; the network takes one at a time
 _DEPLOYED_STEM_STRIDE = 2
 
 
@@ -47,17 +49,7 @@ class CalibrationImages:
 def calibration_images(
     data: DataSet, *, resolution: int, seed: int, samples: int = CALIBRATION_IMAGES
 ) -> Generator[Progress, None, CalibrationImages]:
-    """Images to calibrate an int8 network with, equally many of every class; yields while they are decoded.
-
-    Args:
-        data: its training split is drawn from, so that validation stays unseen.
-        resolution: of the network, in pixels.
-        seed: of the draw.
-        samples: how many.
-
-    Raises:
-        DataError: too many images are unreadable.
-    """
+    """Yield progress; return training images to calibrate an int8 network with, equally many of every class."""
     from starsearch.data.batches import validation_batches
     from starsearch.data.preprocessing import Preprocessing
 
@@ -71,17 +63,13 @@ def calibration_images(
 def measure_onnx_top1(
     onnx_bytes: bytes, *, data: DataSet, fidelity: Fidelity, seed: int
 ) -> Generator[Progress, None, Measurement]:
-    """`int8_top1_percent` on the validation images of the fidelity, through ONNX Runtime.
+    """Yield progress; return `int8_top1_percent` on the fidelity's validation images, through ONNX Runtime.
 
     Args:
         onnx_bytes: a network of one image of the fidelity's resolution.
-        data: its validation split is judged by.
+        data: the data set whose validation split judges it.
         fidelity: says the resolution and the number of images.
-        seed: of the images' draw, the training's.
-
-    Raises:
-        EvaluationError: the runtime cannot run the network.
-        DataError: too many images are unreadable.
+        seed: the training's, which draws the images.
     """
     return (yield from _as_progress(_validate(onnx_bytes, data, fidelity, seed), "int8 validation"))
 
@@ -126,56 +114,31 @@ def evaluate_int8(
 
     Accuracy is that of the network as it was trained (the fidelity's resolution, the model's stem stride), calibrated
     on training images. Latency is that of the deployed network (`resolution`, the published stem), on the scale of the
-    float32 latencies.
-
-    Args:
-        model: the trained network; it stays as it is.
-        data: that it was trained on.
-        fidelity: that it was trained at.
-        resolution: at which it is deployed, in pixels.
-        reference: the latency scale of this machine; None leaves latency out.
-        seed: of the training, of the images' draw and of the order of the pairs.
-        samples: images for calibration.
-
-    Raises:
-        EvaluationError: the network cannot be quantised or run.
-        DataError: too many images are unreadable.
+    float32 latencies. A network that cannot be quantised fails as a candidate.
     """
-    from starsearch.export.formats.onnx_int8 import with_image_size
+    from starsearch.export.formats.onnx_int8 import build_int8_onnx, with_image_size
+    from starsearch.export.weights import state_dict_arrays
+    from starsearch.latency.lock import computing
+    from starsearch.latency.measure import MeasureSpec, measure
 
-    graph = yield from scaled(_quantize(model, data, fidelity, seed, samples), 0.0, 0.3)
+    calibration = calibration_images(data, resolution=fidelity.resolution, seed=seed, samples=samples)
+    images = yield from scaled(calibration, 0.0, 0.3)
+    layers = model.lower(resolution=fidelity.resolution)
+    try:
+        with computing():
+            graph = build_int8_onnx(layers, state_dict_arrays(model), images=images)
+    except ExportError as error:
+        raise EvaluationError(str(error)) from error
     accuracy = measure_onnx_top1(graph, data=data, fidelity=fidelity, seed=seed)
     measured = [(yield from scaled(accuracy, 0.3, 0.8))]
     if reference is not None:
         deployed = with_image_size(graph, resolution=resolution, stem_stride=_DEPLOYED_STEM_STRIDE)
-        measured.append((yield from scaled(_measure_latency(deployed, reference, seed), 0.8, 1.0)))
+        spec = MeasureSpec.like("onnxruntime-cpu", reference.device, seed=seed, reference=reference)
+        timing = mapped(measure(deployed, spec), lambda progress: replace(progress, stage="int8 latency"))
+        measured.append((yield from scaled(timing, 0.8, 1.0)).as_measurement(INT8_LATENCY))
     return tuple(measured)
 
 
-def _quantize(
-    model: Network, data: DataSet, fidelity: Fidelity, seed: int, samples: int
-) -> Generator[Progress, None, bytes]:
-    from starsearch.export.formats.onnx_int8 import build_int8_onnx
-    from starsearch.export.weights import state_dict_arrays
-    from starsearch.latency.lock import computing
-
-    images = yield from calibration_images(data, resolution=fidelity.resolution, seed=seed, samples=samples)
-    layers = model.lower(resolution=fidelity.resolution)
-    try:
-        with computing():
-            return build_int8_onnx(layers, state_dict_arrays(model), images=images)
-    except ExportError as error:
-        raise EvaluationError(str(error)) from error
-
-
-def _measure_latency(graph: bytes, reference: Reference, seed: int) -> Generator[Progress, None, Measurement]:
-    from starsearch.latency.measure import MeasureSpec, measure
-
-    spec = MeasureSpec.like("onnxruntime-cpu", reference.device, seed=seed, reference=reference)
-    measured = yield from mapped(measure(graph, spec), lambda progress: replace(progress, stage="int8 latency"))
-    return measured.as_measurement(INT8_LATENCY)
-
-
-def _as_progress(shares: Generator[float, None, T], stage: str) -> Generator[Progress, None, T]:
-    """The same generator, its shares as a stage's progress, and nothing measured on this machine meanwhile."""
-    return mapped(without_measuring(shares), lambda share: Progress(fraction=share, stage=stage))
+def _as_progress(fractions: Generator[float, None, T], stage: str) -> Generator[Progress, None, T]:
+    """The same generator, its fractions as a stage's progress, and nothing measured on this machine meanwhile."""
+    return mapped(without_measuring(fractions), lambda fraction: Progress(fraction=fraction, stage=stage))

@@ -1,8 +1,7 @@
 """The latency of a candidate as the network it is deployed as: measured on this machine, or predicted.
 
-Measured or predicted, it is of the same network: the published stem, the data's own classes, and on ONNX Runtime's
-processor backend padded channels, where a network leaves the blocked layout and is faster so (`starsearch.latency`'s
-`measure` and `predict_latency`).
+Both are of the same network: the published stem, the data's own classes, and padded channels where ONNX Runtime on a
+processor is faster with them (`starsearch.latency`'s `measure` and `predict_latency`).
 """
 
 from __future__ import annotations
@@ -10,61 +9,24 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from starsearch.candidate import Candidate
+from starsearch.errors import EvaluationError, ExportError
 from starsearch.evaluators.evaluator import WHOLE, Evaluation, TrainingPart
 from starsearch.families.family import Architecture
 from starsearch.measurement import Measurement, Prediction
+from starsearch.objective import LATENCY
 from starsearch.progress import Progress
 
 if TYPE_CHECKING:
     from starsearch.latency.prediction.profile import DeviceProfile
     from starsearch.latency.reference import Reference
 
+Y = TypeVar("Y")
+T = TypeVar("T")
+COREML_CPU = "coreml_cpu_percent"
 _PROCESSOR = "onnxruntime-cpu"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyMeter:
-    """Measures architectures on this machine, on the scale of one reference.
-
-    Attributes:
-        name: of the measurement: "latency_ms", "latency_ms@LABEL".
-        reference: the scale; its device is this machine.
-        resolution: of the deployed network, in pixels.
-        num_classes: of the deployed network.
-        seed: of the order of pairs, and of the weights where none are given.
-        backend: what runs the network, of `starsearch.latency.backends`.
-    """
-
-    name: str
-    reference: Reference
-    resolution: int
-    num_classes: int
-    seed: int
-    backend: str = _PROCESSOR
-
-    def __call__(self, architecture: Architecture) -> Generator[Progress, None, Measurement]:
-        """Yield progress; return the latency of the network with the published stem, padded where that is faster.
-
-        Raises:
-            EvaluationError: the network cannot be timed here, or this is not the reference's machine.
-            BackendError: the backend cannot run here.
-            ExportError: the network cannot be written in the backend's format.
-        """
-        from starsearch.latency.measure import MeasureSpec, measure
-
-        spec = MeasureSpec.like(
-            self.backend,
-            self.reference.device,
-            resolution=self.resolution,
-            num_classes=self.num_classes,
-            seed=self.seed,
-            reference=self.reference,
-        )
-        measured = yield from measure(architecture, spec)
-        return measured.as_measurement(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +35,9 @@ class LatencyEvaluator:
 
     Attributes:
         reference: the scale of the machine this runs on.
-        timed: names of the latencies; one measurement serves them all.
-        resolution: of the deployed network, in pixels.
-        num_classes: of the deployed network.
+        timed: the latencies' names; one measurement serves them all.
+        resolution: the deployed network's, in pixels.
+        num_classes: the deployed network's.
     """
 
     reference: Reference
@@ -91,39 +53,52 @@ class LatencyEvaluator:
         weights: Path | None,  # noqa: ARG002 — latency does not depend on them
         part: TrainingPart = WHOLE,
     ) -> Evaluation:
-        """Yield progress; return the latencies.
-
-        Raises:
-            EvaluationError: the network cannot be timed here, or this is not the reference's machine.
-        """
+        """Yield progress; return the latencies, those that an earlier part of the training knows as they were."""
         known = {one.name: one for one in part.known}
         if known.keys() >= set(self.timed):
             return tuple(known[name] for name in self.timed)
-        meter = LatencyMeter(
-            name=self.timed[0],
+        latency = yield from measure_latency(
+            candidate.architecture,
             reference=self.reference,
             resolution=self.resolution,
             num_classes=self.num_classes,
             seed=seed,
         )
-        latency = yield from meter(candidate.architecture)
         return tuple(replace(latency, name=name) for name in self.timed)
+
+
+def measure_latency(
+    architecture: Architecture,
+    *,
+    reference: Reference,
+    resolution: int,
+    num_classes: int,
+    seed: int,
+    name: str = LATENCY,
+    backend: str = _PROCESSOR,
+) -> Generator[Progress, None, Measurement]:
+    """Yield progress; return the latency on this machine, on the scale of a reference.
+
+    Args:
+        architecture: the network.
+        reference: the scale; its device is this machine.
+        resolution: the deployed network's, in pixels.
+        num_classes: the deployed network's.
+        seed: draws the order of pairs, and the weights.
+        name: the measurement's: "latency_ms", "latency_ms@LABEL".
+        backend: what runs the network, a row of `BACKENDS`.
+    """
+    from starsearch.latency.measure import MeasureSpec, measure
+
+    changes = {"resolution": resolution, "num_classes": num_classes, "seed": seed, "reference": reference}
+    measured = yield from measure(architecture, MeasureSpec.like(backend, reference.device, **changes))
+    return measured.as_measurement(name)
 
 
 def predict_latencies(
     architecture: Architecture, profiles: Mapping[str, DeviceProfile], *, resolution: int, num_classes: int
 ) -> tuple[Prediction, ...]:
-    """The latency on the device of each profile, by the name it stands under, of the network as it is deployed there.
-
-    Args:
-        architecture: the network.
-        profiles: by the name of the quantity: "latency_ms", "latency_ms@LABEL".
-        resolution: of the deployed network, in pixels.
-        num_classes: of the deployed network.
-
-    Raises:
-        EvaluationError: a profile has no term for one of the network's layers.
-    """
+    """Return the latency on each profile's device, under the profile's name: "latency_ms", "latency_ms@LABEL"."""
     if not profiles:
         return ()
     from starsearch.latency.prediction.predict import predict_latency
@@ -142,3 +117,41 @@ def predict_latencies(
             )
         )
     return tuple(predictions)
+
+
+def measure_coreml_placement(architecture: Architecture, *, resolution: int, num_classes: int) -> Measurement:
+    """Return `coreml_cpu_percent`: the share of the network's cost that Core ML prefers to run on the CPU.
+
+    By its own estimate, with all of this Mac's compute units allowed; whether another processor could run an operation
+    or not, the data goes to the CPU and back. The plan does not depend on the weights, which are random.
+    """
+    import numpy as np
+
+    from starsearch.latency.backends.backend import BackendOptions
+    from starsearch.latency.backends.coreml import Mac
+    from starsearch.latency.backends.networks import as_module
+
+    rng = np.random.default_rng(0)
+    network = as_module(architecture, resolution=resolution, rng=rng, num_classes=num_classes)
+    try:
+        placed = Mac(BackendOptions()).describe_placement(network, resolution=resolution, rng=rng)
+    except ExportError as error:
+        raise EvaluationError(str(error)) from error
+    return Measurement(name=COREML_CPU, value=100 * placed.cpu_share, device="Core ML on this Mac")
+
+
+def without_measuring(steps: Generator[Y, None, T]) -> Generator[Y, None, T]:
+    """Run each step of a generator inside the lock that keeps latency from being measured meanwhile."""
+    from starsearch.latency.lock import computing
+
+    try:
+        while True:
+            with computing():
+                try:
+                    step = next(steps)
+                except StopIteration as stop:
+                    value: T = stop.value
+                    return value
+            yield step
+    finally:
+        steps.close()

@@ -12,7 +12,8 @@ Needs pytest (`pip install "starnet-search[testing]"`).
 
 from starsearch.testing.backend import BackendContract
 from starsearch.testing.evaluator import EvaluatorContract
+from starsearch.testing.executor import ExecutorContract
 from starsearch.testing.family import FamilyContract
 from starsearch.testing.format import FormatContract
 
-__all__ = ["BackendContract", "EvaluatorContract", "FamilyContract", "FormatContract"]
+__all__ = ["BackendContract", "EvaluatorContract", "ExecutorContract", "FamilyContract", "FormatContract"]

@@ -15,6 +15,7 @@ from starsearch.families.family import lower
 from starsearch.families.text import parse_architecture
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.reference import Reference
+from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import train
 
@@ -30,18 +31,7 @@ def digits():
 @pytest.fixture(scope="module")
 def model(digits):
     recipe = Recipe(epochs=4, batch_size=64, hflip=0.0, crop="none")
-    _, result = finish(train(ARCHITECTURE, data=digits, recipe=recipe, fidelity=FIDELITY, seed=0))
-    return result.model
-
-
-def finish(steps):
-    """What a generator yields, and what it returns."""
-    yielded = []
-    while True:
-        try:
-            yielded.append(next(steps))
-        except StopIteration as stop:
-            return yielded, stop.value
+    return follow(train(ARCHITECTURE, data=digits, recipe=recipe, fidelity=FIDELITY, seed=0)).model
 
 
 def by_hand(image, data, resolution):
@@ -51,7 +41,7 @@ def by_hand(image, data, resolution):
 
 
 def test_calibration_images_are_training_images_normalised_and_not_augmented(digits):
-    _, images = finish(calibration_images(digits, resolution=16, seed=3, samples=70))
+    images = follow(calibration_images(digits, resolution=16, seed=3, samples=70))
     found = list(images)
     assert len(found) == 70
     assert {image.shape for image in found} == {(1, 3, 16, 16)}
@@ -66,9 +56,10 @@ def test_calibration_images_are_training_images_normalised_and_not_augmented(dig
 def test_top1_through_onnx_runtime_is_torchs_for_the_float_network(digits, model):
     layers = lower(ARCHITECTURE, resolution=16, num_classes=10, stem_stride=1)
     graph = build_onnx(layers, state_dict_arrays(model))
-    progress, found = finish(measure_onnx_top1(graph, data=digits, fidelity=FIDELITY, seed=0))
+    progress = []
+    found = follow(measure_onnx_top1(graph, data=digits, fidelity=FIDELITY, seed=0), progress.append)
     everything = dataclasses.replace(FIDELITY, validation_samples=None)
-    _, of_all = finish(measure_onnx_top1(graph, data=digits, fidelity=everything, seed=0))
+    of_all = follow(measure_onnx_top1(graph, data=digits, fidelity=everything, seed=0))
     images = np.stack([by_hand(digits.validation.read(i), digits, 16) for i in range(digits.num_validation)])
     with torch.inference_mode():
         answers = model(torch.from_numpy(images)).argmax(1).numpy()
@@ -83,13 +74,13 @@ def test_an_int8_network_is_judged_by_its_own_top1_and_timed_at_the_deployed_res
     evaluation = evaluate_int8(
         model, data=digits, fidelity=FIDELITY, resolution=64, reference=reference, seed=0, samples=64
     )
-    progress, measured = finish(evaluation)
+    progress = []
+    measured = follow(evaluation, progress.append)
     assert [one.name for one in measured] == ["int8_top1_percent", "int8_latency_ms"]
     top1, latency = measured
-    everything = dataclasses.replace(FIDELITY)
     layers = lower(ARCHITECTURE, resolution=16, num_classes=10, stem_stride=1)
     graph = build_onnx(layers, state_dict_arrays(model))
-    _, float_top1 = finish(measure_onnx_top1(graph, data=digits, fidelity=everything, seed=0))
+    float_top1 = follow(measure_onnx_top1(graph, data=digits, fidelity=FIDELITY, seed=0))
     assert top1.value == pytest.approx(float_top1.value, abs=3)
     assert float_top1.value > 60  # it has learned something that int8 could have lost
     assert 0 < latency.value < 10  # of the reference's scale, which is StarNet-S1 at 224 pixels
@@ -102,7 +93,7 @@ def test_an_int8_network_is_judged_by_its_own_top1_and_timed_at_the_deployed_res
 
 def test_without_a_reference_nothing_is_timed_and_the_result_repeats(digits, model):
     options = {"data": digits, "fidelity": FIDELITY, "resolution": 64, "reference": None, "seed": 0, "samples": 32}
-    first, second = (finish(evaluate_int8(model, **options))[1] for _ in range(2))
+    first, second = (follow(evaluate_int8(model, **options)) for _ in range(2))
     assert first == second
     assert [one.name for one in first] == ["int8_top1_percent"]
 
@@ -110,4 +101,4 @@ def test_without_a_reference_nothing_is_timed_and_the_result_repeats(digits, mod
 def test_a_network_that_cannot_be_quantised_fails_as_a_candidate(digits, model):
     empty = dataclasses.replace(digits, train=dataclasses.replace(digits.train, targets=digits.train.targets[:0]))
     with pytest.raises(EvaluationError, match="calibrated on images; none were given"):
-        finish(evaluate_int8(model, data=empty, fidelity=FIDELITY, resolution=64, reference=None, seed=0))
+        follow(evaluate_int8(model, data=empty, fidelity=FIDELITY, resolution=64, reference=None, seed=0))

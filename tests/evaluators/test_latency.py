@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from starsearch import api
+from starsearch.candidate import Candidate
 from starsearch.errors import EvaluationError
-from starsearch.evaluators import placement
-from starsearch.evaluators.latency import LatencyMeter, predict_latencies
+from starsearch.evaluators.evaluator import TrainingPart
+from starsearch.evaluators.latency import (
+    LatencyEvaluator,
+    measure_coreml_placement,
+    measure_latency,
+    predict_latencies,
+)
 from starsearch.export.weights import random_weights
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import pad_channels
@@ -18,31 +24,30 @@ from starsearch.latency.device import device_fingerprint, vector_width
 from starsearch.latency.measure import MeasureSpec
 from starsearch.latency.reference import Reference
 from starsearch.measurement import Prediction
+from starsearch.progress import follow
+from starsearch.recipe import Recipe
 from tests.latency.devices import make_profile
 
 TINY = parse_architecture("starnet:embed_dim=8,depths=1-1-1-1")
 
 
-def finish(steps):
-    fractions = []
-    while True:
-        try:
-            fractions.append(next(steps).fraction)
-        except StopIteration as stop:
-            return fractions, stop.value
-
-
 @pytest.fixture(scope="module")
-def meter():
+def options():
     reference = Reference(ms=10.0, spread=0.1, runs=10, device=device_fingerprint())
-    return LatencyMeter(name="latency_ms@here", reference=reference, resolution=64, num_classes=10, seed=0)
+    return {"reference": reference, "resolution": 64, "num_classes": 10, "seed": 0}
 
 
-def test_a_measurement_stands_under_the_name_it_was_asked_for(meter):
-    _, found = finish(meter(TINY))
-    assert found.name == "latency_ms@here"
-    assert found.value > 0
-    assert found.device == device_fingerprint().text
+def test_latencies_stand_under_their_names_and_those_that_are_known_are_not_taken_again(options):
+    reference, _, classes, _ = options.values()
+    evaluator = LatencyEvaluator(
+        reference=reference, timed=("latency_ms", "latency_ms@here"), resolution=64, num_classes=classes
+    )
+    candidate = Candidate(architecture=TINY, recipe=Recipe())
+    found = follow(evaluator(candidate, seed=0, weights=None))
+    assert [one.name for one in found] == ["latency_ms", "latency_ms@here"]
+    assert found[0].value == found[1].value > 0
+    assert found[0].device == device_fingerprint().text
+    assert follow(evaluator(candidate, seed=0, weights=None, part=TrainingPart(known=found))) == found
 
 
 class SizedTimer:
@@ -61,17 +66,19 @@ class SizedTimer:
 
 
 @pytest.mark.parametrize("larger_is_faster", [True, False])
-def test_study_and_command_time_the_same_network_padded_where_it_is_faster(meter, monkeypatch, larger_is_faster):
+def test_study_and_command_time_the_same_network_padded_where_it_is_faster(options, monkeypatch, larger_is_faster):
     monkeypatch.setattr(SizedTimer, "timed", [])
     monkeypatch.setattr(SizedTimer, "larger_is_faster", larger_is_faster)
     for module in ("padded", "backends.onnxruntime"):
         monkeypatch.setattr(f"starsearch.latency.{module}.OnnxRuntimeTimer", SizedTimer)
     monkeypatch.setattr("starsearch.latency.measure.reference_timer", lambda backend: lambda: 1.0)
     odd = Architecture.of(embed_dim=30, depths=(1, 1, 1, 1))
-    fractions, by_study = finish(dataclasses.replace(meter, num_classes=1000)(odd))
-    assert fractions == sorted(fractions)  # choosing and measuring are one stretch of the bar
+    progress = []
+    by_study = follow(measure_latency(odd, **{**options, "num_classes": 1000}), progress.append)
+    fractions = [one.fraction for one in progress]
+    assert fractions == sorted(fractions)  # choosing and measuring share the bar
     last, SizedTimer.timed = SizedTimer.timed[-1], []
-    spec = MeasureSpec(reference=meter.reference)
+    spec = MeasureSpec(reference=options["reference"])
     by_command = api.measure_architecture(format_architecture(odd), resolution=64, spec=spec)
     assert SizedTimer.timed[-1] == last
     assert by_command["latency_ms"] == by_study.value
@@ -85,7 +92,7 @@ def count_weights(layers):
     return sum(array.size for array in random_weights(layers, np.random.default_rng(0)).values())
 
 
-def test_other_backends_measure_too_and_are_given_the_network_with_the_datas_own_classes(meter, monkeypatch):
+def test_other_backends_measure_too_and_are_given_the_network_with_the_datas_own_classes(options, monkeypatch):
     from starsearch.latency.backends.backend import BackendOptions
     from starsearch.latency.backends.torch_eager import TorchEager
 
@@ -97,8 +104,8 @@ def test_other_backends_measure_too_and_are_given_the_network_with_the_datas_own
 
     monkeypatch.setattr(TorchEager, "make_timer", note)
     device = TorchEager(BackendOptions()).describe_device()
-    reference = dataclasses.replace(meter.reference, device=device)
-    _, found = finish(dataclasses.replace(meter, backend="torch-eager", reference=reference)(TINY))
+    reference = dataclasses.replace(options["reference"], device=device)
+    found = follow(measure_latency(TINY, **{**options, "reference": reference}, backend="torch-eager"))
     assert found.device == device.text
     assert "torch" in found.device
     assert (timed[0].architecture, timed[0].num_classes) == (TINY, 10)
@@ -122,7 +129,7 @@ def test_what_core_ml_would_run_on_the_cpu_is_a_share_in_percent(monkeypatch):
         return Placement(cpu_share=0.35, gpu_share=0.0, neural_engine_share=0.65, cpu_operations=(), operations=9)
 
     monkeypatch.setattr("starsearch.latency.backends.coreml.Mac.describe_placement", describe_placement)
-    found = placement.measure_coreml_placement(TINY, resolution=64, num_classes=10)
+    found = measure_coreml_placement(TINY, resolution=64, num_classes=10)
     assert (found.name, found.value) == ("coreml_cpu_percent", 35.0)
     assert seen == [10]
 
@@ -131,4 +138,4 @@ def test_what_core_ml_would_run_on_the_cpu_is_a_share_in_percent(monkeypatch):
 def test_elsewhere_than_on_a_mac_placement_says_what_it_needs():
     pytest.importorskip("coremltools")
     with pytest.raises(EvaluationError, match="Mac"):
-        placement.measure_coreml_placement(TINY, resolution=64, num_classes=10)
+        measure_coreml_placement(TINY, resolution=64, num_classes=10)

@@ -8,6 +8,7 @@ from starsearch.errors import EvaluationError
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.evaluators.evaluator import TrainingPart
 from starsearch.families.text import parse_architecture
+from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 
 CANDIDATE = Candidate(
@@ -17,12 +18,8 @@ CANDIDATE = Candidate(
 
 
 def top1(evaluator, weights=None, start=None):
-    steps = evaluator(CANDIDATE, seed=0, weights=weights, part=TrainingPart(start=start))
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return next(one.value for one in stop.value if one.name == "top1_percent")
+    readings = follow(evaluator(CANDIDATE, seed=0, weights=weights, part=TrainingPart(start=start)))
+    return next(one.value for one in readings if one.name == "top1_percent")
 
 
 def make(**changes):
