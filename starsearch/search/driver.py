@@ -59,11 +59,9 @@ def run_study(
     interrupted, and run again when the study is resumed. At the end, what was predicted of the front is measured.
 
     Args:
-        spec: the study.
-        record: the record of the same study.
-        executor: where evaluations run; it is closed at the end.
+        executor: is closed at the end.
         watch: is called with everything that happens, in the driver's thread.
-        folder: the study's folder, for weights, checkpoints and logs; without one nothing of these is kept.
+        folder: the study's folder, for weights, checkpoints and logs; without one none are kept.
         deadline: the monotonic clock's time in seconds after which no trial is begun.
         tries: how often a candidate may be lost without having trained further than before.
         meters: what measures predicted quantities, by name.
@@ -139,18 +137,18 @@ class _Driver:
             self._files.add(trial)
         self._todo = unfinished_trials(ended, tries)
         settled = {trial.key for trial in ended if trial.state == "complete"} | {trial.key for trial in self._todo}
+        begun = {trial.key for trial in ended}
         self._todo += [trial for trial in anchor_trials(spec) if trial.key not in settled]
-        self._todo += [trial for trial in planned or () if trial.key not in {one.key for one in ended}]
-        self._resumed, self._earlier = bool(ended), tuple(trial for trial in known if trial.has_result)
+        self._todo += [trial for trial in planned or () if trial.key not in begun]
+        earlier = tuple(trial for trial in known if trial.has_result)
+        finished, wanted = self._finished, self._wanted
+        self._started = StudyStarted(finished=finished, wanted=wanted, resumed=bool(ended), earlier=earlier)
 
     def run(self) -> Why:
         """Begin what fits and act on what happens, until there is nothing left to do."""
         self._files.clear_weights()
         self._files.clear_checkpoints(keep=[*self._rungs.keys(), *(trial.key for trial in self._todo)])
-        started = StudyStarted(
-            finished=self._finished, wanted=self._wanted, resumed=self._resumed, earlier=self._earlier
-        )
-        self._watch(started)
+        self._watch(self._started)
         while True:
             why = self._fill()
             if not self._running:
@@ -182,11 +180,11 @@ class _Driver:
                 return "complete"
             if time.monotonic() >= self._deadline:
                 return "time budget"
-            if trial is None and self._proposer is None:
-                return "complete"  # fewer than wanted could be promoted, or have not failed
-            if trial is None and self._proposer is not None and (trial := self._proposer.propose()) is None:
-                return "space exhausted"
-            assert trial is not None
+            if trial is None:
+                if self._proposer is None:
+                    return "complete"  # fewer than wanted could be promoted, or have not failed
+                if (trial := self._proposer.propose()) is None:
+                    return "space exhausted"
             self._begin(trial)
         return None
 
@@ -265,9 +263,8 @@ class _Driver:
         noted = self._proposer.tell(latest) if self._proposer is not None else {}
         trial = self._record.finish(replace(trial, weights=weights, noted=noted))
         del self._running[trial.number], self._began[trial.number]
-        if trial.has_result:
-            self._count(trial)
-            self._rungs.reach(trial)
+        self._count(trial)
+        self._rungs.reach(trial)
         self._files.end(trial, running=self._running)
         self._watch(TrialEnded(trial=replace(trial, readings=latest.readings if trial.has_result else ())))
 

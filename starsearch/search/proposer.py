@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starsearch.records import parameter_distributions, quiet_optuna, sampler_attributes
-from starsearch.search.samplers import find_sampler
+from starsearch.search.samplers import SAMPLERS
 from starsearch.space.parameters import Value
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -42,7 +42,7 @@ class Proposer:
     def __init__(self, spec: StudySpec, recorded: Sequence[Trial]) -> None:
         seed = spec.seed + len(recorded)
         self._spec = spec
-        self._kind = find_sampler(spec.sampler)
+        self._kind = SAMPLERS[spec.sampler]
         self._distributions = parameter_distributions(spec.space.parameters)
         self._rng = random.Random(seed)  # noqa: S311 — sampling, not secrets
         self._walk: Iterator[Mapping[str, Value]] | None = None

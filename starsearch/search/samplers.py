@@ -11,10 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from starsearch.errors import SpecError, did_you_mean
-
-Options = Callable[[int], dict[str, Any]]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplerKind:
@@ -31,7 +27,7 @@ class SamplerKind:
 
     factory: str | Callable[..., Any]
     max_asks: int
-    options: Options = lambda _trials: {}
+    options: Callable[[int], dict[str, Any]] = lambda _trials: {}
     generational: bool = False
     learns: bool = True
 
@@ -44,13 +40,6 @@ class SamplerKind:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # of TPE's `group`, NSGA-III and QMC, for years
             return factory(seed=seed, **self.options(trials))
-
-
-def find_sampler(name: str) -> SamplerKind:
-    """Return the kind of sampler of this name."""
-    if name not in SAMPLERS:
-        raise SpecError(f"Unknown sampler {name!r}.{did_you_mean(name, SAMPLERS)} Known: {', '.join(SAMPLERS)}.")
-    return SAMPLERS[name]
 
 
 def _generations(trials: int) -> dict[str, Any]:
