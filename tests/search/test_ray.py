@@ -16,6 +16,7 @@ from starsearch.records import load_trials
 from starsearch.search.ray_cluster import connected, room, wait_for_room
 from starsearch.search.ray_executor import RayExecutor, Requirements, Stage, host_identity, versions
 from starsearch.study.runner_file import LocalRunner, RayRunner, TaskResources
+from starsearch.testing import ExecutorContract
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 from tests.search.workers import Timer, Untimed, Worker
 
@@ -41,6 +42,12 @@ def make_executor(evaluator, folder, *after, cpu=1, custom=None, requirements=No
     resources = TaskResources(cpu=cpu, custom=custom or {})
     stage = Stage(evaluator=evaluator, resources=resources, requirements=requirements)
     return RayExecutor(RayRunner(**runner), stage, *after)
+
+
+class TestRayExecutor(ExecutorContract):
+    @pytest.fixture
+    def make_executor(self, notes):
+        return lambda evaluator: make_executor(evaluator, notes.parent)
 
 
 def run_there(folder, evaluator, *after, trials=6, watch=lambda _event: None, **options):
