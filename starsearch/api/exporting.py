@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.api.networks import StudyTrial, load_network, open_trial, resolve
+from starsearch.api.networks import StudyTrial, open_trial, resolve
 from starsearch.api.study import load_study
 from starsearch.api.study_folder import place_of
+from starsearch.api.weights import load_network
 from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError, DataError, ExportError, StudyError
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, find_formats, formats, write_format, write_text

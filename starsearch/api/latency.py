@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from starsearch.api.networks import StudyTrial, resolve
+from starsearch.api.networks import resolve
 from starsearch.api.study import write_study_report
 from starsearch.api.study_folder import place_of, studies_at
 from starsearch.errors import EvaluationError, ExportError, SpecError, StudyError
@@ -318,8 +318,8 @@ def predict_architectures(
     predicted = []
     for text in networks:
         named = resolve(text)
-        architecture, is_of_study = named.architecture, isinstance(named, StudyTrial)
-        timed = named.for_timing(resolution or (None if is_of_study else opened.resolution))
+        architecture = named.architecture
+        timed = named.for_timing(resolution or (None if named.trial else opened.resolution))
         pixels = timed.resolution or opened.resolution
         found = predict_latency(opened, [architecture], resolution=pixels, num_classes=timed.num_classes)
         predicted.append(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.classifier import Classifier, read_metadata
+from starsearch.api.classifier import Classifier, read_config
+from starsearch.api.weights import fetch_published, fill, load_network, read_state
 from starsearch.errors import ArchitectureError, EvaluationError, StudyError, did_you_mean, first_line
 from starsearch.families.family import Architecture, count_macs, presets
 from starsearch.families.text import format_architecture, parse_architecture
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 _RESOLUTION = 224
 _TIMM = "timm:"
-_WEIGHTS = (".safetensors", ".pth", ".pt", ".tar", ".bin")
+_ONNX, _WEIGHTS = ".onnx", (".safetensors", ".pth", ".pt", ".tar", ".bin")
 _PUBLISHED = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")  # the smaller ones' weights are not published
 
 
@@ -43,31 +42,6 @@ class TimedNetwork:
     macs: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedNetwork:
-    """A network that the user has named; its form decides what can be done with it."""
-
-    text: str
-
-    @property
-    def architecture(self) -> Architecture:
-        """The canonical architecture; asking for it raises `ArchitectureError` where the text names none."""
-        return parse_architecture(self.text)
-
-    def for_timing(self, resolution: int | None = None) -> TimedNetwork:
-        """Return what is timed, at `resolution` pixels or else a study's, a timm model's own, or 224."""
-        return _timed(self.architecture, resolution or _RESOLUTION)
-
-    def classifier(self, *, weights: Path | None = None, device: str = "cpu") -> Classifier:
-        """Return the trained network, with the weights of a file where the form has none of its own."""
-        if weights is not None:
-            raise EvaluationError(f"{self.text} has weights of its own; leave out --weights, or name an architecture.")
-        return self._classifier(device)
-
-    def _classifier(self, device: str) -> Classifier:
-        raise NotImplementedError
-
-
 def resolve(text: str) -> NamedNetwork:
     """Return the network that a text names.
 
@@ -82,19 +56,86 @@ def resolve(text: str) -> NamedNetwork:
         StudyError: there is no such study or trial.
     """
     path, trial = Path(text), re.fullmatch(r"(.+):(\d+)", text)
+    found: Architecture | StudyTrial | Path | str
     if text.startswith(_TIMM):
-        return _TimmNetwork(text=text)
-    if path.suffix == ".onnx":
-        return _OnnxFile(text=text)
-    if path.suffix in _WEIGHTS:
-        return _WeightFile(text=text)
-    if path.is_dir():
-        return _Folder(text=text)
-    if path.is_file():
-        return NamedArchitecture(text=text, found=_read_architecture(path))
-    if trial is not None:
-        return open_trial(trial[1], int(trial[2]))
-    return NamedArchitecture(text=text, found=parse_architecture(text))
+        found = text.removeprefix(_TIMM)
+    elif path.suffix in (_ONNX, *_WEIGHTS) or path.is_dir():
+        found = path
+    elif path.is_file():
+        found = _read_architecture(path)
+    elif trial is not None:
+        found = open_trial(trial[1], int(trial[2]))
+    else:
+        found = parse_architecture(text)
+    return NamedNetwork(text=text, found=found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedNetwork:
+    """A network that the user has named: an architecture, a study's trial, a file or folder, or timm's NAME."""
+
+    text: str
+    found: Architecture | StudyTrial | Path | str
+
+    @property
+    def trial(self) -> StudyTrial | None:
+        """The trial, where the text names one."""
+        return self.found if isinstance(self.found, StudyTrial) else None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The canonical architecture; asking for it raises `ArchitectureError` where the text names none."""
+        match self.found:
+            case StudyTrial():
+                return self.found.architecture
+            case Architecture():
+                return self.found
+        return parse_architecture(self.text)
+
+    def for_timing(self, resolution: int | None = None) -> TimedNetwork:
+        """Return what is timed, at `resolution` pixels or else a study's, a timm model's own, or 224."""
+        match self.found:
+            case str():
+                return _timm_for_timing(self.found, resolution)
+            case Path(suffix=suffix) if suffix == _ONNX:
+                if resolution is None:
+                    return TimedNetwork(text=self.found.name, network=_read_onnx(self.found), resolution=None)
+                raise EvaluationError(
+                    "An ONNX file has its input's size written in it; leave out the resolution, or export "
+                    f"{self.found.name} again (starsearch export … --resolution {resolution})."
+                )
+            case StudyTrial():
+                pixels = resolution or self.found.spec.space.resolution
+                num_classes = len(self.found.attributes.get("classes", ())) or 1000
+            case _:
+                pixels, num_classes = resolution or _RESOLUTION, 1000
+        network = self.architecture
+        text, macs = format_architecture(network), count_macs(network, resolution=pixels, num_classes=num_classes)
+        return TimedNetwork(text=text, network=network, resolution=pixels, num_classes=num_classes, macs=macs)
+
+    def classifier(self, *, weights: Path | None = None, device: str = "cpu") -> Classifier:
+        """Return the trained network, with the weights of a file where the form has none of its own.
+
+        Raises:
+            EvaluationError: there are no weights for it, or they cannot be read or fetched.
+        """
+        match self.found:
+            case str():
+                return _timm_classifier(self.found, weights, device)
+            case Architecture():
+                return _architecture_classifier(self.text, self.found, weights, device)
+        if weights is not None:
+            raise EvaluationError(f"{self.text} has weights of its own; leave out --weights, or name an architecture.")
+        if isinstance(self.found, StudyTrial):
+            text = f"{self.text} ({self.found.row['architecture_text']})"
+            return Classifier.of_module(text, self.found.load(), device, self.found.validated)
+        if self.found.is_dir():
+            return _folder_classifier(self.found, device)
+        if not self.found.is_file():
+            raise EvaluationError(f"There is no file {self.text!r}.")
+        if self.found.suffix == _ONNX:
+            return Classifier.of_onnx(self.found, _read_onnx(self.found))
+        return _of_weights(None, self.found, device)
 
 
 def _read_architecture(path: Path) -> Architecture:
@@ -112,37 +153,8 @@ def _read_architecture(path: Path) -> Architecture:
         raise file.error((), str(error)) from None
 
 
-def _timed(network: Architecture, resolution: int, num_classes: int = 1000) -> TimedNetwork:
-    text, macs = format_architecture(network), count_macs(network, resolution=resolution, num_classes=num_classes)
-    return TimedNetwork(text=text, network=network, resolution=resolution, num_classes=num_classes, macs=macs)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NamedArchitecture(NamedNetwork):
-    """An architecture: without weights, but for those published."""
-
-    found: Architecture
-
-    @property
-    def architecture(self) -> Architecture:
-        """The canonical architecture."""
-        return self.found
-
-    def classifier(self, *, weights: Path | None = None, device: str = "cpu") -> Classifier:
-        """Return it with the weights of a file, or those that are published."""
-        if weights is not None:
-            return _of_weights(f"{format_architecture(self.found)} ({weights.name})", weights, device, self.found)
-        name = next((name for name in _PUBLISHED if presets()[name] == self.found), None)
-        if name is None:
-            raise EvaluationError(
-                f"There are no published weights of {self.text}: those of {', '.join(_PUBLISHED)} are. Name a file "
-                "with --weights, or a study's trial as STUDY:NUMBER."
-            )
-        return Classifier.of_module(f"{name} (published weights)", _published(name), device)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyTrial(NamedNetwork):
+class StudyTrial:
     """A trial of a study: its `row` of the study's table, and what the study's file and record say.
 
     The weights lie in `folder`, which is None for a study named by its storage alone.
@@ -212,15 +224,6 @@ class StudyTrial(NamedNetwork):
         except Exception as error:  # safetensors' own errors are no OSError; the file is not what the run wrote
             raise StudyError(f"The weights {kept} of trial {self.number} cannot be read: {error}") from error
 
-    def for_timing(self, resolution: int | None = None) -> TimedNetwork:
-        """Return it as the study deploys it."""
-        num_classes = len(self.attributes.get("classes", ())) or 1000
-        return _timed(self.architecture, resolution or self.spec.space.resolution, num_classes)
-
-    def _classifier(self, device: str) -> Classifier:
-        text = f"{self.text} ({self.row['architecture_text']})"
-        return Classifier.of_module(text, self.load(), device, self.validated)
-
 
 def open_trial(study: str, number: int) -> StudyTrial:
     """Return a trial of a study at its highest fidelity."""
@@ -234,7 +237,6 @@ def open_trial(study: str, number: int) -> StudyTrial:
     if view.spec is None or not isinstance(rows[0]["architecture_text"], str):
         raise StudyError(f"Trial {number} of {study} was made by another program: it has no architecture.")
     return StudyTrial(
-        text=f"{study}:{number}",
         study=view.name,
         folder=view.folder,
         number=number,
@@ -244,108 +246,92 @@ def open_trial(study: str, number: int) -> StudyTrial:
     )
 
 
-class _TimmNetwork(NamedNetwork):
-    """timm:NAME, with published weights or those of a file."""
+def _read_onnx(path: Path) -> bytes:
+    """Read through `onnx`, which fetches weights that lie in files beside it."""
+    import onnx
 
-    @property
-    def name(self) -> str:
-        import timm
-
-        name = self.text.removeprefix(_TIMM)
-        bare = name.partition(".")[0]
-        if not timm.is_model(bare):
-            raise EvaluationError(
-                f"timm {timm.__version__} has no model {name!r}.{did_you_mean(bare, timm.list_models())} "
-                f"List some: python -c \"import timm; print(timm.list_models('*{bare[:6]}*'))\""
-            )
-        return name
-
-    def for_timing(self, resolution: int | None = None) -> TimedNetwork:
-        import timm
-
-        module: Any = timm.create_model(self.name, pretrained=False).eval()
-        config = getattr(module, "pretrained_cfg", None) or {}
-        own = int(config.get("input_size", (3, _RESOLUTION, _RESOLUTION))[-1])
-        return TimedNetwork(text=self.text, network=module, resolution=resolution or own)
-
-    def classifier(self, *, weights: Path | None = None, device: str = "cpu") -> Classifier:
-        import timm
-
-        if weights is None:
-            return Classifier.of_module(self.text, _published(self.name), device)
-        state, name = _read_state(weights), self.name
-        head = state.get(f"{getattr(timm.get_pretrained_cfg(name.partition('.')[0]), 'classifier', None)}.weight")
-        arguments: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
-        module: Any = timm.create_model(name, pretrained=False, **arguments)
-        _fill(module, state, weights)
-        return Classifier.of_module(f"{self.text} ({weights.name})", module, device)
+    try:
+        return bytes(onnx.load(path).SerializeToString())
+    except OSError as error:
+        raise EvaluationError(f"The ONNX file {path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # protobuf's and onnx's errors share no base class
+        raise EvaluationError(f"{path} is no ONNX file, or weights beside it are missing: {error}") from error
 
 
-class _OnnxFile(NamedNetwork):
-    """FILE.onnx."""
+def _check_timm_knows(name: str) -> None:
+    import timm
 
-    def read(self) -> bytes:
-        """Read through `onnx`, which fetches weights that lie in files beside it."""
-        import onnx
-
-        path = Path(self.text)
-        try:
-            return bytes(onnx.load(path).SerializeToString())
-        except OSError as error:
-            raise EvaluationError(f"The ONNX file {path} cannot be read: {error.strerror or error}.") from error
-        except Exception as error:  # protobuf's and onnx's errors share no base class
-            raise EvaluationError(f"{path} is no ONNX file, or weights beside it are missing: {error}") from error
-
-    def for_timing(self, resolution: int | None = None) -> TimedNetwork:
-        if resolution is not None:
-            raise EvaluationError(
-                "An ONNX file has its input's size written in it; leave out the resolution, or export "
-                f"{Path(self.text).name} again (starsearch export … --resolution {resolution})."
-            )
-        return TimedNetwork(text=Path(self.text).name, network=self.read(), resolution=None)
-
-    def _classifier(self, device: str) -> Classifier:  # noqa: ARG002 — ONNX Runtime runs on the processor
-        _check_is_file(self.text)
-        return Classifier.of_onnx(Path(self.text), self.read())
-
-
-class _WeightFile(NamedNetwork):
-    """A file of weights that says its architecture, as starsearch writes them."""
-
-    def _classifier(self, device: str) -> Classifier:
-        _check_is_file(self.text)
-        return _of_weights(None, Path(self.text), device)
-
-
-class _Folder(NamedNetwork):
-    """A folder that `starsearch export` wrote, or a training's: its network exported at the end, or kept until then."""
-
-    def _classifier(self, device: str) -> Classifier:
-        folder = Path(self.text)
-        exported, best = folder / "timm", folder / "best.safetensors"  # as `TrainingFolder` names them
-        if (folder / "config.json").is_file():
-            return _of_timm_folder(folder.resolve().name, folder, device)
-        if (exported / "config.json").is_file():
-            return _of_timm_folder(f"{folder.resolve().name} (its best epoch)", exported, device)
-        if best.is_file():
-            return _of_weights(f"{folder.resolve().name} (its best epoch so far)", best, device)
+    bare = name.partition(".")[0]
+    if not timm.is_model(bare):
         raise EvaluationError(
-            f"The folder {self.text!r} holds no network: neither config.json, as `starsearch export --format timm` "
-            "writes it, nor best.safetensors, as `starsearch train` does after its first epoch. Name such a "
-            "folder, or a study's trial as STUDY:NUMBER."
+            f"timm {timm.__version__} has no model {name!r}.{did_you_mean(bare, timm.list_models())} "
+            f"List some: python -c \"import timm; print(timm.list_models('*{bare[:6]}*'))\""
         )
 
 
-def _check_is_file(text: str) -> None:
-    if not Path(text).is_file():
-        raise EvaluationError(f"There is no file {text!r}.")
+def _timm_for_timing(name: str, resolution: int | None) -> TimedNetwork:
+    import timm
+
+    _check_timm_knows(name)
+    module: Any = timm.create_model(name, pretrained=False).eval()
+    config = getattr(module, "pretrained_cfg", None) or {}
+    own = int(config.get("input_size", (3, _RESOLUTION, _RESOLUTION))[-1])
+    return TimedNetwork(text=f"{_TIMM}{name}", network=module, resolution=resolution or own)
+
+
+def _timm_classifier(name: str, weights: Path | None, device: str) -> Classifier:
+    import timm
+
+    _check_timm_knows(name)
+    if weights is None:
+        return Classifier.of_module(f"{_TIMM}{name}", fetch_published(name), device)
+    state = read_state(weights)
+    head = state.get(f"{getattr(timm.get_pretrained_cfg(name.partition('.')[0]), 'classifier', None)}.weight")
+    arguments: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
+    module: Any = timm.create_model(name, pretrained=False, **arguments)
+    fill(module, state, weights)
+    return Classifier.of_module(f"{_TIMM}{name} ({weights.name})", module, device)
+
+
+def _architecture_classifier(text: str, architecture: Architecture, weights: Path | None, device: str) -> Classifier:
+    if weights is not None:
+        return _of_weights(f"{format_architecture(architecture)} ({weights.name})", weights, device, architecture)
+    name = next((name for name in _PUBLISHED if presets()[name] == architecture), None)
+    if name is None:
+        raise EvaluationError(
+            f"There are no published weights of {text}: those of {', '.join(_PUBLISHED)} are. Name a file with "
+            "--weights, or a study's trial as STUDY:NUMBER."
+        )
+    return Classifier.of_module(f"{name} (published weights)", fetch_published(name), device)
+
+
+def _of_weights(text: str | None, file: Path, device: str, architecture: Architecture | None = None) -> Classifier:
+    model, validated = load_network(file, architecture)
+    text = text or f"{file.name} ({format_architecture(model.architecture)})"
+    return Classifier.of_module(text, model, device, validated)
+
+
+def _folder_classifier(folder: Path, device: str) -> Classifier:
+    """Return the network of an export, or of a training: as it was exported at its end, or as it is kept until then."""
+    exported, best = folder / "timm", folder / "best.safetensors"  # as `TrainingFolder` names them
+    name = folder.resolve().name
+    if (folder / "config.json").is_file():
+        return _of_timm_folder(name, folder, device)
+    if (exported / "config.json").is_file():
+        return _of_timm_folder(f"{name} (its best epoch)", exported, device)
+    if best.is_file():
+        return _of_weights(f"{name} (its best epoch so far)", best, device)
+    raise EvaluationError(
+        f"The folder {str(folder)!r} holds no network: neither config.json, as `starsearch export --format timm` "
+        "writes it, nor best.safetensors, as `starsearch train` does after its first epoch. Name such a "
+        "folder, or a study's trial as STUDY:NUMBER."
+    )
 
 
 def _of_timm_folder(text: str, folder: Path, device: str) -> Classifier:
     import timm
 
     import starsearch.timm_models  # noqa: F401  # registers starsearch_starnet
-    from starsearch.api.classifier import read_config
 
     try:
         module: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
@@ -353,98 +339,3 @@ def _of_timm_folder(text: str, folder: Path, device: str) -> Classifier:
         raise EvaluationError(f"timm cannot load the folder {str(folder)!r}: {first_line(error)}") from error
     found, said = Classifier.of_module(text, module, device), read_config(folder / "config.json")
     return replace(found, class_names=said["class_names"], orientation=said["orientation"])
-
-
-def _of_weights(text: str | None, file: Path, device: str, architecture: Architecture | None = None) -> Classifier:
-    model, validated = load_network(file, architecture)
-    return Classifier.of_module(
-        text or f"{file.name} ({format_architecture(model.architecture)})", model, device, validated
-    )
-
-
-def load_network(path: Path, architecture: Architecture | None = None) -> tuple[Network, Validated | None]:
-    """Return the network with the weights of a file, in eval mode, and how the file says it was validated.
-
-    Without an `architecture` it is the one that starsearch wrote into the file.
-    """
-    from starsearch.families.network import build_model
-
-    state, about = _read_state(path), _metadata(path)
-    if architecture is None and "architecture" not in about:
-        raise EvaluationError(
-            f"{path.name} does not say which network its weights are of. Name the architecture: starsearch validate "
-            f"ARCHITECTURE --weights {path.name}; other networks are timm:NAME."
-        )
-    head, stem = state.get("head.weight"), state.get("stem.0.conv.weight")
-    model = build_model(
-        architecture or parse_architecture(about["architecture"]),
-        num_classes=1000 if head is None else len(head),
-        in_chans=3 if stem is None else stem.shape[1],
-        stem_stride=int(about.get("stem_stride", 2)),
-    )
-    _fill(model, state, path)
-    return model.eval(), read_validated(path)
-
-
-def read_validated(path: Path) -> Validated | None:
-    """Return how a file's weights were validated in their training; None where it does not say."""
-    return read_metadata(path, _metadata(path))
-
-
-def _read_state(path: Path) -> Mapping[str, Any]:
-    """Return the state dict of a file, the moving average's where there is one; nothing in it is executed."""
-    import torch
-    from timm.models import load_state_dict
-
-    if not path.is_file():
-        raise EvaluationError(f"There is no weight file {str(path)!r}.")
-    load: Any = load_state_dict  # timm has no types
-    try:
-        state = dict(load(str(path), use_ema=True, weights_only=True))
-    except Exception as error:  # torch's, pickle's, zipfile's and safetensors' errors share no base class
-        raise EvaluationError(
-            f"{path.name} cannot be read as weights (.safetensors, or a state dict of torch's that is tensors only): "
-            f"{first_line(error)}"
-        ) from error
-    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise EvaluationError(f"{path.name} holds no weights: no tensor is in it, nor in its 'state_dict' or 'model'.")
-    return tensors
-
-
-def _fill(model: Any, state: Mapping[str, Any], path: Path) -> None:
-    """Put all weights of a file into the model."""
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:  # a headline, then a line for what is missing, for what is foreign, for other shapes
-        problem = " ".join(str(error).splitlines()[1:2]).strip()
-        shown = textwrap.shorten(problem, 200, placeholder=" …")
-        raise EvaluationError(f"The weights in {path.name} are of another network: {shown}") from error
-
-
-def _metadata(path: Path) -> Mapping[str, str]:
-    """Return what a .safetensors file says about itself."""
-    from safetensors import safe_open
-
-    if path.suffix != ".safetensors":
-        return {}
-    with safe_open(path, framework="pt") as file:
-        return file.metadata() or {}
-
-
-def _published(name: str) -> Any:
-    """Return timm's model with its published weights, from the cache or the hub."""
-    import timm
-
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # of its dozen warnings the error below says it all
-    try:
-        return timm.create_model(name, pretrained=True)
-    except Exception as error:  # the hub's client, httpx and timm share no base class
-        raise EvaluationError(
-            f"The published weights of {name} cannot be fetched: {first_line(error)} Name a file of weights with "
-            "--weights."
-        ) from error
-    finally:
-        logger.setLevel(level)

@@ -260,7 +260,7 @@ def _load_initial(file: Path, data: DataSet) -> Mapping[str, torch.Tensor]:
     """A state dict in any of the files that timm reads, without a head of other classes; nothing in it is run."""
     from timm.models import load_state_dict
 
-    from starsearch.api.networks import read_validated
+    from starsearch.api.weights import read_validated
 
     try:
         state: dict[str, torch.Tensor] = load_state_dict(str(file), use_ema=True)

@@ -86,7 +86,7 @@ def plan_training(
     if stem_stride not in (None, 1, 2):
         raise ArchitectureError(f"The stem's stride is 1 or 2; got {stem_stride}.")
     named = resolve(text)
-    trial, architecture = named if isinstance(named, StudyTrial) else None, named.architecture
+    trial, architecture = named.trial, named.architecture
     chosen, notes = _choose_recipe(trial, recipe, epochs=epochs, batch_size=batch_size)
     fidelity = {"resolution": resolution, "stem_stride": stem_stride, "crop_pct": crop_pct}
     if trial is not None:

@@ -115,7 +115,7 @@ def tune_recipe(
     from starsearch.tuning.strategy import ETA, rungs_of
 
     named = resolve(architecture)
-    trial, network = named if isinstance(named, StudyTrial) else None, named.architecture
+    trial, network = named.trial, named.architecture
     where = _on_ray(runner)
     start, start_name = _base_recipe(architecture, trial, recipe, data)
     given = {name: value for name, value in (fidelity or {}).items() if value is not None}
