@@ -33,7 +33,7 @@ from starsearch.latency.prediction.calibration import (
     measure_networks,
 )
 from starsearch.latency.prediction.check import ProfileCheck, compare_with_profile
-from starsearch.latency.prediction.imported import read_measurements, read_samples
+from starsearch.latency.prediction.imported import Sample, read_measurements, read_samples
 from starsearch.latency.prediction.predict import predict_latency
 from starsearch.latency.prediction.profile import DeviceProfile, load_profile, save_profile
 from starsearch.measurement import Measurement
@@ -67,33 +67,13 @@ there are any, have the same names (input "image", {resolution}×{resolution}, R
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictedLatency:
-    """A network's predicted latency on a profile's device, with its 90 % prediction interval."""
-
-    architecture: str
-    predicted_ms: float
-    low_ms: float
-    high_ms: float
-    device: str
-    profile: str
-    resolution: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What an import has brought into a study.
+    """What an import has brought into a study."""
 
-    Attributes:
-        name: the quantity the figures stand under: "latency_ms", "latency_ms@LABEL".
-        networks: how many architectures of the study have a figure now.
-        passed_over: architectures of the file that the study has not evaluated.
-        files: the report's files, written anew; empty for a study without a folder.
-    """
-
-    name: str
-    networks: int
-    passed_over: tuple[str, ...]
-    files: tuple[Path, ...]
+    name: str  # the quantity the figures stand under: "latency_ms", "latency_ms@LABEL"
+    networks: int  # how many architectures of the study have a figure now
+    passed_over: tuple[str, ...]  # architectures of the file that the study has not evaluated
+    files: tuple[Path, ...]  # the report's files, written anew; empty for a study without a folder
 
 
 def measure_architecture(
@@ -110,37 +90,32 @@ def measure_architecture(
 
     Args:
         text: an architecture in any of its forms, FILE.onnx, or timm:NAME.
-        resolution: height and width of the image in pixels; by default a study's, a timm model's own, or 224. An ONNX
-            file has its own.
+        resolution: pixels; by default a study's, a timm model's own, or 224. An ONNX file has its own.
         spec: how it is measured; its resolution and number of classes are not read.
         watch: called with the progress.
-
-    Raises:
-        ArchitectureError, SpecError, StudyError: the text names no architecture.
-        BackendError: the backend is not known, cannot run here, or takes no such network.
-        EvaluationError: the network cannot be read or timed.
     """
     spec = spec or MeasureSpec()
     backend = spec.open_backend()  # what is missing is said before a network is built
     named = resolve(text).for_timing(resolution)
     spec = replace(spec, resolution=named.resolution or spec.resolution, num_classes=named.num_classes)
-    measured = follow(measure(named.network, spec), watch)
+    found = follow(measure(named.network, spec), watch)
     placement, notes = _place(named.network, backend, spec)
+    timing, scale_ms = found.timing, found.reference.ms
     return {
         "architecture": named.text,
         "resolution": named.resolution,
         "backend": spec.backend,
-        "latency_ms": measured.ms,
-        "latency_ms_spread": measured.spread_ms,
-        "latency_ms_interval": list(measured.interval_ms),
-        "ratio": measured.ratio,
-        "pairs": measured.pairs,
-        "outliers": measured.outliers,
-        "closed": measured.is_closed,
-        "notes": [*measured.notes, *notes],
-        "device": measured.device.text,
-        "device_facts": asdict(measured.device),
-        "reference_ms": measured.reference.ms,
+        "latency_ms": found.ms,
+        "latency_ms_spread": found.spread_ms,
+        "latency_ms_interval": [timing.interval.low * scale_ms, timing.interval.high * scale_ms],
+        "ratio": timing.ratio,
+        "pairs": timing.pairs,
+        "outliers": timing.outliers,
+        "closed": timing.is_closed,
+        "notes": [*found.notes, *notes],
+        "device": found.device.text,
+        "device_facts": asdict(found.device),
+        "reference_ms": scale_ms,
         "macs": named.macs,
         "num_classes": named.num_classes,
         "placement": placement,
@@ -148,10 +123,7 @@ def measure_architecture(
 
 
 def _place(network: Network, backend: Backend, spec: MeasureSpec) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """Return where the backend runs the operations (None where it cannot tell), and a note where it could elsewhere.
-
-    What was measured is not given up for it: an error is a note.
-    """
+    """Return where the backend runs the operations (None where it cannot tell); an error is only a note."""
     if not isinstance(backend, PlacingBackend):
         return None, ()
     missing = backend.missing_for_placement()
@@ -190,28 +162,19 @@ def calibrate_device(
         spec: how networks are measured; its resolution is the space's.
         base: a profile of a similar device to adapt; None fits from nothing.
         watch: called with the progress.
-
-    Raises:
-        SpecError: no such space or base profile, or the files cannot be written.
-        BackendError: the backend cannot run here.
-        EvaluationError: the budget is too small, or a network cannot be measured.
     """
     _check_free(out)
-    base_profile = open_profile(base) if base is not None else None
-    check_budget(budget, is_adapted=base_profile is not None)
+    similar = open_profile(base) if base is not None else None
+    check_budget(budget, is_adapted=similar is not None)
     found = _open_space(space)
-    resolution = found.resolution if base_profile is None else base_profile.resolution
+    resolution = found.resolution if similar is None else similar.resolution
     spec = replace(spec or MeasureSpec(), resolution=resolution)
     device = spec.open_backend().describe_device()
     networks = choose_networks(_draw(found, _SEED), budget, resolution=resolution, vector_width=vector_width())
     log = CalibrationLog(out.with_suffix(".measuring.jsonl"), resolution)
     measured = follow(measure_networks(networks, spec=spec, log=log), watch)
-    about: dict[str, Any] = {"device": device, "backend": spec.backend, "reference": measured.reference}
-    if base_profile is None:
-        profile = fit_profile(measured.samples, name=out.stem, resolution=resolution, **about)
-    else:
-        profile = adapt_profile(base_profile, measured.samples, name=out.stem, **about)
-    save_profile(profile, out)
+    about = {"device": device, "backend": spec.backend, "reference": measured.reference}
+    profile = _save(out, measured.samples, similar, resolution=resolution, **about)
     log.remove()
     return profile, measured.notes
 
@@ -227,32 +190,30 @@ def profile_of_measurements(
         device: what was measured, in the user's words.
         resolution: pixels it was measured at; None for what the CSV says, else 224.
         base: a profile of a similar device to adapt; None fits from nothing.
-
-    Raises:
-        SpecError: the CSV breaks a rule or says another resolution, or no such base profile.
-        EvaluationError: too few figures.
     """
     _check_free(out)
     samples, said = read_measurements(measurements)
     if resolution and said and resolution != said:
         raise SpecError(f"{measurements} says that it is of {said} px, --resolution says {resolution}; leave it out.")
     resolution = resolution or said or 224
-    about: dict[str, Any] = {
-        "name": out.stem,
-        "device": Device(processor=device, runtime="imported", optimization="unknown"),
-        "backend": "imported",
-        "reference": None,
-    }
+    similar = open_profile(base) if base is not None else None
+    if similar and similar.resolution != resolution:
+        raise EvaluationError(
+            f"The profile {similar.name!r} was fitted at {similar.resolution} px, the figures are of "
+            f"{resolution} px. Measure at {similar.resolution} px, or adapt another profile."
+        )
+    measured = Device(processor=device, runtime="imported", optimization="unknown")
+    return _save(out, samples, similar, resolution=resolution, device=measured, backend="imported", reference=None)
+
+
+def _save(
+    out: Path, samples: Sequence[Sample], base: DeviceProfile | None, *, resolution: int, **about: Any
+) -> DeviceProfile:
+    """Fit a profile, or adapt `base`, and write it."""
     if base is None:
-        profile = fit_profile(samples, resolution=resolution, **about)
+        profile = fit_profile(samples, name=out.stem, resolution=resolution, **about)
     else:
-        similar = open_profile(base)
-        if similar.resolution != resolution:
-            raise EvaluationError(
-                f"The profile {similar.name!r} was fitted at {similar.resolution} px, the figures are of "
-                f"{resolution} px. Measure at {similar.resolution} px, or adapt another profile."
-            )
-        profile = adapt_profile(similar, samples, **about)
+        profile = adapt_profile(base, samples, name=out.stem, **about)
     save_profile(profile, out)
     return profile
 
@@ -261,21 +222,13 @@ def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Pa
     """Write what it takes to measure informative networks of a space on a device that cannot run starsearch.
 
     An ONNX file per network, with coremltools also a Core ML package, measurements.csv to be filled in, and README.md,
-    which says how. `profile_of_measurements` reads it back.
-
-    Args:
-        out: a folder that is made, or is empty.
-        count: how many networks; 8 make a profile, 5 adapt one.
-        space: a space file or a shipped space's name.
-
-    Raises:
-        SpecError: no such space, or the folder is not empty or cannot be written.
+    which says how. `profile_of_measurements` reads it back: 8 networks make a profile, 5 adapt one.
     """
     found = _open_space(space)
     networks = choose_networks(_draw(found, _SEED), count, resolution=found.resolution, vector_width=_NARROWEST_VECTORS)
+    has_coreml = True
     try:
         load_coremltools()
-        has_coreml = True
     except ExportError:
         has_coreml = False
     rng, rows = np.random.default_rng(_SEED), []
@@ -302,17 +255,13 @@ def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Pa
 
 def predict_architectures(
     profile: str, networks: Sequence[str], *, resolution: int | None = None
-) -> tuple[DeviceProfile, tuple[PredictedLatency, ...]]:
+) -> tuple[DeviceProfile, list[dict[str, Any]]]:
     """Predict the latencies of the named networks, as they are deployed, on the profile's device.
 
     Args:
         profile: a file or a shipped profile's name.
         networks: names, one-line texts, YAML files, or STUDY:TRIAL, which has the study's resolution and classes.
         resolution: pixels; by default the study's, or the profile's.
-
-    Raises:
-        SpecError, ArchitectureError, StudyError: no such profile or network.
-        EvaluationError: the profile has no term for one of a network's layers.
     """
     opened = open_profile(profile)
     predicted = []
@@ -321,19 +270,19 @@ def predict_architectures(
         architecture = named.architecture
         timed = named.for_timing(resolution or (None if named.trial else opened.resolution))
         pixels = timed.resolution or opened.resolution
-        found = predict_latency(opened, [architecture], resolution=pixels, num_classes=timed.num_classes)
+        found = predict_latency(opened, architecture, resolution=pixels, num_classes=timed.num_classes)
         predicted.append(
-            PredictedLatency(
-                architecture=format_architecture(architecture),
-                predicted_ms=float(found.ms[0]),
-                low_ms=float(found.low_ms[0]),
-                high_ms=float(found.high_ms[0]),
-                device=found.device,
-                profile=opened.name,
-                resolution=pixels,
-            )
+            {
+                "architecture": format_architecture(architecture),
+                "predicted_ms": found.value,
+                "low_ms": found.low,
+                "high_ms": found.high,
+                "device": found.device,
+                "profile": opened.name,
+                "resolution": pixels,
+            }
         )
-    return opened, tuple(predicted)
+    return opened, predicted
 
 
 def check_profile(
@@ -344,20 +293,7 @@ def check_profile(
     seed: int = _CHECK_SEED,
     watch: Callable[[Progress], None] = ignore,
 ) -> ProfileCheck:
-    """Measure fresh random networks here, with the profile's backend and threads, and compare with its predictions.
-
-    Args:
-        profile: a file or a shipped profile's name.
-        networks: how many to measure; at least 5.
-        space: a space file or a shipped space's name.
-        seed: draws the networks.
-        watch: called with the progress.
-
-    Raises:
-        SpecError: no such profile or space.
-        BackendError: the backend cannot run here.
-        EvaluationError: the profile was not measured on a machine, or a network cannot be measured.
-    """
+    """Measure fresh random networks of a space here, as the profile's were, and compare with its predictions."""
     opened = open_profile(profile)
     if opened.reference is None:
         raise EvaluationError(
@@ -367,7 +303,8 @@ def check_profile(
     spec = MeasureSpec.like(opened.backend, opened.device, resolution=opened.resolution)
     here = spec.open_backend().describe_device()
     chosen = list(islice(_draw(_open_space(space), seed), networks))
-    predict_latency(opened, chosen, resolution=spec.resolution)  # what it does not cover is said before measuring
+    for network in chosen:  # what the profile does not cover is said before anything is measured
+        predict_latency(opened, network, resolution=spec.resolution)
     measured = follow(measure_networks(chosen, spec=spec, deployed=True), watch)
     # On the scale of here and now: a machine that became slower as a whole shows, too.
     scale = measured.reference.ms / opened.reference.ms
@@ -387,11 +324,6 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
         path: a CSV file with the columns architecture and ms.
         device: label of the quantity (phone, for latency_ms@phone) or name of the profile that predicts it; with
             another label the figures stand beside the study's as latency_ms@LABEL.
-
-    Raises:
-        SpecError: the file cannot be read, or the label holds other than letters, digits, - and _.
-        StudyError: no such study, none of its architectures is in the file, or the quantity is measured in trials.
-        StudyLeasedError: a driver works on the study.
     """
     place = place_of(study)
     if re.fullmatch(r"[A-Za-z0-9_-]+", device) is None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from starsearch.cli.options import Json, Space
-from starsearch.latency.backends.backend import BACKENDS, BackendOptions, ComputeUnits
+from starsearch.cli.show import print_facts, print_json, print_table, say, table
+from starsearch.errors import SpecError
+from starsearch.latency.backends.backend import BACKENDS, BackendOptions, ComputeUnits, missing_by_backend
 
 if TYPE_CHECKING:
     from starsearch.latency.prediction.profile import DeviceProfile
@@ -85,7 +87,6 @@ def measure(
     """
     from starsearch import api
     from starsearch.cli.live import bar
-    from starsearch.cli.show import print_json, say
     from starsearch.latency.measure import MeasureSpec
     from starsearch.latency.paired import DEFAULT_LIMITS
 
@@ -120,14 +121,9 @@ def backends(
     json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts: what is missing, or null.")] = False,
 ) -> None:
     """List what networks can be measured with, and what this machine lacks for each."""
-    from starsearch.cli.show import print_facts, print_json
-    from starsearch.latency.backends.backend import missing_by_backend
-
     found = missing_by_backend()
-    if json:
-        print_json(found)
-    else:
-        print_facts({name: "ready" if lacks is None else f"not here: {lacks}" for name, lacks in found.items()})
+    lines = {name: f"not here: {lacks}" if lacks else "ready" for name, lacks in found.items()}
+    print_json(found) if json else print_facts(lines)
 
 
 @app.command()
@@ -171,8 +167,6 @@ def fit(
     """
     from starsearch import api
     from starsearch.cli.live import bar
-    from starsearch.cli.show import print_json
-    from starsearch.errors import SpecError
     from starsearch.latency.measure import MeasureSpec
     from starsearch.latency.prediction.calibration import LIMITS
 
@@ -220,7 +214,6 @@ def kit(
         starsearch latency kit --space spaces/starnet.yaml --count 10 --out kit/
     """
     from starsearch import api
-    from starsearch.cli.show import print_json, say
 
     files = api.write_kit(out, count=count, space=space)
     if json:
@@ -257,7 +250,6 @@ def predict(
         starsearch latency predict iphone starnet_s1 starnet_s4
     """
     from starsearch import api
-    from starsearch.cli.show import print_json, print_table, say, table
 
     opened, found = api.predict_architectures(profile, networks, resolution=resolution)
     if json:
@@ -266,7 +258,7 @@ def predict(
     interval = "{low_ms:.3g} – {high_ms:.3g}"
     columns = {"network": "{architecture}", "predicted ms": "{predicted_ms:.3g}", "90 % interval": interval}
     print_table(table(found, columns))
-    error, resolutions = opened.held_out, sorted({one.resolution for one in found})
+    error, resolutions = opened.held_out, sorted({one["resolution"] for one in found})
     say(
         f"On {opened.device.text}, {' and '.join(map(str, resolutions))} px; held-out error of the profile "
         f"{error.mape_percent:.1f} % ({error.networks} networks, {error.method}, {opened.date}).",
@@ -298,7 +290,6 @@ def import_(
         starsearch latency import studies/starnet phone.csv --device phone
     """
     from starsearch import api
-    from starsearch.cli.show import print_json, say
 
     found = api.import_measurements(study, measurements, device=device)
     if json:
@@ -328,7 +319,6 @@ def check(
     """
     from starsearch import api
     from starsearch.cli.live import bar
-    from starsearch.cli.show import print_json, print_table, say, table
 
     with bar() as watch:
         found = api.check_profile(profile, networks=networks, space=space, seed=seed, watch=watch)
@@ -340,13 +330,13 @@ def check(
             "measured ms": "{measured_ms:.3g}",
             "predicted ms": "{predicted_ms:.3g}",
             "90 % interval": "{low_ms:.3g} – {high_ms:.3g}",
-            "off": lambda row: f"{100 * (row.measured_ms / row.predicted_ms - 1):+.1f} %",
+            "off": lambda row: f"{100 * (row['measured_ms'] / row['predicted_ms'] - 1):+.1f} %",
         }
         print_table(
             table(
                 found.networks,
                 columns,
-                style=lambda row: "" if row.low_ms <= row.measured_ms <= row.high_ms else "yellow",
+                style=lambda row: "" if row["low_ms"] <= row["measured_ms"] <= row["high_ms"] else "yellow",
             )
         )
         _warn(*(f"Not the profile's machine; {one}." for one in found.differences), *found.notes)
@@ -356,17 +346,14 @@ def check(
             f"mean error {found.errors.mape_percent:.1f} %; the machine as a whole takes {found.bias_percent:+.1f} %.",
             style="bold green" if found.holds else "bold red",
         )
-        if not found.balanced:
-            say(
-                "Calibrate anew (starsearch latency fit --out NEW.yaml), or adapt it with ten networks (--from).",
-                style="dim",
-            )
-        elif not found.in_scale:
-            say(
+        advice = "Calibrate anew (starsearch latency fit --out NEW.yaml), or adapt it with ten networks (--from)."
+        if found.balanced:
+            advice = (
                 "Networks still compare as it says, but the machine runs at another speed: is it throttled, or busy? "
-                "If it stays so, calibrate anew.",
-                style="dim",
+                "If it stays so, calibrate anew."
             )
+        if not found.holds:
+            say(advice, style="dim")
     if not found.holds:
         raise typer.Exit(code=1)
 
@@ -389,7 +376,6 @@ def _placement_lines(placement: Mapping[str, Any] | None) -> list[str]:
 
 
 def _print_profile(profile: DeviceProfile, path: Path, notes: Sequence[str]) -> None:
-    from starsearch.cli.show import print_facts, say
 
     error, reference = profile.held_out, profile.reference
     low, high = (100 * (math.exp(end) - 1) for end in profile.interval_log)
@@ -414,6 +400,4 @@ def _print_profile(profile: DeviceProfile, path: Path, notes: Sequence[str]) -> 
 
 
 def _warn(*notes: str) -> None:
-    from starsearch.cli.show import say
-
     say(*(note for note in notes if note), style="yellow")

@@ -99,24 +99,12 @@ def predict_latencies(
     architecture: Architecture, profiles: Mapping[str, DeviceProfile], *, resolution: int, num_classes: int
 ) -> tuple[Prediction, ...]:
     """Return the latency on each profile's device, under the profile's name: "latency_ms", "latency_ms@LABEL"."""
-    if not profiles:
-        return ()
     from starsearch.latency.prediction.predict import predict_latency
 
-    predictions = []
-    for name, profile in profiles.items():
-        found = predict_latency(profile, [architecture], resolution=resolution, num_classes=num_classes)
-        predictions.append(
-            Prediction(
-                name=name,
-                value=float(found.ms[0]),
-                low=float(found.low_ms[0]),
-                high=float(found.high_ms[0]),
-                device=found.device,
-                parts=found.parts[0],
-            )
-        )
-    return tuple(predictions)
+    return tuple(
+        predict_latency(profile, architecture, name=name, resolution=resolution, num_classes=num_classes)
+        for name, profile in profiles.items()
+    )
 
 
 def measure_coreml_placement(architecture: Architecture, *, resolution: int, num_classes: int) -> Measurement:

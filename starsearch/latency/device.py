@@ -18,25 +18,15 @@ _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A processor (CPU, GPU, a phone's) with the software that runs networks on it.
+    """A processor (CPU, GPU, a phone's) with the software that runs networks on it."""
 
-    Attributes:
-        processor: the model, as the maker names it.
-        cores: how many this process may use; None where they say nothing (a GPU) or are not known.
-        threads: how many one network uses; None like the cores.
-        runtime: name and version of what runs the network.
-        optimization: what the runtime does to the graph.
-        governor: the processor's frequency policy; None where it cannot be read.
-        system: operating system and instruction set; None where it is not known.
-    """
-
-    processor: str
-    cores: int | None = None
-    threads: PositiveInt | None = None
-    runtime: str
-    optimization: str
-    governor: str | None = None
-    system: str | None = None
+    processor: str  # the model, as the maker names it
+    cores: int | None = None  # how many this process may use; None where they say nothing (a GPU) or are not known
+    threads: PositiveInt | None = None  # how many one network uses; None like the cores
+    runtime: str  # name and version of what runs the network
+    optimization: str  # what the runtime does to the graph
+    governor: str | None = None  # the processor's frequency policy; None where it cannot be read
+    system: str | None = None  # operating system and instruction set; None where it is not known
 
     @property
     def text(self) -> str:

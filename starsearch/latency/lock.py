@@ -22,7 +22,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
 
 try:
     import fcntl
@@ -35,21 +34,12 @@ PATIENCE_S = 60.0  # of a waiting process, before it says why it waits
 
 _logger = logging.getLogger(__name__)
 
-Mode = Literal["computing", "measuring"]
-
-
-class _Thread(threading.local):
-    """What the calling thread holds."""
-
-    mode: Mode | None = None
-
-
-_thread = _Thread()
+_thread = threading.local()  # its `mode` is what the calling thread holds
 
 
 def computing() -> AbstractContextManager[None]:
     """Enter a short stretch of computing (a training step), during which nothing is measured."""
-    return _hold("computing") if _thread.mode is None else nullcontext()
+    return nullcontext() if _held() else _hold("computing")
 
 
 def measuring() -> AbstractContextManager[None]:
@@ -58,13 +48,17 @@ def measuring() -> AbstractContextManager[None]:
     Raises:
         RuntimeError: this thread is computing, and would wait for itself.
     """
-    if _thread.mode == "computing":
+    if _held() == "computing":
         raise RuntimeError("measuring() inside computing() of the same thread would wait for itself forever.")
-    return _hold("measuring") if _thread.mode is None else nullcontext()
+    return nullcontext() if _held() else _hold("measuring")
+
+
+def _held() -> str | None:
+    return getattr(_thread, "mode", None)
 
 
 @contextmanager
-def _hold(mode: Mode) -> Iterator[None]:
+def _hold(mode: str) -> Iterator[None]:
     room = _enter(mode)
     _thread.mode = mode
     try:
@@ -75,7 +69,7 @@ def _hold(mode: Mode) -> Iterator[None]:
             _leave(room)
 
 
-def _enter(mode: Mode) -> int | None:
+def _enter(mode: str) -> int | None:
     """Return the locked room's descriptor; None where no lock is possible, which is logged once."""
     if not _HAS_FLOCK:
         _warn_unlocked("this system has no flock")

@@ -18,7 +18,7 @@ from starsearch.latency.caveats import find_caveats
 from starsearch.latency.device import Device, vector_width
 from starsearch.latency.lock import computing
 from starsearch.latency.padded import PaddingChoice, choose_padding, is_unblocked
-from starsearch.latency.paired import DEFAULT_LIMITS, Copies, PairLimits, Timer, measure_paired
+from starsearch.latency.paired import DEFAULT_LIMITS, Copies, PairedTiming, PairLimits, Timer, measure_paired
 from starsearch.latency.reference import Reference, calibrate_reference, reference_timer
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress, scaled
@@ -30,25 +30,15 @@ _CHOICE_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureSpec:
-    """How a latency is measured.
+    """How a latency is measured."""
 
-    Attributes:
-        backend: what runs the network, a name of `BACKENDS`.
-        options: what the backend is opened with.
-        resolution: height and width of the image in pixels; an ONNX file has its own.
-        num_classes: outputs of an architecture's head.
-        limits: when enough pairs have been timed.
-        seed: draws random weights, the image's values and the order within the pairs.
-        reference: the scale; None calibrates it now.
-    """
-
-    backend: str = _PADDED_BACKEND
-    options: BackendOptions = field(default_factory=BackendOptions)
-    resolution: int = 224
-    num_classes: int = 1000
-    limits: PairLimits = DEFAULT_LIMITS
-    seed: int = 0
-    reference: Reference | None = None
+    backend: str = _PADDED_BACKEND  # what runs the network, a name of `BACKENDS`
+    options: BackendOptions = field(default_factory=BackendOptions)  # what the backend is opened with
+    resolution: int = 224  # height and width of the image in pixels; an ONNX file has its own
+    num_classes: int = 1000  # outputs of an architecture's head
+    limits: PairLimits = DEFAULT_LIMITS  # when enough pairs have been timed
+    seed: int = 0  # draws random weights, the image's values and the order within the pairs
+    reference: Reference | None = None  # the scale; None calibrates it now
 
     @classmethod
     def like(cls, backend: str, device: Device, **changes: Any) -> Self:
@@ -64,33 +54,30 @@ class MeasureSpec:
 class Latency:
     """A measured latency, batch 1; never to be taken for a predicted one.
 
-    The errors are those of the ratio on the reference's scale. The scale's own error is left out: it is the same for
+    Its errors are those of the ratio on the reference's scale. The scale's own error is left out: it is the same for
     all that is measured with this reference.
-
-    Attributes:
-        ms: median ratio to the reference network × its calibrated time.
-        spread_ms: standard error of `ms`.
-        interval_ms: 95 % interval of `ms`.
-        ratio: the same without the scale.
-        is_closed: whether the interval became as narrow as was wanted.
-        reference: the scale.
-        notes: what a reader should know (a busy or throttling machine), a sentence or two each.
     """
 
-    ms: float
-    spread_ms: float
-    interval_ms: tuple[float, float]
-    ratio: float
-    pairs: int
-    outliers: int
-    is_closed: bool
-    reference: Reference
+    timing: PairedTiming  # the ratio to the reference network's time, and how well it is known
+    reference: Reference  # the scale
     device: Device
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what a reader should know (a busy or throttling machine), a sentence or two each
+
+    @property
+    def ms(self) -> float:
+        """The median ratio × the reference network's calibrated time."""
+        return self.timing.ratio * self.reference.ms
+
+    @property
+    def spread_ms(self) -> float:
+        """The standard error of `ms`."""
+        return self.timing.spread * self.reference.ms
 
     def as_measurement(self, name: str) -> Measurement:
         """Return it as one of an evaluation's measurements."""
-        return Measurement(name=name, value=self.ms, runs=self.pairs, spread=self.spread_ms, device=self.device.text)
+        return Measurement(
+            name=name, value=self.ms, runs=self.timing.pairs, spread=self.spread_ms, device=self.device.text
+        )
 
 
 def measure(model: Network, spec: MeasureSpec | None = None) -> Generator[Progress, None, Latency]:
@@ -127,20 +114,10 @@ def measure(model: Network, spec: MeasureSpec | None = None) -> Generator[Progre
         yield Progress(fraction=start, stage="calibration")
     reference = spec.reference or calibrate_reference(backend)
     steps = measure_paired(candidate, reference_timer(backend), rng=rng, limits=spec.limits)
-    paired = yield from scaled(steps, start, 1.0)
-    caveats = find_caveats(paired, limits=spec.limits, calibrated_ms=reference.ms, device=device)
-    return Latency(
-        ms=paired.ratio * reference.ms,
-        spread_ms=paired.spread * reference.ms,
-        interval_ms=(paired.interval.low * reference.ms, paired.interval.high * reference.ms),
-        ratio=paired.ratio,
-        pairs=paired.pairs,
-        outliers=paired.outliers,
-        is_closed=paired.is_closed,
-        reference=reference,
-        device=device,
-        notes=(*([choice.text] if choice else []), *caveats),
-    )
+    timing = yield from scaled(steps, start, 1.0)
+    caveats = find_caveats(timing, limits=spec.limits, calibrated_ms=reference.ms, device=device)
+    notes = (*([choice.text] if choice else []), *caveats)
+    return Latency(timing=timing, reference=reference, device=device, notes=notes)
 
 
 def _as_deployed(

@@ -25,19 +25,12 @@ LIMITS = PairLimits(min_pairs=20, max_pairs=60, half_width=0.005)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaddingChoice:
-    """What was found out about padding a network's channels.
+    """What was found out about padding a network's channels."""
 
-    Attributes:
-        tried: the multiple of channels that was judged.
-        multiple: the multiple to export the network with; None where it is best left as it is.
-        ratio: time of the padded network by the plain one's; 1 where padding changes nothing.
-        interval: 95 % interval of `ratio`; None where padding changes nothing, so that nothing is timed.
-    """
-
-    tried: int
-    multiple: int | None
-    ratio: float
-    interval: Interval | None = None
+    tried: int  # the multiple of channels that was judged
+    multiple: int | None  # the multiple to export the network with; None where it is best left as it is
+    ratio: float  # time of the padded network by the plain one's; 1 where padding changes nothing
+    interval: Interval | None = None  # 95 % interval of `ratio`; None where padding changes nothing: nothing is timed
     pairs: int = 0
 
     @property
@@ -67,14 +60,8 @@ def choose_padding(
 ) -> Generator[Progress, None, PaddingChoice]:
     """Time the padded network against the plain one on this machine; yield after each stretch.
 
-    It is padded only where the whole interval of the ratio says that this gains a hundredth: never to be slower.
-
-    Args:
-        layers: the lowering at the resolution the network is to run at.
-        weights: arrays by state-dict key.
-        multiple: channels are rounded up to it; `starsearch.latency.device.vector_width` is this machine's.
-        rng: draws the input's values and the order within the pairs.
-        threads: processor threads that the network uses.
+    It is padded only where the whole interval of the ratio says that this gains a hundredth: never to be slower. The
+    `multiple` of channels is the device's vector width.
     """
     padded = pad_channels(layers, multiple=multiple)
     if padded == tuple(layers):

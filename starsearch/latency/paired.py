@@ -33,10 +33,6 @@ class Copies:
     Where its weights and maps happen to lie in memory makes a session up to 1.5 % faster or slower than another of
     the same network, for as long as it lives: in two processes eight copies of the reference network took 1.006 and
     0.988 times the time of a ninth. Several copies average over that.
-
-    Args:
-        make: makes one more copy ready when its turn comes.
-        number: how many copies; at least 1.
     """
 
     def __init__(self, make: Callable[[], Timer], number: int) -> None:
@@ -65,17 +61,13 @@ class Copies:
 class PairLimits:
     """When enough pairs have been timed.
 
-    Attributes:
-        min_pairs: never fewer; at least 2.
-        max_pairs: never more, however wide the interval is then.
-        half_width: enough when the median ratio's 95 % interval is at most this share of it to either side.
-        runs: of each network in a pair, an even number. On a machine whose cores change speed several times a second
-            pairs of 2 runs scatter by 6 to 7.5 %, of 6 runs by 3.4 to 4.6 %.
+    A pair has an even number of `runs` of each network. On a machine whose cores change speed several times a second
+    pairs of 2 runs scatter by 6 to 7.5 %, of 6 runs by 3.4 to 4.6 %.
     """
 
-    min_pairs: int = 10
-    max_pairs: int = 60
-    half_width: float = 0.01
+    min_pairs: int = 10  # never fewer; at least 2
+    max_pairs: int = 60  # never more, however wide the interval is then
+    half_width: float = 0.01  # enough when the median ratio's 95 % interval is at most this share of it to either side
     runs: int = 2
 
     def __post_init__(self) -> None:
@@ -96,35 +88,23 @@ class PairedTiming:
     """How a candidate's time compares with the reference's.
 
     Attributes:
-        ratio: median of candidate / reference over the pairs.
-        spread: standard error of `ratio`, as these pairs show it; how well measurements repeat on a machine whose
-            speed jumps is in studies/benchmarks/latency.
-        interval: 95 % interval of `ratio`.
-        outliers: pairs more than five robust standard deviations from the median.
-        is_closed: whether the interval became as narrow as was wanted.
-        reference_ms: the reference's own time in each pair, in the order of timing.
+        spread: standard error of `ratio`, as these pairs show it; how well measurements repeat on a machine whose speed
+            jumps is in studies/benchmarks/latency.
     """
 
-    ratio: float
+    ratio: float  # median of candidate / reference over the pairs
     spread: float
-    interval: Interval
+    interval: Interval  # 95 % interval of `ratio`
     pairs: int
-    outliers: int
-    is_closed: bool
-    reference_ms: tuple[float, ...] = field(repr=False)
+    outliers: int  # pairs more than five robust standard deviations from the median
+    is_closed: bool  # whether the interval became as narrow as was wanted
+    reference_ms: tuple[float, ...] = field(repr=False)  # the reference's own time in each pair, in the order of timing
 
 
 def measure_paired(
     candidate: Timer, reference: Timer, *, rng: np.random.Generator, limits: PairLimits = DEFAULT_LIMITS
 ) -> Generator[Progress, None, PairedTiming]:
-    """Time the two in turns, in random order, until the ratio is known well enough; yield after each stretch.
-
-    Args:
-        candidate: what is measured; `Copies` of it take turns.
-        reference: what it is measured against, likewise.
-        rng: draws the order within the pairs.
-        limits: when to stop.
-    """
+    """Time the two in turns, in random order, until the ratio is known well enough; yield after each stretch."""
     ratios: list[float] = []
     reference_ms: list[float] = []
     fraction = 0.0

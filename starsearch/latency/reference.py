@@ -29,14 +29,10 @@ class Reference:
 
     A study calibrates it once and keeps it, so all its latencies are on one scale. The scale itself is good to
     the 5–7 % by which a plain median drifts; `spread` is only what the runs show.
-
-    Attributes:
-        ms: median of the reference network's runs.
-        spread: standard error of `ms`.
     """
 
-    ms: Annotated[FiniteFloat, Gt(0)]
-    spread: float
+    ms: Annotated[FiniteFloat, Gt(0)]  # median of the reference network's runs
+    spread: float  # standard error of `ms`
     runs: int
     device: Device
 

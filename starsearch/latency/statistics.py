@@ -24,16 +24,13 @@ class Interval:
 class Summary:
     """Repeated readings in short.
 
-    Attributes:
-        spread: standard error of the median.
-        interval: 95 % interval of the median.
-        outliers: readings more than five robust standard deviations from the median. They count like all others,
-            since they hardly move a median; but many of them say that the machine was not alone.
+    Outliers lie more than five robust standard deviations from the median. They count like all others, since they
+    hardly move a median; but many of them say that the machine was not alone.
     """
 
     median: float
-    spread: float
-    interval: Interval
+    spread: float  # standard error of the median
+    interval: Interval  # 95 % interval of the median
     outliers: int
 
     @property

@@ -12,7 +12,7 @@ from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import INPUT, layer_params, weight_shapes
 from starsearch.families.network import Network, build_model
 from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
-from starsearch.latency.prediction.terms import layer_terms
+from starsearch.latency.prediction.terms import layer_kinds
 
 _RESOLUTION = 64
 _NUM_CLASSES = 5
@@ -56,7 +56,7 @@ class FamilyContract:
                 assert all(shapes[source] == layer.in_shape for source in layer.inputs)
                 shapes[layer.name] = layer.out_shape
             assert layers[-1].out_shape == (1000, 1, 1)
-            assert len(layer_terms(layers, vector_width=8)) == len(layers)
+            assert len(layer_kinds(layers)) == len(layers)
 
     def test_the_module_has_the_weights_that_the_layers_own(self, networks: list[Network]) -> None:
         """State-dict keys begin with the names of layers, and their parameters are counted alike."""

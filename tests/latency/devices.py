@@ -10,18 +10,10 @@ from starsearch.families.text import format_architecture
 from starsearch.latency.device import Device
 from starsearch.latency.prediction.calibration import fit_profile
 from starsearch.latency.prediction.imported import Sample
-from starsearch.latency.prediction.terms import layer_terms
+from starsearch.latency.prediction.terms import NetworkTerms
 
 RESOLUTION = 224
-DEVICE = Device(
-    processor="Imagined X1",
-    cores=4,
-    threads=1,
-    runtime="onnxruntime 1.0",
-    optimization="all",
-    governor=None,
-    system="Linux x86_64",
-)
+DEVICE = Device(processor="Imagined X1", cores=4, threads=1, runtime="onnxruntime 1.0", optimization="all")
 
 
 def draw_networks(count, *, seed):
@@ -43,12 +35,13 @@ def draw_networks(count, *, seed):
 def run_on_imagined_device(architecture, *, slowdown=1.0, resolution=RESOLUTION):
     """Milliseconds by kind of layer: 25 G multiply-adds/s in vectors of 8, 20 GB/s, 4 µs a launch; sums are free."""
     costs = {}
-    for layer in layer_terms(lower(architecture, resolution=resolution), vector_width=8):
-        quantities = {name.rsplit(".", 1)[1]: value for name, value in layer.terms.items()}
+    network = NetworkTerms.of(lower(architecture, resolution=resolution), vector_width=8)
+    for kind, terms in network.by_kind.items():
+        quantities = {name.rsplit(".", 1)[1]: value for name, value in terms.items()}
         ms = quantities.get("mmacs", 0) / 25 + 0.004 * quantities.get("fixed", 0)
         ms += (quantities.get("mbytes", 0) + quantities.get("weight_mbytes", 0)) / 20
-        if layer.kind not in ("sum", "residual"):
-            costs[layer.kind] = costs.get(layer.kind, 0.0) + ms * (slowdown if "depthwise" in layer.kind else 1.0)
+        if kind not in ("sum", "residual"):
+            costs[kind] = ms * (slowdown if "depthwise" in kind else 1.0)
     return costs
 
 

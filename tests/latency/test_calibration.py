@@ -50,6 +50,8 @@ def test_every_network_is_measured_and_kept_with_the_shares_of_its_layers(spec, 
     assert len(run(measure_networks(TINY[1:], spec=spec, log=log))[1].samples) == 2
     log.path.write_text(log.path.read_text()[:-40])
     assert [sample.architecture for sample in log.read().samples] == TEXTS[:1]
+    log.add(calibration.samples[1])
+    assert log.read().samples == calibration.samples
 
 
 def test_an_interrupted_calibration_resumes_where_it_was(spec, log):

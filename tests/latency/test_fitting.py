@@ -30,8 +30,8 @@ def adapt(base, samples):
 def errors_on_fresh_networks(profile, *, slowdown=1.0, count=60):
     samples = measure_imagined(draw_networks(count, seed=99), noise=0.0, slowdown=slowdown)
     networks = [parse_architecture(sample.architecture) for sample in samples]
-    predictions = predict_latency(profile, networks, resolution=RESOLUTION)
-    return describe_errors(predictions.ms, np.array([sample.ms for sample in samples]), method="fresh")
+    predicted = np.array([predict_latency(profile, network, resolution=RESOLUTION).value for network in networks])
+    return describe_errors(predicted, np.array([sample.ms for sample in samples]), method="fresh")
 
 
 def test_a_fit_recovers_an_additive_device_from_noisy_measurements(base):

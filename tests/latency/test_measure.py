@@ -87,11 +87,10 @@ def test_a_small_network_takes_less_than_the_reference_on_every_backend(backend,
     spec = MeasureSpec(backend=backend, options=BackendOptions(threads=threads), resolution=64, limits=LIMITS)
     spec = dataclasses.replace(spec, reference=calibrate_reference(spec.open_backend()))
     _, measured = run(measure(parse_architecture(TINY), spec))
-    assert 0 < measured.ratio < 0.6
-    assert measured.ms == pytest.approx(measured.ratio * spec.reference.ms)
-    low, high = measured.interval_ms
-    assert low <= measured.ms <= high
-    assert measured.pairs == 10
+    assert 0 < measured.timing.ratio < 0.6
+    assert measured.ms == pytest.approx(measured.timing.ratio * spec.reference.ms)
+    assert measured.timing.interval.low <= measured.timing.ratio <= measured.timing.interval.high
+    assert measured.timing.pairs == 10
     assert measured.device.threads == threads
 
 
@@ -99,15 +98,15 @@ def test_without_a_scale_it_is_calibrated_and_said():
     progress, measured = run(measure(convolutions(1), MeasureSpec(limits=LIMITS)))
     assert [p.stage for p in progress] == ["calibration", "latency", "latency"]
     assert measured.reference.runs == 10
-    assert measured.ms == pytest.approx(measured.ratio * measured.reference.ms)
+    assert measured.ms == pytest.approx(measured.timing.ratio * measured.reference.ms)
 
 
 def test_an_interval_that_does_not_close_is_kept_and_said(reference):
     limits = PairLimits(min_pairs=5, max_pairs=5, half_width=1e-6)
     _, measured = run(measure(convolutions(1), MeasureSpec(reference=reference, limits=limits)))
-    assert measured.pairs == 5
+    assert measured.timing.pairs == 5
     assert measured.ms > 0
-    assert not measured.is_closed
+    assert not measured.timing.is_closed
     assert any("after 5 pairs" in note and "allow more pairs" in note for note in measured.notes)
 
 

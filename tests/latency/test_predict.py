@@ -20,23 +20,22 @@ def profile():
 
 def test_predictions_are_those_of_the_imagined_device(profile):
     networks = draw_networks(20, seed=7)
-    found = predict_latency(profile, networks, resolution=RESOLUTION)
+    found = [predict_latency(profile, network, resolution=RESOLUTION) for network in networks]
     truth = [sum(run_on_imagined_device(network).values()) for network in networks]
-    assert found.ms == pytest.approx(truth, rel=0.03)
-    assert (found.low_ms < found.ms).all()
-    assert (found.ms < found.high_ms).all()
-    assert [sum(parts.values()) for parts in found.parts] == pytest.approx(found.ms.tolist())
+    assert [one.value for one in found] == pytest.approx(truth, rel=0.03)
+    assert all(one.low < one.value < one.high for one in found)
+    assert [sum(one.parts.values()) for one in found] == pytest.approx([one.value for one in found])
     assert "pointwise" in known_kinds(profile)
 
 
 def test_layers_the_profile_has_not_seen_are_refused_with_the_coverage(profile):
     network = Architecture.of(act_type="gelu")
     with pytest.raises(EvaluationError, match=r"no term for gelu after convolution: it covers \d+ of the network's"):
-        predict_latency(profile, [network], resolution=RESOLUTION)
+        predict_latency(profile, network, resolution=RESOLUTION)
 
 
 def predict_odd(profile):
-    return predict_latency(profile, [ODD], resolution=64).ms[0]
+    return predict_latency(profile, ODD, resolution=64).value
 
 
 def test_what_leaves_the_blocked_layout_is_predicted_padded_by_a_profile_that_knows_only_that(profile):

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 
 from starsearch.families.family import Architecture, count_macs, lower, presets
 from starsearch.families.layers import OPS
-from starsearch.latency.prediction.terms import QUANTITIES, describe_network, layer_terms, sum_terms
+from starsearch.latency.prediction.terms import QUANTITIES, NetworkTerms, describe_network, layer_kinds
 from tests.strategies import architectures
 
 
@@ -30,11 +30,14 @@ def test_published_networks_have_no_more_arithmetic_in_vectors_than_unaligned_ch
 @given(architectures())
 @settings(max_examples=30, deadline=None)
 def test_a_network_is_the_sum_of_its_layers(architecture):
-    described = layer_terms(lower(architecture, resolution=64), vector_width=8)
-    total = sum_terms(described).total
-    for name in {name for layer in described for name in layer.terms}:
-        assert total[name] == pytest.approx(sum(layer.terms.get(name, 0.0) for layer in described))
-    assert total["network.fixed"] == 1
+    layers = lower(architecture, resolution=64)
+    network = NetworkTerms.of(layers, vector_width=8)
+    kinds = layer_kinds(layers)
+    assert sum(network.layers.values()) == len([layer for layer in layers if QUANTITIES.get(layer.op, True)])
+    for kind, terms in network.by_kind.items():
+        assert network.layers[kind] == list(kinds.values()).count(kind)
+        assert terms.items() <= network.total.items()
+    assert network.total["network.fixed"] == 1
 
 
 @pytest.mark.parametrize(

@@ -40,17 +40,11 @@ UNITS_PREFIX = ", compute units "  # before the units in the text of a Core ML d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:
-    """What a backend is opened with; each reads what concerns it.
+    """What a backend is opened with; each reads what concerns it."""
 
-    Attributes:
-        threads: processor threads that one network uses (ONNX Runtime on the CPU, PyTorch).
-        compute_units: what Core ML may use.
-        development_team: your Apple team id, with which Xcode signs the app that times networks on an iPhone.
-    """
-
-    threads: int = 1
-    compute_units: ComputeUnits = "all"
-    development_team: str = ""
+    threads: int = 1  # processor threads that one network uses (ONNX Runtime on the CPU, PyTorch)
+    compute_units: ComputeUnits = "all"  # what Core ML may use
+    development_team: str = ""  # your Apple team id, with which Xcode signs the app that times networks on an iPhone
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -86,10 +80,7 @@ class Backend(Protocol):
     def make_timer(self, network: Network, *, resolution: int, rng: np.random.Generator) -> Timer:
         """Make `network` ready; each call of the timer is one reading in milliseconds, batch 1.
 
-        Args:
-            network: what is timed.
-            resolution: height and width of the image in pixels; an ONNX file has its own.
-            rng: draws an architecture's weights and the image's values.
+        `rng` draws an architecture's weights and the image's values; an ONNX file has its own resolution.
 
         Raises:
             EvaluationError: this backend cannot run the network.
@@ -99,37 +90,26 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuOperation:
-    """An operation that Core ML prefers to run on the CPU.
+    """An operation that Core ML prefers to run on the CPU."""
 
-    Attributes:
-        name: name of its output, which is the layer's with underscores.
-        type: MIL's name of it.
-        cost_share: its share of the network's estimated cost, 0 to 1.
-        is_forced: whether no other allowed processor supports it.
-    """
-
-    name: str
-    type: str
-    cost_share: float
-    is_forced: bool
+    name: str  # name of its output, which is the layer's with underscores
+    type: str  # MIL's name of it
+    cost_share: float  # its share of the network's estimated cost, 0 to 1
+    is_forced: bool  # whether no other allowed processor supports it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a network's operations run, by Core ML's own estimate of their cost.
+    """Where a network's operations run, by shares of Core ML's own estimate of their cost.
 
-    Attributes:
-        cpu_share, gpu_share, neural_engine_share: shares of the cost, together 1.
-        cpu_operations: those that run on the CPU, most expensive first. With a faster processor allowed these are the
-            usual surprise: data goes there and back.
-        operations: how many run on some processor: all but the constants.
+    With a faster processor allowed, operations on the CPU are the usual surprise: data goes there and back.
     """
 
     cpu_share: float
     gpu_share: float
     neural_engine_share: float
-    cpu_operations: tuple[CpuOperation, ...]
-    operations: int
+    cpu_operations: tuple[CpuOperation, ...]  # most expensive first
+    operations: int  # how many run on some processor: all but the constants
 
 
 @runtime_checkable
@@ -144,11 +124,7 @@ class PlacingBackend(Backend, Protocol):
 
 
 def open_backend(name: str, options: BackendOptions) -> Backend:
-    """Return the backend of this name.
-
-    Raises:
-        BackendError: no backend has the name, or this machine lacks something that it needs.
-    """
+    """Return the backend of this name, which this machine can run."""
     if name not in BACKENDS:
         raise BackendError(f"Unknown backend {name!r}.{did_you_mean(name, BACKENDS)} Known: {', '.join(BACKENDS)}.")
     backend: Backend = pkgutil.resolve_name(BACKENDS[name])(options)

@@ -29,7 +29,7 @@ import numpy as np
 from starsearch.errors import BackendError, EvaluationError, ExportError
 from starsearch.export.formats.coreml import SUFFIX, build_coreml, load_coremltools, quiet
 from starsearch.latency.backends.backend import UNITS_PREFIX, BackendOptions, CpuOperation, Network, Placement
-from starsearch.latency.backends.networks import as_layers, as_module
+from starsearch.latency.backends.networks import as_module, has_layers
 from starsearch.latency.device import Device, device_fingerprint
 from starsearch.latency.lock import computing
 from starsearch.latency.paired import Timer
@@ -139,7 +139,7 @@ class Mac:
     def _build(self, network: Network, folder: Path, *, resolution: int, rng: np.random.Generator) -> Any:
         """Write the network as a package that reads a tensor; return it as an `MLModel` that is not loaded yet."""
         coremltools = load_coremltools()
-        if as_layers(network, resolution=resolution, rng=rng) is None:
+        if not has_layers(network):
             raise BackendError(
                 "Core ML times networks of the families that starsearch searches; measure other models and ONNX files "
                 "with an onnxruntime backend."

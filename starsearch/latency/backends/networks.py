@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 _OPSET = 17  # runs on every ONNX Runtime from 1.12 (2022) on
 
 
+def has_layers(network: Network) -> bool:
+    """Whether the structure of `network` is known: it is an architecture or a module of ours."""
+    if isinstance(network, (Architecture, bytes)):
+        return isinstance(network, Architecture)
+    from starsearch.families.network import Network as Module
+
+    return isinstance(network, Module)
+
+
 def as_layers(
     network: Network, *, resolution: int, rng: np.random.Generator, num_classes: int = 1000
 ) -> tuple[tuple[Layer, ...], dict[str, FloatArray]] | None:
@@ -29,14 +38,13 @@ def as_layers(
 
     None for an ONNX file or another module, whose structure is not known.
     """
-    if isinstance(network, bytes):
+    if not has_layers(network):
         return None
     if isinstance(network, Architecture):
         layers = lower(network, resolution=resolution, num_classes=num_classes)
         return layers, random_weights(layers, rng)
-    from starsearch.families.network import Network as Module
-
-    return (network.lower(resolution=resolution), state_dict_arrays(network)) if isinstance(network, Module) else None
+    module: Any = network
+    return module.lower(resolution=resolution), state_dict_arrays(module)
 
 
 def as_onnx(network: Network, *, resolution: int, rng: np.random.Generator) -> bytes:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,11 +27,10 @@ from starsearch.latency.device import Device, device_fingerprint, onnxruntime_ve
 from starsearch.latency.lock import computing
 from starsearch.latency.paired import COPIES
 
-Provider = str | tuple[str, Mapping[str, str]]
-"""An execution provider of ONNX Runtime: its name, or its name and options."""
+Provider = tuple[str, Mapping[str, str]]
+"""An execution provider of ONNX Runtime, and its options."""
 
-CPU_PROVIDERS: tuple[Provider, ...] = ("CPUExecutionProvider",)
-
+CPU_PROVIDERS: tuple[Provider, ...] = (("CPUExecutionProvider", {}),)
 _COARSEST_TICK_S = 1e-5  # of a clock that can time a network of 1 ms to 1 %
 _LIKELY_SIZES = (1, 3, 224, 224)  # of an image network's input, for the example in an error's text
 _CUDA_OPTIONS = {
@@ -49,17 +48,13 @@ def build_session(
     providers: Sequence[Provider] = CPU_PROVIDERS,
     profile_prefix: Path | None = None,
 ) -> Any:
-    """Return an `onnxruntime.InferenceSession` with all graph optimisations on.
+    """Return an `onnxruntime.InferenceSession` of an ONNX file's bytes, all graph optimisations on.
 
     Args:
-        model: the ONNX file's bytes.
+        model: the file's bytes.
         threads: processor threads that it may use.
-        providers: what runs the operators, most wanted first.
+        providers: what runs the operators; a first one that cannot load is an error.
         profile_prefix: where its profiler writes, with what it appends to the name; None runs without it.
-
-    Raises:
-        EvaluationError: ONNX Runtime refuses the model.
-        BackendError: the first provider cannot load (a library of CUDA, cuDNN or TensorRT is missing).
     """
     import onnxruntime
 
@@ -81,7 +76,7 @@ def build_session(
         raise EvaluationError(
             f"ONNX Runtime {onnxruntime.__version__} takes no such network: {first_line(error)}"
         ) from error
-    wanted = providers[0] if isinstance(providers[0], str) else providers[0][0]
+    wanted = providers[0][0]
     if wanted not in session.get_providers():  # ONNX Runtime continues without a provider that fails to load
         raise BackendError(
             f"ONNX Runtime has {wanted} but could not load it, and would run on the processor. Install the CUDA "
@@ -104,12 +99,6 @@ class OnnxRuntimeTimer:
         providers: as for `build_session`.
         memory: ONNX Runtime's name of a device's memory in which input and output stay ("cuda"), so that no copy is
             timed: it is the network's latency, not the camera's. None passes them on each run.
-
-    Attributes:
-        computes_in_caller: whether a run computes in the calling thread and in no other.
-
-    Raises:
-        EvaluationError: ONNX Runtime refuses the model or cannot run it, or an input is not fixed.
     """
 
     def __init__(
@@ -163,29 +152,22 @@ def _bind(session: Any, inputs: Mapping[str, NDArray[np.float32]], memory: str) 
 
 
 def draw_input(node: Any, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw standard normal values for an input of a session, as normalised images have; none is subnormal (slow).
-
-    Raises:
-        EvaluationError: the input is not float, or a size of its shape is not fixed.
-    """
+    """Draw standard normal values for an input of a session, as normalised images have; none is subnormal (slow)."""
     what = (
         f"A network is timed on float inputs of fixed shape; input {node.name!r} is {node.type} of shape {node.shape}."
     )
     if node.type != "tensor(float)":
         raise EvaluationError(f"{what} Export it in float32.")
-    if not all(_is_fixed(size) for size in node.shape):
-        usual = _LIKELY_SIZES if len(node.shape) == len(_LIKELY_SIZES) else (1,) * len(node.shape)
-        likely = [size if _is_fixed(size) else one for size, one in zip(node.shape, usual, strict=True)]
+    usual = _LIKELY_SIZES if len(node.shape) == len(_LIKELY_SIZES) else (1,) * len(node.shape)
+    fixed = [isinstance(size, int) and size > 0 for size in node.shape]
+    if not all(fixed):
+        likely = [size if known else one for size, known, one in zip(node.shape, fixed, usual, strict=True)]
         raise EvaluationError(
             f"{what} Export it with fixed sizes, or fix them: python -m onnxruntime.tools.make_dynamic_shape_fixed "
             f"--input_name {node.name} --input_shape {','.join(map(str, likely))} MODEL.onnx FIXED.onnx"
         )
     values: NDArray[np.float32] = rng.standard_normal(node.shape, dtype=np.float32)
     return values
-
-
-def _is_fixed(size: Any) -> bool:
-    return isinstance(size, int) and size > 0
 
 
 def clock_ns(threads: int) -> Callable[[], int]:
@@ -248,12 +230,14 @@ class Cuda:
         )
 
     def describe_device(self) -> Device:
-        """Return the GPU, as its driver names it."""
+        """Return the first GPU in CUDA's order, which ONNX Runtime takes, as its driver names it."""
+        import torch
+
         return device_fingerprint(
             threads=None,
             runtime=f"onnxruntime {onnxruntime_version()} {self.versions()}",
             optimization=self.optimization,
-            processor=gpu_name(),
+            processor=torch.cuda.get_device_name(0) if torch.cuda.is_available() else "NVIDIA GPU",
         )
 
     def versions(self) -> str:
@@ -298,11 +282,3 @@ class TensorRt(Cuda):
         folder.mkdir(mode=0o700, exist_ok=True)
         options = {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
         return ((self.provider, options), (Cuda.provider, _CUDA_OPTIONS), *CPU_PROVIDERS)
-
-
-@cache
-def gpu_name() -> str:
-    """Return the model of the first GPU in CUDA's order, as ONNX Runtime takes it; "NVIDIA GPU" where CUDA has none."""
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "NVIDIA GPU"

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ from starsearch.latency.prediction.imported import Sample
 from starsearch.latency.prediction.op_profile import profile_layers
 from starsearch.latency.prediction.predict import predict_parts
 from starsearch.latency.prediction.profile import DeviceProfile, FloatVector
-from starsearch.latency.prediction.terms import layer_terms, sort_of_work
+from starsearch.latency.prediction.terms import layer_kinds, sort_of_work
 from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.progress import Progress, mapped
 
@@ -50,26 +51,18 @@ _RANDOM_EVERY = 3  # the rest are chosen: what is drawn as the space is shows ho
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What was measured for a profile.
+    """What was measured for a profile."""
 
-    Attributes:
-        reference: the scale.
-        samples: networks in the order of measurement.
-        notes: what a reader should know of how they were measured, a sentence or two each.
-    """
-
-    reference: Reference
-    samples: tuple[Sample, ...]
-    notes: tuple[str, ...] = ()
+    reference: Reference  # the scale
+    samples: tuple[Sample, ...]  # networks in the order of measurement
+    notes: tuple[str, ...] = ()  # what a reader should know of how they were measured, a sentence or two each
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationLog:
     """Samples kept in a file from the moment they are measured, so that an interrupted calibration can resume.
 
-    Attributes:
-        path: JSON lines; the first says how they were measured.
-        resolution: pixels of the networks.
+    The file holds JSON lines; the first says how they were measured.
     """
 
     path: Path
@@ -78,12 +71,13 @@ class CalibrationLog:
     def read(self) -> Calibration | None:
         """Return what an interrupted calibration left; None where there is none."""
         try:
-            head, *lines = self.path.read_text(encoding="utf-8").splitlines()
+            head, *lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             first = json.loads(head)
             reference, resolution = Reference.from_dict(first["reference"]), first["resolution"]
-            if lines and not _is_json(lines[-1]):  # a line that a killed process has not finished
-                lines.pop()
-            samples = tuple(Sample(**json.loads(line)) for line in lines)
+            complete = [line for line in lines if line.endswith("\n")]
+            if complete != lines:  # a killed process has not finished the last one, and others will follow it
+                self.path.write_text("".join([head, *complete]), encoding="utf-8")
+            samples = tuple(Sample(**json.loads(line)) for line in complete)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -118,27 +112,13 @@ class CalibrationLog:
             raise SpecError(f"What is measured cannot be kept in {self.path}: {error.strerror}.") from error
 
 
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
-
-
 def choose_networks(
     candidates: Iterable[Architecture], count: int, *, resolution: int, vector_width: int
 ) -> list[Architecture]:
     """Choose networks to calibrate with: two of three the most informative of a pool, the third as it was drawn.
 
-    Any beginning of the list is the choice of a smaller count. What is drawn at random shows how well the space is
-    predicted, which its most unusual networks alone do not.
-
-    Args:
-        candidates: networks drawn from a space; the first thousand are the pool.
-        count: how many; fewer come where the pool has fewer.
-        resolution: pixels they are measured at.
-        vector_width: the device's, as far as it is known.
+    Any beginning of the list is the choice of a smaller count; fewer come where the pool has fewer. What is drawn at
+    random shows how well the space is predicted, which its most unusual networks alone do not.
     """
     pool = list(islice(candidates, _POOL))
     informative = iter(choose_informative(pool, count, resolution=resolution, vector_width=vector_width))
@@ -195,7 +175,7 @@ def measure_networks(
             steps = measure(network, spec)
             found = yield from mapped(steps, lambda step, at=progress: replace(at, values=step.values))  # type: ignore[misc]
             notes += found.notes
-            sample = Sample(architecture=text, ms=found.ms, pairs=found.pairs, spread_ms=found.spread_ms)
+            sample = Sample(architecture=text, ms=found.ms, pairs=found.timing.pairs, spread_ms=found.spread_ms)
             if log:
                 if isinstance(network, bytes):
                     sample = replace(sample, shares=_profile(architecture, network, spec))
@@ -215,19 +195,17 @@ def fit_profile(
     is_here = device.differences(device_fingerprint(threads=device.threads)) == ()
     widths = (vector_width(),) if backend == _PROFILED_BACKEND and is_here else VECTOR_WIDTHS
     fit = fit_coefficients(samples, resolution=resolution, vector_widths=widths)
-    measured = np.array([sample.ms for sample in samples])
-    return DeviceProfile(
+    return _make_profile(
+        samples,
+        fit.predicted_ms,
+        fit.log_error,
         name=name,
         device=device,
         backend=backend,
-        date=_today(),
         resolution=resolution,
         reference=reference,
         vector_width=fit.vector_width,
         coefficients_ms=fit.coefficients_ms,
-        interval_log=prediction_interval(fit.log_error, len(samples), noise=_noise(samples)),
-        held_out=describe_errors(fit.predicted_ms, measured, method=_method(samples)),
-        samples=tuple(samples),
     )
 
 
@@ -252,24 +230,36 @@ def adapt_profile(
         )
     lowered = (lower(parse_architecture(one.architecture), resolution=base.resolution) for one in samples)
     sorts = dict.fromkeys(map(sort_of_work, base.coefficients_ms), 0.0)  # also those that no sample has
-    measured = np.array([sample.ms for sample in samples])
-    factors, predicted = scale_parts(
-        [{**sorts, **predict_parts(base, layers)} for layers in lowered], measured.tolist()
-    )
-    low, high = prediction_interval(log_error(predicted, measured), len(samples), noise=_noise(samples))
-    return DeviceProfile(
+    ms = [sample.ms for sample in samples]
+    factors, predicted = scale_parts([{**sorts, **predict_parts(base, layers)} for layers in lowered], ms)
+    profile = _make_profile(
+        samples,
+        predicted,
+        log_error(predicted, np.array(ms)),
         name=name,
         device=device,
         backend=backend,
-        date=_today(),
         resolution=base.resolution,
         reference=reference,
         vector_width=base.vector_width,
         coefficients_ms={term: ms * factors[sort_of_work(term)] for term, ms in base.coefficients_ms.items()},
-        interval_log=(min(low, base.interval_log[0]), max(high, base.interval_log[1])),
-        held_out=describe_errors(predicted, measured, method=_method(samples)),
-        samples=tuple(samples),
         note=f"Adapted from {base.name} ({base.device.text}) with {len(samples)} measured networks.",
+    )
+    (low, high), (base_low, base_high) = profile.interval_log, base.interval_log
+    return replace(profile, interval_log=(min(low, base_low), max(high, base_high)))
+
+
+def _make_profile(samples: Sequence[Sample], predicted_ms: FloatVector, error: float, **about: Any) -> DeviceProfile:
+    """Return a profile with what predictions of networks that the fit had not seen say of it."""
+    measured_ms = np.array([sample.ms for sample in samples])
+    noise = np.array([(sample.spread_ms or 0.0) / sample.ms for sample in samples])
+    method = "10-fold cross-validation" if len(samples) > 10 else "leave-one-out"
+    return DeviceProfile(
+        date=datetime.now(UTC).date().isoformat(),
+        interval_log=prediction_interval(error, len(samples), noise=noise),
+        held_out=describe_errors(predicted_ms, measured_ms, method=method),
+        samples=tuple(samples),
+        **about,
     )
 
 
@@ -288,9 +278,9 @@ def _profile(architecture: Architecture, model: bytes, spec: MeasureSpec) -> dic
     layers, rng = lower(architecture, resolution=spec.resolution), np.random.default_rng(spec.seed)
     shares = profile_layers(layers, model, rng=rng, threads=spec.options.threads)
     by_kind: defaultdict[str, float] = defaultdict(float)
-    for described in layer_terms(layers, vector_width=1):
-        by_kind[described.kind] += shares[described.layer]
-    return {kind: float(share) for kind, share in by_kind.items() if share > 0}
+    for name, kind in layer_kinds(layers).items():
+        by_kind[kind] += shares[name]
+    return {kind: share for kind, share in by_kind.items() if share > 0}
 
 
 def _summarized(notes: Sequence[str]) -> tuple[str, ...]:
@@ -299,16 +289,3 @@ def _summarized(notes: Sequence[str]) -> tuple[str, ...]:
     for note in notes:
         sorts.setdefault(re.sub(r"[\d.]+", "", note), []).append(note)
     return tuple(same[0] if len(same) == 1 else f"Of {len(same)} networks: {same[0]}" for same in sorts.values())
-
-
-def _noise(samples: Sequence[Sample]) -> FloatVector:
-    """Return (n,) relative standard errors of the measurements; 0 where they are not known."""
-    return np.array([(sample.spread_ms or 0.0) / sample.ms for sample in samples])
-
-
-def _method(samples: Sequence[Sample]) -> str:
-    return "10-fold cross-validation" if len(samples) > 10 else "leave-one-out"
-
-
-def _today() -> str:
-    return datetime.now(UTC).date().isoformat()

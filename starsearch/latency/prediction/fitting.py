@@ -43,32 +43,19 @@ IndexVector = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """What fitted best.
+    """What fitted best."""
 
-    Attributes:
-        vector_width: channels are rounded up to it.
-        coefficients_ms: by term.
-        predicted_ms: (n,), every network predicted by a fit that had not seen it.
-        log_error: root mean square of ln(measured / predicted) of such predictions: of the two best settings
-            together, since a winner's own error flatters it.
-    """
-
-    vector_width: int
-    coefficients_ms: Mapping[str, float]
-    predicted_ms: FloatVector
+    vector_width: int  # channels are rounded up to it
+    coefficients_ms: Mapping[str, float]  # by term
+    predicted_ms: FloatVector  # (n,), every network predicted by a fit that had not seen it
+    # Of such predictions: of the two best settings together, since a winner's own error flatters it.
     log_error: float
 
 
 def fit_coefficients(
     samples: Sequence[Sample], *, resolution: int, vector_widths: Sequence[int] = VECTOR_WIDTHS
 ) -> Fit:
-    """Fit the coefficients, and predict every network in 10-fold cross-validation.
-
-    Args:
-        samples: networks with their latencies.
-        resolution: pixels they were measured at.
-        vector_widths: widths to choose from.
-    """
+    """Fit the coefficients, the best vector width chosen, and predict every network in 10-fold cross-validation."""
     if len(samples) < MIN_SAMPLES:
         raise EvaluationError(
             f"A fit needs at least {MIN_SAMPLES} measured networks; there are {len(samples)}. Measure more (--budget), "
@@ -99,11 +86,8 @@ def fit_coefficients(
 def scale_parts(parts: Sequence[Mapping[str, float]], ms: Sequence[float]) -> tuple[dict[str, float], FloatVector]:
     """Fit a factor per sort of work, and predict each network by the others.
 
-    Without evidence a factor is the median ratio of the two devices.
-
-    Args:
-        parts: (n,), predicted milliseconds by sort of work.
-        ms: (n,), measured.
+    `parts` are the networks' predicted milliseconds by sort of work, `ms` the measured ones. Without evidence a factor
+    is the median ratio of the two devices.
     """
     groups, predicted_ms = _matrix(parts)
     measured_ms = np.array(ms, dtype=float)
@@ -127,12 +111,6 @@ def choose_informative(
 
     D-optimal design (Fedorov 1972), greedily: the next network is the one whose terms the networks so far say
     least about. Errors are relative, so terms count by the network's size.
-
-    Args:
-        candidates: networks to choose from.
-        count: how many to choose, at most all.
-        resolution: pixels they are measured at.
-        vector_width: the device's, as far as it is known.
     """
     described = [describe_network(a, resolution=resolution, vector_width=vector_width).total for a in candidates]
     rows = _matrix(described)[1] / np.array([count_macs(a, resolution=resolution) for a in candidates])[:, None]
@@ -178,12 +156,8 @@ def prediction_interval(error: float, count: int, *, noise: FloatVector | None =
 
     An order statistic of the residuals (conformal) needs no normal distribution, but from 20 to 50 of them it wavers
     more than the distribution matters: over random calibrations of 20 to 50 networks it held 58 to 100 % of others.
-    What the measurements' own noise adds is taken off as a variance, at most half of it all.
-
-    Args:
-        error: `log_error` of networks that the fit had not seen.
-        count: how many these were; at least 2.
-        noise: (n,), relative standard errors of their measurements.
+    What the measurements' own noise (their relative standard errors) adds is taken off as a variance, at most half of
+    it all.
     """
     from scipy.stats import t
 
@@ -195,25 +169,15 @@ def prediction_interval(error: float, count: int, *, noise: FloatVector | None =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Problem:
-    """The least-squares problem as arrays.
+    """The least-squares problem as arrays."""
 
-    Attributes:
-        names: (t,), the terms.
-        networks: (n, t), terms per network.
-        ms: (n,), latencies.
-        kinds: (k, t), terms of one network's layers of one kind.
-        launches: (k,), how many layers these are.
-        shares: (k,), their share of that network's time.
-        owner: (k,), the network's row.
-    """
-
-    names: tuple[str, ...]
-    networks: FloatVector
-    ms: FloatVector
-    kinds: FloatVector
-    launches: FloatVector
-    shares: FloatVector
-    owner: IndexVector
+    names: tuple[str, ...]  # (t,), the terms
+    networks: FloatVector  # (n, t), terms per network
+    ms: FloatVector  # (n,), latencies
+    kinds: FloatVector  # (k, t), terms of one network's layers of one kind
+    launches: FloatVector  # (k,), how many layers these are
+    shares: FloatVector  # (k,), their share of that network's time
+    owner: IndexVector  # (k,), the network's row
 
     @classmethod
     def of(cls, described: Sequence[NetworkTerms], samples: Sequence[Sample]) -> _Problem:
@@ -260,11 +224,7 @@ def _solve_non_negative(
 ) -> FloatVector:
     """Return least squares with no solution below zero and a slight ridge, on columns brought to norm 1.
 
-    Args:
-        matrix: (n, t).
-        target: (n,).
-        prior: what every value is drawn to relatively, by its `strength` (t,); none without a strength.
-        strength: of the prior, on the scale of the target.
+    With a (t,) `strength` each value is drawn to the prior, relatively.
     """
     from scipy.optimize import nnls
 

@@ -23,20 +23,13 @@ class Sample:
     """One network's latency on the device: what a profile is fitted to.
 
     It is of the very layers that the architecture names; what is deployed may have padded channels.
-
-    Attributes:
-        architecture: one-line text.
-        ms: what was measured.
-        pairs: how many with the reference network; 0 where it was not measured in pairs (an imported figure).
-        spread_ms: standard error of `ms`; None where it is not known.
-        shares: shares of the network's time by kind of layer, where the runtime's profiler told; they add up to 1.
     """
 
-    architecture: str
-    ms: float
-    pairs: int = 0
-    spread_ms: float | None = None
-    shares: Mapping[str, float] = field(default_factory=dict)
+    architecture: str  # one-line text
+    ms: float  # what was measured
+    pairs: int = 0  # how many with the reference network; 0 where it was not measured in pairs (an imported figure)
+    spread_ms: float | None = None  # standard error of `ms`; None where it is not known
+    shares: Mapping[str, float] = field(default_factory=dict)  # of its time by kind of layer, as a profiler told
 
 
 def read_samples(path: Path) -> tuple[Sample, ...]:

@@ -30,12 +30,6 @@ def profile_layers(
 
     Shares, not times: the profiler slows what it watches and the clock drifts meanwhile, by up to a tenth; the
     network's latency is known better from pairs.
-
-    Args:
-        layers: the lowering.
-        model: the ONNX file built from it.
-        rng: draws the input's values.
-        threads: processor threads that the network may use.
     """
     with tempfile.TemporaryDirectory(prefix="starsearch-") as folder:
         with computing():

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Sequence
 
 from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer, pad_channels
 from starsearch.latency.padded import is_unblocked
-from starsearch.latency.prediction.profile import DeviceProfile, FloatVector
-from starsearch.latency.prediction.terms import NETWORK_FIXED, layer_terms, sort_of_work, sum_terms
+from starsearch.latency.prediction.profile import DeviceProfile
+from starsearch.latency.prediction.terms import NETWORK_FIXED, NetworkTerms, sort_of_work
+from starsearch.measurement import Prediction
+from starsearch.objective import LATENCY
 
 # Profiles of what runs networks as they are exported; the other backends that measure (Core ML, a GPU, PyTorch) keep no
 # blocked layout and are given networks as they are.
@@ -23,28 +22,15 @@ _PADDED_BACKENDS = ("onnxruntime-cpu", "imported")
 _LEAST_GAIN = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Predictions:
-    """Predicted latencies of networks; never to be taken for measured ones.
-
-    Attributes:
-        ms: (n,).
-        low_ms, high_ms: (n,), ends of the 90 % prediction intervals.
-        device: the profile's, in words.
-        parts: (n,), milliseconds by sort of work.
-    """
-
-    ms: FloatVector
-    low_ms: FloatVector
-    high_ms: FloatVector
-    device: str
-    parts: tuple[Mapping[str, float], ...]
-
-
 def predict_latency(
-    profile: DeviceProfile, architectures: Sequence[Architecture], *, resolution: int, num_classes: int = 1000
-) -> Predictions:
-    """Return the latencies of the networks as they are deployed, with 90 % prediction intervals.
+    profile: DeviceProfile,
+    architecture: Architecture,
+    *,
+    resolution: int,
+    num_classes: int = 1000,
+    name: str = LATENCY,
+) -> Prediction:
+    """Return the milliseconds of a network as it is deployed on the profile's device, with a 90 % interval.
 
     A network that leaves ONNX Runtime's blocked layout is padded to the profile's vector width where that is predicted
     to be faster. Where the profile has no term for the network as it is, but for all layers of the padded one, the
@@ -52,18 +38,19 @@ def predict_latency(
 
     Args:
         profile: the device's.
-        architectures: (n,).
-        resolution: pixels at which they are deployed.
+        architecture: the network.
+        resolution: pixels at which it is deployed.
         num_classes: outputs of the head.
+        name: what the prediction stands under.
 
     Raises:
         EvaluationError: the profile has no term for a layer of either; the text names the layers.
     """
-    lowered = (lower(one, resolution=resolution, num_classes=num_classes) for one in architectures)
-    parts = tuple(predict_parts(profile, _as_deployed(profile, layers)) for layers in lowered)
-    ms = np.array([math.fsum(one.values()) for one in parts], dtype=float)
-    low, high = np.exp(profile.interval_log)
-    return Predictions(ms=ms, low_ms=ms * low, high_ms=ms * high, device=profile.device.text, parts=parts)
+    layers = lower(architecture, resolution=resolution, num_classes=num_classes)
+    parts = predict_parts(profile, _as_deployed(profile, layers))
+    ms = math.fsum(parts.values())
+    low, high = (ms * math.exp(end) for end in profile.interval_log)
+    return Prediction(name=name, value=ms, low=low, high=high, device=profile.device.text, parts=parts)
 
 
 def predict_layers(profile: DeviceProfile, layers: Sequence[Layer]) -> float:
@@ -73,7 +60,7 @@ def predict_layers(profile: DeviceProfile, layers: Sequence[Layer]) -> float:
 
 def predict_parts(profile: DeviceProfile, layers: Sequence[Layer]) -> dict[str, float]:
     """Return the milliseconds of exactly these layers by sort of work; refuse layers the profile has no term for."""
-    described = sum_terms(layer_terms(layers, vector_width=profile.vector_width))
+    described = NetworkTerms.of(layers, vector_width=profile.vector_width)
     unknown = sorted(set(described.layers) - known_kinds(profile))
     if unknown:
         total, missing = sum(described.layers.values()), sum(described.layers[kind] for kind in unknown)
@@ -106,8 +93,7 @@ def _as_deployed(profile: DeviceProfile, layers: Sequence[Layer]) -> Sequence[La
 
 
 def _covers(profile: DeviceProfile, layers: Sequence[Layer]) -> bool:
-    described = layer_terms(layers, vector_width=profile.vector_width)
-    return known_kinds(profile).issuperset(one.kind for one in described if one.terms)
+    return known_kinds(profile).issuperset(NetworkTerms.of(layers, vector_width=profile.vector_width).layers)
 
 
 def _in_words(kind: str) -> str:

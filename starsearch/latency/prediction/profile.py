@@ -32,22 +32,14 @@ _AGAIN = "Copy it again, or make it anew with `starsearch latency fit`."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """How well networks that the fit had not seen are predicted.
+    """How well networks that the fit had not seen are predicted."""
 
-    Attributes:
-        method: how they were held out ("10-fold cross-validation", "leave-one-out", "fresh networks").
-        mape_percent: mean absolute relative error.
-        within_5_percent: share of networks predicted within ±5 %, in percent.
-        within_10_percent: the same, ±10 %.
-        spearman: rank correlation of predicted and measured.
-    """
-
-    method: str
+    method: str  # how they were held out ("10-fold cross-validation", "leave-one-out", "fresh networks")
     networks: int
-    mape_percent: float
-    within_5_percent: float
-    within_10_percent: float
-    spearman: float
+    mape_percent: float  # mean absolute relative error
+    within_5_percent: float  # share of networks predicted within ±5 %, in percent
+    within_10_percent: float  # the same, ±10 %
+    spearman: float  # rank correlation of predicted and measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,14 @@ activation fused into its convolution) is found out by the fit, not assumed.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer
 from starsearch.latency.padded import IMAGE_CHANNELS, is_unblocked
 
-Terms = Mapping[str, float]
 NETWORK_FIXED = "network.fixed"
 
 _MEGA = 1e-6
@@ -43,17 +42,11 @@ class _Shape:
 
 
 class Quantity(NamedTuple):
-    """One feature of a kind of layer; "kind.name" is a term of a profile.
+    """One feature of a kind of layer; "kind.name" is a term of a profile."""
 
-    Attributes:
-        name: the unit and what is counted.
-        amount: how much of it a layer has.
-        why: the hardware's effect behind it.
-    """
-
-    name: str
-    amount: Callable[[_Shape], float]
-    why: str
+    name: str  # the unit and what is counted
+    amount: Callable[[_Shape], float]  # how much of it a layer has
+    why: str  # the hardware's effect behind it
 
 
 _FIXED = Quantity("fixed", lambda _: 1.0, "launching the kernel")
@@ -108,26 +101,24 @@ _WITHOUT_VECTORS = ("image", "unblocked", "linear")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerTerms:
-    """One layer's features.
-
-    Attributes:
-        layer: its name.
-        kind: which layers are timed together: "pointwise", "depthwise7", "star" …
-        terms: features by "kind.quantity"; empty for a layer that costs nothing.
-    """
-
-    layer: str
-    kind: str
-    terms: Terms
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkTerms:
-    """A network's features: sums of its layers' terms by kind, and how many layers of each kind it has."""
+    """A network's features."""
 
-    by_kind: Mapping[str, Terms]
-    layers: Mapping[str, int]
+    by_kind: Mapping[str, Mapping[str, float]]  # sums over the layers of a kind ("depthwise7"), by "kind.quantity"
+    layers: Mapping[str, int]  # how many layers of each kind there are; those that cost nothing are left out
+
+    @classmethod
+    def of(cls, layers: Sequence[Layer], *, vector_width: int) -> Self:
+        """Return the features of a lowering; `vector_width` is the channels a vector takes, 1 for none."""
+        by_kind: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+        count: Counter[str] = Counter()
+        for layer, (row, kind) in zip(layers, _rows_and_kinds(layers), strict=True):
+            shape = _Shape(layer, 1 if row in _WITHOUT_VECTORS else vector_width)
+            if QUANTITIES[row]:
+                count[kind] += 1
+            for quantity in QUANTITIES[row]:
+                by_kind[kind][f"{kind}.{quantity.name}"] += quantity.amount(shape)
+        return cls(by_kind=by_kind, layers=count)
 
     @property
     def total(self) -> dict[str, float]:
@@ -136,29 +127,14 @@ class NetworkTerms:
         return {NETWORK_FIXED: 1.0, **terms}
 
 
-def layer_terms(layers: Sequence[Layer], *, vector_width: int) -> tuple[LayerTerms, ...]:
-    """Return the features of every layer of a lowering; `vector_width` is the channels a vector takes, 1 for none."""
-    producers = {layer.name: layer.op for layer in layers}
-    return tuple(_describe(layer, producers, vector_width) for layer in layers)
-
-
-def sum_terms(described: Iterable[LayerTerms]) -> NetworkTerms:
-    """Return the features of a network of these layers."""
-    by_kind: dict[str, defaultdict[str, float]] = {}
-    layers: Counter[str] = Counter()
-    for layer in described:
-        if not layer.terms:
-            continue
-        layers[layer.kind] += 1
-        sums = by_kind.setdefault(layer.kind, defaultdict(float))
-        for name, value in layer.terms.items():
-            sums[name] += value
-    return NetworkTerms(by_kind=by_kind, layers=layers)
+def layer_kinds(layers: Sequence[Layer]) -> dict[str, str]:
+    """Return by its name each layer's kind: layers of one kind are timed together."""
+    return {layer.name: kind for layer, (_, kind) in zip(layers, _rows_and_kinds(layers), strict=True)}
 
 
 def describe_network(architecture: Architecture, *, resolution: int, vector_width: int) -> NetworkTerms:
     """Return the features of exactly the layers that an architecture names, with 1000 classes."""
-    return sum_terms(layer_terms(lower(architecture, resolution=resolution), vector_width=vector_width))
+    return NetworkTerms.of(lower(architecture, resolution=resolution), vector_width=vector_width)
 
 
 def sort_of_work(term: str) -> str:
@@ -167,15 +143,13 @@ def sort_of_work(term: str) -> str:
     return f"{kind.rstrip('0123456789')}.{'fixed' if quantity == 'fixed' else 'work'}"
 
 
-def _describe(layer: Layer, producers: Mapping[str, str], vector_width: int) -> LayerTerms:
-    row, kind = _kind(layer, producers)
-    shape = _Shape(layer, 1 if row in _WITHOUT_VECTORS else vector_width)
-    terms = {f"{kind}.{quantity.name}": quantity.amount(shape) for quantity in QUANTITIES[row]}
-    return LayerTerms(layer=layer.name, kind=kind, terms=terms)
+def _rows_and_kinds(layers: Sequence[Layer]) -> list[tuple[str, str]]:
+    """Return each layer's row of `QUANTITIES`, and the kind under which it is timed."""
+    producers = {layer.name: layer.op for layer in layers}
+    return [_row_and_kind(layer, producers) for layer in layers]
 
 
-def _kind(layer: Layer, producers: Mapping[str, str]) -> tuple[str, str]:
-    """Return the layer's row of `QUANTITIES`, and the name under which it is timed."""
+def _row_and_kind(layer: Layer, producers: Mapping[str, str]) -> tuple[str, str]:
     if layer.op == "activation":
         # After a star or sum it is a pass of its own; after a convolution a runtime may fuse it.
         place = "convolution" if producers.get(layer.inputs[0]) == "conv" else "map"

@@ -30,7 +30,7 @@ from starsearch.latency.device import device_fingerprint
 from starsearch.latency.prediction.calibration import adapt_profile, fit_profile
 from starsearch.latency.prediction.imported import Sample, read_samples
 from starsearch.latency.prediction.predict import predict_latency
-from starsearch.latency.prediction.profile import DeviceProfile
+from starsearch.latency.prediction.profile import DeviceProfile, FloatVector
 from starsearch.latency.prediction.terms import describe_network
 
 HERE = Path(__file__).parent
@@ -168,6 +168,12 @@ def judge(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
     return found
 
 
+def predict(profile: DeviceProfile, networks: Sequence[Architecture]) -> FloatVector:
+    """(3, n): predicted milliseconds and the ends of their intervals."""
+    found = [predict_latency(profile, network, resolution=RESOLUTION) for network in networks]
+    return np.array([(one.value, one.low, one.high) for one in found]).T
+
+
 def judge_fits(data: Data) -> Iterator[dict[str, object]]:
     networks, measured = architectures_of(data.held_out), times_of(data.held_out)
     for count in COUNTS:
@@ -176,13 +182,13 @@ def judge_fits(data: Data) -> Iterator[dict[str, object]]:
         for calibration, samples in data.calibrations(count):
             profile = make_profile(samples)
             try:
-                found = predict_latency(profile, networks, resolution=RESOLUTION)
+                predicted, low, high = predict(profile, networks)
             except EvaluationError as error:  # ten random networks may have no layer of some kind
                 print(f"{count} networks, {calibration}: {error}")
                 continue
-            covered = 100 * ((measured >= found.low_ms) & (measured <= found.high_ms)).mean()
+            covered = 100 * ((measured >= low) & (measured <= high)).mean()
             head = {"networks": count, "calibration": calibration}
-            yield {"method": "starsearch", **head, **judge(found.ms, measured), "covered_percent": covered}
+            yield {"method": "starsearch", **head, **judge(predicted, measured), "covered_percent": covered}
             for method, fit in PEERS.items():
                 yield {"method": method, **head, **judge(fit(samples)(networks), measured)}
 
@@ -199,11 +205,11 @@ def judge_adaptation(space: str, base: Data) -> Iterator[dict[str, object]]:
             few = [pool[index] for index in order[:count]]
             about = {"name": "x", "device": device_fingerprint(threads=2), "backend": "onnxruntime-cpu"}
             adapted = adapt_profile(profile, few, reference=None, **about)
-            found = predict_latency(adapted, networks, resolution=RESOLUTION)
-            covered = 100 * ((measured >= found.low_ms) & (measured <= found.high_ms)).mean()
+            predicted, low, high = predict(adapted, networks)
+            covered = 100 * ((measured >= low) & (measured <= high)).mean()
             calibration = "random" if seed else "chosen"
             head = {"method": "adapted from 1 thread to 2", "networks": count, "calibration": calibration}
-            yield {**head, **judge(found.ms, measured), "covered_percent": covered}
+            yield {**head, **judge(predicted, measured), "covered_percent": covered}
 
 
 def show(rows: Sequence[dict[str, object]]) -> Iterator[str]:
