@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from statistics import median
 from typing import TYPE_CHECKING
 
 from starsearch.errors import some
@@ -15,13 +14,12 @@ from starsearch.progress import Progress, ignore
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet, Split
-    from starsearch.data.decode_speed import Probe
+    from starsearch.data.decode_speed import SplitCheck
     from starsearch.data.shared_images import SharedImages
     from starsearch.data.source import Orientation
 
 _PER_WORKER = 48  # images that each process decodes at least, to be timed
 _MOST_WORKERS = 8
-_FEW = 0.1  # of the median number of images per class
 _LARGE_SIDE = 320  # pixels; most of the time of a larger image goes into pixels that are then thrown away
 _MOST_CLASSES = 5  # from the first on whose images are named, beside the last
 _RESERVE = 1.1  # by which loading must be faster than training: both vary
@@ -29,29 +27,6 @@ _LIKELY = (
     "Look at a few: white drawn on a transparent background is white on white, values in a small part of the file's "
     "range are all but black, and a failed download gives the same placeholder for every image."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitCheck:
-    """What was found in a split.
-
-    Attributes:
-        num_images: in all.
-        images_a_class: least, median and most.
-        small_classes: those with less than a tenth of the median, as "name (count)".
-        sampled: how many images were read.
-        unreadable: those of them that cannot be read, by name and with the reason.
-        shorter_side_px: least, median and most, of the sample; None if none could be read.
-        modes: how many images of the sample have which of Pillow's modes.
-    """
-
-    num_images: int
-    images_a_class: tuple[int, float, int]
-    small_classes: tuple[str, ...]
-    sampled: int
-    unreadable: tuple[str, ...]
-    shorter_side_px: tuple[int, float, int] | None
-    modes: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,16 +96,16 @@ def check_data(
         DataError: the data set cannot be opened.
     """
     from starsearch.data import open_data
-    from starsearch.data.decode_speed import measure_workers, paper_transform, probe
+    from starsearch.data.decode_speed import check_split, measure_workers, paper_transform
     from starsearch.data.shared_images import find_shared_images
 
     dataset = open_data(data) if isinstance(data, str) else data
     transform = paper_transform(dataset, resolution=resolution)
     workers = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
     watch(Progress(fraction=0.0, stage="reading training images"))
-    train = probe(dataset.train, _sample(dataset.train, samples, seed), transform)
+    train = check_split(dataset.train, _sample(dataset.train, samples, seed), transform)
     watch(Progress(fraction=0.4, stage="reading validation images"))
-    validation = probe(dataset.validation, _sample(dataset.validation, samples, seed), transform)
+    validation = check_split(dataset.validation, _sample(dataset.validation, samples, seed), transform)
     watch(Progress(fraction=0.7, stage="comparing the splits"))
     shared = find_shared_images(dataset)
     watch(Progress(fraction=0.8, stage=f"timing {workers} workers"))
@@ -141,12 +116,9 @@ def check_data(
     watch(Progress(fraction=1.0, stage="timed"))
     wanted = images_per_second
     needed = None if wanted is None else math.ceil(_RESERVE * wanted * workers / together)
-    checks = {
-        "training": (_check_split(dataset.train, train), train),
-        "validation": (_check_split(dataset.validation, validation), validation),
-    }
-    warnings = [words for name, (check, seen) in checks.items() for words in _warn_of_split(name, check, seen)]
-    if train.shorter_sides and (side := median(train.shorter_sides)) < resolution:
+    checks = {"training": train, "validation": validation}
+    warnings = [words for name, check in checks.items() for words in _warn_of_split(name, check)]
+    if train.shorter_side_px is not None and (side := train.shorter_side_px[1]) < resolution:
         warnings.append(
             f"Half of the training images are smaller than {resolution} pixels ({side:g} in the median): they will be "
             "enlarged."
@@ -161,8 +133,8 @@ def check_data(
         classes=describe_classes(dataset.classes),
         examples=_examples(dataset),
         left_out=dict(dataset.left_out),
-        train=checks["training"][0],
-        validation=checks["validation"][0],
+        train=train,
+        validation=validation,
         resolution=resolution,
         one_worker_images_per_second=train.images_per_second,
         workers=workers,
@@ -172,7 +144,7 @@ def check_data(
         orientation=dataset.orientation,
         shared=shared,
         warnings=tuple(warnings),
-        errors=tuple(words for name, (check, _) in checks.items() for words in _refuse_split(name, check)),
+        errors=tuple(words for name, check in checks.items() for words in _refuse_split(name, check)),
     )
 
 
@@ -182,23 +154,6 @@ def _sample(split: Split, samples: int, seed: int) -> list[int]:
 
     order = np.random.default_rng([seed, 0xC4EC]).permutation(len(split))
     return [int(index) for index in order[:samples]]
-
-
-def _check_split(split: Split, seen: Probe) -> SplitCheck:
-    import numpy as np
-
-    counts = np.bincount(split.targets, minlength=len(split.classes))
-    usual, sides = float(np.median(counts)), seen.shorter_sides
-    small = np.flatnonzero(counts < _FEW * usual).tolist()
-    return SplitCheck(
-        num_images=len(split),
-        images_a_class=(int(counts.min()), usual, int(counts.max())),
-        small_classes=tuple(f"{split.classes[target]} ({counts[target]})" for target in small),
-        sampled=seen.num_images,
-        unreadable=seen.unreadable,
-        shorter_side_px=(sides[0], float(median(sides)), sides[-1]) if sides else None,
-        modes=seen.modes,
-    )
 
 
 def _examples(data: DataSet) -> dict[str, tuple[str, ...]]:
@@ -248,7 +203,7 @@ def _unreadable_in_words(name: str, check: SplitCheck) -> str:
     return f"{number} of {check.sampled} {name} images that were tried ({number / check.sampled:.1%})"
 
 
-def _warn_of_split(name: str, check: SplitCheck, seen: Probe) -> Iterator[str]:
+def _warn_of_split(name: str, check: SplitCheck) -> Iterator[str]:
     if check.unreadable and not list(_refuse_split(name, check)):
         yield f"{_unreadable_in_words(name, check)} cannot be read; a training leaves such images out."
     if check.small_classes:
@@ -256,20 +211,20 @@ def _warn_of_split(name: str, check: SplitCheck, seen: Probe) -> Iterator[str]:
             f"{len(check.small_classes):,} classes have less than a tenth of the usual number of {name} images: "
             f"{some(check.small_classes)}."
         )
-    readable = len(seen.shorter_sides)
-    if readable > 1 and seen.num_different == 1:
+    readable = check.sampled - len(check.unreadable)
+    if readable > 1 and check.num_different == 1:
         yield f"All {readable} {name} images that were tried are equal. {_LIKELY}"
-    elif seen.num_of_one_colour > readable / 2:
-        number = "All" if seen.num_of_one_colour == readable else f"{seen.num_of_one_colour} of"
+    elif check.num_of_one_colour > readable / 2:
+        number = "All" if check.num_of_one_colour == readable else f"{check.num_of_one_colour} of"
         yield f"{number} {readable} {name} images that were tried show a single colour. {_LIKELY}"
 
 
-def _warn_of_loading(wanted: float, needed: int, workers: int, together: float, train: Probe) -> str:
+def _warn_of_loading(wanted: float, needed: int, workers: int, together: float, train: SplitCheck) -> str:
     cores = os.cpu_count() or 1
     advice = f"{needed:,} workers would do"
     if needed > cores:
         advice += f", more than the {cores} cores here: take a machine of more cores"
-        if train.shorter_sides and median(train.shorter_sides) > _LARGE_SIDE:
+        if train.shorter_side_px is not None and train.shorter_side_px[1] > _LARGE_SIDE:
             advice += ", or make the images smaller on disk (a shorter side of 256 pixels or so)"
     gained = together / train.images_per_second
     if workers > 1 and gained < workers / 2:

@@ -11,7 +11,7 @@ from starsearch.cli.options import Classes, Json, Orientation, ValidationFractio
 
 if TYPE_CHECKING:
     from starsearch.api import DataCheck
-    from starsearch.api.data_checking import SplitCheck
+    from starsearch.data.decode_speed import SplitCheck
 
 _ORIENTATIONS = {
     "exif": "photos turned as their EXIF says, transparency laid over white",

@@ -1,4 +1,4 @@
-"""How fast images are read and augmented, by one process and by several."""
+"""What a split holds, and how fast its images are read and augmented, by one process and by several."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from starsearch.data.unreadable import read_or_note
 if TYPE_CHECKING:
     from PIL import Image
 
+_FEW = 0.1  # of the median number of images per class
 Transform = Callable[["Image.Image"], Any]
 
 
@@ -31,30 +32,38 @@ def paper_transform(data: DataSet, *, resolution: int) -> Transform:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """What the reading of some images showed.
+class SplitCheck:
+    """What was found in a split.
 
     Attributes:
-        num_images: how many were tried.
-        unreadable: names, and what was wrong.
-        shorter_sides: of the readable images, in pixels, ascending.
-        modes: how many of them have which of Pillow's modes.
-        num_different: how many of them differ.
-        num_of_one_colour: how many of them show one colour and nothing else.
-        images_per_second: read and transformed in this process.
+        num_images: in all.
+        images_a_class: least, median and most.
+        small_classes: those with less than a tenth of the median, as "name (count)".
+        sampled: how many images were read and transformed.
+        unreadable: those of them that cannot be read, by name and with the reason.
+        shorter_side_px: least, median and most, of the sample; None if none could be read.
+        modes: how many images of the sample have which of Pillow's modes.
+        num_different, num_of_one_colour: how many of the sample differ, and show one colour and nothing else.
+        images_per_second: read and transformed in one process.
     """
 
     num_images: int
+    images_a_class: tuple[int, float, int]
+    small_classes: tuple[str, ...]
+    sampled: int
     unreadable: tuple[str, ...]
-    shorter_sides: tuple[int, ...]
+    shorter_side_px: tuple[int, float, int] | None
     modes: dict[str, int]
     num_different: int
     num_of_one_colour: int
     images_per_second: float
 
 
-def probe(split: Split, indices: Sequence[int], transform: Transform) -> Probe:
-    """Read and transform the images of these indices in this process."""
+def check_split(split: Split, indices: Sequence[int], transform: Transform) -> SplitCheck:
+    """Count a split's images, and read and transform those of these indices in this process."""
+    counts = np.bincount(split.targets, minlength=len(split.classes))
+    usual = float(np.median(counts))
+    small = np.flatnonzero(counts < _FEW * usual).tolist()
     unreadable, sides, modes, different = [], [], Counter[str](), set()
     of_one_colour, seconds = 0, 0.0
     for index in indices:
@@ -70,10 +79,13 @@ def probe(split: Split, indices: Sequence[int], transform: Transform) -> Probe:
         modes[image.info.get("mode", image.mode)] += 1
         different.add((image.size, blake2b(image.tobytes()).digest()))
         of_one_colour += image.getcolors(maxcolors=1) is not None
-    return Probe(
-        num_images=len(indices),
+    return SplitCheck(
+        num_images=len(split),
+        images_a_class=(int(counts.min()), usual, int(counts.max())),
+        small_classes=tuple(f"{split.classes[target]} ({counts[target]})" for target in small),
+        sampled=len(indices),
         unreadable=tuple(unreadable),
-        shorter_sides=tuple(sorted(sides)),
+        shorter_side_px=(min(sides), float(np.median(sides)), max(sides)) if sides else None,
         modes=dict(modes),
         num_different=len(different),
         num_of_one_colour=of_one_colour,
@@ -113,7 +125,7 @@ class _Timed(Dataset[tuple[int, float, float]]):
     def __getitem__(self, position: int) -> tuple[int, float, float]:
         begin = time.perf_counter()
         image = read_or_note(self.split, self.indices[position])
-        if not isinstance(image, str):  # tried is what counts; `probe` names the others
+        if not isinstance(image, str):  # tried is what counts; `check_split` names the others
             self.transform(image)
         worker = get_worker_info()
         return (worker.id if worker is not None else 0, begin, time.perf_counter())

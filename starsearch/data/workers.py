@@ -65,19 +65,6 @@ class Samples(Dataset[Sample]):
             index = int(substitute.choice(self._substitutes))
         return None, -1, tuple(unreadable)
 
-    def __getstate__(self) -> bytes:
-        # Where workers are spawned, not forked, a split's `content` may be a closure, which is beyond pickle.
-        from ray import cloudpickle
-
-        dumps: Any = cloudpickle.dumps  # carries no types
-        packed: bytes = dumps(self.__dict__)
-        return packed
-
-    def __setstate__(self, packed: bytes) -> None:
-        from ray import cloudpickle
-
-        self.__dict__.update(cloudpickle.loads(packed))
-
 
 @contextmanager
 def _drawing_from(*seed: int) -> Iterator[None]:

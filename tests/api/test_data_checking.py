@@ -6,7 +6,7 @@ import pytest
 from starsearch.api import check_data
 from starsearch.api.data_checking import describe_classes
 from starsearch.data import open_data
-from starsearch.data.decode_speed import measure_workers, probe
+from starsearch.data.decode_speed import check_split, measure_workers
 from starsearch.data.synsets import imagenet_descriptions, imagenet_synsets
 from starsearch.errors import DataError
 from tests.data.imagenet_like import SYNSETS, write_folders, write_original_tars, write_parquet, write_shards
@@ -74,7 +74,7 @@ def test_several_workers_are_timed_while_all_are_at_work():
     def transform(image):
         time.sleep(0.02)
 
-    assert probe(split, range(10), transform).images_per_second <= 50
+    assert check_split(split, range(10), transform).images_per_second <= 50
     assert 50 < measure_workers(split, range(120), transform, workers=4) <= 200
 
 

@@ -31,9 +31,13 @@ def _split(name: SplitName) -> Split:
         classes=tuple("0123456789"),
         targets=targets[chosen],
         names=[f"digit {index}" for index in chosen],
-        content=lambda index: Image.fromarray(pixels[chosen[index]]),
+        content=partial(_picture, pixels[chosen]),
         in_memory=True,
     )
+
+
+def _picture(pixels: NDArray[np.uint8], index: int) -> Image.Image:
+    return Image.fromarray(pixels[index])
 
 
 @cache

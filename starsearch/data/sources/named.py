@@ -37,10 +37,12 @@ def find(asked: DataSource) -> Source | None:
 
 
 def _list(name: str, root: str, split: SplitName) -> Split:
+    from torch.utils.data import IterableDataset
+
     _check_library(name)
     dataset = _create(name, root, split)
     content: Callable[[int], bytes | Image.Image]
-    if in_memory := (not hasattr(dataset, "__getitem__") or _is_stream(dataset)):
+    if in_memory := isinstance(dataset, IterableDataset):
         images, targets = _drain(dataset, name)
         content = images.__getitem__
     else:
@@ -87,12 +89,6 @@ def _create(name: str, root: str, split: str) -> Any:
         raise DataError(f"timm cannot open the data set {name!r} ({split}): {first_line(error)}") from error
 
 
-def _is_stream(dataset: Any) -> bool:
-    from torch.utils.data import IterableDataset
-
-    return isinstance(dataset, IterableDataset)
-
-
 def _class_names(dataset: Any, targets: NDArray[np.int64]) -> tuple[str, ...]:
     """Return the names the library knows, else the numbers that occur."""
     named = getattr(dataset, "class_to_idx", None) or getattr(getattr(dataset, "reader", None), "class_to_idx", None)
@@ -120,15 +116,21 @@ def _content_of(dataset: Any) -> Callable[[int], bytes | Image.Image]:
     next.
     """
     if hasattr(dataset, "loader"):
-        dataset.loader = lambda path: Path(path).read_bytes()
-    if not hasattr(dataset, "reader"):
-        return lambda index: dataset[index][0]
+        dataset.loader = _bytes_of
+    return partial(_read if hasattr(dataset, "reader") else _first, dataset)
 
-    def content(index: int) -> bytes:
-        with dataset.reader[index][0] as file:
-            return bytes(file.read())
 
-    return content
+def _bytes_of(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def _first(dataset: Any, index: int) -> Any:
+    return dataset[index][0]
+
+
+def _read(dataset: Any, index: int) -> bytes:
+    with dataset.reader[index][0] as file:
+        return bytes(file.read())
 
 
 def _drain(dataset: Any, name: str) -> tuple[list[Image.Image], NDArray[np.int64]]:

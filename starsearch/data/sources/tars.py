@@ -15,7 +15,7 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -260,14 +260,7 @@ def _read_devkit(name: str, path: Path) -> list[str]:
 # ---- WebDataset shards. A sample is the members of one key: its image KEY.jpg (or another suffix that Pillow reads)
 # and its class as a number, in KEY.cls or as "label" in KEY.json; further images (KEY.seg.png) are left out.
 
-
-@dataclass(slots=True)
-class _Sample:
-    """What was found of one key: its images (extension, start, size), the extensions of class files, and its class."""
-
-    images: list[tuple[str, int, int]] = field(default_factory=list)
-    class_files: list[str] = field(default_factory=list)
-    target: int | None = None
+Member = tuple[str, int, int]  # what follows the first dot of its file's name, where the key ends; start, size
 
 
 def _list_shards(root: Path, split: SplitName, tars: Sequence[Path]) -> Split:
@@ -284,79 +277,55 @@ def _index_shards(root: Path, tars: Sequence[Path]) -> _Index:
     left_out = Counter[str]()
     for number, tar in enumerate(tars):
         name = f"{root.name}/{tar.relative_to(root).as_posix()}"
-        samples: defaultdict[str, _Sample] = defaultdict(_Sample)
+        samples: defaultdict[str, list[Member]] = defaultdict(list)
         for path, start, size in _files_of(name, tar):
-            _note_member(samples, path.removeprefix("./"), start, size, tar, name, left_out)
-        for key, sample in samples.items():
-            if sample.images:  # else a text beside the images, such as a README
-                extension, start, size = _training_image(name, key, sample, left_out)
-                if sample.target is None:
-                    raise DataError(
-                        f"{key} in {name} has no class: neither {key}.cls nor a number as 'label' in {key}.json."
-                    )
-                rows.append((f"{key}.{extension}", number, start, size, sample.target))
+            folder, slash, file = path.removeprefix("./").rpartition("/")
+            stem, _, extension = file.partition(".")
+            samples[f"{folder}{slash}{stem}"].append((extension, start, size))
+        for key, members in samples.items():
+            images = [member for member in members if is_image(f"{key}.{member[0]}")]
+            used = [_training_image(name, key, images, members)] if images else []
+            if images:  # else a text beside the images, such as a README
+                extension, start, size = used[0]
+                rows.append((f"{key}.{extension}", number, start, size, _class_of(name, key, members, tar)))
+            left_out.update(
+                f".{extension.lower()}" if extension else ""
+                for extension, *place in members
+                if (extension, *place) not in used and extension not in ("cls", "json") and extension[-4:] != ".cls"
+            )
     if not rows:
         raise DataError(f"There are no images in the shards of {root.name!r} ({tars[0].name}, …).")
     return _Index.of(tars, rows, left_out)
 
 
-def _note_member(
-    samples: defaultdict[str, _Sample], path: str, start: int, size: int, tar: Path, name: str, left_out: Counter[str]
-) -> None:
-    """Note an image or its class under its key, which ends at the first dot of the file's name, as in WebDataset."""
-    folder, slash, file = path.rpartition("/")
-    stem, _, extension = file.partition(".")
-    sample = samples[f"{folder}{slash}{stem}"]
-    if is_image(path):
-        sample.images.append((extension, start, size))
-    elif extension == "cls":
-        sample.target = _class_of_text(_read(tar, start, size), f"{path} in {name}")
-        sample.class_files.append(extension)
-    elif extension.endswith(".cls"):
-        sample.class_files.append(extension)
-    elif extension == "json":
-        if sample.target is None:  # .cls takes precedence
-            sample.target = _class_of_json(_read(tar, start, size))
-    else:
-        left_out[f".{extension.lower()}" if extension else ""] += 1
-
-
-def _training_image(name: str, key: str, sample: _Sample, left_out: Counter[str]) -> tuple[str, int, int]:
-    """Return the image to train on, KEY.jpg or the like, and leave out others, such as a mask in KEY.seg.png."""
-    bare = [image for image in sample.images if "." not in image[0]]
-    candidates = bare or sample.images
-    several_classes = len(sample.class_files) > 1
-    if not bare and len(candidates) == 1:
+def _training_image(name: str, key: str, images: list[Member], members: list[Member]) -> Member:
+    """Return the image to train on, KEY.jpg or the like; others, such as a mask in KEY.seg.png, are none."""
+    candidates = [image for image in images if "." not in image[0]] or images
+    class_files = [extension for extension, *_ in members if extension.rpartition(".")[2] == "cls"]
+    if len(candidates) > 1 or len(class_files) > 1:
+        extensions = [image[0] for image in candidates] + (class_files if len(class_files) > 1 else [])
+        found = sorted(f"{key}.{extension}" for extension in extensions)
+        raise DataError(
+            f"{' and '.join(found[:4])}{' and more' if len(found) > 4 else ''} in {name} share the key {key!r}, which "
+            "ends at the first dot of a file's name. Rename them if they are different samples; of one sample, name "
+            f"the image to train on {key}.jpg (or .png …) and all others {key}.KIND.png."
+        )
+    if "." in candidates[0][0]:
         raise DataError(
             f"{key}.{candidates[0][0]} in {name} is not named as an image to train on: the key {key!r} ends at the "
             f"first dot of a file's name, and {key}.jpg (or .png …) is missing. Name the image {key}.jpg."
         )
-    if len(candidates) > 1 or several_classes:
-        extensions = [image[0] for image in candidates] + (sample.class_files if several_classes else [])
-        members = sorted(f"{key}.{extension}" for extension in extensions)
-        raise DataError(
-            f"{' and '.join(members[:4])}{' and more' if len(members) > 4 else ''} in {name} share the key {key!r}, "
-            "which ends at the first dot of a file's name. Rename them if they are different samples; of one sample, "
-            f"name the image to train on {key}.jpg (or .png …) and all others {key}.KIND.png."
-        )
-    left_out.update(f".{image[0].lower()}" for image in sample.images if image is not candidates[0])
     return candidates[0]
 
 
-def _class_of_text(content: bytes, name: str) -> int:
-    try:
-        said = int(content)
-    except ValueError:
-        said = -1
-    if not 0 <= said < _MOST_CLASSES:
-        raise DataError(f"{name} must say a class as a number from 0; it says {content[:40]!r}.")
-    return said
-
-
-def _class_of_json(content: bytes) -> int | None:
-    """Return the number called "label"; None where there is none: such files say all sorts of things."""
-    try:
-        said = json.loads(content).get("label")
-    except (ValueError, AttributeError):
-        return None
-    return said if isinstance(said, int) and 0 <= said < _MOST_CLASSES else None
+def _class_of(name: str, key: str, members: list[Member], tar: Path) -> int:
+    """Return the number that KEY.cls says, else "label" in KEY.json, which may say all sorts of other things."""
+    content = {extension: _read(tar, *place) for extension, *place in members if extension in ("cls", "json")}
+    said: Any = None
+    with suppress(ValueError, AttributeError):
+        said = int(content["cls"]) if "cls" in content else json.loads(content.get("json", b"{}")).get("label")
+    if isinstance(said, int) and 0 <= said < _MOST_CLASSES:
+        return said
+    if "cls" in content:
+        raise DataError(f"{key}.cls in {name} must say a class as a number from 0; it says {content['cls'][:40]!r}.")
+    raise DataError(f"{key} in {name} has no class: neither {key}.cls nor a number as 'label' in {key}.json.")
