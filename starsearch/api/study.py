@@ -128,9 +128,11 @@ def _views(place: StudyPlace) -> list[StudyView]:
 
 def agreement_with_lower(place: StudyPlace, upper: str) -> list[str]:
     """Return what was seen of the fidelity below the study `upper`, in sentences; none where too few have both."""
+    if upper == place.name:
+        return []
     views = _views(place)
     at = [view.name for view in views].index(upper)
-    return replace(views[at], lower=(views[at - 1],)).agreement_lines if at else []
+    return replace(views[at], lower=(views[at - 1],)).agreement_lines
 
 
 def study_status(study: str) -> dict[str, Any]:

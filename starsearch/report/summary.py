@@ -89,31 +89,26 @@ def hypervolume_gain(volume: Mapping[str, Any] | None) -> float | None:
 def nearest_miss(complete: pd.DataFrame) -> dict[str, Any] | None:
     """Return which constraints all trials break and which trial comes nearest; None where one is feasible.
 
-    Returns:
-        `trials`: how many; `broken`: a list of the constraints that are broken, each with its `quantity`, `bound`
-        ("max" or "min"), `limit`, the `count` of trials that break it and the `value` of the nearest; `number` of the
-        nearest; `weights`: its file, None where it was not kept.
+    `trials`: how many; `number` of the nearest, `weights`: its file, or None; `broken`: the constraints that are
+    broken, each with its `quantity`, `bound` ("max" or "min"), `limit`, the `count` of trials that break it and the
+    `value` of the nearest, by the share of a limit by which the worst one is broken.
     """
-    names = [str(column) for column in complete if str(column).startswith(EXCESS)]
-    if complete.empty or complete["feasible"].any() or not names:
+    excess = complete[[str(column) for column in complete if str(column).startswith(EXCESS)]].astype(float)
+    if complete.empty or complete["feasible"].any() or excess.empty:
         return None
-    bounds = {}
-    for name in names:
-        of, _, end = name.removeprefix(EXCESS).rpartition(".")
-        first = complete[complete[name].notna()].iloc[0]
-        bounds[name] = (of, end, float(first[of] - first[name] if end == "max" else first[of] + first[name]))
-    limits = {name: limit for name, (_, _, limit) in bounds.items()}
-    rows = complete.sort_values("number")
-    misses = [miss({name: row[name] for name in names}, limits) for row in rows.to_dict("records")]
-    nearest = rows.iloc[int(np.argmin(misses))]
+    bounds = {str(name): str(name).removeprefix(EXCESS).rpartition(".")[::2] for name in excess}
+    signs = {name: 1 if end == "max" else -1 for name, (_, end) in bounds.items()}
+    limits = {name: float((complete[of] - signs[name] * excess[name]).median()) for name, (of, _) in bounds.items()}
+    worst = [miss({str(name): by for name, by in row.items()}, limits) for row in excess.to_dict("records")]
+    nearest = complete.assign(worst=worst).sort_values(["worst", "number"]).iloc[0]
     return {
         "trials": len(complete),
         "number": int(nearest["number"]),
         "weights": nearest["weights"] if isinstance(nearest.get("weights"), str) else None,
         "broken": [
-            {"quantity": of, "bound": end, "limit": limit, "count": int(count), "value": float(nearest[of])}
-            for name, (of, end, limit) in bounds.items()
-            if (count := (complete[name] > 0).sum())
+            {"quantity": of, "bound": end, "limit": limits[name], "count": int(count), "value": float(nearest[of])}
+            for name, (of, end) in bounds.items()
+            if (count := (excess[name] > 0).sum())
         ],
     }
 
@@ -151,23 +146,21 @@ def failure_reasons(trials: pd.DataFrame) -> pd.DataFrame:
 def halving_lines(trials: pd.DataFrame, halving: Mapping[str, Any] | None) -> list[str]:
     """Return how many candidates reached which rung, and the epochs that this took; none without successive halving.
 
-    Args:
-        trials: the study's.
-        halving: the study's attribute of this name: `eta`, `epochs_of_rungs`, `epochs` of a whole training.
+    `halving` is the study's attribute of this name: `eta`, `epochs_of_rungs`, `epochs` of a whole training.
     """
     if not halving or "rung" not in trials:
         return []
-    searched = trials[trials["anchor"].isna()]
-    stopped, went_on = searched[searched["state"] == "PRUNED"], searched["continues"].dropna()
-    if stopped.empty:
+    ended = trials[trials["anchor"].isna() & trials["state"].isin(["PRUNED", "COMPLETE"])]
+    is_stopped = ended["state"] == "PRUNED"
+    if not is_stopped.any():
         return []
+    went_on = trials["continues"].dropna()
     rungs = []
     for rung, epochs in enumerate(halving["epochs_of_rungs"]):
-        here = stopped["number"][stopped["rung"] == rung]
+        here = ended["number"][is_stopped & (ended["rung"] == rung)]
         at = f"{epochs} epoch{'s' if epochs > 1 else ''}"
         rungs.append(f"{len(here)} reached {at}, {here.isin(went_on).sum()} of them went on")
-    ended = searched[searched["state"].isin(["PRUNED", "COMPLETE"])]
-    reached = ended["epochs"].where(ended["state"] == "PRUNED", halving["epochs"])
+    reached = ended["epochs"].where(is_stopped, halving["epochs"])
     furthest = reached.groupby(ended["architecture"] + ended["recipe"].astype(str)).max()
     trained, whole = int(furthest.sum()), int(len(furthest) * halving["epochs"])
     return [
