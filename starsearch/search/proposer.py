@@ -56,14 +56,14 @@ class Proposer:
             if trial.has_result:
                 self._results[self._level_of(trial)][trial.key] = trial
         self._level = self._best_level()
-        self._mirror = self._make_mirror()
+        self.mirror = self._make_mirror()
 
     def propose(self) -> Trial | None:
         """Return a trial of a candidate that the study does not know; None where the space has no more."""
         if self._is_exhausted:  # what is known is never unknown again
             return None
         for _ in range(self._kind.max_asks):
-            asked = self._mirror.ask(self._distributions)
+            asked = self.mirror.ask(self._distributions)
             trial = self._decode(asked.params)
             if not self._is_settled(trial):
                 self._known.add(trial.key)
@@ -78,8 +78,8 @@ class Proposer:
         """Let the sampler learn from a trial that begins without its proposal."""
         if trial.key in self._asked or trial.continues is not None:  # it was told of the rung below
             return
-        self._mirror.enqueue_trial(dict(trial.params))
-        asked = self._mirror.ask(self._distributions)
+        self.mirror.enqueue_trial(dict(trial.params))
+        asked = self.mirror.ask(self._distributions)
         if self._kind.generational:
             _ = asked.relative_params
         self._known.add(trial.key)
@@ -99,11 +99,11 @@ class Proposer:
         if asked is not None:
             noted = sampler_attributes(self._answer(asked, trial if level == self._level else None))
         elif level == self._level:
-            self._mirror.add_trial(self._mirrored(replace(trial, noted=noted)))
+            self.mirror.add_trial(self._mirrored(replace(trial, noted=noted)))
         self._results[level][trial.key] = replace(trial, noted=noted)
         if self._best_level() > self._level:
             self._level = self._best_level()
-            self._mirror = self._make_mirror()
+            self.mirror = self._make_mirror()
         return noted
 
     def _decode(self, params: Mapping[str, Value]) -> Trial:
@@ -117,10 +117,10 @@ class Proposer:
         from optuna.trial import TrialState
 
         if trial is None:
-            return self._mirror.tell(asked, state=TrialState.FAIL)
+            return self.mirror.tell(asked, state=TrialState.FAIL)
         for name, violation in trial.violations(self._spec.constraints).items():
             asked.set_constraint(name, violation)
-        return self._mirror.tell(asked, self._values(trial))
+        return self.mirror.tell(asked, self._values(trial))
 
     def _values(self, trial: Trial) -> list[float]:
         return [trial.values[objective.name] for objective in self._spec.objectives]

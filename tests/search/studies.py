@@ -1,5 +1,6 @@
 """Small studies whose evaluation costs nothing, for tests of the driver and the records."""
 
+from contextlib import closing
 from pathlib import Path
 
 from starsearch.candidate import Candidate
@@ -101,11 +102,12 @@ class FakeEvaluator:
         return measure(candidate)
 
 
+def opened(folder, spec):
+    """The record of the study in `folder`, to be closed again."""
+    return closing(StudyRecord.open(url_of(folder), spec, signature=spec.space.describe()))
+
+
 def run(folder, spec, evaluator=None, make_executor=LocalExecutor, **options):
     """Open the study in `folder`, run it, close it."""
-    record = StudyRecord.open(url_of(folder), spec, signature=spec.space.describe())
-    try:
-        executor = make_executor(evaluator or FakeEvaluator())
-        return run_study(spec, record, executor, **{"folder": folder, **options})
-    finally:
-        record.close()
+    with opened(folder, spec) as record:
+        return run_study(spec, record, make_executor(evaluator or FakeEvaluator()), **{"folder": folder, **options})

@@ -1,4 +1,4 @@
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import get_args
 
@@ -12,11 +12,10 @@ from starsearch.search.driver import run_study
 from starsearch.search.events import StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted
 from starsearch.search.executor import LocalExecutor
 from starsearch.search.proposer import Proposer
-from starsearch.search.samplers import SAMPLERS
 from starsearch.space import FloatParameter
 from starsearch.study.spec import SamplerName
 from starsearch.trial import Trial
-from tests.search.studies import NARROW, OBJECTIVES, WIDE, FakeEvaluator, make_spec, measure, run, url_of
+from tests.search.studies import NARROW, OBJECTIVES, WIDE, FakeEvaluator, make_spec, measure, opened, run, url_of
 
 
 def raising(error):
@@ -46,22 +45,17 @@ def test_no_candidate_is_evaluated_twice_until_the_space_is_exhausted(tmp_path):
     assert again.asked == []
 
 
-def test_a_study_that_has_its_trials_ends_at_once(tmp_path):
+def test_a_study_that_has_its_trials_ends_at_once_and_takes_more_later(tmp_path):
     run(tmp_path, make_spec(trials=3))
-    evaluator = FakeEvaluator()
+    evaluator, events = FakeEvaluator(), []
     assert run(tmp_path, make_spec(trials=3), evaluator) == StudyEnded(finished=4, wanted=4, why="complete")
     assert evaluator.asked == []
-
-
-def test_more_trials_are_added_to_those_that_are_there(tmp_path):
-    run(tmp_path, make_spec(trials=3))
-    events = []
     run(tmp_path, make_spec(trials=5), watch=events.append)
     assert events[0] == StudyStarted(finished=4, wanted=6, resumed=True)
     assert len(load_trials(url_of(tmp_path))) == 6
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", get_args(SamplerName))
 def test_each_sampler_runs_two_objectives_under_constraints_and_goes_on(tmp_path, sampler):
     first, second = FakeEvaluator(), FakeEvaluator()
     assert run(tmp_path, make_spec(NARROW, sampler=sampler, trials=10), first).why == "complete"
@@ -71,10 +65,6 @@ def test_each_sampler_runs_two_objectives_under_constraints_and_goes_on(tmp_path
     trials = load_trials(url_of(tmp_path))
     assert (trials["macs"] <= 0.7e9).all()
     assert (trials["feasible"] == (trials["latency_ms"] <= 8)).all()
-
-
-def test_the_samplers_a_study_may_name_are_those_there_are():
-    assert set(SAMPLERS) == set(get_args(SamplerName))
 
 
 def test_a_resumed_nsga2_goes_on_with_its_generations(tmp_path):
@@ -167,9 +157,16 @@ def test_measurements_that_do_not_serve_the_objectives_fail_the_trial(tmp_path, 
 
 def test_twenty_failures_in_a_row_stop_the_study_and_failed_anchors_run_again(tmp_path):
     spec = make_spec(WIDE, trials=30)
+
+    def half_write(candidate, *, seed, weights, part=None):
+        weights.write_text("half")
+        raise OSError("no data")
+        yield
+
     with pytest.raises(StudyError, match=r"20 candidates in a row .* trial 19, with: OSError: no data"):
-        run(tmp_path, spec, FakeEvaluator(raising(OSError("no data"))))
+        run(tmp_path, spec, half_write)
     assert len(load_trials(url_of(tmp_path))) == 20
+    assert list(tmp_path.glob("weights/*")) == []
     run(tmp_path, make_spec(WIDE, trials=1))
     trials = load_trials(url_of(tmp_path))
     assert trials[trials["state"] == "COMPLETE"]["anchor"].tolist() == ["starnet_s1", "starnet_s2", None]
@@ -228,14 +225,13 @@ def test_a_candidate_that_three_drivers_died_of_is_not_tried_again_unless_it_tra
     spec = make_spec(trials=100)
     params = {"embed_dim": 16, "ops": "sum", "kernel_size": 5}
     trial = Trial(candidate=spec.space.decode(params, spec.recipe), params=params)
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    for epoch in epochs:
-        started = record.start(trial)
-        if epoch:
-            record.report(started, epoch=epoch, value=50.0)
-        (lost,) = record.fail_running(DRIVER_DIED)
-        trial = lost.again()
-    record.close()
+    with opened(tmp_path, spec) as record:
+        for epoch in epochs:
+            started = record.start(trial)
+            if epoch:
+                record.report(started, epoch=epoch, value=50.0)
+            (lost,) = record.fail_running(DRIVER_DIED)
+            trial = lost.again()
     evaluator = FakeEvaluator()
     assert run(tmp_path, spec, evaluator).why == "space exhausted"
     assert (trial.key in evaluator.asked) == any(epochs)
@@ -284,17 +280,6 @@ def test_weights_are_kept_of_the_front_and_the_anchors(tmp_path, keep):
     assert {p.name for p in tmp_path.glob("weights/*")} == {f"trial-{number}.safetensors" for number in expected}
 
 
-def test_half_written_weights_of_a_failed_trial_are_deleted(tmp_path):
-    def evaluate(candidate, *, seed, weights, part=None):
-        weights.write_text("half")
-        raise RuntimeError("power")
-        yield
-
-    with pytest.raises(StudyError):
-        run(tmp_path, make_spec(WIDE, trials=30), evaluate)
-    assert list(tmp_path.glob("weights/*")) == []
-
-
 def test_optuna_reads_the_study_with_names_constraints_and_curves(tmp_path):
     run(tmp_path, make_spec(trials=3))
     study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
@@ -335,9 +320,8 @@ def test_what_the_sampler_is_refused_never_reaches_the_record(tmp_path):
 def test_a_resumed_sampler_knows_the_finished_trials_and_repeats_no_suggestion(tmp_path):
     spec = make_spec(WIDE, sampler="random", trials=6)
     run(tmp_path, spec)
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    recorded = record.trials()
-    record.close()
+    with opened(tmp_path, spec) as record:
+        recorded = record.trials()
     proposed = Proposer(spec, recorded).propose().params
     assert proposed not in [trial.params for trial in recorded]
     assert proposed != Proposer(spec, []).propose().params
@@ -394,9 +378,8 @@ def keep(context, kept):
 def test_a_study_runs_in_a_journal_file_too(tmp_path):
     url = f"journal:///{tmp_path}/study.log"
     for trials in (2, 4):
-        record = StudyRecord.open(url, make_spec(trials=trials), signature={})
-        run_study(make_spec(trials=trials), record, LocalExecutor(FakeEvaluator()))
-        record.close()
+        with closing(StudyRecord.open(url, make_spec(trials=trials), signature={})) as record:
+            run_study(make_spec(trials=trials), record, LocalExecutor(FakeEvaluator()))
     trials = load_trials(url)
     assert trials["state"].tolist() == ["COMPLETE"] * 5
     assert trials["architecture"].nunique() == 5

@@ -92,7 +92,7 @@ def test_all_that_is_shown_is_measured_though_measuring_changes_who_that_is(meas
     on_show, trials = shown(folder)
     assert set(on_show[f"{NAME}_kind"]) == {"measured"}
     known = trials[trials[f"{NAME}_kind"] == "measured"]
-    assert len(known) > len(on_show)  # some were measured slower and left
+    assert len(on_show) < len(known) < len(trials)  # some were measured slower and left
     assert sorted(meter.asked) == sorted(known["architecture"])
     assert [e.trial.number for e in events if isinstance(e, MemberMeasured)] == [
         e.trial.number for e in events if isinstance(e, FrontProgressed)
@@ -161,10 +161,6 @@ def test_a_resumed_search_goes_on_with_the_corrected_predictions(slower, tmp_pat
     assert after[NAME] == pytest.approx(1.25 * after[f"{NAME}_predicted"], rel=0.03)
 
 
-def test_networks_off_the_front_are_not_measured(measured):
-    assert 0 < len(measured[1].asked) < 16
-
-
 def test_what_has_been_measured_is_not_measured_again_on_resume(measured, tmp_path):
     shutil.copytree(measured[0], tmp_path, dirs_exist_ok=True)
     again, events = Meter(), []
@@ -202,11 +198,6 @@ def test_a_network_that_cannot_be_measured_stays_predicted_and_is_asked_once(tmp
     assert run(tmp_path, spec_of(), evaluate, meters={NAME: meter}, watch=events.append).why == "complete"
     assert len(meter.asked) == len(set(meter.asked))
     assert {e.reason for e in events if isinstance(e, MemberMeasured)} == {"too hot"}
-    assert set(load_trials(url_of(tmp_path))[f"{NAME}_kind"]) == {"predicted"}
-
-
-def test_without_meters_nothing_is_measured(tmp_path):
-    run(tmp_path, spec_of(), evaluate)
     assert set(load_trials(url_of(tmp_path))[f"{NAME}_kind"]) == {"predicted"}
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import optuna
 import pytest
 
 from starsearch.families.family import count_macs
@@ -10,10 +11,10 @@ from starsearch.measurement import Measurement
 from starsearch.objective import Constraint
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity
-from starsearch.records import StudyRecord, load_trials
+from starsearch.records import load_trials
 from starsearch.search.proposer import Proposer
 from starsearch.study.spec import Halving, Rung
-from tests.search.studies import WIDE, make_spec, run, url_of
+from tests.search.studies import WIDE, make_spec, opened, run, url_of
 
 HALVING = Halving(eta=3, rungs=(Rung(epochs=1), Rung(epochs=3, resolution=24)))
 
@@ -47,6 +48,11 @@ def halved(**changes):
     return make_spec(WIDE, halving=HALVING, fidelity=Fidelity(epochs=9), **{"trials": 18, "constraints": (), **changes})
 
 
+def recorded(folder, spec):
+    with opened(folder, spec) as record:
+        return record.trials()
+
+
 def searched(trials):
     return trials[trials["anchor"].isna()]
 
@@ -74,18 +80,14 @@ def test_one_in_three_leaves_each_rung_and_goes_on_as_a_new_trial_from_its_check
 def test_latency_is_measured_once_and_the_curve_goes_on(climbed):
     folder, trainer = climbed
     assert all(bool(part.known) == (part.until != 1) for key, part in trainer.asked if part.until)
-    spec = halved()
-    record = StudyRecord.open(url_of(folder), spec, signature=spec.space.describe())
-    by_number = {trial.number: trial for trial in record.frozen_trials()}
-    record.close()
-    continued = [trial for trial in by_number.values() if "continues" in trial.user_attrs]
+    by_number = {trial.number: trial for trial in recorded(folder, halved())}
+    continued = [trial for trial in by_number.values() if trial.continues is not None]
     assert len(continued) == 8
     for trial in continued:
-        before = by_number[trial.user_attrs["continues"]]
-        assert before.state.name == "PRUNED"
-        assert before.user_attrs["architecture"] == trial.user_attrs["architecture"]
-        assert list(trial.intermediate_values) == list(range(1, max(trial.intermediate_values) + 1))
-        assert before.intermediate_values.items() <= trial.intermediate_values.items()
+        before = by_number[trial.continues]
+        assert (before.state, before.key) == ("pruned", trial.key)
+        assert list(trial.curve) == list(range(1, max(trial.curve) + 1))
+        assert before.curve.items() <= trial.curve.items()
 
 
 def test_the_checkpoints_that_stay_are_of_those_who_wait(climbed):
@@ -125,22 +127,18 @@ def test_who_breaks_a_latency_budget_does_not_go_on(tmp_path):
 def test_the_sampler_learns_from_one_rung_at_a_time(tmp_path):
     spec = halved(trials=60)
     run(tmp_path, spec, Trainer())
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    recorded = record.trials()
-    record.close()
-    proposer = Proposer(spec, recorded)
-    shown = {round(trial.values[0] - 40 * (trial.values[1] / 10) ** 0.5, 6) for trial in proposer._mirror.trials}
+    proposer = Proposer(spec, recorded(tmp_path, spec))
+    shown = {round(trial.values[0] - 40 * (trial.values[1] / 10) ** 0.5, 6) for trial in proposer.mirror.trials}
     assert shown == {3 * 3.0}, "of the second rung alone, which 20 have reached"
-    assert len(proposer._mirror.trials) == 20
+    assert len(proposer.mirror.trials) == 20
 
 
 def test_nsga_goes_on_with_its_generations_on_the_next_rung(tmp_path):
     spec = halved(sampler="nsga2", trials=60)
     run(tmp_path, spec, Trainer())
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    recorded = record.trials()
-    record.close()
-    shown = [trial for trial in Proposer(spec, recorded)._mirror.trials if trial.state.name == "COMPLETE"]
+    shown = [
+        trial for trial in Proposer(spec, recorded(tmp_path, spec)).mirror.trials if trial.state.name == "COMPLETE"
+    ]
     assert len({tuple(sorted(trial.system_attrs.items(), key=str)) for trial in shown if trial.system_attrs}) > 1
 
 
@@ -160,10 +158,7 @@ def test_more_trials_later_let_more_go_on(tmp_path):
 def test_nobody_goes_on_before_who_dominates_them(tmp_path):
     """Read back from the record alone."""
     run(tmp_path, halved(trials=30), Trainer())
-    spec = halved(trials=30)
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
-    trials = record.frozen_trials()
-    record.close()
+    trials = optuna.load_study(study_name="small", storage=url_of(tmp_path)).trials
     values = {t.number: np.array([-t.user_attrs["top1_percent"], t.user_attrs["latency_ms"]]) for t in trials}
     for rung in (0, 1):
         ended = [t for t in trials if t.state.name == "PRUNED" and t.user_attrs["rung"] == rung]

@@ -1,18 +1,17 @@
 """Who comes from one fidelity to the next, in the driver: order, failures, interruption, a study that goes on."""
 
-from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from starsearch.recipe import Fidelity
-from starsearch.records import StudyRecord, load_trials
+from starsearch.records import load_trials
 from starsearch.search.driver import run_study
 from starsearch.search.executor import LocalExecutor
 from starsearch.search.promotion import look_below
 from starsearch.study.spec import Promotion
-from tests.search.studies import WIDE, FakeEvaluator, make_spec, measure, url_of
+from tests.search.studies import WIDE, FakeEvaluator, make_spec, measure, opened, url_of
 
 PROXY = make_spec(WIDE, sampler="random", trials=12, fidelity=Fidelity(epochs=1), constraints=())
 
@@ -24,10 +23,10 @@ def full(**promotion):
 
 def climb(folder, spec, evaluator, *, proxy=PROXY, first=None):
     """Run the proxies, then who is promoted; returns how the latter ended."""
-    with closing(StudyRecord.open(url_of(folder), proxy, signature={})) as record:
+    with opened(folder, proxy) as record:
         run_study(proxy, record, LocalExecutor(first or FakeEvaluator()), folder=folder)
         below = look_below(spec, below=proxy, record=record, folder=folder)
-    with closing(StudyRecord.open(url_of(folder), spec, signature={})) as record:
+    with opened(folder, spec) as record:
         return run_study(spec, record, LocalExecutor(evaluator), folder=folder / "full", lower=below)
 
 
