@@ -47,7 +47,8 @@ def test_validate_prints_a_table_and_names_unreadable_images(starsearch):
 
 def test_validate_prints_json(starsearch):
     options = ("--resolution", "64", "--workers", "0", "--json")
-    code, out, _ = starsearch("validate", "s050.pth.tar", "--data", "imagenet/val", *options)
+    named = ("validate", "starnet_s050", "--weights", "s050.pth.tar")
+    code, out, _ = starsearch(*named, "--data", "imagenet/val", *options)
     found = json.loads(out)
     assert (code, found["num_images"], found["resolution"], len(found["unreadable"])) == (0, 8, 64, 1)
     assert found["top1_percent"] % 12.5 == pytest.approx(0.0)

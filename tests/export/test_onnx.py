@@ -67,21 +67,15 @@ def test_anchors_at_their_resolution_compute_what_the_module_computes(name):
 
 
 def test_batch_norms_are_folded_and_branches_stay_two_convolutions():
-    model = settled_model("starnet:embed_dim=8,depths=2-1")
-    graph = onnx.load_from_string(_build(model)).graph
+    read = onnx.load_from_string(_build(settled_model("starnet:embed_dim=8,depths=2-1"), metadata={"trial": "7"}))
+    assert {entry.key: entry.value for entry in read.metadata_props} == {"trial": "7"}
+    graph = read.graph
     operators = [node.op_type for node in graph.node]
     assert operators.count("Conv") == 1 + 2 + 3 * 5
     assert operators.count("Mul") == 3
     assert set(operators) == {"Conv", "Clip", "Mul", "Add", "GlobalAveragePool", "Flatten", "Gemm"}
     assert [value.name for value in graph.input] == ["input"]
     assert [value.name for value in graph.output] == ["logits"]
-
-
-def test_the_metadata_and_shapes_are_the_networks():
-    read = onnx.load_from_string(_build(settled_model(SMALL), metadata={"trial": "7", "architecture": SMALL}))
-    assert {entry.key: entry.value for entry in read.metadata_props} == {"trial": "7", "architecture": SMALL}
-    head = next(tensor for tensor in read.graph.initializer if tensor.name == "head.weight")
-    assert onnx.numpy_helper.to_array(head).shape == (1000, 32)
 
 
 def test_a_missing_weight_and_one_of_another_network_are_named():
@@ -111,10 +105,8 @@ def test_random_weights_have_the_modules_keys_and_keep_activations_finite(archit
 
 def test_a_deep_star_without_activations_neither_overflows_nor_dies_out_with_random_weights():
     layers = lower(parse_architecture("starnet:embed_dim=16,depths=8-8-16-8,activation=none"), resolution=64)
-    logits = onnx_logits(
-        build_onnx(layers, random_weights(layers, np.random.default_rng(0))),
-        np.random.default_rng(1).standard_normal((1, 3, 64, 64), dtype=np.float32),
-    )
+    image = np.random.default_rng(1).standard_normal((1, 3, 64, 64), dtype=np.float32)
+    logits = onnx_logits(build_onnx(layers, random_weights(layers, np.random.default_rng(0))), image)
     assert 0.01 < logits.std() < 100
 
 

@@ -51,25 +51,23 @@ def test_shards_that_say_but_numbers_validate_what_was_trained_on_them(folder, s
     assert ("numbers of its classes" in " ".join(found.notes)) is not trains_too
 
 
-def test_numbers_of_another_many_classes_are_refused(saved, tmp_path):
-    shards = write_shards(tmp_path / "shards", train=(2, 2, 0), validation=(3, 3, 0))
-    for file in shards.glob("*-train-*"):
-        file.unlink()
-    with pytest.raises(
-        EvaluationError, match=r"does not know 2 of the 2 classes of 'shards\?orientation=stored' \(0, 1\)"
-    ):
-        validate_network(str(saved / "exported"), str(shards), resolution=64, **HERE)
-
-
-def test_a_head_of_other_classes_is_refused(starnet, saved, tmp_path):
-    four = (*SYNSETS, "n02084071")
-    root = write_folders(tmp_path / "four", train=(1, 1, 1, 1), validation=(1, 1, 1, 1), classes=four)
-    with pytest.raises(EvaluationError, match=r"has 3 outputs and 'four' 4 classes \(n01440764, .*synset"):
-        validate_network(str(saved / "own.safetensors"), str(root), **HERE)
-    with pytest.raises(
-        EvaluationError, match=r"does not know 1 of the 4 classes of 'four\?orientation=stored' \(n02084071\)"
-    ):
-        validate_network(str(saved / "exported"), str(root), **HERE)
+@pytest.mark.parametrize(
+    ("network", "classes", "words"),
+    [
+        ("own.safetensors", (*SYNSETS, "n02084071"), r"has 3 outputs and 'data' 4 classes \(n01440764, .*synset"),
+        ("exported", (*SYNSETS, "n02084071"), r"know 1 of the 4 classes of 'data\?orientation=stored' \(n02084071\)"),
+        ("exported", None, r"does not know 2 of the 2 classes of 'data\?orientation=stored' \(0, 1\)"),
+    ],
+)
+def test_a_head_of_other_classes_is_refused(saved, tmp_path, network, classes, words):
+    if classes:
+        root = write_folders(tmp_path / "data", train=(1,) * 4, validation=(1,) * 4, classes=classes)
+    else:  # numbers alone
+        root = write_shards(tmp_path / "data", train=(2, 2, 0), validation=(3, 3, 0))
+        for file in root.glob("*-train-*"):
+            file.unlink()
+    with pytest.raises(EvaluationError, match=words):
+        validate_network(str(saved / network), str(root), resolution=64, **HERE)
 
 
 def test_imagenets_classes_are_known_by_synset_or_all_by_their_words():
