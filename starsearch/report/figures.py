@@ -21,7 +21,6 @@ from starsearch.report.plot import (
     VERMILION,
     axis_label,
     best_so_far,
-    border_of,
     placed,
     plane_of,
 )
@@ -61,7 +60,7 @@ def front_figure(view: StudyView) -> go.Figure:
         _add_line(figure, best_so_far(points, plane[1]), "best so far", color=BLUE, shape="hv")
     else:
         if len(view.objectives) == 2:
-            _add_line(figure, border_of(points[is_member], plane), "border", color=BLUE, shape="hv")
+            _add_line(figure, points[is_member], "border", color=BLUE, shape="hv")
         family = points[points["anchor"].isin(PUBLISHED_FAMILY)].sort_values("anchor")
         _add_line(figure, family, "S1–S4", color=VERMILION, dash="dash", width=1)
     titles = [html.escape(axis_label(one, points)) for one in plane]

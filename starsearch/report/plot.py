@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from starsearch.objective import Objective
 from starsearch.quantities import quantity
-from starsearch.report.front import errors_of, loss_matrix
+from starsearch.report.front import errors_of
 from starsearch.report.summary import miss_lines
 from starsearch.report.table import anchor_label
 from starsearch.report.view import StudyView
@@ -83,11 +83,12 @@ def axis_label(objective: Objective | None, trials: pd.DataFrame) -> str:
 
 
 def placed(rows: pd.DataFrame, plane: tuple[Objective | None, Objective]) -> pd.DataFrame:
-    """Return rows with `x` and `y` in the plane, and their standard errors `dx` and `dy`, in the units shown."""
+    """Return rows by `x`, the best first, with `y` and the standard errors `dx` and `dy`, in the units shown."""
     shown = {axis: quantity(one.name) for axis, one in zip("xy", plane, strict=True) if one is not None}
     columns: dict[str, Any] = {axis: rows[one.name] * one.scale for axis, one in shown.items()}
     columns |= {f"d{axis}": errors_of(rows, one.name) * one.scale for axis, one in shown.items()}
-    return rows.assign(x=rows["number"], dx=np.nan).assign(**columns)
+    best_first = plane[0] is None or plane[0].direction == "minimize"
+    return rows.assign(x=rows["number"], dx=np.nan).assign(**columns).sort_values("x", ascending=best_first)
 
 
 def best_so_far(points: pd.DataFrame, objective: Objective) -> pd.DataFrame:
@@ -95,12 +96,6 @@ def best_so_far(points: pd.DataFrame, objective: Objective) -> pd.DataFrame:
     ordered = points[points["feasible"]].sort_values("number")
     best = ordered["y"].cummin() if objective.direction == "minimize" else ordered["y"].cummax()
     return ordered.assign(y=best.ffill())
-
-
-def border_of(members: pd.DataFrame, plane: tuple[Objective | None, Objective]) -> pd.DataFrame:
-    """Return the front's members along the border of what they dominate."""
-    assert plane[0] is not None
-    return members.iloc[np.argsort(loss_matrix(members, [plane[0]])[:, 0])]
 
 
 def _draw(axes: Axes, view: StudyView) -> None:
@@ -146,9 +141,8 @@ def _draw_members(
         drawn = axes.scatter(members["x"], members["y"], c=colors, s=30, ec="white", lw=0.7, zorder=4, label="front")
         axes.get_figure(root=True).colorbar(drawn, ax=axes, label=shown.heading)  # type: ignore[union-attr]
     else:
-        line = border_of(members, plane)
-        axes.plot(line["x"], line["y"], color=BLUE, lw=1.6, drawstyle="steps-post", zorder=3)
-        axes.plot(line["x"], line["y"], "o", ms=5, color=BLUE, mec="white", mew=0.7, zorder=4, label="front")
+        axes.plot(members["x"], members["y"], color=BLUE, lw=1.6, drawstyle="steps-post", zorder=3)
+        axes.plot(members["x"], members["y"], "o", ms=5, color=BLUE, mec="white", mew=0.7, zorder=4, label="front")
     best = members[members["number"] == view.knee]
     axes.plot(best["x"], best["y"], "*", ms=13, color=GREEN, mec="white", mew=0.8, zorder=6, ls="", label="knee")
 

@@ -22,8 +22,6 @@ _REFERENCE_MARGIN = 0.1
 # At the end of a reason, another for every trial.
 _LOG = r" \(logs/[^)]*\)$"
 
-HypervolumeOf = dict[str, Any]
-
 
 def best_values(complete: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, dict[str, Any]]:
     """Return by objective the best feasible `value`, its `spread` and its trial's `number`; nothing if unmeasured."""
@@ -42,7 +40,7 @@ def best_values(complete: pd.DataFrame, objectives: Sequence[Objective]) -> dict
     return best
 
 
-def compare_hypervolumes(front: pd.DataFrame, objectives: Sequence[Objective]) -> HypervolumeOf:
+def compare_hypervolumes(front: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, Any]:
     """Return the hypervolume of the front and of the feasible anchors alone, in the product of the objectives' units.
 
     Args:

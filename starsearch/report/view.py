@@ -14,7 +14,7 @@ from starsearch.objective import Objective
 from starsearch.report.agreement import Agreement, agreement_lines, compare_fidelities
 from starsearch.report.front import complete_trials, front_table, knee
 from starsearch.report.predictions import prediction_errors
-from starsearch.report.summary import HypervolumeOf, best_values, compare_hypervolumes, halving_lines, nearest_miss
+from starsearch.report.summary import best_values, compare_hypervolumes, halving_lines, nearest_miss
 from starsearch.study.spec import StudySpec
 
 
@@ -72,7 +72,7 @@ class StudyView:
         return knee(self.front, self.objectives) if self.has_front else None
 
     @cached_property
-    def hypervolume(self) -> HypervolumeOf | None:
+    def hypervolume(self) -> dict[str, Any] | None:
         """The front's hypervolume beside that of the published networks; None without a front."""
         return compare_hypervolumes(self.front, self.objectives) if self.has_front else None
 
