@@ -88,10 +88,10 @@ def tune_recipes(
         requirements=Requirements(folder=str(folder.resolve())),
         changing=scheduler == "pbt",
     )
-    with connected(runner), hold_lease(record) as lease, asked_to_stop() as stop:
+    with connected(runner), hold_lease(record), asked_to_stop() as stop:
         wait_for_room(resources, runner)
         record.fail_running(DRIVER_DIED)
-        recorder = _Recorder(spec, tuned, record, base=base, watch=watch, stop=stop, check=lease.check)
+        recorder = _Recorder(spec, tuned, record, base=base, watch=watch, stop=stop)
         while recorder.missing > 0 and not stop.is_set():
             before, trials = recorder.finished, record.frozen_trials()
             first = [] if _has_base(trials) else [base]
@@ -194,10 +194,9 @@ class _Recorder(Callback):
         base: Params,
         watch: Watch,
         stop: threading.Event,
-        check: Callable[[], None],
     ) -> None:
         self._spec, self._tuned, self._record, self._base = spec, tuned, record, base
-        self._watch, self._stop, self._check = watch, stop, check
+        self._watch, self._stop = watch, stop
         self._running: dict[str, float] = {}  # the fraction of each training
         self._failed: list[Any] = []
         self.finished = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in record.frozen_trials())
@@ -275,7 +274,6 @@ class _Recorder(Callback):
             seconds=float(result.get("seconds", 0.0)),
             **failure,
         )
-        self._check()
         ended = self._record.finish(replace(ended, number=self._record.start(ended).number))
         if len(schedule) > 1:
             known = self._record.attribute(SCHEDULES) or {}
