@@ -6,16 +6,18 @@ What slows the candidate slows a reference timed right before or after it as wel
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
 import statistics
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from starsearch.errors import EvaluationError
 from starsearch.latency.lock import measuring
-from starsearch.latency.pinning import staying_on_its_core
 from starsearch.latency.statistics import Interval, summarize
 from starsearch.progress import Progress
 
@@ -111,7 +113,7 @@ def measure_paired(
     one_thread = _computes_in_caller(candidate) and _computes_in_caller(reference)
     while not _is_enough(ratios, limits):
         new = [_move_on(timer, is_first=not ratios) for timer in (candidate, reference)]
-        with measuring(), staying_on_its_core(only=one_thread):
+        with measuring(), _staying_on_its_core(only=one_thread):
             _warm_up(candidate, is_new=new[0])
             _warm_up(reference, is_new=new[1])
             for _ in range(min(max(1, _RUNS_A_STRETCH // limits.runs), limits.max_pairs - len(ratios))):
@@ -138,10 +140,46 @@ def take_readings(timer: Timer, *, runs: int) -> list[float]:
     readings: list[float] = []
     while len(readings) < runs:
         is_new = _move_on(timer, is_first=not readings)
-        with measuring(), staying_on_its_core(only=_computes_in_caller(timer)):
+        with measuring(), _staying_on_its_core(only=_computes_in_caller(timer)):
             _warm_up(timer, is_new=is_new)
             readings += [_read(timer) for _ in range(min(_RUNS_A_STRETCH, runs - len(readings)))]
     return readings
+
+
+@contextmanager
+def _staying_on_its_core(*, only: bool) -> Iterator[None]:
+    """Keep the calling thread on its current core; threads it has started are free to move.
+
+    Beside a process that keeps another core busy the scheduler moves both about, and each move costs the caches:
+    40 pairs of StarNet-S4 then repeat to 0.9 to 1.0 %, and to 0.4 % where the thread stays
+    (studies/benchmarks/latency/repeatability.py).
+
+    Args:
+        only: whether everything timed computes in the calling thread. Otherwise nothing is kept on a core: a thread
+            pool started inside would have to share that core for good.
+    """
+    core = _current_core() if only else None
+    allowed = os.sched_getaffinity(0) if core is not None else set()
+    if core is not None:
+        with suppress(OSError):  # a container may forbid it; nothing is wrong without
+            os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        if core is not None:
+            with suppress(OSError):  # the machine's cores may have changed meanwhile
+                os.sched_setaffinity(0, allowed)
+
+
+def _current_core() -> int | None:
+    """Return the core this thread runs on; None where the system does not say, or cannot keep a thread there."""
+    if not hasattr(os, "sched_setaffinity"):  # macOS, Windows
+        return None
+    try:
+        core = int(ctypes.CDLL(None).sched_getcpu())
+    except (OSError, AttributeError):
+        return None
+    return core if core in os.sched_getaffinity(0) else None
 
 
 def _computes_in_caller(timer: Timer) -> bool:

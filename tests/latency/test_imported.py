@@ -2,7 +2,7 @@ import pytest
 
 from starsearch.errors import SpecError
 from starsearch.families.text import format_architecture, parse_architecture
-from starsearch.latency.prediction.imported import read_samples
+from starsearch.latency.prediction.imported import read_samples, save_samples
 
 WIDE = "starnet:embed_dim=24,depths=2-2-8-3,ops=sum"
 
@@ -25,6 +25,9 @@ def test_names_and_lines_are_read_as_canonical_text_with_what_is_known(write):
     assert parse_architecture(first.architecture) == parse_architecture("starnet_s1")
     assert (second.ms, second.pairs, second.spread_ms) == (1.25, 0, None)
     assert second.architecture == format_architecture(parse_architecture(WIDE))
+    path = write("")
+    save_samples([first, second], path)
+    assert read_samples(path) == (first, second)
 
 
 def test_a_spreadsheets_mark_and_line_ends_do_no_harm(write):

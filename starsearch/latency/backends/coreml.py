@@ -122,13 +122,11 @@ class Mac:
 
     def _check(self, macos: tuple[int, int]) -> None:
         """Refuse a machine that is no Mac of that system or later, or has no coremltools."""
-        needed = f"a Mac with macOS {'.'.join(map(str, macos))} or later"
+        what = f"Core ML runs on a Mac with macOS {'.'.join(map(str, macos))} or later"
+        elsewhere = "export the package here, measure it on such a Mac, and bring the figures back as a CSV file."
         if macos == _MACOS_OF_PLANS:
-            what = f"Core ML tells where operations run on {needed}"
+            what = what.replace("runs", "tells where operations run")
             elsewhere = "export the package here and read Xcode's performance report of it on such a Mac."
-        else:
-            what = f"Core ML runs on {needed}"
-            elsewhere = "export the package here, measure it on such a Mac, and bring the figures back as a CSV file."
         if platform.system() != "Darwin":
             raise EvaluationError(f"{what}; this machine runs {platform.system()}. Instead {elsewhere}")
         here = platform.mac_ver()[0]
