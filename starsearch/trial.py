@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ class Trial:
         promoted_from: the number of the candidate's trial at the fidelity below.
         start: the file of trained weights with which the training begins.
         known: readings that hold whatever the weights (latencies), so that they are not taken again.
+        started: when it was started, with its time zone.
         curve: the first objective that is read during training, by epoch.
         readings: what the evaluation returned.
         seconds: how long it took.
@@ -52,6 +54,7 @@ class Trial:
     promoted_from: int | None = None
     start: Path | None = None
     known: tuple[Reading, ...] = ()
+    started: datetime | None = None
     curve: Mapping[int, float] = field(default_factory=dict)
     readings: tuple[Reading, ...] = ()
     seconds: float = 0.0

@@ -255,13 +255,13 @@ def _of_trial(trial: StudyTrial, data: str | None, forms: Sequence[Format]) -> _
     from starsearch.records import reading_names, recorded_reading
 
     spec, row = trial.spec, {key: value for key, value in trial.row.items() if value is not None and value == value}
-    known = trial.attributes["signature"].get("data", spec.data)
+    known = trial.attributes["conditions"].get("data", spec.data)
     # Before anything is written: the user may have to say where it is.
     dataset = _open_data(data, spec.data, known, forms)
     readings = [recorded_reading(row, name) for name in reading_names(row)]
-    validated = trial.validated
+    model, validated = trial.load(), trial.validated
     network = TrainedNetwork(
-        model=trial.load(),
+        model=model,
         source=f"trial {trial.number} of study {trial.study}",
         origin={
             "study": trial.study,

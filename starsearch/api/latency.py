@@ -39,7 +39,7 @@ from starsearch.latency.prediction.profile import DeviceProfile, load_profile, s
 from starsearch.measurement import Measurement
 from starsearch.objective import LATENCY, THIS_MACHINE
 from starsearch.progress import Progress, follow, ignore
-from starsearch.records import OpenStudy, hold_lease, keep_measured, load_devices
+from starsearch.records import StudyRecord, hold_lease
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
 from starsearch.study.space_file import load_space
@@ -328,7 +328,8 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
     place = place_of(study)
     if re.fullmatch(r"[A-Za-z0-9_-]+", device) is None:
         raise SpecError(f"A device's label is made of letters, digits, - and _; got {device!r}.")
-    devices = load_devices(place.url, place.name)
+    studies = studies_at(place)
+    devices = studies[0].spec.devices
     labelled = f"{LATENCY}@{device}"
     name = labelled if labelled in devices else next((n for n, of in devices.items() if of == device), labelled)
     if devices.get(name) == THIS_MACHINE:
@@ -336,7 +337,6 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
             f"{name} is measured on this machine in every trial of the study; figures of another device cannot stand "
             "in for it. Give them another --device."
         )
-    studies = studies_at(place)
     complete = [one.trials[one.trials["state"] == "COMPLETE"] for one in studies]
     known = {key for trials in complete for key in trials["architecture"]}
     samples = {architecture_hash(parse_architecture(one.architecture)): one for one in read_samples(path)}
@@ -347,12 +347,11 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
             "those of its front.csv (the column architecture_text)."
         )
     for one in studies:
-        with closing(OpenStudy.find(place.url, one.name)) as opened, hold_lease(opened) as lease:
+        with closing(StudyRecord.find(place.url, one.name)) as record, hold_lease(record):
             for key, sample in found.items():
-                lease.check()
                 runs = max(sample.pairs, 1)
                 measured = Measurement(name=name, value=sample.ms, runs=runs, spread=sample.spread_ms, device=device)
-                keep_measured(opened, key, measured)
+                record.keep_measured(key, measured)
     return Imported(
         name=name,
         networks=len(found),

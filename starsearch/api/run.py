@@ -295,11 +295,10 @@ def _open_record(
     device: str | None,
 ) -> StudyRecord:
     from starsearch.data.dataset import INTERPOLATION
-    from starsearch.records import LADDER, StudyRecord
+    from starsearch.records import FIDELITIES, StudyRecord
 
     attributes = {
         "command": command,
-        "sampler": spec.sampler,
         "classes": list(dataset.classes),
         "preprocessing": {
             "mean": list(dataset.mean),
@@ -310,11 +309,11 @@ def _open_record(
     }
     if reference:
         attributes["reference"] = asdict(reference)
-    signature = spec.describe() | {"data": data_in_words(dataset)} | ({"device": device} if device else {})
-    record = StudyRecord.open(place.url, spec, signature=signature, attributes=attributes)
+    conditions = {"data": data_in_words(dataset)} | ({"device": device} if device else {})
+    record = StudyRecord.open(place.url, spec, conditions=conditions, attributes=attributes)
     # A later version of the file may have more fidelities: candidates are linked by what they are.
-    if len(fidelities) > 1 and spec.name == fidelities[0] and record.attribute(LADDER) != fidelities:
-        record.set_attribute(LADDER, fidelities)
+    if len(fidelities) > 1 and spec.name == fidelities[0] and record.attribute(FIDELITIES) != fidelities:
+        record.set_attribute(FIDELITIES, fidelities)
     return record
 
 

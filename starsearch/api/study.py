@@ -104,19 +104,15 @@ def _highest(views: list[StudyView]) -> StudyView:
 
 def _views(place: StudyPlace) -> list[StudyView]:
     """Read every fidelity of the study that has begun, the lowest first."""
-    from starsearch.objective import Objective
-    from starsearch.records import shown
     from starsearch.report.view import StudyView
 
     views = []
     for one in studies_at(place):
-        if "objectives" not in one.attributes:
-            raise StudyError(f"The study {one.name!r} in {shown(place.url)} was not made by starsearch.")
         is_first, fidelity = one.name == place.name, one.name.removeprefix(f"{place.name}.")
         views.append(
             StudyView(
                 trials=one.trials,
-                objectives=tuple(Objective(**objective) for objective in one.attributes["objectives"]),
+                objectives=one.spec.objectives,
                 attributes=one.attributes,
                 name=one.name,
                 url=place.url,
@@ -153,11 +149,10 @@ def study_status(study: str) -> dict[str, Any]:
 def _status(view: StudyView) -> dict[str, Any]:
     from starsearch.records import shown, working_driver
 
-    driver = working_driver(view.url, view.name)
     failed = view.trials[view.trials["state"] == "FAIL"].rename(columns={"number": "trial"})
     return {
         "study": view.name,
-        "fidelity": view.attributes.get("fidelity"),
+        "fidelity": view.fidelity,
         "storage": shown(view.url),
         **view.summary,
         "halving": view.halving,
@@ -166,7 +161,7 @@ def _status(view: StudyView) -> dict[str, Any]:
             {"trial": int(number), "architecture": text, "reason": reason}
             for number, text, reason in failed[["trial", "architecture_text", "reason"]].itertuples(index=False)
         ],
-        "driver": f"process {driver.pid} on {driver.host} since {driver.since}" if driver else None,
+        "driver": working_driver(view.url, view.name, view.attributes),
     }
 
 

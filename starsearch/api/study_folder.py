@@ -48,7 +48,7 @@ def place_of(study: str) -> StudyPlace:
 
 def _place_of_fidelity(path: Path) -> StudyPlace | None:
     """Return the place of studies/NAME.FIDELITY, which lies in studies/NAME; None where `path` is something else."""
-    from starsearch.records import LADDER, load_attributes
+    from starsearch.records import FIDELITIES, load_attributes
 
     base, dot, fidelity = path.name.rpartition(".")
     folder = path.with_name(base) if dot and base else path
@@ -56,10 +56,10 @@ def _place_of_fidelity(path: Path) -> StudyPlace | None:
         return None
     whole = place_of_folder(folder)
     attributes = load_attributes(whole.url, whole.name)
-    if fidelity == attributes.get("fidelity"):
+    if fidelity == attributes.get("spec", {}).get("fidelity", {}).get("name"):
         return replace(whole, is_whole=False)
     name = f"{whole.name}.{fidelity}"
-    if name not in attributes.get(LADDER, ()):
+    if name not in attributes.get(FIDELITIES, ()):
         return None
     return StudyPlace(name=name, url=whole.url, folder=folder / fidelity, is_whole=False)
 

@@ -20,7 +20,7 @@ from starsearch.families.text import format_architecture
 from starsearch.objective import Objective
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.records import StudyRecord, recorded_candidate
+from starsearch.records import StudyRecord
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.runner_file import LocalRunner, RayRunner, load_runner
 from starsearch.study.spec import Halving, Rung, StudySpec
@@ -28,8 +28,6 @@ from starsearch.trial import Trial
 from starsearch.tuning.space import BASE_RECIPE, describe_changes, load_recipe_space, write_recipe
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from starsearch.data import DataSet
     from starsearch.tuning.search import Scheduler
 
@@ -143,14 +141,17 @@ def tune_recipe(
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name, storage)
     url = storage or database_url(folder)
-    signature = spec.describe() | {"data": data_in_words(dataset)}
-    signature |= {"architecture": format_architecture(network), "scheduler": scheduler}
+    conditions = {
+        "data": data_in_words(dataset),
+        "architecture": format_architecture(network),
+        "scheduler": scheduler,
+    }
     attributes = {
         "command": f"starsearch tune {Path(architecture).name} --data {shlex.quote(dataset.name)}",
         "sampler": "population based training" if changing else "tpe (Ray Tune's OptunaSearch)",
         "classes": list(dataset.classes),
     }
-    with closing(StudyRecord.open(url, spec, signature=signature, attributes=attributes)) as record:
+    with closing(StudyRecord.open(url, spec, conditions=conditions, attributes=attributes)) as record:
         if storage:
             point_to_storage(folder, spec.name, storage)
         finished = tune_recipes(
@@ -241,20 +242,20 @@ def _write_best(
     spec: StudySpec, record: StudyRecord, folder: Path
 ) -> tuple[TunedRecipe | None, TunedRecipe | None, Path | None]:
     """The best and the base recipe, and the file of the best."""
-    trials = record.frozen_trials()
-    complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    trials = record.trials()
+    complete = [trial for trial in trials if trial.state == "complete"]
 
-    def describe(trial: FrozenTrial) -> TunedRecipe:
-        changes = describe_changes(recorded_candidate(trial, spec.recipe).recipe, spec.recipe)
-        return TunedRecipe(trial=trial.number, top1_percent=trial.values[0], changes=changes)
+    def describe(trial: Trial) -> TunedRecipe:
+        changes = describe_changes(trial.candidate.recipe, spec.recipe)
+        return TunedRecipe(trial=trial.number, top1_percent=trial.values["top1_percent"], changes=changes)
 
-    base = next((describe(trial) for trial in complete if trial.user_attrs.get("anchor") == BASE_RECIPE), None)
+    base = next((describe(trial) for trial in complete if trial.candidate.anchor == BASE_RECIPE), None)
     if not complete:
         return None, base, None
     # Of equals the base recipe: it is the simpler.
-    winner = max(complete, key=lambda trial: (trial.values[0], "anchor" in trial.user_attrs, -trial.number))
+    winner = max(complete, key=lambda trial: (trial.values["top1_percent"], trial.is_anchor, -trial.number))
     best = describe(winner)
-    found = recorded_candidate(winner, spec.recipe).recipe
+    found = winner.candidate.recipe
     epochs = spec.fidelity.epochs or spec.recipe.epochs
     comments = [
         f"The best of {len(trials)} trials of the study {spec.name}, trial {best.trial}: top-1 "

@@ -68,9 +68,6 @@ def _outlive_reader(stream: TextIO) -> TextIO:
 
 def _show_warnings() -> None:
     warnings.showwarning = _warn  # type: ignore[assignment] # where it was said is not for the user
-    # Python shows equal warnings once a process; each new wait for a storage is shown. Only these: what a library says
-    # of our code would be repeated with every step.
-    warnings.filterwarnings("always", category=UserWarning, module=r"starsearch\.records\.patience")
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from starsearch.records.attributes import CONSTRAINT_PREFIX
+from starsearch.records.trials import CONSTRAINT
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -30,6 +30,6 @@ def _with_list(trial: FrozenTrial) -> FrozenTrial:
     if not trial.constraints:
         return trial
     shown = copy.copy(trial)  # a storage may keep its own
-    others = {key: value for key, value in trial.system_attrs.items() if not key.startswith(CONSTRAINT_PREFIX)}
+    others = {key: value for key, value in trial.system_attrs.items() if not key.startswith(CONSTRAINT)}
     shown._system_attrs = {**others, "constraints": list(trial.constraints.values())}
     return shown

@@ -1,8 +1,8 @@
 """What was measured after a trial had ended: attributes of the study, since a finished trial never changes.
 
-One attribute a network and quantity, "measured:NAME:ARCHITECTURE" (`latency_ms@phone`, the architecture's hash), whose
-value is a `Measurement`. Wherever a study is looked at, it stands in for what was predicted, and what the measurements
-say of the predictions corrects the others: values on the front compare, and the search goes on with the better ones.
+One attribute for each network and quantity, "measured:NAME:ARCHITECTURE" (`latency_ms@phone`, the architecture's hash),
+whose value is a `Measurement`. Wherever a study is looked at, it replaces what was predicted, and what the measurements
+say of the predictions corrects the others: values on the front compare, and the search continues with the better ones.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starsearch.families.text import architecture_hash
-from starsearch.measurement import Measurement, Prediction, Reading, prediction_error_percent
-from starsearch.records.attributes import PREDICTED, measurement_attributes, reading_attributes, recorded_reading
+from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.trial import Trial
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-    from starsearch.records.open_study import OpenStudy
 
 _PREFIX = "measured:"
 
@@ -107,85 +101,24 @@ class Measured(dict[tuple[str, str], Measurement]):
         return replace(trial, readings=(*latest, *further))
 
 
-def keep_measured(study: OpenStudy, architecture: str, measurement: Measurement) -> None:
-    """Write what was measured of the architecture of this hash, in place of what was there of the same name."""
-    study.set_attribute(f"{_PREFIX}{measurement.name}:{architecture}", asdict(measurement))
+def measured_attribute(architecture: str, measurement: Measurement) -> tuple[str, Any]:
+    """Return the study's attribute that keeps what was measured of the architecture of this hash."""
+    return f"{_PREFIX}{measurement.name}:{architecture}", asdict(measurement)
 
 
-def measured_afterwards(attributes: Mapping[str, Any], trials: Iterable[FrozenTrial] = ()) -> Measured:
-    """What `keep_measured` has written among a study's attributes, and what it says of the predictions of `trials`."""
+def measured_afterwards(attributes: Mapping[str, Any], trials: Iterable[Trial] = ()) -> Measured:
+    """Return what was measured later by a study's attributes, and what it says of the predictions of `trials`."""
     found = Measured()
     for key, value in attributes.items():
         if key.startswith(_PREFIX):
             name, _, architecture = key.removeprefix(_PREFIX).rpartition(":")
             found[architecture, name] = Measurement(**value)
     pairs: dict[str, dict[str, tuple[Prediction, float]]] = {}
-    for trial in trials:
-        said = trial.user_attrs
-        for name in said.get("measurements", ()):
-            network, prediction = said.get("architecture", ""), recorded_reading(said, name)
-            one = found.get((network, name))
-            if one and isinstance(prediction, Prediction) and trial.state.name == "COMPLETE":
-                pairs.setdefault(name, {})[network] = prediction, one.value
+    for trial in trials if found else ():
+        network = architecture_hash(trial.candidate.architecture)
+        for reading in trial.readings if trial.state == "complete" else ():
+            one = found.get((network, reading.name))
+            if one and isinstance(reading, Prediction):
+                pairs.setdefault(reading.name, {})[network] = reading, one.value
     found.corrections = {name: Correction.of(list(by_network.values())) for name, by_network in pairs.items()}
     return found
-
-
-def merge_measured(attributes: Mapping[str, Any], measured: Measured) -> dict[str, Any]:
-    """A complete trial's attributes with what was measured of its architecture afterwards.
-
-    Of what was predicted, NAME is the measured value where there is one, else the corrected prediction; NAME_kind says
-    which it is ("measured" or "predicted"). NAME_predicted keeps what was predicted in the trial, and
-    NAME_error_percent is how far it lies above the measured value. NAME_low and NAME_high are the interval of the
-    corrected prediction; of a measured network that of the trial. What the trial measured itself stays.
-    """
-    merged = dict(attributes)
-    names = list(attributes.get("measurements", ()))
-    later = dict(measured_of(attributes, measured))
-    for name in names:
-        if is_predicted(attributes, name):
-            if name not in later:
-                merged |= reading_attributes(measured.corrected([recorded_reading(attributes, name)]))
-            merged[f"{name}_predicted"] = attributes[name]
-    for name, one in later.items():
-        if name in names:
-            merged[f"{name}_error_percent"] = prediction_error_percent(attributes[name], one.value)
-        merged |= {f"{name}_kind": "measured", **measurement_attributes(one)}
-    merged["measurements"] = list(dict.fromkeys([*names, *later]))
-    return merged
-
-
-def latest_readings(attributes: Mapping[str, Any], measured: Measured) -> tuple[Reading, ...]:
-    """A complete trial's readings, what was measured afterwards, or corrected, in place of what was predicted."""
-    merged = merge_measured(attributes, measured)
-    return tuple(recorded_reading(merged, name) for name in merged["measurements"])
-
-
-def merge_violations(
-    violations: Mapping[str, float], attributes: Mapping[str, Any], measured: Measured
-) -> dict[str, float]:
-    """By how much each constraint ("NAME.min", "NAME.max") is broken by the measured or the corrected values.
-
-    A bound is a difference, so it moves by as much as the value does.
-    """
-    moved = dict(violations)
-    for one in latest_readings(attributes, measured):
-        for bound, sign in ((f"{one.name}.max", 1), (f"{one.name}.min", -1)):
-            if bound in moved and one.name in attributes:
-                moved[bound] += sign * (one.value - attributes[one.name])
-    return moved
-
-
-def measured_of(attributes: Mapping[str, Any], measured: Measured) -> Iterable[tuple[str, Measurement]]:
-    """The measurements that stand in for a prediction of this trial, or for nothing, with their names."""
-    architecture, names = attributes.get("architecture"), attributes.get("measurements", ())
-    return [
-        (name, one)
-        for (of, name), one in measured.items()
-        if of == architecture and (name not in names or is_predicted(attributes, name))
-    ]
-
-
-def is_predicted(attributes: Mapping[str, Any], name: str) -> bool:
-    """Whether the trial of these attributes has predicted `name`."""
-    return bool(attributes.get(f"{name}_kind") == PREDICTED)

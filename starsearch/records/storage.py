@@ -1,33 +1,27 @@
-"""From a storage URL to an Optuna storage, to write or only to read, and from its errors to words for the user."""
+"""A storage URL as an Optuna storage, to write or only to read, and its errors in words."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-from starsearch.errors import StudyError
-from starsearch.records.patience import Patience, away_for, connect_patiently, locked_for, outwait_restarts
+from starsearch.errors import StudyError, first_line
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage
     from sqlalchemy import URL
 
 _JOURNAL = "journal:///"
-_READ_WITHIN_S = 30.0
-# psycopg's own default is 130 s, a try, where a firewall drops what is sent.
-_CONNECT_WITHIN_S = 5
+_LOCKED_FOR_S = 60  # another program may keep a SQLite file locked
+_CONNECT_WITHIN_S = 5  # psycopg's own default is 130 s a try, where a firewall drops what is sent
 # Optuna's tables, then those of its schema's version: each may be made by another process at the same time.
-_SCHEMA_STEPS = 2
-# With what is waited for each storage that is open; Optuna's classes have no place for it.
-_PATIENCE: WeakKeyDictionary[BaseStorage, Patience] = WeakKeyDictionary()
+_TRIES_TO_MAKE_TABLES = 3
 
-# What SQLite, a server's driver or the system says, and what the user should know. The first that fits is told.
+# What SQLite, a server's driver or the system says, and what the user should know; the first that fits is shown.
 _CAUSES = (
     (("disk is full", "no space left"), "the disk is full. Make room and run the same command again"),
     (("readonly", "read-only", "permission denied"), "it is read-only. Make file and folder writable, or copy them"),
@@ -39,37 +33,41 @@ _CAUSES = (
     (("unable to open", "no such file", "not a directory"), "it cannot be opened. Check the path and its folder"),
     (("no such table",), "it holds no study"),
     (
-        (
-            *("connection refused", "connection failed", "timeout expired"),
-            *("server closed the connection", "terminating connection"),
-        ),
+        ("connection refused", "connection failed", "timeout expired", "closed the connection", "terminating"),
         "its server does not answer. Run the same command again once it does",
     ),
 )
 
 
 def open_storage(url: str) -> BaseStorage:
-    """The storage at `url`, made if it is not there yet.
+    """Return the storage at `url`, made if it is not there yet.
 
-    `sqlite:///FILE` writes ahead (WAL) and waits for a disk only at checkpoints: a power failure may cost
-    the last trials, a killed process costs none; locked by another program it is waited for, ten minutes at most.
-    `journal:///FILE`, an absolute path, is Optuna's log file, for network file systems on which SQLite's locks do not
-    work. Every other URL is SQLAlchemy's; a server that is restarted later is waited for, a minute at most.
+    `sqlite:///FILE` writes ahead (WAL) and waits for a disk only at checkpoints: a power failure may cost the last
+    trials, a killed process costs none. `journal:///FILE`, an absolute path, is Optuna's log file, for network file
+    systems on which SQLite's locks do not work. Every other URL is SQLAlchemy's.
 
     Raises:
         StudyError: the URL cannot be read, its driver is not installed, or the storage cannot be opened.
     """
+    from sqlalchemy import event
+
     with storage_errors(url):
         path = storage_file(url)
         if path is not None and not path.parent.is_dir():
             raise StudyError(f"The storage {shown(url)} cannot be made: there is no folder {path.parent}.")
         if url.startswith(_JOURNAL):
-            return _open_journal(url)
+            from optuna.storages import JournalStorage
+
+            from starsearch.records.journal import JournalFile
+
+            return JournalStorage(JournalFile(_journal_file(url)))
         if path is None:
-            return _open_server(url)
-        patience = locked_for(path)
-        storage = _open_database(url, creator=lambda: _connect_to_write(path, patience))
-        _PATIENCE[storage] = patience
+            return _open_database(url, pool_pre_ping=True)  # a connection that a restart has cut is made anew
+        # Every transaction takes the lock for writing first: one that reads and writes later may fail at once.
+        arguments = {"timeout": _LOCKED_FOR_S, "isolation_level": "IMMEDIATE"}
+        storage = _open_database(url, connect_args=arguments)
+        event.listen(storage.engine, "connect", _write_ahead)
+        storage.engine.dispose()  # connections that were made before
         return storage
 
 
@@ -87,17 +85,58 @@ def read_storage(url: str) -> Iterator[BaseStorage]:
         if path is None or url.startswith(_JOURNAL):
             storage = open_storage(url)
         else:
-            storage = _open_database(url, exists=True, creator=lambda: _connect_to_read(path))
+            # A file in WAL mode needs its -shm file beside it even to be read. Where the folder is read-only and no
+            # writer has left one, nobody writes, and the file may be taken as it is; unless a killed writer has left
+            # trials in its -wal file, which would be passed over.
+            log = Path(f"{path}-wal")
+            is_closed = not (log.exists() and log.stat().st_size)
+            try:
+                storage = _open_to_read(path, "")
+            except Exception as error:
+                if "unable to open" not in str(error) or not is_closed:
+                    raise
+                storage = _open_to_read(path, "&immutable=1")
         try:
             yield storage
         finally:
             close_storage(storage)
 
 
-def stop_waiting(storage: BaseStorage) -> None:
-    """Whoever waits for `storage`, locked or away, fails within seconds; so does every call until one succeeds."""
-    if (patience := _PATIENCE.get(storage)) is not None:
-        patience.give_up()
+def _open_to_read(path: Path, options: str) -> RDBStorage:
+    url = f"sqlite:///{path.absolute().as_uri()}?mode=ro{options}&uri=true"
+    return _open_database(url, exists=True, connect_args={"timeout": _LOCKED_FOR_S})
+
+
+def _open_database(url: str, *, exists: bool = False, **options: Any) -> RDBStorage:
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import IntegrityError, NoSuchModuleError, ProgrammingError
+
+    try:
+        for attempt in range(_TRIES_TO_MAKE_TABLES):
+            try:
+                return RDBStorage(_with_driver(url), engine_kwargs=options, skip_table_creation=exists)
+            except (IntegrityError, ProgrammingError):
+                if attempt == _TRIES_TO_MAKE_TABLES - 1:
+                    raise
+        raise AssertionError("the last try returns or raises")
+    except ImportError as error:
+        missing = getattr(error.__cause__, "name", None) or "a database driver"
+        raise StudyError(
+            f"The storage {shown(url)} needs {missing}, which is not installed. "
+            "PostgreSQL: pip install 'psycopg[binary]'; other databases: SQLAlchemy's documentation names it."
+        ) from error
+    except NoSuchModuleError as error:
+        raise StudyError(
+            f"Unknown kind of storage {_parse(url).drivername!r} in {shown(url)}. "
+            "Known: sqlite, journal, postgresql, mysql, and what SQLAlchemy knows."
+        ) from error
+    except RuntimeError as error:  # the tables are of another version of Optuna
+        raise StudyError(f"The storage {shown(url)} cannot be read by this Optuna: {error}") from error
+
+
+def _write_ahead(connection: Any, _: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -110,7 +149,7 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 def storage_file(url: str) -> Path | None:
-    """The file that `url` names; None for a server or memory.
+    """Return the file that `url` names; None for a server or memory.
 
     Raises:
         StudyError: the URL cannot be read.
@@ -124,41 +163,41 @@ def storage_file(url: str) -> Path | None:
 
 
 def shown(url: str) -> str:
-    """`url` as it may be printed: without its password."""
+    """Return `url` as it may be printed: without its password."""
     return url if url.startswith(_JOURNAL) else _parse(url).render_as_string(hide_password=True)
 
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Errors of the storage become a `StudyError` that says what is wrong with it and what to do."""
+    """Turn errors of the storage into a `StudyError` that says what is wrong with it and what to do."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except (StorageInternalError, SQLAlchemyError, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        told = str(error.__cause__ or error)
-        lines = [line for line in told.splitlines() if line.strip()]
-        words = next((words for signs, words in _CAUSES if any(sign in told.lower() for sign in signs)), None)
+        said = str(error.__cause__ or error)
+        words = next((words for signs, words in _CAUSES if any(sign in said.lower() for sign in signs)), "see below")
         if url.startswith(_JOURNAL) and isinstance(error, ValueError):
             from starsearch.records.journal import repair_in_words
 
             words = repair_in_words(_journal_file(url))
         raise StudyError(
-            f"The storage {shown(url)} failed: {words or 'see below'}. Finished trials are kept.\n"
-            f"It said: {lines[0] if lines else type(error).__name__}"
+            f"The storage {shown(url)} failed: {words}. Finished trials are kept.\nIt said: {first_line(said)}"
         ) from error
 
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Optuna's log is still for what it says in passing ("A new study created …")."""
+    """Keep Optuna still about what it says in passing ("A new study created …", "… is experimental")."""
     import optuna
 
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
     finally:
         optuna.logging.set_verbosity(level)
 
@@ -175,8 +214,8 @@ def _parse(url: str) -> URL:
         ) from error
 
 
-def _for_sqlalchemy(url: str) -> str:
-    """`url` with what it leaves open about PostgreSQL: the driver, and how long connecting may take."""
+def _with_driver(url: str) -> str:
+    """Return `url` with what it leaves open about PostgreSQL: the driver, and how long connecting may take."""
     parsed = _parse(url)
     if parsed.drivername in ("postgresql", "postgres"):
         # SQLAlchemy's own choice changes with its version; ours is what the extra installs.
@@ -186,16 +225,8 @@ def _for_sqlalchemy(url: str) -> str:
     return parsed.render_as_string(hide_password=False)
 
 
-def _open_journal(url: str) -> BaseStorage:
-    from optuna.storages import JournalStorage
-
-    from starsearch.records.journal import JournalFile
-
-    return JournalStorage(JournalFile(_journal_file(url)))
-
-
 def _journal_file(url: str) -> Path:
-    """The absolute path that `url` names; what might be meant as a relative one is refused."""
+    """Return the absolute path that `url` names; what might be meant as a relative one is refused."""
     rest = url.removeprefix(_JOURNAL)
     if rest == url or not rest.strip("/"):
         raise StudyError(f"A journal is written with its whole path, as {_JOURNAL}shared/studies/x.log; got {url!r}.")
@@ -207,67 +238,3 @@ def _journal_file(url: str) -> Path:
             f"meant: {_JOURNAL}{path} or {_JOURNAL}{below}"
         )
     return path
-
-
-def _open_server(url: str) -> BaseStorage:
-    # A connection that a restart has cut is found out before it is used.
-    storage = _open_database(url, pool_pre_ping=True)
-    # From here on: a server that is not there at the beginning is told of at once.
-    patience = _PATIENCE[storage] = away_for(shown(url))
-    outwait_restarts(storage.engine, patience)
-    return storage
-
-
-def _open_database(url: str, *, exists: bool = False, **options: Any) -> RDBStorage:
-    from optuna.storages import RDBStorage
-    from sqlalchemy.exc import IntegrityError, NoSuchModuleError, ProgrammingError
-
-    open_it = partial(RDBStorage, _for_sqlalchemy(url), engine_kwargs=options, skip_table_creation=exists)
-    try:
-        for _ in range(_SCHEMA_STEPS):
-            with suppress(IntegrityError, ProgrammingError):
-                return open_it()
-        return open_it()
-    except ImportError as error:
-        missing = getattr(error.__cause__, "name", None) or "a database driver"
-        raise StudyError(
-            f"The storage {shown(url)} needs {missing}, which is not installed. "
-            "PostgreSQL: pip install 'psycopg[binary]'; other databases: SQLAlchemy's documentation names it."
-        ) from error
-    except NoSuchModuleError as error:
-        raise StudyError(
-            f"Unknown kind of storage {_parse(url).drivername!r} in {shown(url)}. "
-            "Known: sqlite, journal, postgresql, mysql, and what SQLAlchemy knows."
-        ) from error
-    except RuntimeError as error:  # the tables are of another version of Optuna
-        raise StudyError(f"The storage {shown(url)} cannot be read by this Optuna: {error}") from error
-
-
-def _connect_to_write(path: Path, patience: Patience) -> sqlite3.Connection:
-    connection = connect_patiently(path, patience)
-    try:
-        cursor = connection.cursor()  # which waits
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    file = f"{path.absolute().as_uri()}?mode=ro"
-    connection = sqlite3.connect(file, uri=True, timeout=_READ_WITHIN_S, check_same_thread=False)
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError as error:
-        # A file in WAL mode needs its -shm file beside it even to be read. Where the folder is read-only and
-        # no writer has left one, nobody writes, and the file may be taken as it is; unless a killed writer
-        # has left trials in its -wal file, which would be passed over.
-        connection.close()
-        log = Path(f"{path}-wal")
-        if "unable to open" not in str(error) or (log.exists() and log.stat().st_size):
-            raise
-        return sqlite3.connect(f"{file}&immutable=1", uri=True, check_same_thread=False)
-    return connection

@@ -129,7 +129,6 @@ def _as_optuna(view: StudyView) -> Any:
     from optuna.trial import create_trial
 
     from starsearch.records import quiet_optuna
-    from starsearch.records.attributes import constraint_attributes
 
     distributions: dict[str, Any] = {}
     for name in (str(column) for column in view.complete if str(column).startswith("params_")):
@@ -156,7 +155,7 @@ def _as_optuna(view: StudyView) -> Any:
                 values=[row[name] for name in names],
                 params={name.removeprefix("params_"): value for name, value in params.items()},
                 distributions={name.removeprefix("params_"): distributions[name] for name in params},
-                system_attrs=constraint_attributes({"infeasible": 0.0 if row["feasible"] else 1.0}),
+                constraints={"infeasible": 0.0 if row["feasible"] else 1.0},
             )
             study.add_trial(trial)
     return study

@@ -68,7 +68,7 @@ def study_facts(view: StudyView) -> dict[str, str]:
     known, spec = view.attributes, view.spec
     if spec is None:
         return {"study": view.name}
-    conditions = known.get("signature", {})
+    conditions = known.get("conditions", {})
     facts = {
         "study": view.name,
         "data": conditions.get("data", spec.data),

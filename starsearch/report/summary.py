@@ -13,6 +13,7 @@ from starsearch.pareto import hypervolume
 from starsearch.quantities import quantity
 from starsearch.records import EXCESS
 from starsearch.report.front import FloatArray, errors_of, loss_matrix
+from starsearch.study.spec import StudySpec
 
 # Share of the front's range by which the reference point lies beyond its worst values: with 0 the extreme
 # points would count for nothing. 1.1 is the customary place on the range scaled to [0, 1]: Ishibuchi et al., "How
@@ -141,12 +142,9 @@ def failure_reasons(trials: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("count", ascending=False, kind="stable", ignore_index=True)
 
 
-def halving_lines(trials: pd.DataFrame, halving: Mapping[str, Any] | None) -> list[str]:
-    """Return how many candidates reached which rung, and the epochs that this took; none without successive halving.
-
-    `halving` is the study's attribute of this name: `eta`, `epochs_of_rungs`, `epochs` of a whole training.
-    """
-    if not halving or "rung" not in trials:
+def halving_lines(trials: pd.DataFrame, spec: StudySpec) -> list[str]:
+    """Return how many candidates reached which rung, and the epochs that this took; none without successive halving."""
+    if spec.halving is None or "rung" not in trials:
         return []
     ended = trials[trials["anchor"].isna() & trials["state"].isin(["PRUNED", "COMPLETE"])]
     is_stopped = ended["state"] == "PRUNED"
@@ -154,14 +152,14 @@ def halving_lines(trials: pd.DataFrame, halving: Mapping[str, Any] | None) -> li
         return []
     went_on = trials["continues"].dropna()
     rungs = []
-    for rung, epochs in enumerate(halving["epochs_of_rungs"]):
+    for rung, epochs in enumerate(one.epochs for one in spec.halving.rungs):
         here = ended["number"][is_stopped & (ended["rung"] == rung)]
         at = f"{epochs} epoch{'s' if epochs > 1 else ''}"
         rungs.append(f"{len(here)} reached {at}, {here.isin(went_on).sum()} of them went on")
-    reached = ended["epochs"].where(is_stopped, halving["epochs"])
+    reached = ended["epochs"].where(is_stopped, spec.num_epochs)
     furthest = reached.groupby(ended["architecture"] + ended["recipe"].astype(str)).max()
-    trained, whole = int(furthest.sum()), int(len(furthest) * halving["epochs"])
+    trained, whole = int(furthest.sum()), int(len(furthest) * spec.num_epochs)
     return [
-        f"Successive halving (eta {halving['eta']}): {'; '.join(rungs)}.",
+        f"Successive halving (eta {spec.halving.eta}): {'; '.join(rungs)}.",
         f"Trained {trained} of the {whole} epochs ({trained / whole:.0%}) that training all of them to the end takes.",
     ]

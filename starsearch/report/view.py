@@ -49,7 +49,7 @@ class StudyView:
     def fidelity(self) -> str:
         """The name of the fidelity; "" where that is not known."""
         known = self.trials["fidelity"].dropna().tolist() if "fidelity" in self.trials else []
-        return str(self.attributes.get("fidelity") or next(iter(known), ""))
+        return next(iter(known), "") if self.spec is None else self.spec.fidelity.name
 
     @cached_property
     def complete(self) -> pd.DataFrame:
@@ -89,7 +89,7 @@ class StudyView:
     @property
     def halving(self) -> list[str]:
         """What successive halving saved, in sentences; none without it."""
-        return halving_lines(self.trials, self.attributes.get("halving"))
+        return [] if self.spec is None else halving_lines(self.trials, self.spec)
 
     @cached_property
     def agreements(self) -> tuple[Agreement, ...]:

@@ -84,7 +84,6 @@ def run_study(
         try:
             why = driver.run()
         except KeyboardInterrupt:
-            record.stop_waiting()  # what is left running is ended by the next start
             executor.close()
             driver.abandon(INTERRUPTED)
             why = "interrupted"

@@ -139,9 +139,9 @@ class StudySpec:
 
         How long and by which sampler the search runs, η, and whose weights are kept may change.
         """
-        items = {f"recipe.{name}": str(value) for name, value in asdict(self.recipe).items()}
+        items = {f"recipe.{name}": value_text(value) for name, value in asdict(self.recipe).items()}
         items |= self.space.describe()  # searched fields of the recipe stand in place of its own
-        items |= {f"fidelity.{name}": str(value) for name, value in asdict(self.fidelity).items()}
+        items |= {f"fidelity.{name}": value_text(value) for name, value in asdict(self.fidelity).items()}
         for objective in self.objectives:
             on = f" on {objective.device}" if objective.device else ""
             items[f"objectives.{objective.name}"] = objective.direction + on

@@ -31,8 +31,6 @@ from starsearch.tuning.strategy import make_asha, make_population, make_searcher
 from starsearch.tuning.trainable import RecipeTraining, Tuned
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
     from starsearch.data import DataSet
     from starsearch.families.family import Architecture
     from starsearch.study.runner_file import RayRunner, TaskResources
@@ -93,7 +91,7 @@ def tune_recipes(
         record.fail_running(DRIVER_DIED)
         recorder = _Recorder(spec, tuned, record, base=base, watch=watch, stop=stop)
         while recorder.missing > 0 and not stop.is_set():
-            before, trials = recorder.finished, record.frozen_trials()
+            before, trials = recorder.finished, record.trials()
             first = [] if _has_base(trials) else [base]
             strategy = _strategy(spec, scheduler, trials=trials, first=first, base=base, epochs=tuned.epochs)
             with _quiet_ray():
@@ -158,7 +156,7 @@ def _strategy(
     spec: StudySpec,
     scheduler: Scheduler,
     *,
-    trials: Sequence[FrozenTrial],
+    trials: Sequence[Trial],
     first: Sequence[Params],
     base: Params,
     epochs: int,
@@ -170,10 +168,9 @@ def _strategy(
     return {}, searcher, make_asha(spared=base, epochs=epochs) if scheduler == "asha" else None
 
 
-def _has_base(trials: Sequence[FrozenTrial]) -> bool:
+def _has_base(trials: Sequence[Trial]) -> bool:
     """Whether the base recipe was tried; one that failed by its own fault is not tried again."""
-    anchors = (trial.user_attrs for trial in trials if trial.user_attrs.get("anchor") == BASE_RECIPE)
-    return any(not said.get("interrupted") for said in anchors)
+    return any(trial.candidate.anchor == BASE_RECIPE and not trial.lost for trial in trials)
 
 
 class _Recorder(Callback):
@@ -199,7 +196,7 @@ class _Recorder(Callback):
         self._watch, self._stop = watch, stop
         self._running: dict[str, float] = {}  # the fraction of each training
         self._failed: list[Any] = []
-        self.finished = sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in record.frozen_trials())
+        self.finished = sum(trial.has_result for trial in record.trials())
         self.last_reason = ""
         self.trouble: StarsearchError | None = None
 

@@ -19,6 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 from starsearch.records import parameter_distributions, quiet_optuna
 from starsearch.space import ChoiceParameter, Parameter, SearchSpace
 from starsearch.space.parameters import on_grid
+from starsearch.trial import Trial
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -56,7 +57,7 @@ class _Searcher(OptunaSearch):
 
 def make_searcher(
     space: SearchSpace,
-    trials: Sequence[FrozenTrial],
+    trials: Sequence[Trial],
     *,
     first: Sequence[Mapping[str, Any]],
     epochs: int,
@@ -71,7 +72,7 @@ def make_searcher(
     storage = optuna.storages.InMemoryStorage()  # Tune's own; the record is written by this driver alone
     with quiet_optuna():
         study = optuna.create_study(storage=storage, study_name=_STUDY, direction="maximize", sampler=sampler)
-        study.add_trials([trial for trial in trials if trial.state.name in ("COMPLETE", "PRUNED") and trial.params])
+        study.add_trials([_as_optuna(trial, space) for trial in trials if trial.has_result and trial.params])
         return _Searcher(
             epochs=epochs,
             space=parameter_distributions(space.parameters),
@@ -82,6 +83,18 @@ def make_searcher(
             storage=storage,
             study_name=_STUDY,
         )
+
+
+def _as_optuna(trial: Trial, space: SearchSpace) -> FrozenTrial:
+    from optuna.trial import TrialState, create_trial
+
+    return create_trial(
+        state=TrialState[trial.state.upper()],
+        value=trial.values["top1_percent"] if trial.state == "complete" else None,
+        params=dict(trial.params),
+        distributions=parameter_distributions(space.parameters),
+        intermediate_values=dict(trial.curve),
+    )
 
 
 def _make_tpe(*, seed: int, wanted: int) -> BaseSampler:

@@ -57,7 +57,7 @@ def read_options():
 
 def run_starsearch(folder, trials, seed):
     spec = make_spec(trials, seed)
-    record = StudyRecord.open(f"sqlite:///{folder}/study.db", spec, signature={})
+    record = StudyRecord.open(f"sqlite:///{folder}/study.db", spec)
     started = time.perf_counter()
     ended = run_study(spec, record, LocalExecutor(evaluate))
     seconds = time.perf_counter() - started

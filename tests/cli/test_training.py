@@ -23,7 +23,8 @@ from starsearch.errors import EvaluationError, SpecError, StarsearchError, Study
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, with_batch_size
-from starsearch.records import StudyRecord, load_attributes
+from starsearch.records import StudyRecord
+from starsearch.records import load_study as load_tuned
 from starsearch.signals import exit_code, interrupt_on_signals
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.study_file import load_study
@@ -168,8 +169,7 @@ def trial(tmp_path):
     spec = load_study(str(file))
     recipe = replace(spec.recipe, lr=0.00947, drop_path=0.1, ema_decay=0.9998)
     candidate = Candidate(architecture=resolve(ARCHITECTURE).architecture, recipe=recipe)
-    signature = spec.describe() | {"data": "digits"}
-    with closing(StudyRecord.open(f"sqlite:///{tmp_path}/study.db", spec, signature=signature)) as record:
+    with closing(StudyRecord.open(f"sqlite:///{tmp_path}/study.db", spec)) as record:
         for one in (replace(candidate, recipe=spec.recipe), candidate):
             names = ("lr", "drop_path", "ema_decay")
             params = {f"recipe.{name}": getattr(one.recipe, name) for name in names}
@@ -219,9 +219,9 @@ def test_a_recipe_search_begins_with_the_trials_recipe_and_fidelity(tmp_path, tr
     space, said = str(tmp_path / "space.yaml"), []
     with pytest.raises(StudyError, match="no Ray cluster"):
         tune_recipe(text, space=space, name="tuned", out=tmp_path, fidelity={"epochs": 4}, say=said.append)
-    signature = load_attributes(f"sqlite:///{tmp_path}/tuned/study.db", "tuned")["signature"]
-    assert [signature[f"fidelity.{name}"] for name in ("resolution", "stem_stride", "crop_pct")] == ["8", "1", "0.9"]
-    assert signature["recipe.ema_decay"] == "0.9998"
+    tuned = load_tuned(f"sqlite:///{tmp_path}/tuned/study.db", "tuned").spec
+    assert (tuned.fidelity.resolution, tuned.fidelity.stem_stride, tuned.fidelity.crop_pct) == (8, 1, 0.9)
+    assert tuned.recipe.ema_decay == 0.9998
     assert said[1] == "--epochs 4 overrides the trial's recipe: epochs 2 → 4."
 
 

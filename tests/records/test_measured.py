@@ -1,4 +1,4 @@
-"""Predictions in the record, and what is measured after a trial has ended."""
+"""What is measured after a trial has ended, and what it says of the predictions of others."""
 
 from __future__ import annotations
 
@@ -7,22 +7,12 @@ from dataclasses import replace
 import pytest
 
 from starsearch.candidate import Candidate
-from starsearch.errors import StudyError
 from starsearch.families.family import Architecture, presets
 from starsearch.families.text import architecture_hash
 from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import Constraint, Objective
 from starsearch.recipe import Recipe
-from starsearch.records import (
-    OpenStudy,
-    StudyRecord,
-    hold_lease,
-    keep_measured,
-    load_trials,
-    measured_afterwards,
-    reading_names,
-    recorded_measurements,
-)
+from starsearch.records import StudyRecord, hold_lease, load_trials
 from starsearch.trial import Trial
 from tests.search.studies import make_spec, url_of
 
@@ -43,7 +33,7 @@ OBJECTIVES = (
 def record(tmp_path, request):
     bounds = getattr(request, "param", {"high": 2.5})
     spec = make_spec(objectives=OBJECTIVES, constraints=(Constraint(name="latency_ms@phone", **bounds),))
-    record = StudyRecord.open(url_of(tmp_path), spec, signature={})
+    record = StudyRecord.open(url_of(tmp_path), spec)
     yield record
     record.close()
 
@@ -57,21 +47,11 @@ def measured(value, name="latency_ms@phone"):
     return Measurement(name=name, value=value, runs=40, spread=0.01, device="this phone")
 
 
-def test_a_prediction_is_read_back_as_one_and_its_row_says_so(tmp_path, record):
-    complete(record, S1)
-    assert recorded_measurements(record.frozen_trials()[0]) == (TOP1, PREDICTED)
-    (row,) = load_trials(url_of(tmp_path)).to_dict("records")
-    assert row["latency_ms@phone"] == row["latency_ms@phone_predicted"] == 2.0
-    assert (row["latency_ms@phone_low"], row["latency_ms@phone_high"]) == (1.8, 2.2)
-    assert (row["latency_ms@phone_kind"], row["latency_ms@phone_device"]) == ("predicted", "A phone")
-    assert not [key for key in row if key.startswith("top1_percent_")]
-
-
 def test_what_is_measured_later_stands_in_for_the_prediction_and_the_trial_stays_as_it_was(tmp_path, record):
     complete(record, S1)
     complete(record, S2)
-    before = [trial.user_attrs for trial in record.frozen_trials()]
-    keep_measured(record, architecture_hash(S1.architecture), measured(2.5))
+    before = record.trials()
+    record.keep_measured(architecture_hash(S1.architecture), measured(2.5))
     first, second = load_trials(url_of(tmp_path)).to_dict("records")
     assert (first["latency_ms@phone"], first["latency_ms@phone_kind"]) == (2.5, "measured")
     assert (first["latency_ms@phone_predicted"], first["latency_ms@phone_error_percent"]) == (2.0, pytest.approx(-20))
@@ -81,8 +61,7 @@ def test_what_is_measured_later_stands_in_for_the_prediction_and_the_trial_stays
     assert (second["latency_ms@phone"], second["latency_ms@phone_kind"]) == (pytest.approx(2 * 1.25**0.5), "predicted")
     assert second["latency_ms@phone_predicted"] == 2.0
     assert second["latency_ms@phone_high"] == pytest.approx(2.5)
-    assert [trial.user_attrs for trial in record.frozen_trials()] == before
-    assert record.frozen_trials()[0].values == [70.0, 2.0]
+    assert record.trials() == before
 
 
 def test_with_eight_measured_networks_each_sort_of_work_is_corrected(tmp_path, record):
@@ -97,7 +76,7 @@ def test_with_eight_measured_networks_each_sort_of_work_is_corrected(tmp_path, r
         )
         complete(record, candidate, readings=(TOP1, one))
         if number < 8:
-            keep_measured(record, architecture_hash(candidate.architecture), measured(1.5 * wide + deep))
+            record.keep_measured(architecture_hash(candidate.architecture), measured(1.5 * wide + deep))
     rows = load_trials(url_of(tmp_path)).iloc[8:]
     truth = [1.5 * (1 + number % 3) + 1 + number % 4 for number in range(8, 12)]
     assert rows["latency_ms@phone_kind"].tolist() == ["predicted"] * 4
@@ -108,55 +87,44 @@ def test_with_eight_measured_networks_each_sort_of_work_is_corrected(tmp_path, r
 def test_a_constraint_is_judged_by_the_corrected_prediction(tmp_path, record):
     complete(record, S1)  # predicted 2.0, half a millisecond below the bound
     complete(record, S2)
-    keep_measured(record, architecture_hash(S1.architecture), measured(2.0 * 1.6))  # by half of it 2.0 is 2.53
+    record.keep_measured(architecture_hash(S1.architecture), measured(2.0 * 1.6))  # by half of it 2.0 is 2.53
     assert load_trials(url_of(tmp_path))["feasible"].tolist() == [False, False]
 
 
 @pytest.mark.parametrize(("ms", "feasible"), [(2.4, True), (2.5, True), (2.6, False)])
 def test_a_constraint_is_judged_by_the_measured_value(tmp_path, record, ms, feasible):
     complete(record, S1)  # predicted 2.0, half a millisecond below the bound
-    keep_measured(record, architecture_hash(S1.architecture), measured(ms))
+    record.keep_measured(architecture_hash(S1.architecture), measured(ms))
     assert load_trials(url_of(tmp_path))["feasible"].tolist() == [feasible]
 
 
 @pytest.mark.parametrize("record", [{"low": 1.5}], indirect=True)
 def test_a_lower_bound_moves_the_other_way(tmp_path, record):
     complete(record, S1)
-    keep_measured(record, architecture_hash(S1.architecture), measured(1.4))
+    record.keep_measured(architecture_hash(S1.architecture), measured(1.4))
     assert load_trials(url_of(tmp_path))["feasible"].tolist() == [False]
 
 
 def test_what_a_trial_measured_itself_is_never_replaced(tmp_path, record):
     complete(record, S1, readings=(TOP1, Measurement(name="latency_ms@phone", value=3.0)))
-    keep_measured(record, architecture_hash(S1.architecture), measured(9.0))
+    record.keep_measured(architecture_hash(S1.architecture), measured(9.0))
     assert load_trials(url_of(tmp_path))["latency_ms@phone"].tolist() == [3.0]
 
 
 def test_figures_of_a_device_that_no_trial_knows_are_columns_of_their_own(tmp_path, record):
     complete(record, S1)
     complete(record, S2)
-    keep_measured(record, architecture_hash(S2.architecture), measured(7.0, "latency_ms@watch"))
+    record.keep_measured(architecture_hash(S2.architecture), measured(7.0, "latency_ms@watch"))
     trials = load_trials(url_of(tmp_path))
     assert trials["latency_ms@watch"].isna().tolist() == [True, False]
     assert trials["latency_ms@watch_kind"].tolist() == [None, "measured"]
 
 
-def test_a_study_is_opened_for_its_attributes_alone_under_its_lease(tmp_path, record):
+def test_a_study_is_found_to_keep_what_was_measured_of_it_under_its_lease(tmp_path, record):
     complete(record, S1)
-    study = OpenStudy.find(url_of(tmp_path), "small")
-    with hold_lease(study) as lease:
-        lease.check()
-        keep_measured(study, "abc", measured(1.0))
-    assert measured_afterwards(study.attributes()) == {("abc", "latency_ms@phone"): measured(1.0)}
+    study = StudyRecord.find(url_of(tmp_path), "small")
+    assert study.spec == record.spec
+    with hold_lease(study):
+        study.keep_measured("abc", measured(1.0))
+    assert dict(study.measured()) == {("abc", "latency_ms@phone"): measured(1.0)}
     study.close()
-    with pytest.raises(StudyError, match="no study 'other'"):
-        OpenStudy.find(url_of(tmp_path), "other")
-
-
-def test_names_are_told_from_what_stands_beside_them(tmp_path, record):
-    complete(record, S1)
-    keep_measured(record, architecture_hash(S1.architecture), measured(2.5))
-    columns = [column for column in load_trials(url_of(tmp_path)) if column.startswith(("latency", "top1"))]
-    assert reading_names(columns) == ["top1_percent", "latency_ms@phone"]
-    # A label may end as a suffix does.
-    assert reading_names(["latency_ms@too_low", "latency_ms@too_low_low"]) == ["latency_ms@too_low"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from starsearch.errors import StudyError, StudyLeasedError
-from starsearch.records import OpenStudy, StudyRecord, hold_lease, load_trials, patience, study_names
+from starsearch.records import StudyRecord, hold_lease, load_trials, study_names
+from starsearch.records.storage import _with_driver
 from starsearch.search.driver import run_study
 from starsearch.search.executor import LocalExecutor
 from tests.command_line import processes
@@ -33,7 +34,7 @@ def url(server):
 
 
 def run(url, spec, evaluator, **options):
-    record = StudyRecord.open(url, spec, signature=spec.space.describe())
+    record = StudyRecord.open(url, spec)
     try:
         return run_study(spec, record, LocalExecutor(evaluator), **options)
     finally:
@@ -63,7 +64,7 @@ def test_a_study_runs_is_interrupted_goes_on_and_is_read(url):
 
 def test_two_drivers_are_kept_apart(url):
     spec = make_spec(name="leased")
-    one, other = (StudyRecord.open(url, spec, signature=spec.space.describe()) for _ in range(2))
+    one, other = (StudyRecord.open(url, spec) for _ in range(2))
     with hold_lease(one), pytest.raises(StudyLeasedError), hold_lease(other):
         pass
     with hold_lease(other):
@@ -80,46 +81,16 @@ def test_several_studies_share_a_server_and_trials_keep_their_numbers(url):
 
 def test_a_server_that_is_not_there_is_told_without_its_password():
     with pytest.raises(StudyError) as caught:
-        OpenStudy.find("postgresql://me:secret@127.0.0.1:1/studies", "any")
+        StudyRecord.find("postgresql://me:secret@127.0.0.1:1/studies", "any")
     assert "secret" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
 
 
-def stopping_at_the_third(server):
+def test_a_server_that_stays_away_ends_the_run_which_resumes_once_it_is_back(server):
     evaluator = FakeEvaluator(lambda _: server.stop(signal.SIGINT) if len(evaluator.asked) == 3 else None)
-    return evaluator
-
-
-def run_until_the_server_is_missed(server, spec, evaluator):
-    with (
-        pytest.warns(UserWarning, match="Waiting"),
-        pytest.raises(StudyError, match="server does not answer"),
-    ):
-        run(server.url, spec, evaluator)
-
-
-def test_a_server_that_is_restarted_in_the_middle_is_waited_for(server, monkeypatch):
-    may_wait = patience.Patience.may_wait
-    tries = []
-
-    def start_at_the_second(self, **began):
-        tries.append(1)
-        if len(tries) == 2:
-            server.start()
-        return may_wait(self, **began)
-
-    monkeypatch.setattr(patience.Patience, "may_wait", start_at_the_second)
-    evaluator = stopping_at_the_third(server)
-    with pytest.warns(UserWarning, match="does not answer. Waiting up to 60 s"):
-        assert run(server.url, make_spec(name="restarted", trials=6), evaluator).why == "complete"
-    assert load_trials(server.url, "restarted")["state"].tolist() == ["COMPLETE"] * 7
-
-
-def test_a_server_that_stays_away_ends_the_run_which_goes_on_once_it_is_back(server, monkeypatch):
-    monkeypatch.setattr(patience, "_AWAY_FOR_S", 0.0)
-    evaluator = stopping_at_the_third(server)
     spec = make_spec(name="away", trials=6)
-    run_until_the_server_is_missed(server, spec, evaluator)
+    with pytest.raises(StudyError, match="server does not answer"):
+        run(server.url, spec, evaluator)
     server.start()
     left = load_trials(server.url, "away")
     assert left["state"].tolist() == ["COMPLETE"] * 2 + ["RUNNING"]
@@ -129,26 +100,27 @@ def test_a_server_that_stays_away_ends_the_run_which_goes_on_once_it_is_back(ser
     assert load_trials(server.url, "away")["state"].tolist() == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 5
 
 
-def test_an_interrupt_while_the_server_is_away_ends_the_run_which_goes_on_once_it_is_back(server, monkeypatch):
-    may_wait = patience.Patience.may_wait
-    granted = []
+def test_a_connection_that_a_restart_has_cut_is_made_anew(server):
+    def restart(candidate):
+        if len(evaluator.asked) == 3:
+            server.stop(signal.SIGINT)
+            server.start()
 
-    def interrupt_at_the_second(self, **began):
-        granted.append(may_wait(self, **began))
-        if len(granted) == 2:
-            raise KeyboardInterrupt
-        return granted[-1]
+    evaluator = FakeEvaluator(restart)
+    assert run(server.url, make_spec(name="restarted", trials=6), evaluator).why == "complete"
+    assert load_trials(server.url, "restarted")["state"].tolist() == ["COMPLETE"] * 7
 
-    monkeypatch.setattr(patience.Patience, "may_wait", interrupt_at_the_second)
-    evaluator = stopping_at_the_third(server)
-    spec = make_spec(name="interrupted", trials=6)
-    run_until_the_server_is_missed(server, spec, evaluator)
-    server.start()
-    assert granted[:2] == [True, True]
-    assert not any(granted[2:])
-    monkeypatch.undo()
-    assert run(server.url, spec, FakeEvaluator()).why == "complete"
-    assert load_trials(server.url, "interrupted")["state"].tolist() == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 5
+
+@pytest.mark.parametrize(
+    ("url", "complete"),
+    [
+        ("postgresql://me@host/db", "postgresql+psycopg://me@host/db?connect_timeout=5"),
+        ("postgresql://me@host/db?connect_timeout=60", "postgresql+psycopg://me@host/db?connect_timeout=60"),
+        ("mysql+pymysql://me@host/db", "mysql+pymysql://me@host/db"),
+    ],
+)
+def test_connecting_with_psycopg_takes_five_seconds_at_most_unless_the_url_says_another_time(url, complete):
+    assert _with_driver(url) == complete
 
 
 def test_processes_that_begin_at_once_in_an_empty_database_make_its_tables_together(server):
@@ -170,4 +142,4 @@ def test_processes_that_begin_at_once_in_an_empty_database_make_its_tables_toget
 def _begin(url, name, barrier):
     spec = make_spec(name=name)
     barrier.wait(300)
-    StudyRecord.open(url, spec, signature=spec.space.describe()).close()
+    StudyRecord.open(url, spec).close()

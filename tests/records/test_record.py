@@ -1,34 +1,29 @@
+"""A study's record: what is written, and the table that comes of it."""
+
 import time
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import optuna
 import pandas as pd
 import pytest
-import sqlalchemy
-from optuna.study import StudyDirection
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 
 from starsearch.candidate import Candidate
-from starsearch.errors import StudyChangedError, StudyError
-from starsearch.families.family import presets
+from starsearch.errors import StudyChangedError, StudyError, StudyLeasedError
+from starsearch.families.family import count_macs, count_params, presets
 from starsearch.families.text import architecture_hash, format_architecture
-from starsearch.measurement import Measurement
-from starsearch.recipe import Recipe
-from starsearch.records import (
-    StudyRecord,
-    hold_lease,
-    load_attributes,
-    load_objectives,
-    load_trials,
-    study_names,
-)
+from starsearch.measurement import Measurement, Prediction
+from starsearch.recipe import Fidelity, Recipe
+from starsearch.records import StudyRecord, hold_lease, load_attributes, load_fidelities, load_study, load_trials
 from starsearch.trial import Trial
 from tests.search.studies import OBJECTIVES, make_spec, url_of
 
 PARAMS = {"embed_dim": 24, "ops": "star", "kernel_size": 7}
-S1 = Candidate(architecture=presets()["starnet_s1"], recipe=Recipe(), anchor="starnet_s1")
-MEASURED = (
+S1 = presets()["starnet_s1"]
+TRIAL = Trial(candidate=Candidate(architecture=S1, recipe=Recipe(), anchor="starnet_s1"), params=PARAMS)
+READINGS = (
     Measurement(name="top1_percent", value=71.5),
     Measurement(name="latency_ms", value=4.25, runs=20, spread=0.03, device="one core"),
 )
@@ -41,47 +36,48 @@ def spec():
 
 @pytest.fixture
 def record(tmp_path, spec):
-    record = StudyRecord.open(url_of(tmp_path), spec, signature={"seed": "0"})
+    record = StudyRecord.open(url_of(tmp_path), spec, conditions={"data": "none at all"})
     yield record
     record.close()
 
 
-def start(record, candidate=S1, **fields):
-    return record.start(Trial(candidate=candidate, params=PARAMS, **fields))
+def complete(record, trial=TRIAL, **changes):
+    ended = replace(record.start(trial), **{"state": "complete", "readings": READINGS, "seconds": 9.5, **changes})
+    return record.finish(ended)
 
 
-def complete(record, trial, **changes):
-    return record.finish(replace(trial, **{"state": "complete", "readings": MEASURED, "seconds": 9.5, **changes}))
-
-
-def fail(record, trial, reason, **changes):
-    return record.finish(replace(trial, state="fail", reason=reason, **changes))
-
-
-def test_a_trial_comes_back_as_the_row_that_the_reports_expect(tmp_path, record):
-    candidate = replace(S1, recipe=Recipe(lr=0.01, crop_scale=(0.2, 1.0)))
+def test_a_trial_comes_back_as_it_was_and_as_the_row_that_the_reports_expect(tmp_path, record):
+    candidate = replace(TRIAL.candidate, recipe=Recipe(lr=0.01, crop_scale=(0.2, 1.0)))
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "trial-0.safetensors").touch()
     before = datetime.now(UTC)
-    started = start(record, candidate)
-    record.report(started, epoch=1, value=60.0)
-    complete(record, started, weights="weights/trial-0.safetensors")
-    after = datetime.now(UTC)
+    trial = record.start(replace(TRIAL, candidate=candidate, retry_of=7))
+    record.report(trial, epoch=1, value=60.0)
+    ended = replace(
+        trial, curve={1: 60.0}, state="complete", readings=READINGS, seconds=9.5, noted={"generation": 2},
+        weights="weights/trial-0.safetensors",
+    )  # fmt: skip
+    assert record.finish(ended) == ended
+    (read,) = record.trials()
+    assert before <= read.started <= datetime.now(UTC)
+    assert replace(read, started=None) == ended
 
     (row,) = load_trials(url_of(tmp_path)).to_dict("records")
-    assert before <= row.pop("started") <= after
+    assert row.pop("started") == read.started
     assert row == {
         "number": 0,
         "state": "COMPLETE",
         "fidelity": "proxy",
         "anchor": "starnet_s1",
-        "architecture": architecture_hash(S1.architecture),
-        "architecture_text": format_architecture(S1.architecture),
+        "architecture": architecture_hash(S1),
+        "architecture_text": format_architecture(S1),
         "top1_percent": 71.5,
         "latency_ms": 4.25,
         "latency_ms_spread": 0.03,
         "latency_ms_runs": 20.0,
         "latency_ms_device": "one core",
+        "published_macs": count_macs(S1, resolution=224),
+        "published_num_params": count_params(S1),
         "feasible": True,
         "excess_latency_ms.max": -3.75,
         "reason": None,
@@ -94,26 +90,43 @@ def test_a_trial_comes_back_as_the_row_that_the_reports_expect(tmp_path, record)
         "params_kernel_size": 7,
         "recipe": '{"crop_scale": [0.2, 1.0], "lr": 0.01}',
     }
-    (trial,) = record.trials()
-    assert trial.candidate == candidate
-    assert (trial.readings, trial.curve, trial.state, trial.seconds) == (MEASURED, {1: 60.0}, "complete", 9.5)
-
     (tmp_path / "weights" / "trial-0.safetensors").unlink()
     assert load_trials(url_of(tmp_path))["weights"].tolist() == [None]
 
 
-def test_failed_running_and_infeasible_trials_stand_in_the_table_too(tmp_path, record):
-    fail(record, start(record), "out of luck", seconds=2.0)
-    start(record)
-    slow = (MEASURED[0], replace(MEASURED[1], value=8.25))
-    complete(record, start(record, replace(S1, anchor=None)), readings=slow)
+def test_plain_optuna_reads_values_curve_attributes_and_constraints(tmp_path, record):
+    trial = record.start(TRIAL)
+    record.report(trial, epoch=1, value=60.0)
+    record.finish(replace(trial, state="complete", readings=READINGS, seconds=9.5))
+    study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
+    (found,) = study.trials
+    assert (found.values, found.intermediate_values, found.params) == ([71.5, 4.25], {1: 60.0}, PARAMS)
+    assert study.metric_names == ["top1_percent", "latency_ms"]
+    assert dict(found.constraints) == {"latency_ms.max": -3.75}
+    assert (found.user_attrs["latency_ms"], found.user_attrs["anchor"]) == (4.25, "starnet_s1")
+    assert found.user_attrs["readings"][1] == {
+        "kind": "measured", "name": "latency_ms", "value": 4.25, "runs": 20, "spread": 0.03, "device": "one core",
+    }  # fmt: skip
+
+
+def test_failed_stopped_running_and_infeasible_trials_stand_in_the_table_too(tmp_path, record):
+    record.finish(replace(record.start(TRIAL), state="fail", reason="out of luck", seconds=2.0))
+    record.start(TRIAL)
+    slow = replace(READINGS[1], value=8.25)
+    complete(record, replace(TRIAL, candidate=replace(TRIAL.candidate, anchor=None)), readings=(READINGS[0], slow))
+    complete(record, state="pruned", rung=0, epochs=3)
+    record.start(replace(TRIAL, continues=3, promoted_from=5))
     trials = load_trials(url_of(tmp_path), "small")
-    assert trials["state"].tolist() == ["FAIL", "RUNNING", "COMPLETE"]
-    assert trials["reason"].tolist() == ["out of luck", None, None]
-    assert trials["feasible"].tolist() == [False, False, False]
-    assert trials["top1_percent"].isna().tolist() == [True, True, False]
-    assert trials["anchor"].tolist() == ["starnet_s1", "starnet_s1", None]
+    assert trials["state"].tolist() == ["FAIL", "RUNNING", "COMPLETE", "PRUNED", "RUNNING"]
+    assert trials["reason"].tolist() == ["out of luck", None, None, None, None]
+    assert trials["feasible"].tolist() == [False] * 5
+    assert trials["top1_percent"].isna().tolist() == [True, True, False, False, True]
+    assert trials["anchor"].tolist()[1:3] == ["starnet_s1", None]
     assert isinstance(trials["started"].dtype, pd.DatetimeTZDtype)
+    assert trials["rung"].tolist()[3] == 0
+    assert (trials["continues"].tolist()[4], trials["promoted_from"].tolist()[4]) == (3, 5)
+    assert str(trials["epochs"].dtype) == "Int64"
+    assert record.trials()[3].rung == 0
 
 
 def test_a_study_without_trials_is_a_table_without_rows(tmp_path, record):
@@ -122,152 +135,131 @@ def test_a_study_without_trials_is_a_table_without_rows(tmp_path, record):
     assert {"number", "state", "architecture", "feasible", "reason", "started", "seconds", "recipe"} <= set(trials)
 
 
-def test_the_own_transactions_write_what_optunas_public_calls_write(tmp_path, record, spec):
-    started = start(record, retry_of=7)
-    record.report(started, epoch=1, value=60.0)
-    complete(record, started, noted={"generation": 3})
-    (ours,) = record.frozen_trials()
-
-    study = optuna.create_study(storage=url_of(tmp_path), directions=["maximize", "minimize"], study_name="public")
-    study.add_trial(
-        create_trial(
-            state=TrialState.COMPLETE,
-            values=[71.5, 4.25],
-            params=PARAMS,
-            distributions=ours.distributions,
-            user_attrs=ours.user_attrs,
-            system_attrs={"generation": 3},
-            constraints={"latency_ms.max": -3.75},
-            intermediate_values={1: 60.0},
-        )
-    )
-    (theirs,) = study.trials
-    for name in ("number", "state", "values", "params", "distributions", "user_attrs", "intermediate_values"):
-        assert getattr(ours, name) == getattr(theirs, name), name
-    assert ours.system_attrs == theirs.system_attrs
-    assert ours.constraints == theirs.constraints == {"latency_ms.max": -3.75}
-    assert ours.duration is not None
+def test_trials_of_other_programs_are_counted_and_left_as_they_are(tmp_path, record):
+    complete(record)
+    study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
+    study.enqueue_trial(PARAMS)
+    study.add_trial(optuna.trial.create_trial(values=[99.0, 0.1], user_attrs={"architecture": "x"}))
+    record.start(TRIAL)
+    study.tell(3, [99.0, 0.1])
+    assert [trial.number for trial in record.trials()] == [0]
+    assert record.fail_running("gone") == []
+    trials = load_trials(url_of(tmp_path))
+    assert trials["state"].tolist() == ["COMPLETE", "FOREIGN", "FOREIGN", "FOREIGN"]
+    assert trials["top1_percent"].isna().tolist() == [False, True, True, True]
+    assert trials["feasible"].tolist() == [True, False, False, False]
 
 
-def test_numbers_count_on_and_belong_to_their_study(tmp_path, record):
-    other = StudyRecord.open(url_of(tmp_path), make_spec(name="other"), signature={})
-    assert [start(one).number for one in (record, other, record)] == [0, 0, 1]
-    other.close()
-    assert study_names(url_of(tmp_path)) == ("small", "other")
+def test_what_a_dead_driver_left_running_ends_as_lost(record):
+    trial = record.start(TRIAL)
+    record.report(trial, epoch=1, value=50.0)
+    record._storage.set_trial_user_attr(1, "readings", [])  # it died while it wrote the trial's end
+    (lost,) = record.fail_running("The driver died.")
+    assert (lost.number, lost.state, lost.lost, lost.reason) == (0, "fail", True, "The driver died.")
+    (read,) = record.trials()
+    assert (read.lost, read.reason, read.curve, read.readings) == (True, "The driver died.", {1: 50.0}, ())
 
 
-def test_a_trial_takes_two_transactions(record):
-    commits = []
-    sqlalchemy.event.listen(record._storage.engine, "commit", commits.append)
-    complete(record, start(record))
-    assert len(commits) == 2
+def test_a_trial_that_another_program_ends_is_left_to_it(tmp_path, record):
+    trial = record.start(TRIAL)
+    optuna.load_study(study_name="small", storage=url_of(tmp_path)).tell(0, state=TrialState.FAIL)
+    record.report(trial, epoch=1, value=60.0)
+    ended = record.finish(replace(trial, state="complete", readings=READINGS))
+    assert (ended.state, ended.reason) == ("fail", "Another program has ended the trial.")
+    assert record.trials()[0].state == "fail"
 
 
-def test_a_finished_trial_is_never_changed(record):
-    started = start(record)
-    (trial,) = record.frozen_trials()
-    complete(record, started)
-    record._trial_ids[started.number] = trial._trial_id
-    told = fail(record, started, "changed my mind")
-    assert (told.state, told.reason) == ("fail", "Another program has ended the trial.")
-    assert record.trials()[0].state == "complete"
+def test_nothing_is_written_without_the_lease(record):
+    with hold_lease(record) as lease:
+        trial = record.start(TRIAL)
+        record.set_attribute("lease", {"holder": "another", "host": "elsewhere", "expires": time.time() + 60})
+        lease.renew()
+        with pytest.raises(StudyLeasedError, match="has lost the study"):
+            record.finish(trial)
 
 
-def test_a_trial_that_another_driver_ends_in_the_last_moment_is_left_to_it(tmp_path, record):
-    started = start(record)
-    (trial,) = record.frozen_trials()
-    other = StudyRecord.open(url_of(tmp_path), make_spec(), signature={"seed": "0"})
-    writes = []
-
-    def end_before_the_first_write(_connection, _cursor, statement, *_):
-        if not statement.startswith("SELECT") and not writes:
-            writes.append(statement)
-            other.fail_running("taken over")
-
-    sqlalchemy.event.listen(record._storage.engine, "before_cursor_execute", end_before_the_first_write)
-    assert complete(record, started).state == "fail"
-    other.close()
-    (left,) = record.frozen_trials()
-    assert (left.state, left.values, left.user_attrs["reason"]) == (TrialState.FAIL, None, "taken over")
-    assert left.user_attrs.keys() == {*trial.user_attrs, "reason", "interrupted"}
-    assert left.system_attrs == {}
-
-
-def test_a_trial_begins_and_ends_by_one_clock_in_every_time_zone(record, monkeypatch):
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
-    try:
-        complete(record, start(record))
-        assert 0 <= record.frozen_trials()[0].duration.total_seconds() < 600
-    finally:
-        monkeypatch.delenv("TZ")
+def test_a_trial_begins_and_ends_by_one_clock_in_every_time_zone(tmp_path, record, monkeypatch):
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        monkeypatch.setenv("TZ", zone)
         time.tzset()
+        complete(record)
+    monkeypatch.undo()
+    time.tzset()
+    study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
+    assert all(0 <= trial.duration.total_seconds() < 60 for trial in study.trials)
 
 
-def test_another_signature_than_that_of_finished_trials_is_refused_line_by_line(tmp_path, spec):
-    old = {"space.dimensions.embed_dim": "16..48 step 4", "data": "digits", "gone": "1"}
-    new = {"space.dimensions.embed_dim": "16..64 step 4", "data": "digits", "came": "2"}
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=old)
-    complete(record, start(record))
-    record.close()
-    with pytest.raises(StudyChangedError) as raised:
-        StudyRecord.open(url_of(tmp_path), spec, signature=new)
-    lines = str(raised.value).splitlines()
-    assert "  space.dimensions.embed_dim: was 16..48 step 4, now 16..64 step 4" in lines
-    assert "  gone: was 1, now not there" in lines
-    assert "  came: was not there, now 2" in lines
-    assert not any("digits" in line for line in lines)
-    StudyRecord.open(url_of(tmp_path), spec, signature=old).close()
+def test_a_study_with_finished_trials_refuses_other_conditions_line_by_line(tmp_path, spec, record):
+    complete(record)
+    changed = replace(spec, recipe=replace(spec.recipe, lr=0.5), objectives=OBJECTIVES[:1], seed=3)
+    with pytest.raises(StudyChangedError) as caught:
+        StudyRecord.open(url_of(tmp_path), changed, conditions={"data": "some", "device": "here"})
+    for line in (
+        "recipe.lr: was 0.002, now 0.5",
+        "objectives.latency_ms: was minimize on a device, now not there",
+        "seed: was 0, now 3",
+        "data: was none at all, now some",
+        "device: was not there, now here",
+    ):
+        assert f"  {line}\n" in str(caught.value)
 
 
-def test_other_objectives_are_refused_even_under_the_same_signature(tmp_path, spec, record):
-    complete(record, start(record))
-    with pytest.raises(StudyChangedError, match="objectives"):
-        StudyRecord.open(url_of(tmp_path), replace(spec, objectives=OBJECTIVES[:1]), signature={"seed": "0"})
+def test_what_may_change_is_kept_anew(tmp_path, spec, record):
+    complete(record)
+    longer = replace(spec, trials=99, sampler="random", keep_weights="all")
+    StudyRecord.open(url_of(tmp_path), longer, conditions={"data": "none at all"}).close()
+    assert load_study(url_of(tmp_path)).spec == longer
 
 
-def test_a_study_without_a_finished_trial_takes_any_change_unless_a_driver_is_at_work_on_it(tmp_path, spec, record):
-    changed = replace(spec, objectives=OBJECTIVES[:1])
-    fail(record, start(record), "the recipe cannot train")
-    start(record)  # of a driver that was killed
-    with hold_lease(record), pytest.raises(StudyChangedError, match="seed: was 0, now 1"):
-        StudyRecord.open(url_of(tmp_path), changed, signature={"seed": "1"})
-    with pytest.warns(UserWarning, match="begins anew .seed: was 0, now 1"):
-        again = StudyRecord.open(url_of(tmp_path), changed, signature={"seed": "1"})
-    assert not again.trials()
-    assert again.attribute("signature") == {"seed": "1"}
-    again.close()
-    assert optuna.load_study(study_name="small", storage=url_of(tmp_path)).directions == [StudyDirection.MAXIMIZE]
+def test_a_study_without_a_finished_trial_takes_any_change_unless_a_driver_works_on_it(tmp_path, spec, record):
+    record.finish(replace(record.start(TRIAL), state="fail", reason="a slip of the pen"))
+    changed = replace(spec, fidelity=Fidelity(epochs=9))
+    with hold_lease(record), pytest.raises(StudyChangedError):
+        StudyRecord.open(url_of(tmp_path), changed)
+    with pytest.warns(UserWarning, match=r"begins anew \(fidelity.epochs: was none, now 9; data: was"):
+        StudyRecord.open(url_of(tmp_path), changed).close()
+    found = load_study(url_of(tmp_path))
+    assert (found.spec, len(found.trials)) == (changed, 0)
 
 
-def test_a_study_that_optuna_made_is_not_taken_over(tmp_path, spec):
-    study = optuna.create_study(storage=url_of(tmp_path), study_name="small", directions=["maximize", "minimize"])
-    study.add_trial(create_trial(values=[1.0, 2.0]))
-    with pytest.raises(StudyError, match="starsearch has not made"):
-        StudyRecord.open(url_of(tmp_path), spec, signature={})
-    with pytest.raises(StudyError, match="not made by starsearch"):
-        load_objectives(url_of(tmp_path))
+def test_a_study_that_optuna_or_an_earlier_version_made_is_refused_in_words(tmp_path, spec):
+    url = url_of(tmp_path)
+    study = optuna.create_study(storage=url, study_name="small", directions=["maximize", "minimize"])
+    study.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
+    for attributes, words in (({}, "was not made by starsearch"), ({"signature": {}}, "was made by starsearch 0.1")):
+        for key, value in attributes.items():
+            study.set_user_attr(key, value)
+        for read in (lambda: load_study(url), lambda: StudyRecord.find(url, "small")):
+            with pytest.raises(StudyError, match=words):
+                read()
+        with pytest.raises(StudyError, match=words):
+            StudyRecord.open(url, spec)
 
 
 def test_a_study_whose_making_was_cut_off_is_made_to_the_end(tmp_path, spec):
     optuna.create_study(storage=url_of(tmp_path), study_name="small", directions=["maximize", "minimize"])
-    StudyRecord.open(url_of(tmp_path), spec, signature={"seed": "0"}).close()
-    assert load_objectives(url_of(tmp_path)) == OBJECTIVES
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        StudyRecord.open(url_of(tmp_path), spec, attributes={"command": "starsearch run small"}).close()
+    assert load_attributes(url_of(tmp_path), "small")["command"] == "starsearch run small"
+    assert load_study(url_of(tmp_path)).spec == spec
 
 
-def test_a_study_says_what_it_was_begun_with(tmp_path, spec):
-    StudyRecord.open(url_of(tmp_path), spec, signature={"seed": "0"}, attributes={"classes": ["a", "b"]}).close()
-    attributes = load_attributes(url_of(tmp_path), "small")
-    assert attributes["signature"] == {"seed": "0"}
-    assert attributes["classes"] == ["a", "b"]
-    assert {"starsearch", "objectives", "data", "fidelity"} <= set(attributes)
-    assert load_attributes(url_of(tmp_path), "other") == {}
-    assert load_attributes(url_of(tmp_path / "nowhere"), "small") == {}
+def test_fidelities_are_read_together_and_an_unknown_study_is_refused_with_the_known_ones(tmp_path, spec, record):
+    url, later = url_of(tmp_path), replace(spec, name="small.full")
+    record.set_attribute("fidelities", ["small", "small.full", "small.last"])
+    StudyRecord.open(url, later).close()
+    assert [one.spec for one in load_fidelities(url, "small")] == [spec, later]
+    with pytest.raises(StudyError, match=r"no study 'smal'. Did you mean 'small'\? It holds: small, small.full"):
+        load_study(url, "smal")
+    with pytest.raises(StudyError, match=r"holds 2 studies: small, small.full. Say which"):
+        load_study(url)
 
 
-def test_an_unknown_study_is_refused_with_the_known_ones(tmp_path, record):
-    with pytest.raises(StudyError, match=r"no study 'smal'. Did you mean 'small'\? It holds: small"):
-        load_trials(url_of(tmp_path), "smal")
-    StudyRecord.open(url_of(tmp_path), make_spec(name="other"), signature={}).close()
-    with pytest.raises(StudyError, match="holds 2 studies: small, other"):
-        load_trials(url_of(tmp_path))
+def test_a_prediction_is_read_back_as_one_and_its_row_says_so(tmp_path, record):
+    predicted = Prediction(name="latency_ms", value=4.0, low=3.5, high=4.4, device="a phone", parts={"conv": 4.0})
+    complete(record, readings=(READINGS[0], predicted))
+    assert record.trials()[0].readings[1] == predicted
+    (row,) = load_trials(url_of(tmp_path)).to_dict("records")
+    assert (row["latency_ms"], row["latency_ms_kind"], row["latency_ms_predicted"]) == (4.0, "predicted", 4.0)
+    assert (row["latency_ms_low"], row["latency_ms_high"], row["latency_ms_device"]) == (3.5, 4.4, "a phone")

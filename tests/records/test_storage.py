@@ -2,12 +2,13 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from starsearch.errors import StudyError
-from starsearch.records import DRIVER_DIED, StudyRecord, load_trials, open_storage, patience
+from starsearch.records import DRIVER_DIED, StudyRecord, load_trials, open_storage, storage
 from starsearch.records.storage import close_storage
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 
@@ -62,7 +63,7 @@ def test_a_file_that_is_no_database_is_called_damaged(tmp_path):
     with pytest.raises(StudyError, match="it is damaged"):
         load_trials(url_of(tmp_path))
     with pytest.raises(StudyError, match="it is damaged"):
-        StudyRecord.open(url_of(tmp_path), make_spec(), signature={})
+        StudyRecord.open(url_of(tmp_path), make_spec())
 
 
 def test_a_database_with_overwritten_pages_is_called_damaged(tmp_path):
@@ -84,69 +85,53 @@ def test_a_database_of_something_else_holds_no_study(tmp_path):
 
 
 @pytest.fixture
-def locking(tmp_path, monkeypatch):
-    """Another program's connection to the study's file; who waits for it tries often."""
-    monkeypatch.setattr(patience, "_TRY_S", 0.01)
+def locking(tmp_path):
+    """Another program's connection to the study's file."""
     run(tmp_path, make_spec(trials=1))
     connection = sqlite3.connect(tmp_path / "study.db", isolation_level=None, check_same_thread=False)
     yield connection
     connection.close()
 
 
-def test_a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost(tmp_path, monkeypatch, locking):
-    tries = []
-    may_wait = patience.Patience.may_wait
+def test_a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost(tmp_path, locking):
+    def lock_for_a_while(candidate):
+        if len(evaluator.asked) == 2:
+            locking.execute("BEGIN EXCLUSIVE")
+            threading.Timer(0.3, locking.execute, ["ROLLBACK"]).start()
 
-    def free_at_the_fifth(self, **began):
-        tries.append(1)
-        if len(tries) == 5:
-            locking.execute("ROLLBACK")
-        return may_wait(self, **began)
-
-    monkeypatch.setattr(patience.Patience, "may_wait", free_at_the_fifth)
-    evaluator = FakeEvaluator(lambda _: locking.execute("BEGIN EXCLUSIVE") if len(evaluator.asked) == 2 else None)
-    with pytest.warns(UserWarning, match=r"study\.db is locked by another program.*Waiting up to 600 s") as told:
-        assert run(tmp_path, make_spec(trials=6), evaluator).why == "complete"
-    assert len(tries) == 5
-    assert len(told) == 1
+    evaluator = FakeEvaluator(lock_for_a_while)
+    assert run(tmp_path, make_spec(trials=6), evaluator).why == "complete"
     trials = load_trials(url_of(tmp_path))
     assert trials["state"].tolist() == ["COMPLETE"] * 7
     assert trials["architecture"].is_unique
 
 
-def test_a_database_that_stays_locked_ends_the_run_and_goes_on_once_it_is_free(tmp_path, monkeypatch, locking):
-    monkeypatch.setattr(patience, "_LOCKED_FOR_S", 0.1)
-    evaluator = FakeEvaluator(lambda _: locking.execute("BEGIN EXCLUSIVE") if len(evaluator.asked) == 2 else None)
-    with pytest.warns(UserWarning, match="Waiting"), pytest.raises(StudyError, match="another program keeps it locked"):
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_database_that_stays_locked_ends_the_run_which_resumes_once_it_is_free(
+    tmp_path, monkeypatch, locking, interrupt
+):
+    monkeypatch.setattr(storage, "_LOCKED_FOR_S", 0.1)
+
+    def lock(candidate):
+        if len(evaluator.asked) == 2:
+            locking.execute("BEGIN EXCLUSIVE")
+            if interrupt:
+                raise KeyboardInterrupt
+
+    evaluator = FakeEvaluator(lock)
+    with pytest.raises(StudyError, match="another program keeps it locked"):
         run(tmp_path, make_spec(trials=6), evaluator)
     before = load_trials(url_of(tmp_path))
-    assert before["state"].tolist() == ["COMPLETE"] * 3 + ["RUNNING"], "reading goes on meanwhile"
+    assert before["state"].tolist() == ["COMPLETE"] * 3 + ["RUNNING"], "reading works meanwhile"
     locking.execute("ROLLBACK")
     again = FakeEvaluator()
     assert run(tmp_path, make_spec(trials=6), again).why == "complete"
     assert again.asked[0] == evaluator.asked[-1]
     after = load_trials(url_of(tmp_path))
     assert after["state"].tolist() == ["COMPLETE"] * 3 + ["FAIL"] + ["COMPLETE"] * 4
+    assert after["reason"].dropna().tolist() == [DRIVER_DIED]
     columns = ["architecture", "top1_percent", "latency_ms"]
     assert after[:3][columns].equals(before[:3][columns])
-
-
-def test_an_interrupt_waits_for_no_locked_database_and_the_study_goes_on_later(tmp_path, monkeypatch, locking):
-    monkeypatch.setattr(patience, "_LOCKED_FOR_S", 5.0)  # that a failure of the test ends
-
-    def lock_and_interrupt(candidate):
-        if len(evaluator.asked) == 2:
-            locking.execute("BEGIN EXCLUSIVE")
-            raise KeyboardInterrupt
-
-    evaluator = FakeEvaluator(lock_and_interrupt)
-    with pytest.raises(StudyError, match="another program keeps it locked"):  # and no warning of waiting
-        run(tmp_path, make_spec(trials=6), evaluator)
-    locking.execute("ROLLBACK")
-    again = FakeEvaluator()
-    assert run(tmp_path, make_spec(trials=6), again).why == "complete"
-    assert again.asked[0] == evaluator.asked[-1]
-    assert load_trials(url_of(tmp_path))["reason"].dropna().tolist() == [DRIVER_DIED]
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def page_with(text):
     rows[1] |= {"architecture_text": text, "anchor": text, "params_ops.0": text}
     rows = [row | {"latency_ms_device": text, f"params_{text}": float(row["number"])} for row in rows]
     spec = replace(make_spec(), data=text).to_json()
-    study = view(frame(rows), attributes={"spec": spec, "signature": {"data": text}, "command": text, "sampler": text})
+    study = view(frame(rows), attributes={"spec": spec, "conditions": {"data": text}, "command": text, "sampler": text})
     return render_page(study, title=text)
 
 

@@ -104,7 +104,7 @@ class FakeEvaluator:
 
 def opened(folder, spec):
     """The record of the study in `folder`, to be closed again."""
-    return closing(StudyRecord.open(url_of(folder), spec, signature=spec.space.describe()))
+    return closing(StudyRecord.open(url_of(folder), spec))
 
 
 def run(folder, spec, evaluator=None, make_executor=LocalExecutor, **options):

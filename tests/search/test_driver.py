@@ -215,7 +215,7 @@ def test_an_interrupted_candidate_runs_again_once(tmp_path):
     assert second.asked[0] == first.asked[1]
     assert first.asked[1] not in second.asked[1:] + third.asked
     study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
-    assert study.trials[1].user_attrs["interrupted"] is True
+    assert study.trials[1].user_attrs["lost"] is True
     assert study.trials[2].user_attrs["retry_of"] == 1
     assert study.trials[2].params == study.trials[1].params
 
@@ -330,7 +330,7 @@ def test_a_resumed_sampler_knows_the_finished_trials_and_repeats_no_suggestion(t
 
 def test_a_full_disk_stops_the_study_in_words_and_loses_nothing(tmp_path):
     spec = make_spec(WIDE, trials=30)
-    record = StudyRecord.open(url_of(tmp_path), spec, signature=spec.space.describe())
+    record = StudyRecord.open(url_of(tmp_path), spec)
 
     def fill_disk(candidate):
         with record._storage.engine.connect() as connection:
@@ -353,10 +353,10 @@ def test_a_full_disk_stops_the_study_in_words_and_loses_nothing(tmp_path):
 
 def test_a_driver_that_loses_its_lease_stops_before_it_writes(tmp_path):
     spec = make_spec(trials=5)
-    record = StudyRecord.open(url_of(tmp_path), spec, signature={})
+    record = StudyRecord.open(url_of(tmp_path), spec)
 
     def lose_lease(candidate):
-        record.set_attribute("lease", {**record.attribute("lease"), "token": "another's"})
+        record.set_attribute("lease", {**record.attribute("lease"), "holder": "another"})
         leases[0].renew()
 
     leases = []
@@ -378,7 +378,7 @@ def keep(context, kept):
 def test_a_study_runs_in_a_journal_file_too(tmp_path):
     url = f"journal:///{tmp_path}/study.log"
     for trials in (2, 4):
-        with closing(StudyRecord.open(url, make_spec(trials=trials), signature={})) as record:
+        with closing(StudyRecord.open(url, make_spec(trials=trials))) as record:
             run_study(make_spec(trials=trials), record, LocalExecutor(FakeEvaluator()))
     trials = load_trials(url)
     assert trials["state"].tolist() == ["COMPLETE"] * 5

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -95,29 +94,6 @@ def test_ctrl_c_ends_the_running_trial_and_the_study_goes_on_later(tmp_path):
     assert not set(evaluator.asked) & set(finished)
 
 
-def test_one_ctrl_c_ends_a_driver_that_waits_for_a_locked_database_and_the_study_goes_on_later(tmp_path):
-    with driver(tmp_path, trials=6) as first:
-        finished = first.evaluate()
-        waiting = first.read("evaluating")
-        locking = sqlite3.connect(tmp_path / "study.db", isolation_level=None)
-        locking.execute("BEGIN EXCLUSIVE")
-        first.process.stdin.write("go on\n")
-        first.process.stdin.flush()
-        assert any("Waiting up to 600 s" in line for line in first.process.stderr)
-        first.process.send_signal(signal.SIGINT)
-        assert first.process.wait(timeout=20) == 2
-        told = first.read("refused")
-        locking.close()
-    assert told.startswith("StudyError")
-    assert "another program keeps it locked. Close it and run the same command again" in told
-
-    evaluator = FakeEvaluator()
-    assert run(tmp_path, make_spec(trials=6), evaluator).why == "complete"
-    assert evaluator.asked[0] == waiting
-    assert finished not in evaluator.asked
-    assert load_trials(url_of(tmp_path))["state"].tolist() == ["COMPLETE", "FAIL"] + ["COMPLETE"] * 6
-
-
 def test_a_second_driver_is_refused_while_the_first_lives(tmp_path):
     with driver(tmp_path, trials=6) as first:
         first.evaluate()
@@ -125,7 +101,7 @@ def test_a_second_driver_is_refused_while_the_first_lives(tmp_path):
         with driver(tmp_path, trials=6) as second:
             told = second.read("refused")
             assert second.process.wait() == 2
-        with pytest.raises(StudyLeasedError, match=f"process {first.process.pid} on .*, since 20"):
+        with pytest.raises(StudyLeasedError, match=f"process {first.process.pid} on .* since 20"):
             run(tmp_path, make_spec(trials=6))
         assert told.startswith("StudyLeasedError")
         assert str(first.process.pid) in told

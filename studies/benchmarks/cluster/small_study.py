@@ -52,7 +52,7 @@ def make_spec(name, trials, **changes):
 
 def run(url, spec, evaluator, make_executor=LocalExecutor, **options):
     """Open the study, run it, close it."""
-    record = StudyRecord.open(url, spec, signature=spec.space.describe())
+    record = StudyRecord.open(url, spec)
     try:
         return run_study(spec, record, make_executor(evaluator), **options)
     finally:

@@ -133,14 +133,10 @@ def train_on_digits(text: str, data: DataSet, epochs: int) -> Network:
 def kept_networks(study: Path) -> Iterator[tuple[Network, Fidelity]]:
     """The networks whose weights a study has kept, with the fidelity they were trained at."""
     from starsearch.api.study_folder import place_of
-    from starsearch.records import load_attributes
+    from starsearch.records import load_study
 
     place = place_of(str(study))
-    signature = load_attributes(place.url, place.name)["signature"]
-    samples = signature["fidelity.validation_samples"]
-    fidelity = Fidelity(
-        resolution=int(signature["fidelity.resolution"]), validation_samples=None if samples == "None" else int(samples)
-    )
+    fidelity = load_study(place.url, place.name).spec.fidelity
     for path in sorted((study / "weights").glob("*.safetensors"), key=lambda path: int(path.stem.split("-")[-1])):
         yield load_weights(path), fidelity
 

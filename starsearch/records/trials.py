@@ -1,0 +1,151 @@
+"""A `Trial` as Optuna keeps it: parameters, intermediate values and user attributes that optuna-dashboard shows.
+
+Set when it starts: `architecture` (its hash), `architecture_text`, `anchor`, `fidelity`, `data`, `seed`, `recipe` (JSON
+of the fields that differ from the study's), and the numbers of other trials `retry_of`, `continues`, `promoted_from`.
+Set when it ends: each reading's value by its name and all that is known of it under `readings`, `seconds`, `weights`;
+of a stopped trial `rung` (from 0) and `epochs`; of a failed one `reason`, and `lost` where it runs again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from starsearch.candidate import Candidate
+from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
+from starsearch.measurement import Measurement, Prediction, Reading
+from starsearch.recipe import Recipe, changed_fields
+from starsearch.space.parameters import FloatParameter, IntParameter, Parameter
+from starsearch.study.spec import StudySpec
+from starsearch.trial import State, Trial
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+CONSTRAINT = "constraints:"  # Optuna's prefix of what `optuna.trial.Trial.set_constraint` is told
+_LINKS = ("retry_of", "continues", "promoted_from")
+
+
+def parameter_distributions(parameters: Iterable[Parameter]) -> dict[str, BaseDistribution]:
+    """Return Optuna's distribution for each parameter, by name, in the parameters' order."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    return {
+        one.name: IntDistribution(one.low, one.high, log=one.log, step=one.step)
+        if isinstance(one, IntParameter)
+        else FloatDistribution(one.low, one.high, log=one.log, step=one.step)
+        if isinstance(one, FloatParameter)
+        else CategoricalDistribution(one.choices)
+        for one in parameters
+    }
+
+
+def started_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
+    """Return the user attributes with which a trial starts."""
+    candidate = trial.candidate
+    links = {name: getattr(trial, name) for name in _LINKS}
+    found = {
+        "architecture": architecture_hash(candidate.architecture),
+        "architecture_text": format_architecture(candidate.architecture),
+        "anchor": candidate.anchor,
+        "fidelity": spec.fidelity.name,
+        "data": spec.data,
+        "seed": spec.seed,
+        "recipe": recipe_text(trial, spec),
+        **links,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def recipe_text(trial: Trial, spec: StudySpec) -> str:
+    """Return as JSON which fields of a trial's recipe differ from the study's."""
+    return json.dumps(dict(changed_fields(trial.candidate.recipe, spec.recipe)), sort_keys=True)
+
+
+def ended_attributes(trial: Trial) -> dict[str, Any]:
+    """Return the user attributes with which a trial ends."""
+    found = {name: getattr(trial, name) for name in ("weights", "reason") if getattr(trial, name) is not None}
+    if trial.seconds:
+        found["seconds"] = trial.seconds
+    if trial.lost:
+        found["lost"] = True
+    if trial.has_result:
+        found |= trial.values | {"readings": [reading_json(one) for one in trial.readings]}
+    if trial.state == "pruned":
+        found |= {"rung": trial.rung, "epochs": trial.epochs}
+    return found
+
+
+def system_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
+    """Return a judged trial's broken and kept constraints, and what the sampler noted."""
+    violations = trial.violations(spec.constraints) if trial.has_result else {}
+    return {f"{CONSTRAINT}{name}": float(by) for name, by in violations.items()} | dict(trial.noted)
+
+
+def sampler_attributes(found: FrozenTrial) -> dict[str, Any]:
+    """Return what the sampler noted on a trial (a generation, …): not constraints, nor the parameters it was given."""
+    said = found.system_attrs.items()
+    return {key: value for key, value in said if not key.startswith(CONSTRAINT) and key != "fixed_params"}
+
+
+def is_foreign(found: FrozenTrial) -> bool:
+    """Whether another program has made a trial, or ended it in place of its driver: plain Optuna, a dashboard's button.
+
+    Such a trial says nothing of a candidate, and is left as it is.
+    """
+    if "architecture_text" not in found.user_attrs or found.state.name == "WAITING":
+        return True
+    return found.state.name in ("COMPLETE", "PRUNED") and "readings" not in found.user_attrs
+
+
+def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
+    """Return a trial of the study of `spec`, with the readings that its evaluation returned.
+
+    Raises:
+        ArchitectureError: another version has written fields of the architecture that this one does not know.
+    """
+    said: Mapping[str, Any] = found.user_attrs
+    state = cast("State", found.state.name.lower())
+    judged = state in ("complete", "pruned")  # a driver that died in between may have left some of the attributes
+    plain: dict[str, Any] = {name: said.get(name) for name in (*_LINKS, "weights", "reason")}
+    plain |= {name: said.get(name) for name in ("rung", "epochs") if state == "pruned"}
+    return Trial(
+        candidate=Candidate(
+            architecture=parse_architecture(said["architecture_text"]),
+            recipe=_read_recipe(said["recipe"], spec.recipe),
+            anchor=said.get("anchor"),
+        ),
+        params=found.params,
+        number=found.number,
+        state=state,
+        curve=found.intermediate_values,
+        readings=tuple(read_reading(one) for one in said["readings"]) if judged else (),
+        noted=sampler_attributes(found),
+        started=found.datetime_start.astimezone()
+        if found.datetime_start
+        else None,  # Optuna hands out naive local time
+        seconds=said.get("seconds", 0.0),
+        lost=said.get("lost", False),
+        **plain,
+    )
+
+
+def _read_recipe(text: str, base: Recipe) -> Recipe:
+    changed: dict[str, Any] = json.loads(text)  # JSON knows no tuples
+    changed = {name: tuple(one) if isinstance(one, list) else one for name, one in changed.items()}
+    return replace(base, **changed)
+
+
+def reading_json(one: Reading) -> dict[str, Any]:
+    """Return a reading as plain JSON values."""
+    kind = "measured" if isinstance(one, Measurement) else "predicted"
+    return {"kind": kind, **asdict(one), "value": float(one.value)}
+
+
+def read_reading(said: Mapping[str, Any]) -> Reading:
+    """Return the reading that `reading_json` has written."""
+    known = {name: value for name, value in said.items() if name != "kind"}
+    return Measurement(**known) if said["kind"] == "measured" else Prediction(**known)
