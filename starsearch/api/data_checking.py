@@ -34,13 +34,10 @@ class DataCheck:
     """What was found in a data set.
 
     Attributes:
-        name: the data set's.
-        num_classes: how many it has.
-        classes: what they are, in a sentence.
-        examples: of the first classes and the last, three training images each.
+        classes: what the classes are, in a sentence.
+        examples: three training images each for the first classes and the last.
         left_out: files beside the images that no training uses, by suffix ("" for none).
-        train, validation: the splits.
-        resolution: at which images were prepared, in pixels.
+        resolution: what images were prepared for, in pixels.
         one_worker_images_per_second: read and augmented by one process.
         workers: processes that were timed together.
         workers_images_per_second: what these read and augment.
@@ -87,9 +84,9 @@ def check_data(
         data: a data set, or what `open_data` takes.
         resolution: the training's, in pixels.
         workers: processes that decode; None for one per core, at most 8.
-        images_per_second: of the training; None where it is not known.
+        images_per_second: what the training takes; None if that is not known.
         samples: images of each split that are read; of 300 with 1 % of damaged ones, 95 % of samples show one.
-        seed: of the sample.
+        seed: draws the sample.
         watch: is told how far it is.
 
     Raises:

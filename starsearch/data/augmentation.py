@@ -77,11 +77,7 @@ def image_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> Any:
 
 
 def make_transform(auto_augment: str | None, resolution: int, **options: Any) -> Any:
-    """Return timm's transform for training with a policy.
-
-    Raises:
-        EvaluationError: timm does not know the policy.
-    """
+    """Return timm's transform for training with a policy."""
     from timm.data import create_transform
 
     try:

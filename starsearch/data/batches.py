@@ -35,11 +35,8 @@ _PROBED = 16  # images whose size tells whether decoding at the training's resol
 class RankShare:
     """Which images of each batch are this process's, among those that train together.
 
-    Attributes:
-        rank, ranks: its number from 0, and how many there are.
-        device: torch's name; where batches are augmented and handed over.
-        workers: processes that decode images, as `LoadedImages` takes them.
-        gather: from names to those of every rank, in order; all ranks call it at the end of a pass.
+    Batches are augmented and handed over on `device`; `gather` turns a rank's names into those of every rank, in order,
+    and is called by all at the end of a pass.
     """
 
     rank: int = 0
@@ -79,12 +76,10 @@ class Batches:
     only erasing from the global states.
 
     Attributes:
-        images: in memory, or as worker processes decode them.
         indices: returns the images of an epoch in order, from a batch on.
         batch_size: images of a batch, of this rank.
         num_batches: batches of a pass; unreadable validation images may make some smaller, or fewer.
-        finish: from (batch, height, width, 3) uint8 to what the network sees.
-        share: this rank's.
+        finish: turns (batch, height, width, 3) uint8 into what the network sees.
     """
 
     images: Images | LoadedImages
@@ -110,11 +105,7 @@ class Batches:
 def training_batches(
     data: DataSet, recipe: Recipe, *, resolution: int, samples: int | None, seed: int, share: RankShare = ALONE
 ) -> Generator[float, None, Batches]:
-    """Return shuffled, augmented, whole batches; yield the fraction of images decoded, if they are kept in memory.
-
-    Raises:
-        DataError: there are fewer images than a batch, or too many are unreadable.
-    """
+    """Return shuffled, augmented, whole batches; yield the fraction of images decoded, if they are kept in memory."""
     chosen, transform = _chosen(data.train, samples, seed), image_augmentation(recipe, data, resolution)
     images: Images | LoadedImages
     if in_memory := _keeps_in_memory(data, recipe, len(chosen), resolution):
@@ -171,12 +162,7 @@ def validation_batches(
     """Return the validation images, or a choice of `samples`, in their order, prepared; yield as `training_batches`.
 
     Args:
-        data: whose validation images they are.
-        preprocessing: what is done to them.
-        samples: how many, equally many of every class; None for all.
-        seed: of their choice.
-        batch_size: images of a batch.
-        share: this rank's.
+        samples: how many, equally many of every class and chosen by `seed`; None for all.
         keep: whether decoded images that fit are kept in memory for further passes.
         consequence: what the warning of unreadable images says is done about them; "" warns of nothing.
     """

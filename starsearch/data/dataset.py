@@ -94,12 +94,10 @@ class _Among:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A data set that was found.
+    """A data set that was found: functions that list its splits, and which `options` of folders it takes.
 
     Attributes:
-        name: by which the user knows it, never an absolute path.
-        splits: functions that list the images of the splits that are there.
-        options: which of the options of folders (`validation_fraction`, `classes`) it takes.
+        name: what the user calls it, never an absolute path.
         orientation: the default; None turns photos by EXIF unless the classes are ImageNet's, whose protocol does not.
     """
 
@@ -116,11 +114,11 @@ class DataSet:
     """An image classification data set, opened and checked; no image has been decoded yet.
 
     Attributes:
-        name: by which the user knows it: "digits", a folder's name, or timm's name, with the options it is read with.
+        name: "digits", a folder's name or timm's, with the options it is read with.
         train: the training images; empty where only validation was asked for.
         fingerprint: short hash of classes, image names, sizes, targets and orientation; the same wherever the data
             lies.
-        mean, std: per channel, by which images are normalised (of values in 0..1).
+        mean, std: per channel, for normalising values in 0..1.
         cache_limit_bytes: up to which a split, decoded at the resolution it is used at, is kept in memory.
     """
 
@@ -167,9 +165,6 @@ def join_splits(source: Source, train: Split, validation: Split) -> tuple[Split,
     """Return both splits with the same classes in the same order.
 
     Each split may number its classes in an order of its own, and one may know only their numbers.
-
-    Raises:
-        DataError: they have different classes, or fewer than two.
     """
     name = source.name
     train, validation = _name_alike(train, validation), _name_alike(validation, train)

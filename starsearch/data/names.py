@@ -19,13 +19,9 @@ from starsearch.errors import DataError
 
 T = TypeVar("T")
 _SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 _IN_FILE_NAME = re.compile(rf"(?:^|[-_.])({'|'.join(_SPLITS)})(?=[-_.\d]|$)", re.IGNORECASE)
 _SYNSET = re.compile(r"(?:^|_)(n\d{8})(?=_|$)")
@@ -117,9 +113,7 @@ def split_of_folder(name: str) -> str | None:
 def assign_splits(name: str, found: Iterable[tuple[str, str, T]]) -> dict[SplitName, T]:
     """Return the entry of each split; test images validate if there are no validation images.
 
-    Args:
-        name: the data set's, for messages.
-        found: the split, what the entry is called, and the entry.
+    `found` yields the split, what the entry is called, and the entry of the data set `name`.
     """
     by_split: dict[str, dict[str, T]] = {}
     for split, called, entry in found:
@@ -172,10 +166,7 @@ def classes_of_images(
 
     Of nested folders the outermost or the innermost may name the class, so the user chooses where the two differ.
 
-    Args:
-        where: the split's folder or tar, for messages.
-        names: paths of the images below the split.
-        choice: which of nested folders names the class.
+    `where` is the split's folder or tar, for messages.
     """
     folders = [name.removeprefix("./").split("/")[:-1] for name in names]
     if outside := {name for name, path in zip(names, folders, strict=True) if not path}:
@@ -204,11 +195,9 @@ def _reading(labels: Sequence[str]) -> str:
 
 
 def class_synsets(names: Iterable[str], targets: Iterable[int]) -> tuple[str, ...] | None:
-    """Return the synset of each class, as the names of its images tell it; None if they do not, or disagree.
+    """Return the synset of each class as its images' names tell it ("n01440764_10026", "ILSVRC2012_val_293_n01440764").
 
-    Args:
-        names: the images', such as "n01440764_10026" or "ILSVRC2012_val_00000293_n01440764".
-        targets: their classes.
+    None if they do not, or disagree.
     """
     synsets: dict[int, str] = {}
     for name, target in zip(names, targets, strict=True):

@@ -21,13 +21,9 @@ _OPENING_BYTES = 4096  # what opening a file costs, as if so much were read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedImages:
-    """Validation images that are among the training images too.
+    """Validation images (`names[i][0]`) that equal training images (`names[i][1]`).
 
-    Attributes:
-        names: of each such validation image and of the training image that it equals.
-        compared: how many validation images were compared; of a large data set fewer than there are.
-        among: how many training images they were compared with; likewise.
-        is_sample: whether either is not all.
+    So many validation images were `compared` `among` so many training images; of a large data set either is a sample.
     """
 
     names: tuple[tuple[str, str], ...]

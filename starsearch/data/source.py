@@ -31,11 +31,7 @@ class DataSource:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the source described by a text, PATH or PATH?KEY=VALUE&KEY=VALUE.
-
-        Raises:
-            DataError: an option is unknown or has no such value.
-        """
+        """Return the source described by a text, PATH or PATH?KEY=VALUE&KEY=VALUE."""
         path, _, options = text.partition("?")
         return cls(path=path, **dict(_parse_option(option) for option in options.split("&") if option))
 

@@ -33,10 +33,10 @@ class Unreadable:
 
     Args:
         data: the data set's name.
-        split: whose list of unreadable images grows.
+        split: its list of unreadable images grows.
         num_images: how many are used of it, by all ranks.
         consequence: what is done about them, for the warning; "" warns of nothing.
-        gather: from this rank's names to those of every rank.
+        gather: turns this rank's names into those of every rank.
     """
 
     def __init__(
@@ -53,11 +53,7 @@ class Unreadable:
         self._found: dict[str, None] = {}
 
     def note(self, names: Iterable[str]) -> None:
-        """Take note of what a batch of this rank lacks.
-
-        Raises:
-            DataError: there are too many.
-        """
+        """Take note of what a batch of this rank lacks."""
         new = [name for name in dict.fromkeys(names) if name not in self._found]
         self._found.update(dict.fromkeys(new))
         known = set(self._split.unreadable)

@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -39,18 +39,14 @@ def num_workers(workers: int | None = None) -> int:
 class Samples(Dataset[Sample]):
     """Decodes and transforms the image of a key (epoch, index), in a worker process.
 
-    Args:
-        split: what is read.
-        transform: timm's, from a PIL image to uint8 pixels.
-        seed: the training's.
-        substitutes: indices from which another image is drawn for a broken one; None leaves its place empty.
+    Another image is drawn from the indices `substitutes` for a broken one; None leaves its place empty.
     """
 
     def __init__(self, split: Split, transform: Any, *, seed: int, substitutes: NDArray[np.int64] | None) -> None:
         self._split, self._transform, self._seed, self._substitutes = split, transform, seed, substitutes
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
+    def __getitem__(self, key: Sequence[int]) -> Sample:
+        epoch, index = map(int, key)
         unreadable: list[str] = []
         substitute = np.random.default_rng([self._seed, epoch, index])
         for _ in range(_MOST_TRIES):
@@ -92,13 +88,9 @@ def _collate(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor, list[st
 
 @dataclass(frozen=True, slots=True)
 class LoadedImages:
-    """The images of a split as `load` decodes them in each pass.
+    """The images of a split as `workers` processes decode them in each pass; 0 decodes in this one.
 
-    Attributes:
-        samples: read them, by an index of the split.
-        unreadable: notes those that are broken.
-        workers: processes; 0 decodes in this one, None as `num_workers` says.
-        pin: whether batches lie in memory from which a GPU fetches them by itself.
+    With `pin` batches lie in memory from which a GPU fetches them by itself.
     """
 
     samples: Samples
@@ -109,16 +101,12 @@ class LoadedImages:
     def load(
         self, indices: NDArray[np.int64], *, epoch: int, batch_size: int
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the pixels and targets of these images in their order, `batch_size` at a time.
-
-        Raises:
-            DataError: too many are unreadable.
-            WorkerLostError: a worker process was killed.
-        """
-        keys = [(epoch, int(index)) for index in indices]
+        """Yield the pixels and targets of these images in their order, `batch_size` at a time."""
+        keys = np.column_stack([np.full_like(indices, epoch), indices])
+        batches: Any = [keys[at : at + batch_size] for at in range(0, len(keys), batch_size)]  # views, not copies
         loader: DataLoader[Any] = DataLoader(
             self.samples,
-            batch_sampler=[keys[at : at + batch_size] for at in range(0, len(keys), batch_size)],
+            batch_sampler=batches,
             num_workers=num_workers(self.workers),
             collate_fn=_collate,
             pin_memory=self.pin,
@@ -133,11 +121,7 @@ class LoadedImages:
 
 
 def iterate(loader: DataLoader[T]) -> Iterator[T]:
-    """Yield a loader's batches; its `worker_init_fn` is `outlive_signals`.
-
-    Raises:
-        WorkerLostError: a worker process was killed; in place of a batch, never in the midst of a step.
-    """
+    """Yield a loader's batches; a killed worker is an error in place of one, never in the midst of a step."""
     batches = _without_interruption(loader)
     while True:
         try:

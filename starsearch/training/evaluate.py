@@ -29,10 +29,7 @@ def count_hits(
 
     Yields the fraction of batches done. Of equal logits, which integers often are, the first counts.
 
-    Args:
-        predict: from images on the device to logits, (batch, classes).
-        batches: of images on the device.
-        device: torch's name.
+    `predict` returns the logits (batch, classes) of images on the device.
     """
     counts = torch.zeros(3, dtype=torch.int64, device=device)
     for done, (images, targets) in enumerate(batches, start=1):

@@ -41,13 +41,12 @@ class TrainingResult:
     """A trained network.
 
     Attributes:
-        model: in eval mode, on the CPU; its weights are the moving average's if the recipe keeps one.
-        top1_percent, top5_percent: of the last epoch, on the validation images; top-5 of n < 5 classes is top-n.
-        best_top1_percent: of all epochs.
-        num_validation_images: on which the accuracies were counted.
-        epochs: trained in all, cool-down included.
-        images_per_second: trained, validation not counted.
-        seconds: of the whole training with its validations, without decoding images.
+        model: the network in eval mode, on the CPU, with the moving average's weights if the recipe keeps one.
+        top1_percent, top5_percent: validated after the last epoch; top-5 of n < 5 classes is top-n.
+        best_top1_percent: the best of all epochs.
+        epochs: how many were trained, cool-down included.
+        images_per_second: training speed, validation not counted.
+        seconds: the time of training and validation, without decoding images for memory.
     """
 
     model: Network
@@ -81,12 +80,8 @@ def train(
     bit-identical result, as long as nothing else draws from them between two steps of the generator.
 
     Args:
-        architecture: the network.
-        data: what it is trained and validated on.
-        recipe: how; the fidelity may override its epochs.
-        fidelity: resolution, samples, epochs, stem stride and time limit.
-        seed: of the weights, the order of images, augmentation and the choice of samples.
-        device: torch's name.
+        fidelity: resolution, samples, stem stride, time limit, and epochs in place of the recipe's.
+        seed: decides the weights, the order of images, augmentation and the choice of samples.
         until: the epoch after which it stops; None for its end. The schedule is the whole training's.
         checkpoint: the file from which it resumes if it is there, and in which it is kept after an epoch now and then
             and when it stops before its end. Between the same epochs `fidelity` may have another resolution or other

@@ -112,12 +112,8 @@ class TrainingState:
 class Keeper:
     """Keeps a training in its checkpoint, and resumes it from there.
 
-    Args:
-        keeping: where and how.
-        identity: what is trained, as `describe_training` words it.
-        state: where the training is; `restore` moves it.
-        ranks: of which the first one writes.
-        until: the epoch after which this part of the training stops.
+    The training's `identity` is in `describe_training`'s words; `restore` moves its `state`; the first of the `ranks`
+    writes; this part of the training stops after the epoch `until`.
     """
 
     def __init__(

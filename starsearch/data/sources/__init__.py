@@ -68,9 +68,6 @@ def open_validation(data: str) -> DataSet:
 
     Args:
         data: as `open_data` takes it, or a folder of class folders that are the validation images.
-
-    Raises:
-        DataError: there are no such images.
     """
     asked = DataSource.parse(data)
     source = _find_source(asked, {"validation"})

@@ -63,14 +63,7 @@ def _may_hold_classes(folder: Path, *, even_if_flat: bool) -> bool:
 
 
 def list_folder(split: SplitName, name: str, folder: Path, choice: ClassFolder | None) -> Split:
-    """Return the images of class folders, in timm's order.
-
-    Args:
-        split: which they are.
-        name: the folder's, for messages.
-        folder: the folder that holds the class folders.
-        choice: which of nested folders names the class.
-    """
+    """Return the images of class folders, in timm's order; `name` is the folder's, for messages."""
     try:
         names, left_out = images_and_others(_files_below(folder))
     except OSError as error:
