@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starsearch.records import parameter_distributions, quiet_optuna, sampler_attributes
-from starsearch.search.samplers import SAMPLERS
+from starsearch.samplers import SAMPLERS
 from starsearch.space.parameters import Value
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial

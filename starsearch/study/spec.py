@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
@@ -15,9 +15,13 @@ from starsearch.errors import StudyError, first_line
 from starsearch.latency.prediction.profile import DeviceProfile
 from starsearch.objective import THIS_MACHINE, Constraint, Objective, is_latency
 from starsearch.recipe import Fidelity, Recipe, value_text
+from starsearch.samplers import SAMPLERS
 from starsearch.space import SearchSpace
 
-SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "random", "qmc"]
+if TYPE_CHECKING:
+    SamplerName = str
+else:
+    SamplerName = Literal[tuple(SAMPLERS)]
 KeepWeights = Literal["front", "all", "none"]
 Start = Literal["scratch", "weights"]
 

@@ -1,6 +1,5 @@
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import get_args
 
 import optuna
 import pytest
@@ -8,12 +7,12 @@ import pytest
 from starsearch.errors import EvaluationError, StudyError, StudyLeasedError
 from starsearch.measurement import Measurement
 from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, load_trials
+from starsearch.samplers import SAMPLERS, SamplerKind
 from starsearch.search.driver import run_study
 from starsearch.search.events import StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted
 from starsearch.search.executor import LocalExecutor
 from starsearch.search.proposer import Proposer
 from starsearch.space import FloatParameter
-from starsearch.study.spec import SamplerName
 from starsearch.trial import Trial
 from tests.search.studies import NARROW, OBJECTIVES, WIDE, FakeEvaluator, make_spec, measure, opened, run, url_of
 
@@ -55,7 +54,7 @@ def test_a_study_that_has_its_trials_ends_at_once_and_takes_more_later(tmp_path)
     assert len(load_trials(url_of(tmp_path))) == 6
 
 
-@pytest.mark.parametrize("sampler", get_args(SamplerName))
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_sampler_runs_two_objectives_under_constraints_and_goes_on(tmp_path, sampler):
     first, second = FakeEvaluator(), FakeEvaluator()
     assert run(tmp_path, make_spec(NARROW, sampler=sampler, trials=10), first).why == "complete"
@@ -65,6 +64,12 @@ def test_each_sampler_runs_two_objectives_under_constraints_and_goes_on(tmp_path
     trials = load_trials(url_of(tmp_path))
     assert (trials["macs"] <= 0.7e9).all()
     assert (trials["feasible"] == (trials["latency_ms"] <= 8)).all()
+
+
+def test_a_sampler_is_a_row(tmp_path, monkeypatch):
+    kind = SamplerKind(factory=optuna.samplers.RandomSampler, max_asks=20, learns=False)
+    monkeypatch.setitem(SAMPLERS, "uniform", kind)
+    assert run(tmp_path, make_spec(sampler="uniform", trials=100)).finished == 12
 
 
 def test_a_resumed_nsga2_goes_on_with_its_generations(tmp_path):

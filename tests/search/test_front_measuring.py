@@ -17,8 +17,8 @@ from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
 from starsearch.records import load_trials
+from starsearch.samplers import SAMPLERS, SamplerKind
 from starsearch.search.events import FrontProgressed, MemberMeasured, StudyEnded, TrialEnded
-from starsearch.search.samplers import SAMPLERS, SamplerKind
 from tests.search.studies import WIDE, make_spec, run, url_of
 
 NAME = "latency_ms@phone"
