@@ -27,8 +27,8 @@ def show(file: File, json: Json = False) -> None:
 @app.command()
 def sample(
     file: File,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many architectures.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     json: Json = False,
 ) -> None:
     """Print random architectures that the constraints allow, with their costs."""

@@ -134,16 +134,12 @@ def test_gains_are_positive_where_better_and_taken_from_the_nearest_anchor():
     assert "gain_top1_percent_percent" not in front
 
 
-def test_equal_values_of_two_architectures_are_both_kept_and_of_one_only_the_first():
+def test_equal_values_are_kept_of_each_architecture_once_of_the_anchor_or_the_first():
     twin = trial(2)
     trials = frame([trial(0), trial(1), twin, twin | {"number": 3}])
     assert list(front_table(trials, BOTH)["number"]) == [0, 1, 2]
-
-
-def test_an_anchor_stays_where_a_searched_trial_repeats_it():
     anchor = trial(5, anchor="starnet_s1")
-    trials = frame([anchor | {"number": 4, "anchor": None}, anchor])
-    front = front_table(trials, BOTH)
+    front = front_table(frame([anchor | {"number": 4, "anchor": None}, anchor]), BOTH)
     assert list(front["number"][front["on_front"]]) == [5]
 
 

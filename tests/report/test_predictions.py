@@ -80,10 +80,12 @@ def test_front_csv_has_the_columns_and_json_the_numbers(trials):
     }
 
 
-def test_the_mean_error_is_said_in_words(trials):
+def test_the_mean_error_is_said_in_words_and_that_nothing_was_measured(trials):
     (line,) = prediction_lines(view(trials, BOTH).predictions)
     assert "off by 11.7 % on average over 2 measured networks; 1 of them within the 90 % interval" in line
     assert "1 on the front is predicted only." in line
+    (line,) = prediction_lines(view(frame([predicted(0, 2.0)]), BOTH).predictions)
+    assert "none of it has been measured" in line
 
 
 def test_a_profile_that_does_not_hold_is_said_with_the_correction_and_the_command_that_repairs_it():
@@ -101,12 +103,6 @@ def test_a_profile_that_does_not_hold_is_said_with_the_correction_and_the_comman
     assert line.endswith(
         "latency fit --out phone-2.yaml --from profiles/phone.yaml --space spaces/own.yaml --budget 10"
     )
-
-
-def test_without_measurements_that_is_what_is_said():
-    trials = frame([predicted(0, 2.0)])
-    (line,) = prediction_lines(view(trials, BOTH).predictions)
-    assert "none of it has been measured" in line
 
 
 def test_a_network_that_two_trials_trained_counts_once(trials):
