@@ -166,26 +166,20 @@ class RayExecutor:
         streams = {running.stream: number for number, running in self._running.items()}
         with cluster_errors():
             ready, _ = ray.wait(list(streams), num_returns=1, timeout=_POLL_S, fetch_local=False)
-        if ready:
-            number = streams[ready[0]]
-            news = self._read(number)
-            return None if news is None else (number, news)
-        self._refuse_lost_nodes()
-        return None
-
-    def _cancel(self, number: int) -> None:
-        """End the task of trial `number`, with its worker."""
-        import ray
-
-        if number in self._running:
-            ray.cancel(self._running.pop(number).stream, force=True, recursive=True)
-            self._take_traceback(number)
+        if not ready:
+            self._refuse_lost_nodes()
+            return None
+        news = self._read(streams[ready[0]])
+        return None if news is None else (streams[ready[0]], news)
 
     def close(self) -> None:
-        """End all tasks; the cluster stays connected."""
+        """End all tasks with their workers; the cluster stays connected."""
+        import ray
+
         for number in list(self._running):
             with suppress(Exception):  # the cluster may be what has failed
-                self._cancel(number)
+                ray.cancel(self._running.pop(number).stream, force=True, recursive=True)
+                self._take_traceback(number)
 
     def _begin(self, job: Job, stage: int) -> Any:
         return self._tasks[stage].remote(self._evaluators[stage], job, self._sent[stage])
@@ -228,16 +222,14 @@ class RayExecutor:
         if isinstance(event, Progress):
             self._running[number] = self._running.pop(number)  # last, so that others are read before it
             return event
-        if isinstance(event, Failure):
-            del self._running[number]
-            return event
-        running.readings += event
-        running.stage += 1
-        if running.stage < len(self._stages):
-            running.stream = self._begin(running.job, running.stage)
-            return None
+        if not isinstance(event, Failure):
+            event = running.readings = (*running.readings, *event)
+            running.stage += 1
+            if running.stage < len(self._stages):
+                running.stream = self._begin(running.job, running.stage)
+                return None
         del self._running[number]
-        return running.readings
+        return event
 
     def _lose(self, number: int, why: str, log: str = "") -> Failure:
         del self._running[number]
@@ -293,7 +285,7 @@ def _limited(events: Iterator[News], limit_s: float, file: Path) -> Iterator[New
             event = next(events, None)
             faulthandler.cancel_dump_traceback_later()
             left_s -= time.monotonic() - began
-            if event is None or not isinstance(event, Progress):
+            if not isinstance(event, Progress):  # the last news, or none after it
                 file.unlink(missing_ok=True)
             if event is None:
                 return
