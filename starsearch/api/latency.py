@@ -26,14 +26,13 @@ from starsearch.latency.device import Device, vector_width
 from starsearch.latency.measure import MeasureSpec, measure
 from starsearch.latency.prediction.calibration import (
     CalibrationLog,
-    adapt_profile,
     check_budget,
     choose_networks,
     fit_profile,
     measure_networks,
 )
 from starsearch.latency.prediction.check import ProfileCheck, compare_with_profile
-from starsearch.latency.prediction.imported import Sample, read_measurements, read_samples
+from starsearch.latency.prediction.imported import read_measurements, read_samples
 from starsearch.latency.prediction.predict import predict_latency
 from starsearch.latency.prediction.profile import DeviceProfile, load_profile, save_profile
 from starsearch.measurement import Measurement
@@ -173,8 +172,16 @@ def calibrate_device(
     networks = choose_networks(_draw(found, _SEED), budget, resolution=resolution, vector_width=vector_width())
     log = CalibrationLog(out.with_suffix(".measuring.jsonl"), resolution)
     measured = follow(measure_networks(networks, spec=spec, log=log), watch)
-    about = {"device": device, "backend": spec.backend, "reference": measured.reference}
-    profile = _save(out, measured.samples, similar, resolution=resolution, **about)
+    profile = fit_profile(
+        measured.samples,
+        name=out.stem,
+        device=device,
+        backend=spec.backend,
+        resolution=resolution,
+        reference=measured.reference,
+        base=similar,
+    )
+    save_profile(profile, out)
     log.remove()
     return profile, measured.notes
 
@@ -202,18 +209,15 @@ def profile_of_measurements(
             f"The profile {similar.name!r} was fitted at {similar.resolution} px, the figures are of "
             f"{resolution} px. Measure at {similar.resolution} px, or adapt another profile."
         )
-    measured = Device(processor=device, runtime="imported", optimization="unknown")
-    return _save(out, samples, similar, resolution=resolution, device=measured, backend="imported", reference=None)
-
-
-def _save(
-    out: Path, samples: Sequence[Sample], base: DeviceProfile | None, *, resolution: int, **about: Any
-) -> DeviceProfile:
-    """Fit a profile, or adapt `base`, and write it."""
-    if base is None:
-        profile = fit_profile(samples, name=out.stem, resolution=resolution, **about)
-    else:
-        profile = adapt_profile(base, samples, name=out.stem, **about)
+    profile = fit_profile(
+        samples,
+        name=out.stem,
+        device=Device(processor=device, runtime="imported", optimization="unknown"),
+        backend="imported",
+        resolution=resolution,
+        reference=None,
+        base=similar,
+    )
     save_profile(profile, out)
     return profile
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from starsearch.cli.options import Json, Space
+from starsearch.cli.options import Json, Space, Study
 from starsearch.cli.show import print_facts, print_json, print_table, say, table
 from starsearch.errors import SpecError
 from starsearch.latency.backends.backend import BACKENDS, BackendOptions, ComputeUnits, missing_by_backend
@@ -29,6 +29,15 @@ app = typer.Typer(
 
 _SHOWN = 10  # operations on the CPU; the most expensive say it
 
+
+def _pixels(words: str) -> Any:
+    return typer.Option(min=32, max=4096, help=f"Height and width of the image in pixels. {words}")
+
+
+def _pairs(words: str) -> Any:
+    return typer.Option(min=2, max=100_000, help=f"At most so many pairs with the reference network; {words}")
+
+
 Backend = Annotated[BackendName, typer.Option(help="What runs the networks.")]
 Threads = Annotated[int, typer.Option(min=1, help="Processor threads that a network may use.")]
 Units = Annotated[ComputeUnits, typer.Option(help="What Core ML may use.")]
@@ -46,20 +55,12 @@ def measure(
     ],
     backend: Backend = "onnxruntime-cpu",
     threads: Threads = 1,
-    pairs: Annotated[
-        int,
-        typer.Option(min=2, max=100_000, help="At most this many; in a pair it and the reference run 12 times each."),
-    ] = 12,  # as `DEFAULT_LIMITS`, like the width
+    pairs: Annotated[int, _pairs("it and the reference run 12 times each in one.")] = 12,  # as `DEFAULT_LIMITS`
     width: Annotated[
         float,
         typer.Option(min=0.0, max=100.0, help="Stop when the 95 % interval is ± this many percent; 0: take all pairs."),
     ] = 1.0,
-    resolution: Annotated[
-        int | None,
-        typer.Option(
-            min=32, max=4096, help="Height and width of the image; by default STUDY's, a timm model's, or 224."
-        ),
-    ] = None,
+    resolution: Annotated[int | None, _pixels("By default STUDY's, a timm model's, or 224.")] = None,
     compute_units: Units = "all",
     development_team: Annotated[
         str, typer.Option(help="Your Apple team id; Xcode signs the app on the iPhone with it.")
@@ -144,12 +145,8 @@ def fit(
         typer.Option(metavar="FILE.csv", help="Measure nothing: columns architecture, ms, as measured elsewhere."),
     ] = None,
     device: Annotated[str, typer.Option(help="With --measurements: what was measured, in your words.")] = "",
-    resolution: Annotated[
-        int | None, typer.Option(min=32, max=4096, help="With --measurements: of the image; by default FILE's, or 224.")
-    ] = None,
-    pairs: Annotated[
-        int, typer.Option(min=2, max=100_000, help="At most so many with the reference; more on a noisy machine.")
-    ] = 20,  # as `LIMITS`
+    resolution: Annotated[int | None, _pixels("With --measurements: by default FILE's, or 224.")] = None,
+    pairs: Annotated[int, _pairs("more on a noisy machine.")] = 20,  # as `LIMITS`
     json: Json = False,
 ) -> None:
     """Calibrate a device: measure networks that tell its layers' costs apart, fit, and report the held-out error.
@@ -233,10 +230,7 @@ def predict(
     networks: Annotated[
         list[str], typer.Argument(metavar="ARCH...", help="Names, one-line texts, YAML files, or STUDY:TRIAL.")
     ],
-    resolution: Annotated[
-        int | None,
-        typer.Option(min=32, max=4096, help="Pixels of the image; by default STUDY's, else the profile's."),
-    ] = None,
+    resolution: Annotated[int | None, _pixels("By default STUDY's, else the profile's.")] = None,
     json: Json = False,
 ) -> None:
     """Predict latencies on a profile's device, with 90 % prediction intervals; nothing is measured.
@@ -271,7 +265,7 @@ def predict(
 
 @app.command("import")
 def import_(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="Its folder, or NAME@STORAGE-URL.")],
+    study: Study,
     measurements: Annotated[
         Path, typer.Argument(metavar="FILE.csv", help="Columns architecture and ms; optionally pairs, spread_ms.")
     ],
@@ -314,8 +308,8 @@ def check(
 ) -> None:
     """Measure fresh random networks here and say whether the profile still holds on this machine.
 
-    It does not hold when more networks lie outside their 90 % intervals than chance explains (1 in 100), or when all
-    are off by more than 5 %. Exit code 1 then, so that a script can act.
+    It does not hold when more networks lie outside their 90 % intervals than chance explains (1 in 100), when all are
+    off by more than 5 % by the reference network's time, or the whole machine by 15 %. Exit code 1 then, for scripts.
     """
     from starsearch import api
     from starsearch.cli.live import bar

@@ -4,7 +4,7 @@ import pytest
 from starsearch.errors import EvaluationError
 from starsearch.families.family import count_macs
 from starsearch.families.text import parse_architecture
-from starsearch.latency.prediction.calibration import adapt_profile, check_budget
+from starsearch.latency.prediction.calibration import check_budget, fit_profile
 from starsearch.latency.prediction.fitting import (
     choose_informative,
     describe_errors,
@@ -24,7 +24,8 @@ def base():
 
 
 def adapt(base, samples):
-    return adapt_profile(base, samples, name="other", device=DEVICE, backend="onnxruntime-cpu", reference=None)
+    about = {"device": DEVICE, "backend": "onnxruntime-cpu", "resolution": RESOLUTION, "reference": None}
+    return fit_profile(samples, name="other", base=base, **about)
 
 
 def errors_on_fresh_networks(profile, *, slowdown=1.0, count=60):

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from starsearch.latency.paired import PairLimits
 from starsearch.latency.prediction.fitting import (
     MIN_SAMPLES,
     VECTOR_WIDTHS,
+    Fit,
     choose_informative,
     describe_errors,
     fit_coefficients,
@@ -36,7 +36,7 @@ from starsearch.latency.prediction.fitting import (
 from starsearch.latency.prediction.imported import Sample
 from starsearch.latency.prediction.op_profile import profile_layers
 from starsearch.latency.prediction.predict import predict_parts
-from starsearch.latency.prediction.profile import DeviceProfile, FloatVector
+from starsearch.latency.prediction.profile import DeviceProfile
 from starsearch.latency.prediction.terms import layer_kinds, sort_of_work
 from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.progress import Progress, mapped
@@ -188,41 +188,48 @@ def measure_networks(
 
 
 def fit_profile(
-    samples: Sequence[Sample], *, name: str, device: Device, backend: str, resolution: int, reference: Reference | None
-) -> DeviceProfile:
-    """Return the profile that the samples make."""
-    # ONNX Runtime blocks channels by this processor's vectors; of other devices the fit finds it out.
-    is_here = device.differences(device_fingerprint(threads=device.threads)) == ()
-    widths = (vector_width(),) if backend == _PROFILED_BACKEND and is_here else VECTOR_WIDTHS
-    fit = fit_coefficients(samples, resolution=resolution, vector_widths=widths)
-    return _make_profile(
-        samples,
-        fit.predicted_ms,
-        fit.log_error,
-        name=name,
-        device=device,
-        backend=backend,
-        resolution=resolution,
-        reference=reference,
-        vector_width=fit.vector_width,
-        coefficients_ms=fit.coefficients_ms,
-    )
-
-
-def adapt_profile(
-    base: DeviceProfile,
     samples: Sequence[Sample],
     *,
     name: str,
     device: Device,
     backend: str,
+    resolution: int,
     reference: Reference | None,
+    base: DeviceProfile | None = None,
 ) -> DeviceProfile:
-    """Return a profile of the samples' device from a profile of a similar one: a factor per sort of work.
+    """Return the profile that the samples make; with the profile of a similar device as `base`, adapt that."""
+    note = ""
+    if base is None:
+        # ONNX Runtime blocks channels by this processor's vectors; of other devices the fit finds it out.
+        is_here = device.differences(device_fingerprint(threads=device.threads)) == ()
+        widths = (vector_width(),) if backend == _PROFILED_BACKEND and is_here else VECTOR_WIDTHS
+        fit = fit_coefficients(samples, resolution=resolution, vector_widths=widths)
+    else:
+        fit = _adapt(base, samples)
+        note = f"Adapted from {base.name} ({base.device.text}) with {len(samples)} measured networks."
+    noise = np.array([(sample.spread_ms or 0.0) / sample.ms for sample in samples])
+    low, high = prediction_interval(fit.log_error, len(samples), noise=noise)
+    if base is not None:  # a few networks do not show what they do not have
+        low, high = min(low, base.interval_log[0]), max(high, base.interval_log[1])
+    method = "10-fold cross-validation" if len(samples) > 10 else "leave-one-out"
+    return DeviceProfile(
+        name=name,
+        device=device,
+        backend=backend,
+        date=datetime.now(UTC).date().isoformat(),
+        resolution=resolution,
+        reference=reference,
+        vector_width=fit.vector_width,
+        coefficients_ms=fit.coefficients_ms,
+        interval_log=(low, high),
+        held_out=describe_errors(fit.predicted_ms, np.array([sample.ms for sample in samples]), method=method),
+        samples=tuple(samples),
+        note=note,
+    )
 
-    Each kind of layer has one factor for its fixed cost and one for its other work. The interval is no narrower than
-    the base's: a few networks do not show what they do not have.
-    """
+
+def _adapt(base: DeviceProfile, samples: Sequence[Sample]) -> Fit:
+    """Fit a factor per sort of work: each kind of layer has one for its fixed cost and one for its other work."""
     if len(samples) < MIN_ADAPTED:
         raise EvaluationError(
             f"Adapting a profile needs at least {MIN_ADAPTED} measured networks of the other device; "
@@ -232,34 +239,11 @@ def adapt_profile(
     sorts = dict.fromkeys(map(sort_of_work, base.coefficients_ms), 0.0)  # also those that no sample has
     ms = [sample.ms for sample in samples]
     factors, predicted = scale_parts([{**sorts, **predict_parts(base, layers)} for layers in lowered], ms)
-    profile = _make_profile(
-        samples,
-        predicted,
-        log_error(predicted, np.array(ms)),
-        name=name,
-        device=device,
-        backend=backend,
-        resolution=base.resolution,
-        reference=reference,
+    return Fit(
         vector_width=base.vector_width,
-        coefficients_ms={term: ms * factors[sort_of_work(term)] for term, ms in base.coefficients_ms.items()},
-        note=f"Adapted from {base.name} ({base.device.text}) with {len(samples)} measured networks.",
-    )
-    (low, high), (base_low, base_high) = profile.interval_log, base.interval_log
-    return replace(profile, interval_log=(min(low, base_low), max(high, base_high)))
-
-
-def _make_profile(samples: Sequence[Sample], predicted_ms: FloatVector, error: float, **about: Any) -> DeviceProfile:
-    """Return a profile with what predictions of networks that the fit had not seen say of it."""
-    measured_ms = np.array([sample.ms for sample in samples])
-    noise = np.array([(sample.spread_ms or 0.0) / sample.ms for sample in samples])
-    method = "10-fold cross-validation" if len(samples) > 10 else "leave-one-out"
-    return DeviceProfile(
-        date=datetime.now(UTC).date().isoformat(),
-        interval_log=prediction_interval(error, len(samples), noise=noise),
-        held_out=describe_errors(predicted_ms, measured_ms, method=method),
-        samples=tuple(samples),
-        **about,
+        coefficients_ms={term: cost * factors[sort_of_work(term)] for term, cost in base.coefficients_ms.items()},
+        predicted_ms=predicted,
+        log_error=log_error(predicted, np.array(ms)),
     )
 
 

@@ -27,7 +27,7 @@ from starsearch.families.family import Architecture, count_macs
 from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import parse_architecture
 from starsearch.latency.device import device_fingerprint
-from starsearch.latency.prediction.calibration import adapt_profile, fit_profile
+from starsearch.latency.prediction.calibration import fit_profile
 from starsearch.latency.prediction.imported import Sample, read_samples
 from starsearch.latency.prediction.predict import predict_latency
 from starsearch.latency.prediction.profile import DeviceProfile, FloatVector
@@ -204,7 +204,7 @@ def judge_adaptation(space: str, base: Data) -> Iterator[dict[str, object]]:
             order = np.random.default_rng(seed).permutation(len(pool)) if seed else np.arange(len(pool))
             few = [pool[index] for index in order[:count]]
             about = {"name": "x", "device": device_fingerprint(threads=2), "backend": "onnxruntime-cpu"}
-            adapted = adapt_profile(profile, few, reference=None, **about)
+            adapted = fit_profile(few, base=profile, resolution=RESOLUTION, reference=None, **about)
             predicted, low, high = predict(adapted, networks)
             covered = 100 * ((measured >= low) & (measured <= high)).mean()
             calibration = "random" if seed else "chosen"
