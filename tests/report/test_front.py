@@ -82,25 +82,15 @@ def test_the_front_is_that_of_comparing_every_pair(trials, objectives):
 
 @settings(max_examples=20, deadline=None)
 @given(random_trials(), OBJECTIVES)
-def test_every_complete_anchor_is_a_row_and_ranks_count_up(trials, objectives):
+def test_every_complete_anchor_is_a_row_ranks_count_up_and_the_knee_is_on_the_front(trials, objectives):
     front = front_table(trials, objectives)
     anchors = trials[(trials["state"] == "COMPLETE") & trials["anchor"].notna()]
     assert set(anchors["number"]) == set(front["number"][front["anchor"].notna()])
     assert list(front["rank"].dropna()) == list(range(1, front["rank"].notna().sum() + 1))
     assert front.loc[front["on_front"], "rank"].notna().all()
     assert front["number"].is_unique
-
-
-@settings(max_examples=20, deadline=None)
-@given(random_trials(), OBJECTIVES)
-def test_the_knee_is_on_the_front_or_there_is_none(trials, objectives):
-    front = front_table(trials, objectives)
-    members = front[front["on_front"]]
-    if members.empty:
-        with pytest.raises(StudyError, match="no feasible trial"):
-            knee(front, objectives)
-    else:
-        assert knee(front, objectives) in set(members["number"])
+    members = front["number"][front["on_front"]]
+    assert view(trials, objectives).knee in (set(members) or {None})
 
 
 def test_the_front_runs_from_the_fastest_to_the_slowest_with_dominated_anchors_between():
