@@ -167,7 +167,7 @@ def join_splits(source: Source, train: Split, validation: Split) -> tuple[Split,
     Each split may number its classes in an order of its own, and one may know only their numbers.
     """
     name = source.name
-    train, validation = _name_alike(train, validation), _name_alike(validation, train)
+    train, validation = name_alike(train, validation), name_alike(validation, train)
     training, validating = set(train.classes), set(validation.classes)
     lacking = {"validation": training - validating, "training": validating - training}
     if found := [f"{split} lacks {quoted(classes)}" for split, classes in lacking.items() if classes]:
@@ -181,7 +181,7 @@ def join_splits(source: Source, train: Split, validation: Split) -> tuple[Split,
     return train, replace(validation, classes=train.classes, targets=matched[validation.targets])
 
 
-def _name_alike(split: Split, other: Split) -> Split:
+def name_alike(split: Split, other: Split) -> Split:
     """Return the split with the other's class names if it knows only their numbers."""
     if split.numbered and not other.numbered and len(split.classes) == len(other.classes):
         return replace(split, classes=other.classes, numbered=False)

@@ -8,8 +8,7 @@ from starsearch.api.data_checking import describe_classes
 from starsearch.data import open_data
 from starsearch.data.decode_speed import check_split, measure_workers
 from starsearch.data.synsets import imagenet_descriptions, imagenet_synsets
-from starsearch.errors import DataError
-from tests.data.imagenet_like import SYNSETS, write_folders, write_original_tars, write_parquet, write_shards
+from tests.data.imagenet_like import SYNSETS, write_folders
 
 
 def _check(root, **options):
@@ -60,12 +59,6 @@ def test_loading_slower_than_training_says_how_many_workers_would_do(tmp_path):
     assert f"{slow.workers_needed:,} workers would do, more than the" in slow.warnings[0]
 
 
-@pytest.mark.parametrize("write", [write_original_tars, write_shards, write_parquet])
-def test_every_form_of_data_can_be_checked(tmp_path, write):
-    found = _check(write(tmp_path / "imagenet"))
-    assert (found.num_classes, found.train.num_images, found.train.unreadable) == (3, 18, ())
-
-
 def test_several_workers_are_timed_while_all_are_at_work():
     # An image takes 20 ms in which nothing is computed, as one from a far disk: one process reads at most 50 a second,
     # four at most 200, whatever the cores.
@@ -92,8 +85,3 @@ def test_several_workers_are_timed_while_all_are_at_work():
 )
 def test_classes_are_told_in_a_sentence(classes, words):
     assert words in describe_classes(classes)
-
-
-def test_what_is_no_data_set_is_refused():
-    with pytest.raises(DataError, match="'nowhere' names no data set"):
-        check_data("nowhere")

@@ -4,11 +4,9 @@ import itertools
 import pytest
 import torch
 
-from starsearch.data import open_data
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.training import Keeping, train
 from starsearch.training import checkpoint as module
-from tests.training.test_loop import RECIPE, SHORT, TINY
+from tests.training.test_loop import RECIPE, SHORT
 from tests.training.test_loop import run as run_once
 
 FOUR = dataclasses.replace(RECIPE, epochs=4)
@@ -56,19 +54,6 @@ def test_a_part_that_was_finished_already_gives_its_result_again(tmp_path):
     progress, again = run(checkpoint=tmp_path / "a.pt", until=2)
     assert same(first, again)
     assert not [p for p in progress if p.epoch]
-
-
-def test_cut_off_in_an_epoch_it_goes_on_from_the_last_it_kept(tmp_path):
-    _, whole = run()
-    always = Keeping(last=tmp_path / "a.pt", every_s=0.0)
-    steps = train(TINY, data=open_data("digits"), recipe=FOUR, fidelity=SHORT, seed=0, checkpoint=always)
-    for progress in steps:
-        if progress.epoch == 2:
-            break
-    steps.close()
-    progress, resumed = run(checkpoint=tmp_path / "a.pt")
-    assert [p.epoch for p in progress if p.epoch] == [3, 4]
-    assert same(whole, resumed)
 
 
 def test_between_two_parts_the_images_may_grow(tmp_path):

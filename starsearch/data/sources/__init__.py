@@ -21,6 +21,7 @@ from starsearch.data.dataset import (
     SplitName,
     fingerprint,
     join_splits,
+    name_alike,
     orient,
 )
 from starsearch.data.names import split_of_folder
@@ -74,9 +75,7 @@ def open_validation(data: str) -> DataSet:
     validation = source.splits["validation"]()
     if validation.numbered and "train" in source.splits:
         with suppress(DataError):  # validation does without training images that cannot be listed
-            training = source.splits["train"]()
-            if not training.numbered and len(training.classes) == len(validation.classes):
-                validation = replace(validation, classes=training.classes, numbered=False)
+            validation = name_alike(validation, source.splits["train"]())
     validation = orient(validation, asked.orientation or source.orientation)
     return DataSet(
         name=asked.named(source.name),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,11 @@ def check_library(name: str) -> None:
 
 def _list(name: str, split: SplitName, files: Sequence[Path]) -> Split:
     check_library(f"The Parquet data set {name!r}")
-    import datasets
     from pyarrow import compute
 
     image, label = _columns(name, files)
     try:
-        loaded = datasets.load_dataset("parquet", data_files={split: [str(file) for file in files]}, split=split)
-        loaded = loaded.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
+        loaded = _load(tuple(files), split, image, label)
         table = loaded.with_format("arrow")[:]  # mapped, not read
         targets = table[label].to_numpy(zero_copy_only=False)
         paths = [path or "" for chunk in table[image].chunks for path in chunk.field("path").to_pylist()]
@@ -79,10 +77,19 @@ def _list(name: str, split: SplitName, files: Sequence[Path]) -> Split:
         classes=classes,
         targets=targets.astype(np.int64),
         names=[f"{split} row {row} {path}".rstrip() for row, path in enumerate(paths)],
-        content=_Images(loaded, image),
+        content=_Images(tuple(files), split, image, label),
         size_of=sizes.__getitem__,
         numbered=named is None,
     )
+
+
+@lru_cache(maxsize=8)
+def _load(files: tuple[Path, ...], split: str, image: str, label: str) -> Any:
+    """Return the images, undecoded, and classes in the library's memory-mapped cache."""
+    import datasets
+
+    loaded = datasets.load_dataset("parquet", data_files={split: [str(file) for file in files]}, split=split)
+    return loaded.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
 
 
 def _columns(name: str, files: Sequence[Path]) -> tuple[str, str]:
@@ -134,13 +141,16 @@ def _cause(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Images:
-    """Reads the bytes of an index's image from the memory-mapped cache."""
+    """Reads the bytes of an index's image. Another machine that it travels to fills a cache of its own."""
 
-    table: Any
-    column: str
+    files: tuple[Path, ...]
+    split: str
+    image: str
+    label: str
 
     def __call__(self, index: int) -> bytes:
-        content: bytes | None = (self.table[index][self.column] or {}).get("bytes")
+        table = _load(self.files, self.split, self.image, self.label)
+        content: bytes | None = (table[index][self.image] or {}).get("bytes")
         if content is None:
             raise OSError("the row has no bytes")
         return content
