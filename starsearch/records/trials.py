@@ -1,7 +1,8 @@
 """A `Trial` as Optuna keeps it: parameters, intermediate values and user attributes that optuna-dashboard shows.
 
-Set when it starts: `architecture` (its hash), `architecture_text`, `anchor`, `fidelity`, `data`, `seed`, `recipe` (JSON
-of the fields that differ from the study's), and the numbers of other trials `retry_of`, `continues`, `promoted_from`.
+Set when it starts: `architecture` (its hash), `architecture_text`, `anchor`, `recipe` (JSON of the fields that differ
+from the study's), and the numbers of other trials `retry_of`, `continues`, `promoted_from`. Each costs the start of a
+trial a statement or two of SQL, so what the study's spec says (data, seed, fidelity) is not repeated.
 Set when it ends: each reading's value by its name and all that is known of it under `readings`, `seconds`, `weights`;
 of a stopped trial `rung` (from 0) and `epochs`; of a failed one `reason`, and `lost` where it runs again.
 """
@@ -51,13 +52,10 @@ def started_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
         "architecture": architecture_hash(candidate.architecture),
         "architecture_text": format_architecture(candidate.architecture),
         "anchor": candidate.anchor,
-        "fidelity": spec.fidelity.name,
-        "data": spec.data,
-        "seed": spec.seed,
         "recipe": recipe_text(trial, spec),
         **links,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value not in (None, "{}")}
 
 
 def recipe_text(trial: Trial, spec: StudySpec) -> str:
@@ -115,7 +113,7 @@ def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
     return Trial(
         candidate=Candidate(
             architecture=parse_architecture(said["architecture_text"]),
-            recipe=_read_recipe(said["recipe"], spec.recipe),
+            recipe=_read_recipe(said.get("recipe", "{}"), spec.recipe),
             anchor=said.get("anchor"),
         ),
         params=found.params,

@@ -9,7 +9,6 @@ standard deviation of each, and the 95 % t-interval of the mean difference, pair
 
 import argparse
 import csv
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ from starsearch.api.study_folder import place_of
 from starsearch.api.tuning import BEST_RECIPE
 from starsearch.data import open_data
 from starsearch.families.text import parse_architecture
-from starsearch.recipe import Fidelity
-from starsearch.records import load_trials
+from starsearch.records import load_study
 from starsearch.study.recipe_file import load_recipe
 from starsearch.training import train
 from starsearch.tuning.space import BASE_RECIPE
@@ -59,14 +57,10 @@ def main():
 
 def what_was_searched(study):
     """Architecture and fidelity of the study's base recipe."""
-    from starsearch.records import open_storage
-
     place = place_of(study)
-    trials = load_trials(place.url, place.name)
-    text = trials["architecture_text"][trials["anchor"] == BASE_RECIPE].iloc[0]
-    storage = open_storage(place.url)
-    first = storage.get_all_trials(storage.get_study_id_from_name(place.name))[0]
-    return parse_architecture(text), Fidelity(**json.loads(first.user_attrs["fidelity_settings"]))
+    found = load_study(place.url, place.name)
+    text = found.trials["architecture_text"][found.trials["anchor"] == BASE_RECIPE].iloc[0]
+    return parse_architecture(text), found.spec.fidelity
 
 
 def train_once(name, architecture, data, recipe, fidelity, seed):
