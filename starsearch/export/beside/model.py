@@ -17,15 +17,6 @@ from torch import nn
 NETWORK: dict[str, Any] = {}
 CLASS_NAMES: list[str] = []
 
-ACTIVATIONS = {
-    "relu6": nn.ReLU6,
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "hard_swish": nn.Hardswish,
-    "leaky_relu": nn.LeakyReLU,
-}
-
 
 class ConvBN(nn.Sequential):
     """A convolution that keeps the map's size at stride 1, and its batch norm."""
@@ -49,7 +40,7 @@ class Block(nn.Module):
         self.f2 = ConvBN(width, hidden, norm=False)
         self.g = ConvBN(hidden, width)
         self.dwconv2 = ConvBN(width, width, kernel, groups=width, norm=False)
-        self.act = ACTIVATIONS[NETWORK["activation"]]()
+        self.act = getattr(nn, NETWORK["activation"])()
         self.operation, self.activated = operation, activated
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -72,7 +63,7 @@ class Network(nn.Module):
         super().__init__()
         channels, classes = NETWORK["stem_width"], NETWORK["num_classes"]
         stem = ConvBN(NETWORK["in_channels"], channels, 3, NETWORK["stem_stride"])
-        self.stem = nn.Sequential(stem, ACTIVATIONS[NETWORK["activation"]]())
+        self.stem = nn.Sequential(stem, getattr(nn, NETWORK["activation"])())
         self.stages = nn.Sequential()
         for width, blocks, *block in NETWORK["stages"]:
             down = ConvBN(channels, width, 3, 2)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starsearch.errors import ExportError
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, formats, script
 from starsearch.families.family import Architecture
+from starsearch.families.layers import ACTIVATION_FUNCTIONS
 
 if TYPE_CHECKING:
     from starsearch.families.network import Network
@@ -146,7 +147,7 @@ def _model_script(model: Network, class_names: Sequence[str]) -> str:
         "in_channels": model.in_chans,
         "stem_width": network.stem_width,
         "stem_stride": model.stem_stride,
-        "activation": network.act_type,
+        "activation": ACTIVATION_FUNCTIONS[network.act_type].torch,
         "stages": list(stages),
         "num_classes": model.num_classes,
     }
