@@ -121,7 +121,8 @@ def test_a_network_that_fails_leaves_no_folder_and_its_reason(mac, loaded, monke
         MAC.make_timer(SMALL, **USUAL)()
 
 
-def test_a_phone_is_prepared_once_for_many_networks(mac, loaded, monkeypatch):
+def test_a_phone_is_prepared_once_for_many_networks(devicectl, loaded, monkeypatch):
+    devicectl({**PHONE, "deviceProperties": {"osVersionNumber": "18.1"}})
     prepared = []
 
     class Phone:
@@ -134,8 +135,8 @@ def test_a_phone_is_prepared_once_for_many_networks(mac, loaded, monkeypatch):
 
     phone = Phone()
     monkeypatch.setattr(Device, "get_connected_devices", staticmethod(lambda device_type: [phone]))
-    for _ in range(2):
-        IPHONE.make_timer(SMALL, **USUAL)()
+    IPHONE.describe_placement(SMALL, **USUAL)
+    IPHONE.make_timer(SMALL, **USUAL)()
     assert prepared == ["ABCDE12345"]
     assert [model.asked["device"] for model in loaded] == [phone, phone]
 

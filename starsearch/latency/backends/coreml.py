@@ -91,12 +91,14 @@ class Mac:
         self._check(_MACOS_OF_PLANS)
         from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
 
+        device = self._device()  # before the loop runs, which prepares a phone
+
         async def plan(model: Any) -> Any:
             loaded = MLModelAsyncWrapper.from_spec_or_path(
                 spec_or_path=model.get_spec(),
                 weights_dir=model.weights_dir,
                 compute_units=model.compute_unit,
-                device=self._device(),
+                device=device,
             )
             await loaded.load()
             return await loaded.retrieve_compute_plan()
