@@ -7,26 +7,43 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from starsearch.api.networks import StudyTrial, open_trial, resolve
 from starsearch.api.study import load_study
 from starsearch.api.study_folder import place_of
+from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.weights import load_network
+from starsearch.data import open_data
+from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError, DataError, ExportError, StudyError
+from starsearch.evaluators.int8 import calibration_images, measure_onnx_top1
+from starsearch.export.card import ACCURACIES, model_card
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, find_formats, formats, write_format, write_text
+from starsearch.export.formats.timm import needs_starsearch
+from starsearch.export.onnx import build_onnx
+from starsearch.export.weights import FloatArray, state_dict_arrays
 from starsearch.families.family import Architecture, presets
+from starsearch.families.layers import Layer
 from starsearch.families.text import format_architecture
+from starsearch.latency.backends.networks import as_module
+from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
+from starsearch.latency.device import vector_width
+from starsearch.latency.lock import computing
+from starsearch.latency.padded import choose_padding
+from starsearch.latency.paired import COPIES, Copies, measure_paired
 from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.objective import INT8_LATENCY, is_latency
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity
+from starsearch.records import reading_names, recorded_reading
+from starsearch.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet
-    from starsearch.export.weights import FloatArray
-    from starsearch.families.network import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,16 +186,15 @@ def _of_architecture(
     architecture: Architecture, weights: Path | None, data: str | None, resolution: int | None, forms: Sequence[Format]
 ) -> _Found:
     """Return the architecture with the weights of a file, or with random ones."""
-    from starsearch.data import open_data
-    from starsearch.data.preprocessing import Preprocessing, Validated
-
     if data is None and any(form.needs_data for form in forms):
         raise ExportError("An int8 network is calibrated on images: name a data set with --data.")
     dataset = None if data is None else open_data(data)
     fidelity = Fidelity(name="full", resolution=resolution or 224, crop_pct=0.875)
     if weights is None:
-        classes = 1000 if dataset is None else len(dataset.classes)
-        model, validated = _untrained(architecture, classes, fidelity.resolution), None
+        # Random ones keep the network's numbers in range, so that files can be compared with it.
+        classes, rng = 1000 if dataset is None else len(dataset.classes), np.random.default_rng(0)
+        drawn: Any = as_module(architecture, resolution=fidelity.resolution, rng=rng, num_classes=classes)
+        model, validated = drawn, None
     else:
         model, validated = load_network(weights, architecture)
     if validated is None and dataset is not None and len(dataset.classes) == model.num_classes:
@@ -199,25 +215,8 @@ def _of_architecture(
     return network, dataset, replace(fidelity, resolution=prepared.resolution, crop_pct=prepared.crop_pct)
 
 
-def _untrained(architecture: Architecture, num_classes: int, resolution: int) -> Network:
-    """Return the network with weights that keep its numbers in range, so that files can be compared with it."""
-    import numpy as np
-    import torch
-
-    from starsearch.export.weights import random_weights
-    from starsearch.families.network import build_model
-
-    model = build_model(architecture, num_classes=num_classes)
-    drawn = random_weights(model.lower(resolution=resolution), np.random.default_rng(0))
-    model.load_state_dict({key: torch.from_numpy(value) for key, value in drawn.items()}, strict=False)
-    return model.eval()
-
-
 def _of_training(folder: Path, data: str | None, forms: Sequence[Format]) -> _Found:
     """Return the best network of a training so far."""
-    from starsearch.api.training_folder import TrainingFolder
-    from starsearch.yaml_file import read_yaml
-
     files = TrainingFolder(folder)
     best = files.best_row()
     if best is None or not files.best.is_file():
@@ -251,9 +250,6 @@ def _of_training(folder: Path, data: str | None, forms: Sequence[Format]) -> _Fo
 
 def _of_trial(trial: StudyTrial, data: str | None, forms: Sequence[Format]) -> _Found:
     """Return a study's trial with what the record says of it."""
-    from starsearch.export.card import ACCURACIES
-    from starsearch.records import reading_names, recorded_reading
-
     spec, row = trial.spec, {key: value for key, value in trial.row.items() if value is not None and value == value}
     known = trial.attributes["conditions"].get("data", spec.data)
     # Before anything is written: the user may have to say where it is.
@@ -291,8 +287,6 @@ def _open_data(data: str | None, recorded: str | None, known: str | None, forms:
         known: what holds its fingerprint; None where that was not recorded yet.
         forms: the formats.
     """
-    from starsearch.data import open_data
-
     if not any("--data" in form.options for form in forms):
         return None
     name = (recorded or "").rpartition(" (")[0] or recorded
@@ -318,8 +312,6 @@ def _open_data(data: str | None, recorded: str | None, known: str | None, forms:
 
 def _with_data(network: TrainedNetwork, data: DataSet | None, fidelity: Fidelity) -> TrainedNetwork:
     """Return the network with what calibrates and judges it, where its data set is there."""
-    from starsearch.evaluators.int8 import calibration_images
-
     seed, resolution = network.seed or 0, network.preprocessing.resolution
     if data is None:
         return network
@@ -332,14 +324,6 @@ def _with_data(network: TrainedNetwork, data: DataSet | None, fidelity: Fidelity
 
 def _judge_int8(network: TrainedNetwork, data: DataSet, fidelity: Fidelity, graph: bytes) -> list[str]:
     """Measure a graph in 8-bit integers: its top-1, and its time by that in float32."""
-    import numpy as np
-
-    from starsearch.evaluators.int8 import measure_onnx_top1
-    from starsearch.export.onnx import build_onnx
-    from starsearch.export.weights import state_dict_arrays
-    from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
-    from starsearch.latency.paired import COPIES, Copies, measure_paired
-
     notes = []
     # Of random weights, or of other classes than the data's, a top-1 says nothing.
     if network.is_trained and len(data.classes) == network.model.num_classes:
@@ -348,26 +332,27 @@ def _judge_int8(network: TrainedNetwork, data: DataSet, fidelity: Fidelity, grap
         against = "" if recorded is None else f", {recorded:.2f} % in float32"
         notes.append(f"top-1 {top1.value:.2f} ± {top1.spread:.2f} % of {top1.runs:,} validation images{against}.")
     rng = np.random.default_rng(0)
-    layers = network.model.lower(resolution=network.preprocessing.resolution)
-    graphs = graph, build_onnx(layers, state_dict_arrays(network.model))
+    graphs = graph, build_onnx(*_lower(network))
     int8, float32 = (Copies(partial(OnnxRuntimeTimer, onnx_bytes, rng=rng), COPIES) for onnx_bytes in graphs)
     paired = follow(measure_paired(int8, float32, rng=rng))
     low, high = paired.interval.low, paired.interval.high
     return [*notes, f"here it takes {paired.ratio:.2f} times as long as in float32 (95 %: {low:.2f} to {high:.2f})."]
 
 
-def _export(network: TrainedNetwork, out: Path, forms: Sequence[Format], *, pad: bool) -> Exported:
-    from starsearch.export.card import model_card
-    from starsearch.export.formats.timm import needs_starsearch
-    from starsearch.latency.lock import computing
+def _lower(network: TrainedNetwork) -> tuple[tuple[Layer, ...], dict[str, FloatArray]]:
+    return network.model.lower(resolution=network.preprocessing.resolution), state_dict_arrays(network.model)
 
+
+def _export(network: TrainedNetwork, out: Path, forms: Sequence[Format], *, pad: bool) -> Exported:
     files: list[Path] = []
     notes: list[str] = []
     for form in forms:
         if pad and "--pad" in form.options:
-            multiple, words = _choose_padding(network)
-            network = replace(network, multiple=multiple)
-            notes.append(f"{form.file}: {words}")
+            layers, weights = _lower(network)
+            rng = np.random.default_rng(0)
+            choice = follow(choose_padding(layers, weights, multiple=vector_width(), rng=rng))
+            network = replace(network, multiple=choice.multiple)
+            notes.append(f"{form.file}: {choice.text}")
         written, said = write_format(network, form, out, computing=computing)
         files += written
         notes += said
@@ -384,16 +369,3 @@ def _export(network: TrainedNetwork, out: Path, forms: Sequence[Format], *, pad:
         load=load if "timm" in network.formats else None,
         notes=tuple(notes),
     )
-
-
-def _choose_padding(network: TrainedNetwork) -> tuple[int | None, str]:
-    """Return the multiple to pad channels to, timed on this machine, and the choice in words."""
-    import numpy as np
-
-    from starsearch.export.weights import state_dict_arrays
-    from starsearch.latency.device import vector_width
-    from starsearch.latency.padded import choose_padding
-
-    layers, weights = network.model.lower(resolution=network.preprocessing.resolution), state_dict_arrays(network.model)
-    choice = follow(choose_padding(layers, weights, multiple=vector_width(), rng=np.random.default_rng(0)))
-    return choice.multiple, choice.text

@@ -144,7 +144,9 @@ def write_format(
     Raises:
         ExportError: it cannot be written, or does not read back as the network.
     """
-    path = folder / form.file
+    path, names, outputs = folder / form.file, network.class_names, network.model.num_classes
+    if names and len(names) != outputs:
+        raise ExportError(f"The model has {outputs} outputs; {len(names)} class names were given.")
     form.check(path)
     with export_written_whole(path) as partial:
         with computing():

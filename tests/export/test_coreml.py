@@ -119,7 +119,7 @@ def _beyond(model):
         (_beyond, {}, r"reaches .* on random images and half precision ends at 65504.*coreml-fp32"),
         (lambda model: model.head.bias.data.fill_(1e5), {}, r"head reaches 1e\+05; half precision ends at 65504"),
         (lambda model: model.head.bias.data.fill_(np.nan), {}, "not finite: the training diverged"),
-        (None, {"class_names": ("a", "b")}, "has 4 classes; 2 class names"),
+        (None, {"class_names": ("a", "b")}, "has 4 outputs; 2 class names"),
         (None, {"class_names": ("crane", "b", "crane", "c")}, "Two classes are named 'crane'"),
         (
             None,

@@ -170,8 +170,6 @@ def write(network: TrainedNetwork, path: Path, precision: Precision = "fp16") ->
     from starsearch.export.verification import deployed_copy
 
     names = network.class_names
-    if names and len(names) != network.model.num_classes:
-        raise ExportError(f"The model has {network.model.num_classes} classes; {len(names)} class names were given.")
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise ExportError(

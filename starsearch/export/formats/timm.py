@@ -89,8 +89,6 @@ def _config(model: Network, network: TrainedNetwork) -> dict[str, Any]:
     from starsearch.families.text import format_architecture
 
     names = network.class_names
-    if names and len(names) != model.num_classes:
-        raise ExportError(f"The model has {model.num_classes} outputs; {len(names)} class names were given.")
     name, arguments = _model_and_arguments(model)
     config = {
         "architecture": name,
