@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from starsearch.api.data_checking import DataCheck, check_data
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob
-from starsearch.errors import EvaluationError, StudyError, first_line
+from starsearch.errors import EvaluationError, first_line
 from starsearch.families.family import count_macs, count_params
 from starsearch.families.text import format_architecture
 from starsearch.measurement import accuracy_measurement
@@ -215,20 +215,13 @@ def _device() -> str:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder against a second training."""
-    from filelock import FileLock, Timeout
+    from starsearch.records.lock import alone
 
     TrainingFolder(folder)  # made, or refused in words
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StudyError(f"Another training is at work in {folder}. Wait for it, or give another --out.") from None
-    for remains in folder.glob(".partial.*"):  # of a training that was killed
-        remains.unlink(missing_ok=True)
-    try:
+    with alone(folder / ".lock", f"Another training is at work in {folder}. Wait for it, or give another --out."):
+        for remains in folder.glob(".partial.*"):  # of a training that was killed
+            remains.unlink(missing_ok=True)
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ _JOURNAL = "journal:///"
 _LOCKED_FOR_S = 60  # another program may keep a SQLite file locked
 _CONNECT_WITHIN_S = 5  # psycopg's own default is 130 s a try, where a firewall drops what is sent
 # Optuna's tables, then those of its schema's version: each may be made by another process at the same time.
-_TRIES_TO_MAKE_TABLES = 3
+_SCHEMA_STEPS = 2
 
 # What SQLite, a server's driver or the system says, and what the user should know; the first that fits is shown.
 _CAUSES = (
@@ -111,14 +112,12 @@ def _open_database(url: str, *, exists: bool = False, **options: Any) -> RDBStor
     from optuna.storages import RDBStorage
     from sqlalchemy.exc import IntegrityError, NoSuchModuleError, ProgrammingError
 
+    open_it = partial(RDBStorage, _with_driver(url), engine_kwargs=options, skip_table_creation=exists)
     try:
-        for attempt in range(_TRIES_TO_MAKE_TABLES):
-            try:
-                return RDBStorage(_with_driver(url), engine_kwargs=options, skip_table_creation=exists)
-            except (IntegrityError, ProgrammingError):
-                if attempt == _TRIES_TO_MAKE_TABLES - 1:
-                    raise
-        raise AssertionError("the last try returns or raises")
+        for _ in range(_SCHEMA_STEPS):
+            with suppress(IntegrityError, ProgrammingError):
+                return open_it()
+        return open_it()
     except ImportError as error:
         missing = getattr(error.__cause__, "name", None) or "a database driver"
         raise StudyError(
