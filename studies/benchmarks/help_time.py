@@ -1,47 +1,30 @@
-"""Time of `starsearch --help` beside `--help` of an empty typer app, interleaved, medians.
+"""Time of `starsearch --help` beside `--help` of an empty typer app, by turns.
 
 python studies/benchmarks/help_time.py --rounds 20
 """
 
-from __future__ import annotations
-
-import argparse
 import subprocess
 import sys
-import time
-from statistics import median
+
+from harness import by_turns, ratio, read_options, seconds, show, summarize
 
 OURS = "import sys; sys.argv = ['starsearch', '--help']; from starsearch.cli import main; main()"
 EMPTY = """
-import sys
-import typer
+import typer, sys
 sys.argv = ["empty", "--help"]
 app = typer.Typer()
-@app.command()
-def nothing() -> None:
-    pass
+app.command()(lambda: None)
 app()
 """
 
 
-def seconds(code: str) -> float:
-    begin = time.perf_counter()
+def start(code):
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begin
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    rounds = parser.parse_args().rounds
-    seconds(OURS), seconds(EMPTY)  # byte code and disk caches
-    pairs = [(seconds(OURS), seconds(EMPTY)) for _ in range(rounds)]
-    ours, empty = (median(column) for column in zip(*pairs, strict=True))
-    ratio = median(a / b for a, b in pairs)
-    print(f"starsearch --help  {1000 * ours:6.0f} ms")
-    print(f"empty typer app    {1000 * empty:6.0f} ms")
-    print(f"ratio              {ratio:6.2f}  (median of {rounds} pairs; gate 1.5)")
 
 
 if __name__ == "__main__":
-    main()
+    options = read_options(__doc__, out=False, rounds=20)
+    ways = {"starsearch": lambda _: seconds(start, OURS), "empty typer app": lambda _: seconds(start, EMPTY)}
+    rows = by_turns(options.rounds, ways, warm_up=True)
+    show(summarize(rows, "seconds"))
+    print(f"ratio: {ratio(rows, 'starsearch', 'empty typer app'):.2f} (gate: at most 1.5)")

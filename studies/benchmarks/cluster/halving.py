@@ -1,154 +1,110 @@
 """Successive halving against none at an equal compute budget, on learning curves recorded from CIFAR-10 trainings.
 
-    python studies/benchmarks/cluster/halving.py [--curves curves.csv] [--seeds 5] [--eta 3] [--out halving.csv]
+    python studies/benchmarks/cluster/halving.py [--seeds 5] [--eta 3] [--out halving.csv]
     python studies/benchmarks/cluster/halving.py --record studies/curves     # curves.csv from a study of curves.yaml
 
 Every candidate of the recorded study was trained to its end. Replayed: the candidates come in random order (a seed
-each); without halving each is trained to its end, with it they climb rungs by the driver's own rule
-(`starsearch.pareto.next_promotion`), who may go on before who is new. Cost is epochs trained. What counts at each cost
-is the hypervolume of the front of those trained to the end, as a share of that of all candidates trained to the end.
+each); without halving each is trained to its end, with it they pass rungs by the driver's own rule
+(`starsearch.pareto.next_promotion`), who may continue before who is new. Cost is epochs trained. What counts at each
+cost is the hypervolume of the front of those trained to the end, as a share of that of all candidates.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
-import statistics
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 
 import numpy as np
+import optuna
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import read_options, show, write
 
 from starsearch.pareto import hypervolume, next_promotion, non_dominated
 
-HERE = Path(__file__).parent
+CURVES = Path(__file__).with_name("curves.csv")
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A candidate's accuracy after each epoch, in percent, and its latency in ms."""
-
-    curve: tuple[float, ...]
-    latency_ms: float
-
-
-def record(study: Path, out: Path) -> None:
+def record(study):
     """The curves of a study's complete trials as CSV."""
-    from starsearch.records import open_storage
-
-    storage = open_storage(f"sqlite:///{study}/study.db")
-    (found,) = storage.get_all_studies()
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["architecture", "latency_ms", "top1_percent_by_epoch"])
-        for trial in storage.get_all_trials(found._study_id):
-            if trial.state.name == "COMPLETE":
-                curve = [round(value, 4) for _, value in sorted(trial.intermediate_values.items())]
-                row = trial.user_attrs["architecture_text"], f"{trial.user_attrs['latency_ms']:.4f}"
-                writer.writerow([*row, json.dumps(curve)])
-
-
-def read(path: Path) -> list[Recorded]:
-    with path.open(encoding="utf-8") as file:
-        return [
-            Recorded(curve=tuple(json.loads(row["top1_percent_by_epoch"])), latency_ms=float(row["latency_ms"]))
-            for row in csv.DictReader(file)
-        ]
+    trials = optuna.load_study(study_name=study.name, storage=f"sqlite:///{study}/study.db").get_trials(
+        states=(optuna.trial.TrialState.COMPLETE,)
+    )
+    rows = [
+        {
+            "architecture": trial.user_attrs["architecture_text"],
+            "latency_ms": round(trial.user_attrs["latency_ms"], 4),
+            "top1_percent_by_epoch": json.dumps([round(v, 4) for _, v in sorted(trial.intermediate_values.items())]),
+        }
+        for trial in trials
+    ]
+    write(pd.DataFrame(rows), CURVES)
 
 
-def without(order, epochs):
+def without(order, losses):
     """(cost so far, candidate) of each that was trained to its end."""
-    for count, candidate in enumerate(order, start=1):
-        yield count * epochs, candidate
+    epochs = losses.shape[1]
+    return [((count + 1) * epochs, candidate) for count, candidate in enumerate(order)]
 
 
-def with_halving(order, epochs, eta):
+def with_halving(order, losses, eta):
     """The same, by rungs at 1/η of the epochs, 1/η² and so on."""
-    rungs = []
-    while (epochs // eta ** (len(rungs) + 1)) >= 1:
-        rungs.insert(0, epochs // eta ** (len(rungs) + 1))
-    levels = [([], []) for _ in rungs]  # who is there, who has gone on
-    new, cost = iter(order), 0
+    epochs = losses.shape[1]
+    rungs = [epochs // eta**power for power in range(10, 0, -1) if epochs // eta**power >= 1]
+    ends = [*rungs, epochs]
+    reached, promoted = [[] for _ in rungs], [[] for _ in rungs]
+    new, cost, ended = iter(order), 0, []
     while True:
-        found = climb(levels, rungs, eta)
-        if found is None:
-            candidate = next(new, None)
+        for level in reversed(range(len(rungs))):
+            there = losses[reached[level], rungs[level] - 1].reshape(-1, 2)
+            allowed = np.ones(len(there), dtype=bool)
+            row = next_promotion(there, promoted=np.array(promoted[level], dtype=bool), allowed=allowed, eta=eta)
+            if row is not None:
+                promoted[level][row] = True
+                candidate, level = reached[level][row], level + 1
+                break
+        else:
+            candidate, level = next(new, None), 0
             if candidate is None:
-                return
-            level, since = 0, 0
-        else:
-            candidate, level = found
-            since = rungs[level - 1]
-        until = rungs[level] if level < len(rungs) else epochs
-        cost += until - since
+                return ended
+        cost += ends[level] - (ends[level - 1] if level else 0)
         if level < len(rungs):
-            levels[level][0].append(candidate)
-            levels[level][1].append(False)
+            reached[level].append(candidate)
+            promoted[level].append(False)
         else:
-            yield cost, candidate
+            ended.append((cost, candidate))
 
 
-def climb(levels, rungs, eta):
-    """Who goes on now, and to which level."""
-    for level in reversed(range(len(rungs))):
-        there, gone = levels[level]
-        losses = np.array([[-one.curve[rungs[level] - 1], one.latency_ms] for one in there]).reshape(-1, 2)
-        row = next_promotion(losses, promoted=np.array(gone, dtype=bool), allowed=np.ones(len(there), bool), eta=eta)
-        if row is not None:
-            gone[row] = True
-            return there[row], level + 1
-    return None
-
-
-def volume(candidates, reference):
-    losses = np.array([[-one.curve[-1], one.latency_ms] for one in candidates]).reshape(-1, 2)
+def volume(losses, reference):
     return hypervolume(losses[non_dominated(losses)], reference) if len(losses) else 0.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--curves", type=Path, default=HERE / "curves.csv")
-    parser.add_argument("--record", type=Path)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--eta", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=HERE / "halving.csv")
-    options = parser.parse_args()
-    if options.record:
-        record(options.record, options.curves)
-        return
-    candidates = read(options.curves)
-    epochs = len(candidates[0].curve)
-    losses = np.array([[-one.curve[-1], one.latency_ms] for one in candidates])
-    reference = losses.max(axis=0) + 0.1 * np.ptp(losses, axis=0)
-    best = volume(candidates, reference)
-    costs = [epochs * n for n in range(1, len(candidates) + 1)]
-    rows, shares = [], {}
-    for seed in range(options.seeds):
-        order = [candidates[i] for i in np.random.default_rng(seed).permutation(len(candidates))]
-        ways = {
-            "without": list(without(order, epochs)),
-            f"halving, eta {options.eta}": list(with_halving(order, epochs, options.eta)),
-        }
+def replay(losses, seeds, eta):
+    """A row a seed, way and cost."""
+    final, epochs = losses[:, -1], losses.shape[1]
+    reference = final.max(axis=0) + 0.1 * np.ptp(final, axis=0)
+    for seed in range(seeds):
+        order = list(np.random.default_rng(seed).permutation(len(losses)))
+        ways = {"without": without(order, losses), f"halving, eta {eta}": with_halving(order, losses, eta)}
         for way, ended in ways.items():
-            for cost in costs:
+            for cost in range(epochs, epochs * len(losses) + 1, epochs):
                 there = [candidate for at, candidate in ended if at <= cost]
-                share = volume(there, reference) / best
-                rows.append([seed, way, cost, len(there), f"{share:.4f}"])
-                shares.setdefault((way, cost), []).append(share)
-            print(f"seed {seed}: {way}: {len(ended)} trained to the end, {ended[-1][0]} epochs in all")
-    with options.out.open("w", newline="", encoding="utf-8") as file:
-        header = ["seed", "way", "epochs", "trained_to_the_end", "hypervolume_share"]
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    print(f"{len(candidates)} candidates of {epochs} epochs; share of the best hypervolume, mean ± standard deviation")
-    names = list(dict.fromkeys(way for way, _ in shares))
-    print("| epochs | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
-    for cost in costs:
-        cells = [
-            f"{statistics.mean(s):.3f} ± {statistics.stdev(s):.3f}" for s in (shares[name, cost] for name in names)
-        ]
-        print(f"| {cost} | " + " | ".join(cells) + " |")
+                share = volume(final[there], reference) / volume(final, reference)
+                row = {"seed": seed, "way": way, "epochs": cost, "trained_to_the_end": len(there)}
+                yield row | {"hypervolume_share": round(share, 4)}
 
 
 if __name__ == "__main__":
-    main()
+    options = read_options(__doc__, record=None, seeds=5, eta=3)
+    if options.record:
+        record(options.record)
+        sys.exit()
+    recorded = pd.read_csv(CURVES)
+    curves = np.array([json.loads(curve) for curve in recorded["top1_percent_by_epoch"]])
+    latency_ms = np.broadcast_to(recorded["latency_ms"].to_numpy()[:, None], curves.shape)
+    rows = pd.DataFrame(replay(np.stack([-curves, latency_ms], axis=-1), options.seeds, options.eta))
+    write(rows, options.out)
+    shown = {"index": "epochs", "columns": "way", "values": "hypervolume_share"}
+    show(rows.pivot_table(**shown, aggfunc=lambda share: f"{share.mean():.3f} ± {share.std():.3f}"))

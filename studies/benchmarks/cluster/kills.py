@@ -10,8 +10,6 @@ RUNNING. Then likewise, but a worker process is killed, and its driver goes on.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import os
 import random
 import shutil
@@ -21,30 +19,19 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
-import psutil
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import collected, read_options, seconds, show
+from small_study import Sleeper, cluster, make_spec, ray_executor, run
 
 from starsearch.records import load_trials
 from starsearch.search.ray_cluster import connected
 from starsearch.study.runner_file import RayRunner
 
-sys.path.insert(0, str(Path(__file__).parent))
-from small_study import Sleeper, cluster, make_spec, ray_executor, run
-
 TRIALS, SECONDS = 24, 0.6
-COLUMNS = [
-    "killed",
-    "run",
-    "after_s",
-    "finished_before",
-    "lost",
-    "changed",
-    "duplicates",
-    "running",
-    "finished",
-    "retried",
-]
+VALUES = ["architecture", "top1_percent", "latency_ms", "started", "seconds"]
 
 
 def drive(folder, address):
@@ -61,55 +48,51 @@ def start(folder, address):
     return subprocess.Popen([sys.executable, __file__, "--drive", str(folder), "--address", address])
 
 
-def kill_driver(folder, address, number, rng, whole_s):
+def killed_driver(folder, address, rng, whole_s):
     process = start(folder, address)
     after = rng.uniform(0.0, whole_s)
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=after)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = read(folder, copy=True)
+    before = read(copied(folder))
     assert start(folder, address).wait() == 0
-    return {"killed": "driver", "run": number, "after_s": f"{after:.1f}", **compare(before, read(folder))}
+    return {"killed": "driver", "after_s": round(after, 1), **compare(before, read(folder))}
 
 
-def kill_worker(folder, address, number, rng):
+def killed_worker(folder, address, rng):
     process = start(folder, address)
-    # The last to have begun: once some have ended.
-    wanted = rng.randint(3, TRIALS - 4)
-    began = time.monotonic()
+    wanted, began = rng.randint(3, TRIALS - 4), time.monotonic()  # once some trials have ended
     while len(list((folder / "notes").iterdir())) < wanted:
         time.sleep(0.02)
     time.sleep(rng.uniform(0.0, SECONDS / 2))
     newest = max((folder / "notes").iterdir(), key=lambda path: path.stat().st_mtime)
     os.kill(int(newest.name.rsplit("-", 1)[1]), signal.SIGKILL)
-    after = time.monotonic() - began
-    before = read(folder, copy=True)
+    after, before = time.monotonic() - began, read(copied(folder))
     assert process.wait() == 0
-    return {"killed": "worker", "run": number, "after_s": f"{after:.1f}", **compare(before, read(folder))}
+    return {"killed": "worker", "after_s": round(after, 1), **compare(before, read(folder))}
 
 
-def read(folder, *, copy=False):
-    """The trials; of a copy of the files, where they are still written or were left by a killed process."""
-    if not (folder / "study.db").is_file():
-        return None
-    place = folder
-    if copy:
-        place = folder / "copy"
-        place.mkdir(exist_ok=True)
-        for file in folder.glob("study.db*"):
-            shutil.copy(file, place)
-    with suppress(Exception):
-        return load_trials(f"sqlite:///{place}/study.db")
+def copied(folder):
+    """A copy of the files that are still written, or were left by a killed process."""
+    copy = folder / "copy"
+    copy.mkdir(exist_ok=True)
+    for file in folder.glob("study.db*"):
+        shutil.copy(file, copy)
+    return copy
+
+
+def read(folder):
+    with suppress(Exception):  # the process was killed before the study was made
+        return load_trials(f"sqlite:///{folder}/study.db")
     return None
 
 
 def compare(before, after):
-    values = ["architecture", "top1_percent", "latency_ms", "started", "seconds"]
-    finished = after[after["state"] == "COMPLETE"].set_index("number")[values]
+    finished = after[after["state"] == "COMPLETE"].set_index("number")[VALUES]
     old = finished.iloc[:0]
     if before is not None and "top1_percent" in before:
-        old = before[before["state"] == "COMPLETE"].set_index("number")[values]
+        old = before[before["state"] == "COMPLETE"].set_index("number")[VALUES]
     there = old.index.intersection(finished.index)
     return {
         "finished_before": len(old),
@@ -122,47 +105,28 @@ def compare(before, after):
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--drivers", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
-    parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--address", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.drive:
-        drive(options.drive, options.address)
-        return
-    rng, rows = random.Random(options.seed), []
-    with tempfile.TemporaryDirectory() as temporary, cluster() as found:
-        folders = (Path(temporary, str(number)) for number in range(1000))
+def kills(options, address, temporary):
+    """A row a kill."""
+    rng, numbers = random.Random(options.seed), count()
 
-        def place():
-            folder = next(folders)
-            folder.mkdir()
-            return folder
+    def folder():
+        path = Path(temporary, str(next(numbers)))
+        path.mkdir()
+        return path
 
-        begin = time.monotonic()
-        assert start(place(), found.address).wait() == 0
-        whole_s = time.monotonic() - begin
-        print(f"a study of {TRIALS} trials takes {whole_s:.1f} s", flush=True)
-        for number in range(options.drivers):
-            rows.append(kill_driver(place(), found.address, number, rng, whole_s))
-            print(rows[-1], flush=True)
-        for number in range(options.workers):
-            rows.append(kill_worker(place(), found.address, number, rng))
-            print(rows[-1], flush=True)
-    with options.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    for killed in ("driver", "worker"):
-        these = [row for row in rows if row["killed"] == killed]
-        sums = {name: sum(row[name] for row in these) for name in COLUMNS[3:]}
-        print(f"{len(these)} {killed}s killed: {sums}")
-    psutil.wait_procs(psutil.Process().children(), timeout=5)
+    whole_s = seconds(lambda: start(folder(), address).wait())
+    print(f"a study of {TRIALS} trials takes {whole_s:.1f} s", flush=True)
+    for _ in range(options.drivers):
+        yield killed_driver(folder(), address, rng, whole_s)
+    for _ in range(options.workers):
+        yield killed_worker(folder(), address, rng)
 
 
 if __name__ == "__main__":
-    main()
+    options = read_options(__doc__, drivers=20, workers=10, seed=0, drive=None, address="")
+    if options.drive:
+        drive(options.drive, options.address)
+        sys.exit()
+    with tempfile.TemporaryDirectory() as temporary, cluster() as found:
+        rows = collected(kills(options, found.address, temporary), options.out)
+    show(rows.groupby("killed", sort=False).sum())

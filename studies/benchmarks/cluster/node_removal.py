@@ -9,65 +9,44 @@ moment. At the end the study must be complete, and every trial that was finished
 
 from __future__ import annotations
 
-import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from starsearch.records import load_trials
-
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
+from harness import read_options
+from kills import copied, read
 from small_study import cluster
 
 
-def finished(folder):
-    """The finished trials by number; of a copy of the files."""
-    copy = folder / "copy"
-    copy.mkdir(exist_ok=True)
-    for file in folder.glob("study.db*"):
-        shutil.copy(file, copy)
-    if not (copy / "study.db").is_file():
-        return None
-    trials = load_trials(f"sqlite:///{copy}/study.db")
-    return values_of(trials)
-
-
-def values_of(trials):
+def finished(trials):
     """All that the record says of the finished trials; weights come and go with the front."""
     return trials[trials["state"] == "COMPLETE"].set_index("number").drop(columns="weights")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=12)
-    options = parser.parse_args()
+if __name__ == "__main__":
+    options = read_options(__doc__, out=False, trials=12)
     with tempfile.TemporaryDirectory() as temporary, cluster(nodes=2, cpus=1) as found:
-        runner = Path(temporary, "cluster.yaml")
+        runner, folder = Path(temporary, "cluster.yaml"), Path(temporary, "starnet")
         runner.write_text(f"executor: ray\naddress: {found.address}\n")
         command = ["run", "starnet", "--runner", str(runner), "--trials", str(options.trials), "--out", temporary]
-        begin = time.monotonic()
+        began = time.monotonic()
         driver = subprocess.Popen([Path(sys.executable).with_name("starsearch"), *command])
-        folder = Path(temporary, "starnet")
         while True:
             time.sleep(1.0)
             assert driver.poll() is None, "the study ended before the node was removed"
-            before = finished(folder) if folder.is_dir() else None
-            if before is not None and len(before) >= options.trials // 3:
+            trials = read(copied(folder)) if folder.is_dir() else None
+            if trials is not None and len(before := finished(trials)) >= options.trials // 3:
                 break
         found.remove_node(found.list_all_nodes()[-1], allow_graceful=False)
-        print(f"a node removed after {time.monotonic() - begin:.0f} s, with {len(before)} trials finished", flush=True)
+        print(f"a node removed after {time.monotonic() - began:.0f} s, with {len(before)} trials finished", flush=True)
         assert driver.wait() == 0
-        trials = load_trials(f"sqlite:///{folder}/study.db")
-        after = values_of(trials)
-        same = after.loc[before.index][before.columns].equals(before)
-        print(f"after {time.monotonic() - begin:.0f} s: states {trials['state'].value_counts().to_dict()}")
+        trials = read(folder)
+        after = finished(trials)
+        print(f"after {time.monotonic() - began:.0f} s: states {trials['state'].value_counts().to_dict()}")
         print(trials.loc[trials["state"] == "FAIL", ["number", "architecture_text", "reason"]].to_string())
-        print(f"finished trials equal to those of the database before: {same}")
+        print(f"finished trials equal to those before: {after.loc[before.index][before.columns].equals(before)}")
         print(f"architectures finished twice: {after['architecture'].duplicated().sum()}")
-
-
-if __name__ == "__main__":
-    main()

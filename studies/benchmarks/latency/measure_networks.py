@@ -1,4 +1,4 @@
-"""Measures the random networks that `prediction.py` learns from and is judged on; goes on where it was interrupted.
+"""Measures the random networks that `prediction.py` learns from and is judged on; resumes where it was interrupted.
 
     python studies/benchmarks/latency/measure_networks.py --space starnet [--threads 1] [--chosen 50] [--random 100]
         [--held-out 120]
@@ -10,76 +10,57 @@ of one calibration. Written: SPACE-THREADS-thread-SET.csv. Let nothing else run 
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+import sys
+from itertools import islice
 from pathlib import Path
 
-from starsearch.families.family import Architecture
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import read_options
+
 from starsearch.families.text import format_architecture
 from starsearch.latency.backends.backend import BackendOptions
 from starsearch.latency.device import vector_width
 from starsearch.latency.measure import MeasureSpec
+from starsearch.latency.padded import LIMITS
 from starsearch.latency.paired import PairLimits
-from starsearch.latency.prediction.calibration import LIMITS, CalibrationLog, choose_networks, measure_networks
+from starsearch.latency.prediction.calibration import CalibrationLog, choose_networks, measure_networks
 from starsearch.latency.prediction.imported import save_samples
 from starsearch.progress import follow
 from starsearch.resources import find_file
 from starsearch.study.space_file import load_space
 
-HELD_OUT = PairLimits(min_pairs=40, max_pairs=40, half_width=0.0)
-SEEDS = {"chosen": 0, "random": 101, "held-out": 202}
 HERE = Path(__file__).parent
+HELD_OUT = PairLimits(min_pairs=40, max_pairs=40, half_width=0.0)
 
 
-def draw_sets(space_name: str, counts: dict[str, int]) -> dict[str, list[Architecture]]:
+def draw_sets(space, counts):
     """The networks of each set; none stands in two."""
-    space = load_space(find_file(space_name, "spaces"))
-    seen: set[Architecture] = set()
-    sets: dict[str, list[Architecture]] = {}
-    for name in ("held-out", "chosen", "random"):
-        drawn = (a for a in space.sample_architectures(1_000_000, SEEDS[name]) if a not in seen)
+    seen = set()
+    for name, seed in (("held-out", 202), ("chosen", 0), ("random", 101)):
+        drawn = (one for one in space.sample_architectures(1_000_000, seed) if one not in seen)
         if name == "chosen":
-            sets[name] = choose_networks(drawn, counts[name], resolution=space.resolution, vector_width=vector_width())
+            options = {"resolution": space.resolution, "vector_width": vector_width()}
+            networks = choose_networks(drawn, counts[name], **options)
         else:
-            sets[name] = [a for a, _ in zip(drawn, range(counts[name]), strict=False)]
-        seen |= set(sets[name])
-    return sets
-
-
-def measure_set(
-    networks: Sequence[Architecture], *, threads: int, limits: PairLimits, log: CalibrationLog, out: Path
-) -> None:
-    """Measure, showing how far it is, and write the CSV."""
-
-    def show(progress) -> None:
-        if "pairs" not in progress.values:
-            print(f"\r{out.name}: {progress.stage}   ", end="", flush=True)
-
-    spec = MeasureSpec(options=BackendOptions(threads=threads), limits=limits)
-    calibration = follow(measure_networks(networks, spec=spec, log=log), show)
-    wanted = {format_architecture(network) for network in networks}
-    samples = [sample for sample in calibration.samples if sample.architecture in wanted]  # the log has the other sets
-    save_samples(samples, out)
-    print(f"\r{out.name}: {len(samples)} networks, StarNet-S1 {calibration.reference.ms:.3f} ms")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="starnet")
-    parser.add_argument("--threads", type=int, default=1)
-    for name, count in (("chosen", 50), ("random", 100), ("held-out", 120)):
-        parser.add_argument(f"--{name}", type=int, default=count)
-    options = vars(parser.parse_args())
-    counts = {name: options[name.replace("-", "_")] for name in SEEDS}
-    stem = f"{options['space']}-{options['threads']}-thread"
-    log = CalibrationLog(HERE / f"{stem}.measuring.jsonl", resolution=224)  # one scale for all sets
-    for name, networks in draw_sets(options["space"], counts).items():
-        if not networks:
-            continue
-        limits = HELD_OUT if name == "held-out" else LIMITS
-        measure_set(networks, threads=options["threads"], limits=limits, log=log, out=HERE / f"{stem}-{name}.csv")
-    log.remove()
+            networks = list(islice(drawn, counts[name]))
+        seen |= set(networks)
+        yield name, networks
 
 
 if __name__ == "__main__":
-    main()
+    options = read_options(__doc__, out=False, space="starnet", threads=1, chosen=50, random=100, held_out=120)
+    counts = {"chosen": options.chosen, "random": options.random, "held-out": options.held_out}
+    stem = f"{options.space}-{options.threads}-thread"
+    log = CalibrationLog(HERE / f"{stem}.measuring.jsonl", resolution=224)  # one scale for all sets
+    for name, networks in draw_sets(load_space(find_file(options.space, "spaces")), counts):
+        if networks:
+            spec = MeasureSpec(
+                options=BackendOptions(threads=options.threads), limits=HELD_OUT if name == "held-out" else LIMITS
+            )
+            print(f"{name}: measuring {len(networks)} networks", flush=True)
+            calibration = follow(measure_networks(networks, spec=spec, log=log))
+            wanted = {format_architecture(network) for network in networks}  # the log has the other sets
+            samples = [sample for sample in calibration.samples if sample.architecture in wanted]
+            save_samples(samples, HERE / f"{stem}-{name}.csv")
+            print(f"{name}: {len(samples)} networks, StarNet-S1 {calibration.reference.ms:.3f} ms", flush=True)
+    log.remove()

@@ -1,6 +1,6 @@
 """Prediction error by number of calibration networks, beside three other ways, on networks that no fit has seen.
 
-    python studies/benchmarks/latency/prediction.py [--space starnet] [--out prediction-SPACE.csv]
+    python studies/benchmarks/latency/prediction.py [--space starnet] [--out prediction-starnet.csv]
 
 Reads what `measure_networks.py` wrote. Beside ours: milliseconds linear in FLOPs; gradient-boosted trees on the
 architecture's numbers (scikit-learn); and a sum of op profiles akin to nn-Meter's: boosted trees a kind of layer,
@@ -12,109 +12,98 @@ of the 90 % intervals, and few-shot adaptation to two threads.
 
 from __future__ import annotations
 
-import argparse
-import csv
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
+import pandas as pd
+from scipy.stats import bootstrap, spearmanr
 from sklearn.ensemble import GradientBoostingRegressor
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import read_options, show, write
+
 from starsearch.errors import EvaluationError
-from starsearch.families.family import Architecture, count_macs
+from starsearch.families.family import count_macs
 from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import parse_architecture
 from starsearch.latency.device import device_fingerprint
+<<<<<<< HEAD
 from starsearch.latency.prediction.calibration import fit_profile
 from starsearch.latency.prediction.imported import Sample, read_samples
+=======
+from starsearch.latency.prediction.calibration import adapt_profile, fit_profile
+from starsearch.latency.prediction.imported import read_samples
+>>>>>>> 733dd3a (Give the benchmarks one harness)
 from starsearch.latency.prediction.predict import predict_latency
-from starsearch.latency.prediction.profile import DeviceProfile, FloatVector
 from starsearch.latency.prediction.terms import describe_network
 
 HERE = Path(__file__).parent
 RESOLUTION = 224
 COUNTS = (10, 20, 50, 100, 150)
 DRAWS = 5
-BOOTSTRAP = 500
-SUMMARIES = ("mape_percent", "within_5_percent", "within_10_percent", "spearman")
-COLUMNS = [
-    *("method", "networks", "calibration"),
-    *(f"{name}{end}" for name in SUMMARIES for end in ("", "_low", "_high")),
-    "covered_percent",
-]
-Predict = Callable[[Sequence[Architecture]], np.ndarray]
+ERRORS = {  # of predicted and measured milliseconds
+    "mape_percent": lambda p, m: 100 * np.abs(p / m - 1).mean(),
+    "within_5_percent": lambda p, m: 100 * (np.abs(p / m - 1) <= 0.05).mean(),
+    "within_10_percent": lambda p, m: 100 * (np.abs(p / m - 1) <= 0.10).mean(),
+    "spearman": lambda p, m: spearmanr(p, m)[0],
+}
 
 
-@dataclass(frozen=True)
-class Data:
-    """The measured networks of one space and thread count."""
-
-    chosen: tuple[Sample, ...]
-    random: tuple[Sample, ...]
-    held_out: tuple[Sample, ...]
-
-    @classmethod
-    def read(cls, stem: str) -> Data:
-        """From the files that `measure_networks.py` wrote."""
-        files = [HERE / f"{stem}-{name}.csv" for name in ("chosen", "random", "held-out")]
-        return cls(*(read_samples(file) if file.is_file() else () for file in files))
-
-    def calibrations(self, count: int) -> Iterator[tuple[str, list[Sample]]]:
-        """As `latency fit` chooses, completed at random; then random draws."""
-        yield "chosen", [*self.chosen, *self.random][:count]
-        pool = [*self.random] if count <= len(self.random) else [*self.random, *self.chosen]
-        for seed in range(DRAWS if count < len(pool) else 1):
-            order = np.random.default_rng(seed).permutation(len(pool))
-            yield "random", [pool[index] for index in order[:count]]
+def read(stem):
+    """The measured networks of one space and thread count, by set."""
+    files = {name: HERE / f"{stem}-{name}.csv" for name in ("chosen", "random", "held-out")}
+    return {name: list(read_samples(file)) if file.is_file() else [] for name, file in files.items()}
 
 
-def architectures_of(samples: Sequence[Sample]) -> list[Architecture]:
+def calibrations(data, count):
+    """As `latency fit` chooses, completed at random; then random draws."""
+    yield "chosen", [*data["chosen"], *data["random"]][:count]
+    pool = data["random"] if count <= len(data["random"]) else [*data["random"], *data["chosen"]]
+    for seed in range(DRAWS if count < len(pool) else 1):
+        yield "random", [pool[index] for index in np.random.default_rng(seed).permutation(len(pool))[:count]]
+
+
+def networks_of(samples):
     return [parse_architecture(sample.architecture) for sample in samples]
 
 
-def times_of(samples: Sequence[Sample]) -> np.ndarray:
+def times_of(samples):
     return np.array([sample.ms for sample in samples])
 
 
-def make_profile(samples: Sequence[Sample], *, threads: int = 1) -> DeviceProfile:
-    device = device_fingerprint(threads=threads)
-    return fit_profile(
-        samples, name="x", device=device, backend="onnxruntime-cpu", resolution=RESOLUTION, reference=None
-    )
+def make_profile(samples):
+    about = {"name": "x", "device": device_fingerprint(threads=1), "backend": "onnxruntime-cpu"}
+    return fit_profile(samples, resolution=RESOLUTION, reference=None, **about)
 
 
-def fit_flops(samples: Sequence[Sample]) -> Predict:
-    def flops(architectures):
-        return np.array([[1.0, count_macs(a, resolution=RESOLUTION) / 1e9] for a in architectures])
+def boosted(rows, targets, trees=300, **options):
+    model = GradientBoostingRegressor(n_estimators=trees, max_depth=3, learning_rate=0.05, random_state=0, **options)
+    return model.fit(rows, targets)
+
+
+def fit_flops(samples):
+    def flops(networks):
+        return np.array([[1.0, count_macs(a, resolution=RESOLUTION) / 1e9] for a in networks])
 
     ms = times_of(samples)
-    solution, *_ = np.linalg.lstsq(flops(architectures_of(samples)) / ms[:, None], np.ones(len(ms)), rcond=None)
-    return lambda architectures: flops(architectures) @ solution
+    solution, *_ = np.linalg.lstsq(flops(networks_of(samples)) / ms[:, None], np.ones(len(ms)), rcond=None)
+    return lambda networks: flops(networks) @ solution
 
 
-def numbers(architecture: Architecture) -> list[float]:
+def numbers(a):
     """What a generic regressor is given: the configuration, and MACs."""
-    a = architecture
-    return [
-        *a.stage_widths,
-        *a.depths,
-        *a.mlp_ratio,
-        *a.kernel_size,
-        *(BRANCH_OPS.index(op) for op in a.ops),
-        *(ACTIVATION_PLACEMENTS.index(place) for place in a.activation),
-        count_macs(a, resolution=RESOLUTION) / 1e9,
-    ]
+    choices = [*(BRANCH_OPS.index(op) for op in a.ops), *(ACTIVATION_PLACEMENTS.index(place) for place in a.activation)]
+    gmacs = count_macs(a, resolution=RESOLUTION) / 1e9
+    return [*a.stage_widths, *a.depths, *a.mlp_ratio, *a.kernel_size, *choices, gmacs]
 
 
-def fit_trees(samples: Sequence[Sample]) -> Predict:
-    model = GradientBoostingRegressor(n_estimators=300, max_depth=3, learning_rate=0.05, subsample=0.8, random_state=0)
-    model.fit([numbers(a) for a in architectures_of(samples)], np.log(times_of(samples)))
-    return lambda architectures: np.exp(model.predict([numbers(a) for a in architectures]))
+def fit_trees(samples):
+    model = boosted([numbers(a) for a in networks_of(samples)], np.log(times_of(samples)), subsample=0.8)
+    return lambda networks: np.exp(model.predict([numbers(a) for a in networks]))
 
 
-def fit_op_profiles(samples: Sequence[Sample]) -> Predict:
+def fit_op_profiles(samples):
     """Akin to nn-Meter: a regressor a kind of kernel on profiled times; the network is their sum.
 
     It has a row a network and kind, where nn-Meter profiles thousands of single kernels.
@@ -124,82 +113,66 @@ def fit_op_profiles(samples: Sequence[Sample]) -> Predict:
         network = describe_network(architecture, resolution=RESOLUTION, vector_width=1)
         return {kind: [network.layers[kind], *terms.values()] for kind, terms in network.by_kind.items()}
 
-    described = [rows_of(a) for a in architectures_of(samples)]
-    pairs = list(zip(described, samples, strict=True))
+    described = [(rows_of(parse_architecture(sample.architecture)), sample) for sample in samples]
     models = {}
-    for kind in {kind for rows in described for kind in rows}:
-        known = [(rows[kind], s.shares.get(kind, 0.0) * s.ms) for rows, s in pairs if kind in rows]
-        model = GradientBoostingRegressor(n_estimators=200, max_depth=3, learning_rate=0.05, random_state=0)
-        models[kind] = model.fit(*zip(*known, strict=True)) if len(known) > 1 else None
+    for kind in {kind for rows, _ in described for kind in rows}:
+        known = [(rows[kind], s.shares.get(kind, 0.0) * s.ms) for rows, s in described if kind in rows]
+        if len(known) > 1:
+            models[kind] = boosted(*zip(*known, strict=True), trees=200)
 
-    def add_up(architectures):
-        total = np.zeros(len(architectures))
-        for index, rows in enumerate(map(rows_of, architectures)):
-            for kind, row in rows.items():
-                if models.get(kind) is not None:
-                    total[index] += models[kind].predict([row])[0]
-        return total
+    def total(networks):
+        rows = map(rows_of, networks)
+        return np.array([sum(m.predict([r[kind]])[0] for kind, m in models.items() if kind in r) for r in rows])
 
-    scale = np.median(times_of(samples) / add_up(architectures_of(samples)))
-    return lambda architectures: scale * add_up(architectures)
+    scale = np.median(times_of(samples) / total(networks_of(samples)))
+    return lambda networks: scale * total(networks)
 
 
-PEERS: dict[str, Callable[[Sequence[Sample]], Predict]] = {
+PEERS = {
     "FLOPs-linear": fit_flops,
     "boosted trees": fit_trees,
     "sum of op profiles, a regressor a kind": fit_op_profiles,
 }
 
 
-def judge(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
-    """The errors' summaries, each with the ends of its 95 % bootstrap interval."""
-
-    def summarize(rows: np.ndarray) -> tuple[float, ...]:
-        errors = np.abs(predicted[rows] / measured[rows] - 1)
-        near = (100 * (errors <= bound).mean() for bound in (0.05, 0.10))
-        return 100 * errors.mean(), *near, spearmanr(predicted[rows], measured[rows])[0]
-
-    rng, count = np.random.default_rng(0), len(measured)
-    draws = np.array([summarize(rng.integers(0, count, count)) for _ in range(BOOTSTRAP)])
-    low, high = np.quantile(draws, (0.025, 0.975), axis=0)
+def judge(predicted, measured):
+    """Each error with the ends of its 95 % bootstrap interval."""
     found = {}
-    for index, (name, value) in enumerate(zip(SUMMARIES, summarize(np.arange(count)), strict=True)):
-        found |= {name: value, f"{name}_low": low[index], f"{name}_high": high[index]}
+    for name, error in ERRORS.items():
+        options = {"paired": True, "vectorized": False, "n_resamples": 500, "method": "percentile", "rng": 0}
+        low, high = bootstrap((predicted, measured), error, **options).confidence_interval
+        found |= {name: error(predicted, measured), f"{name}_low": low, f"{name}_high": high}
     return found
 
 
-def predict(profile: DeviceProfile, networks: Sequence[Architecture]) -> FloatVector:
-    """(3, n): predicted milliseconds and the ends of their intervals."""
-    found = [predict_latency(profile, network, resolution=RESOLUTION) for network in networks]
-    return np.array([(one.value, one.low, one.high) for one in found]).T
+def judge_profile(profile, held_out):
+    """Of a profile also how many of the measured times lie in its 90 % intervals."""
+    measured = times_of(held_out)
+    found = predict_latency(profile, networks_of(held_out), resolution=RESOLUTION)
+    covered = 100 * ((measured >= found.low_ms) & (measured <= found.high_ms)).mean()
+    return {**judge(found.ms, measured), "covered_percent": covered}
 
 
-def judge_fits(data: Data) -> Iterator[dict[str, object]]:
-    networks, measured = architectures_of(data.held_out), times_of(data.held_out)
-    for count in COUNTS:
-        if count > len(data.chosen) + len(data.random):
-            continue
-        for calibration, samples in data.calibrations(count):
-            profile = make_profile(samples)
+def judge_fits(data):
+    networks, measured = networks_of(data["held-out"]), times_of(data["held-out"])
+    for count in (n for n in COUNTS if n <= len(data["chosen"]) + len(data["random"])):
+        for calibration, samples in calibrations(data, count):
+            head = {"networks": count, "calibration": calibration}
             try:
-                predicted, low, high = predict(profile, networks)
+                yield {"method": "starsearch", **head, **judge_profile(make_profile(samples), data["held-out"])}
             except EvaluationError as error:  # ten random networks may have no layer of some kind
                 print(f"{count} networks, {calibration}: {error}")
                 continue
-            covered = 100 * ((measured >= low) & (measured <= high)).mean()
-            head = {"networks": count, "calibration": calibration}
-            yield {"method": "starsearch", **head, **judge(predicted, measured), "covered_percent": covered}
             for method, fit in PEERS.items():
                 yield {"method": method, **head, **judge(fit(samples)(networks), measured)}
 
 
-def judge_adaptation(space: str, base: Data) -> Iterator[dict[str, object]]:
+def judge_adaptation(base, other):
     """From one thread to two."""
-    other = Data.read(f"{space}-2-thread")
-    networks, measured = architectures_of(other.held_out), times_of(other.held_out)
-    profile = make_profile([*base.chosen, *base.random])
-    pool = [*other.chosen, *other.random]
+    profile = make_profile([*base["chosen"], *base["random"]])
+    about = {"name": "x", "device": device_fingerprint(threads=2), "backend": "onnxruntime-cpu"}
     for count in (5, 10):
+<<<<<<< HEAD
         for seed in range(DRAWS + 1):
             order = np.random.default_rng(seed).permutation(len(pool)) if seed else np.arange(len(pool))
             few = [pool[index] for index in order[:count]]
@@ -208,51 +181,28 @@ def judge_adaptation(space: str, base: Data) -> Iterator[dict[str, object]]:
             predicted, low, high = predict(adapted, networks)
             covered = 100 * ((measured >= low) & (measured <= high)).mean()
             calibration = "random" if seed else "chosen"
+=======
+        for calibration, few in calibrations(other, count):
+            adapted = adapt_profile(profile, few, reference=None, **about)
+>>>>>>> 733dd3a (Give the benchmarks one harness)
             head = {"method": "adapted from 1 thread to 2", "networks": count, "calibration": calibration}
-            yield {**head, **judge(predicted, measured), "covered_percent": covered}
+            yield {**head, **judge_profile(adapted, other["held-out"])}
 
 
-def show(rows: Sequence[dict[str, object]]) -> Iterator[str]:
-    """A line a method and sort of calibration: one calibration with its confidence, or the range over the draws."""
-    yield "| method | networks | calibration | MAPE % | within ±5 % | within ±10 % | Spearman | covered % |"
-    yield "|---|---|---|---|---|---|---|---|"
-    groups: dict[tuple[object, ...], list[dict[str, object]]] = {}
-    for row in rows:
-        groups.setdefault((row["networks"], row["method"], row["calibration"]), []).append(row)
-    for (networks, method, calibration), group in groups.items():
-        name = str(calibration) if len(group) == 1 else f"{calibration}, {len(group)} draws"
-        cells = [_cell(group, summary, 4 if summary == "spearman" else 2) for summary in SUMMARIES]
-        covered = [row["covered_percent"] for row in group if "covered_percent" in row]
-        ends = f"{np.mean(covered):.0f}" + (f" ({min(covered):.0f}–{max(covered):.0f})" if len(covered) > 1 else "")
-        yield f"| {method} | {networks} | {name} | {' | '.join(cells)} | {ends if covered else ''} |"
-
-
-def _cell(group: Sequence[dict[str, object]], name: str, digits: int) -> str:
-    values = [float(row[name]) for row in group]
-    if len(values) == 1:
-        low, high = (float(group[0][f"{name}_{end}"]) for end in ("low", "high"))
-    else:
-        low, high = min(values), max(values)
-    return f"{np.mean(values):.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="starnet")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    data = Data.read(f"{options.space}-1-thread")
-    rows = list(judge_fits(data))
-    if (HERE / f"{options.space}-2-thread-held-out.csv").is_file():
-        rows += judge_adaptation(options.space, data)
-    out = options.out or HERE / f"prediction-{options.space}.csv"
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
-    print("\n".join(show(rows)))
+def summary(group):
+    """One calibration with its confidence, or the range over the draws."""
+    cells = {}
+    for name in ERRORS:
+        ends = ("_low", "_high") if len(group) == 1 else ("", "")
+        low, high = group[name + ends[0]].min(), group[name + ends[1]].max()
+        cells[name] = f"{group[name].mean():.4g} ({low:.4g}–{high:.4g})"
+    return pd.Series(cells | {"covered_percent": group["covered_percent"].mean(), "draws": len(group)})
 
 
 if __name__ == "__main__":
-    main()
+    options = read_options(__doc__, space="starnet")
+    data, other = (read(f"{options.space}-{threads}-thread") for threads in (1, 2))
+    adapted = judge_adaptation(data, other) if other["held-out"] else ()
+    rows = pd.DataFrame([*judge_fits(data), *adapted])
+    write(rows, options.out)
+    show(rows.groupby(["networks", "method", "calibration"], sort=False)[list(rows.columns)].apply(summary))

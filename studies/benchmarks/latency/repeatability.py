@@ -13,78 +13,49 @@ Gate: at most 0.8 % for networks of 5 ms and more, at most 3 % at 1 ms.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import multiprocessing
-import os
-import statistics
-import time
-from collections.abc import Iterator, Sequence
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import chi2
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import collected, read_options, seconds, show
+
 from starsearch.export.onnx import build_onnx
 from starsearch.export.weights import random_weights
-from starsearch.families.family import Architecture, lower, presets
+from starsearch.families.family import lower, presets
 from starsearch.latency.backends.onnxruntime import build_session
 from starsearch.latency.measure import MeasureSpec, measure
 from starsearch.latency.paired import DEFAULT_LIMITS
-from starsearch.latency.reference import Reference, calibrate_reference
+from starsearch.latency.reference import calibrate_reference
 from starsearch.progress import follow
 
 # The smallest published network at a fifth of its pixels takes about a millisecond.
-NETWORKS: dict[str, tuple[Architecture, int]] = {
-    "1 ms (S050 at 96 px)": (presets()["starnet_s050"], 96),
-    "starnet_s050": (presets()["starnet_s050"], 224),
-    "starnet_s1": (presets()["starnet_s1"], 224),
-    "starnet_s2": (presets()["starnet_s2"], 224),
-    "starnet_s4": (presets()["starnet_s4"], 224),
-}
+RESOLUTIONS = {"starnet_s050@96": 96, "starnet_s050": 224, "starnet_s1": 224, "starnet_s2": 224, "starnet_s4": 224}
 QUIET, BUSY = "quiet", "one core busy"
-COLUMNS = ["machine", "network", "protocol", "repeat", "ms"]
+# Ends with its parent, so that a killed benchmark leaves nothing behind.
+BUSY_CODE = "import os, numpy\nm, p = numpy.eye(256), os.getppid()\nprint(flush=True)\nwhile os.getppid() == p: m @ m"
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """For the processes that are started inside."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+def busy_core():
+    """A process that multiplies matrices on one thread until the end of the block."""
+    command = ["env", "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", sys.executable, "-c", BUSY_CODE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()  # it has imported NumPy
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
-@contextmanager
-def busy_core() -> Iterator[None]:
-    """A process that multiplies matrices until the end of the block."""
-    process = multiprocessing.get_context("spawn").Process(target=compute, daemon=True)
-    with one_blas_thread():
-        process.start()
-    time.sleep(2)  # it imports NumPy
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.join()
-
-
-def compute() -> None:
-    """On one thread (BLAS reads OMP_NUM_THREADS and its like when it is loaded, in `busy_core`)."""
-    matrix = np.random.default_rng(0).standard_normal((256, 256))
-    parent = os.getppid()
-    while os.getppid() == parent:  # a killed benchmark takes it along
-        matrix @ matrix
-
-
-def mean_of_runs(architecture: Architecture, resolution: int, *, seed: int, runs: int) -> float:
+def mean_of_runs(architecture, resolution, *, seed, runs):
     """Milliseconds a run by the wall clock, as the usual scripts have it."""
     rng = np.random.default_rng(seed)
     layers = lower(architecture, resolution=resolution)
@@ -92,74 +63,44 @@ def mean_of_runs(architecture: Architecture, resolution: int, *, seed: int, runs
     image = {"input": rng.standard_normal((1, 3, resolution, resolution), dtype=np.float32)}
     for _ in range(10):
         session.run(None, image)
-    begin = time.perf_counter()
-    for _ in range(runs):
-        session.run(None, image)
-    return 1e3 * (time.perf_counter() - begin) / runs
+    return 1e3 * seconds(lambda: [session.run(None, image) for _ in range(runs)]) / runs
 
 
-def measure_once(
-    machine: str, number: int, pairs: int, names: Sequence[str], reference: Reference, with_mean: bool
-) -> list[dict[str, object]]:
+def measure_once(number, options, reference):
     """All networks once, by both protocols; run in a process of its own."""
-    limits = replace(DEFAULT_LIMITS, min_pairs=pairs, max_pairs=pairs, half_width=0.0)
-    runs = pairs * limits.runs
-    rows = []
-    for name in names:
-        architecture, resolution = NETWORKS[name]
+    limits = replace(DEFAULT_LIMITS, min_pairs=options.pairs, max_pairs=options.pairs, half_width=0.0)
+    runs, rows = options.pairs * limits.runs, []
+    for name in options.networks:
+        architecture, resolution = presets()[name.split("@")[0]], RESOLUTIONS[name]
         spec = MeasureSpec(limits=limits, seed=number, resolution=resolution, reference=reference)
-        readings = {
-            f"{pairs} pairs": follow(measure(architecture, spec)).ms,
-        }
-        if with_mean:
-            readings[f"mean of {runs} runs"] = mean_of_runs(architecture, resolution, seed=number, runs=runs)
-        head = {"machine": machine, "network": name, "repeat": number}
-        rows += [{**head, "protocol": protocol, "ms": f"{ms:.5f}"} for protocol, ms in readings.items()]
+        rows.append([name, f"{options.pairs} pairs", follow(measure(architecture, spec)).ms])
+        if not options.pairs_only:
+            mean = mean_of_runs(architecture, resolution, seed=number, runs=runs)
+            rows.append([name, f"mean of {runs} runs", mean])
     return rows
 
 
-def repeat(
-    machine: str, repeats: int, pairs: int, names: Sequence[str], reference: Reference, with_mean: bool
-) -> Iterator[dict[str, object]]:
-    for number in range(repeats):
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            yield from process.submit(measure_once, machine, number, pairs, names, reference, with_mean).result()
-        print(f"\r{machine}: repeat {number + 1}/{repeats} ", end="", flush=True)
-
-
-def summarize(rows: list[dict[str, object]]) -> Iterator[str]:
-    """A line a machine, network and protocol."""
-    groups: dict[tuple[str, str, str], list[float]] = {}
-    for row in rows:
-        key = (str(row["machine"]), str(row["network"]), str(row["protocol"]))
-        groups.setdefault(key, []).append(float(str(row["ms"])))
-    yield "| machine | network | protocol | mean ms | std, % (95 % interval) |\n|---|---|---|---|---|"
-    for (machine, network, protocol), ms in groups.items():
-        mean, std, freedom = statistics.mean(ms), statistics.stdev(ms), len(ms) - 1
-        low, high = (100 * std / mean * (freedom / chi2.ppf(q, freedom)) ** 0.5 for q in (0.975, 0.025))
-        yield f"| {machine} | {network} | {protocol} | {mean:.2f} | {100 * std / mean:.2f} ({low:.2f}–{high:.2f}) |"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=20, help="on either machine")
-    parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), help="some of them")
-    parser.add_argument("--pairs-only", action="store_true", help="no plain means beside")
-    parser.add_argument("--machines", nargs="*", default=[QUIET, BUSY], choices=[QUIET, BUSY], help="one of them")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".csv"))
-    options = parser.parse_args()
+def repeats(options):
+    """A row a machine, repeat, network and protocol."""
     reference = calibrate_reference()
-    rows = []
     for machine in options.machines:
         with busy_core() if machine == BUSY else nullcontext():
-            rows += repeat(machine, options.repeats, options.pairs, options.networks, reference, not options.pairs_only)
-    with options.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print("\n".join(summarize(rows)))
+            for number in range(options.repeats):
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                    found = process.submit(measure_once, number, options, reference).result()
+                for network, protocol, ms in found:
+                    yield {"machine": machine, "network": network, "protocol": protocol, "repeat": number, "ms": ms}
+
+
+def spread(ms):
+    """The standard deviation in percent of the mean, and its 95 % interval."""
+    freedom, percent = len(ms) - 1, 100 * ms.std() / ms.mean()
+    low, high = (percent * (freedom / chi2.ppf(q, freedom)) ** 0.5 for q in (0.975, 0.025))
+    return f"{percent:.2f} ({low:.2f}–{high:.2f})"
 
 
 if __name__ == "__main__":
-    main()
+    flags = {"networks": list(RESOLUTIONS), "machines": [QUIET, BUSY], "pairs_only": False}
+    options = read_options(__doc__, repeats=20, pairs=40, **flags)
+    rows = collected(repeats(options), options.out).groupby(["machine", "network", "protocol"], sort=False)["ms"]
+    show(rows.agg(**{"mean ms": "mean", "std, % (95 % interval)": spread}))
