@@ -38,12 +38,12 @@ def commands_page() -> str:
 
 def files_page() -> str:
     """Every key of every kind of YAML file, from the models that read them."""
-    from starsearch.study.schema import schema
+    from starsearch.api.schemas import file_schema
 
     lines = ["# YAML files", "", "`starsearch schema KIND` prints the JSON schema of each, for editors.", ""]
     for kind, what in KINDS.items():
-        document = schema(kind)
-        lines += [f"## A {kind} file", "", f"It says {what}." if kind != "profile" else f"It says {what}.", ""]
+        document = file_schema(kind)
+        lines += [f"## A {kind} file", "", f"It says {what}.", ""]
         definitions = document.pop("$defs", {})
         for name, model in {"": document, **definitions}.items():
             lines += model_lines(name, model, f"{kind}-")
@@ -52,7 +52,7 @@ def files_page() -> str:
 
 def model_lines(name: str, model: dict[str, Any], prefix: str) -> list[str]:
     """One model: its description and a table of its keys."""
-    if "properties" not in model:
+    if "properties" not in model or "Range_" in name:
         return []
     lines = [f"### {name} {{ #{prefix}{name.lower()} }}", ""] if name else []
     if model.get("description"):
@@ -68,6 +68,8 @@ def type_of(field: dict[str, Any], prefix: str) -> str:
     """The values a key takes, in words."""
     if "$ref" in field:
         name = field["$ref"].rsplit("/", 1)[1]
+        if "Range_" in name:
+            return "a range, `{low: …, high: …, step: …, log: …}`"
         return f"[{name}](#{prefix}{name.lower()})"
     for union in ("anyOf", "oneOf", "allOf"):
         if union in field:
@@ -77,7 +79,8 @@ def type_of(field: dict[str, Any], prefix: str) -> str:
     if field.get("type") == "array":
         return f"list of {type_of(field.get('items', {}), prefix)}"
     if field.get("type") == "object":
-        return f"mapping to {type_of(field['additionalProperties'], prefix)}" if field.get("additionalProperties") else "mapping"
+        values = field.get("additionalProperties")
+        return f"mapping to {type_of(values, prefix)}" if isinstance(values, dict) else "mapping"
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = " ".join(f"{sign} {field[bound]:g}" for bound, sign in bounds.items() if bound in field)
     return f"{field.get('type', 'any')} {limits}".strip()

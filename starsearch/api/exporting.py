@@ -67,7 +67,7 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def export_networks(
+def export(
     source: str,
     *,
     out: Path,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from starsearch.api.networks import resolve
 from starsearch.api.study import write_study_report
@@ -24,6 +25,7 @@ from starsearch.latency.backends.backend import Backend, Network, PlacingBackend
 from starsearch.latency.backends.networks import as_module, as_onnx
 from starsearch.latency.device import Device, vector_width
 from starsearch.latency.measure import MeasureSpec, measure
+from starsearch.latency.prediction import predict
 from starsearch.latency.prediction.calibration import (
     CalibrationLog,
     check_budget,
@@ -33,7 +35,6 @@ from starsearch.latency.prediction.calibration import (
 )
 from starsearch.latency.prediction.check import ProfileCheck, compare_with_profile
 from starsearch.latency.prediction.imported import read_measurements, read_samples
-from starsearch.latency.prediction.predict import predict_latency
 from starsearch.latency.prediction.profile import DeviceProfile, load_profile, save_profile
 from starsearch.measurement import Measurement
 from starsearch.objective import LATENCY, THIS_MACHINE
@@ -75,7 +76,7 @@ class Imported:
     files: tuple[Path, ...]  # the report's files, written anew; empty for a study without a folder
 
 
-def measure_architecture(
+def measure_latency(
     text: str,
     *,
     resolution: int | None = None,
@@ -257,10 +258,10 @@ def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Pa
     return tuple(sorted(out.iterdir()))
 
 
-def predict_architectures(
-    profile: str, networks: Sequence[str], *, resolution: int | None = None
-) -> tuple[DeviceProfile, list[dict[str, Any]]]:
-    """Predict the latencies of the named networks, as they are deployed, on the profile's device.
+def predict_latency(
+    profile: str, networks: str | Architecture | Sequence[str | Architecture], *, resolution: int | None = None
+) -> pd.DataFrame:
+    """Predict the latencies of networks, as they are deployed, on a profile's device; a row each, with 90 % intervals.
 
     Args:
         profile: a file or a shipped profile's name.
@@ -269,12 +270,12 @@ def predict_architectures(
     """
     opened = open_profile(profile)
     predicted = []
-    for text in networks:
-        named = resolve(text)
+    for network in [networks] if isinstance(networks, str | Architecture) else networks:
+        named = resolve(network)
         architecture = named.architecture
         timed = named.for_timing(resolution or (None if named.trial else opened.resolution))
         pixels = timed.resolution or opened.resolution
-        found = predict_latency(opened, architecture, resolution=pixels, num_classes=timed.num_classes)
+        found = predict.predict_latency(opened, architecture, resolution=pixels, num_classes=timed.num_classes)
         predicted.append(
             {
                 "architecture": format_architecture(architecture),
@@ -286,7 +287,7 @@ def predict_architectures(
                 "resolution": pixels,
             }
         )
-    return opened, predicted
+    return pd.DataFrame(predicted)
 
 
 def check_profile(
@@ -308,7 +309,7 @@ def check_profile(
     here = spec.open_backend().describe_device()
     chosen = list(islice(_draw(_open_space(space), seed), networks))
     for network in chosen:  # what the profile does not cover is said before anything is measured
-        predict_latency(opened, network, resolution=spec.resolution)
+        predict.predict_latency(opened, network, resolution=spec.resolution)
     measured = follow(measure_networks(chosen, spec=spec, deployed=True), watch)
     # On the scale of here and now: a machine that became slower as a whole shows, too.
     scale = measured.reference.ms / opened.reference.ms

@@ -42,19 +42,20 @@ class TimedNetwork:
     macs: int | None = None
 
 
-def resolve(text: str) -> NamedNetwork:
+def resolve(text: str | Architecture) -> NamedNetwork:
     """Return the network that a text names.
 
     Args:
-        text: a name (starnet_s1), one line (starnet:embed_dim=24,depths=2-2-8-3), a YAML file of fields, a study's
-            trial (studies/starnet:7; split at the last colon before digits), timm:NAME, FILE.onnx, a file of weights,
-            or a folder that `starsearch export` or `starsearch train` wrote.
+        text: an `Architecture`, a name (starnet_s1), one line (starnet:embed_dim=24,depths=2-2-8-3), a YAML file of
+            fields, a study's trial (studies/starnet:7; split at the last colon before digits), timm:NAME, FILE.onnx, a
+            file of weights, or a folder that `starsearch export` or `starsearch train` wrote.
 
     Raises:
         ArchitectureError: the text, or the file's fields, cannot be read.
         SpecError: the file is not YAML.
         StudyError: there is no such study or trial.
     """
+    text = text if isinstance(text, str) else format_architecture(text)
     path, trial = Path(text), re.fullmatch(r"(.+):(\d+)", text)
     found: Architecture | StudyTrial | Path | str
     if text.startswith(_TIMM):

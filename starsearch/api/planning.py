@@ -93,7 +93,7 @@ def plan_study(
 ) -> Plan:
     """Train a pilot at the top fidelity and by cheaper proxies, and say which of these rank as it does; or resume it.
 
-    What is not described is as in `run_study_file`.
+    What is not described is as in `run`.
 
     Args:
         pilot: how many candidates are drawn from the space at random, beside the anchors.

@@ -1,4 +1,4 @@
-"""`run_study_file`: from a YAML file to a study with a front."""
+"""`run`: from a YAML file to a study with a front."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,10 @@ from starsearch.api.devices import (
     wants_placement,
     warn_of_other_resolutions,
 )
-from starsearch.api.study import agreement_with_lower, open_view
+from starsearch.api.study import Study, agreement_with_lower, open_view
 from starsearch.api.study_folder import StudyPlace, database_url, fidelity_folder, make_folder, point_to_storage
 from starsearch.api.workplaces import Workplace, warn_of_unknown_fidelities
-from starsearch.errors import DataError, StudyError
+from starsearch.errors import DataError, SpecError, StudyError
 from starsearch.space import ChoiceParameter
 from starsearch.study.runner_file import Runner, load_runner
 from starsearch.study.settings import runner_settings
@@ -31,9 +31,9 @@ from starsearch.study.study_file import load_specs
 
 if TYPE_CHECKING:
     from starsearch.data import DataSet
+    from starsearch.evaluators.evaluator import Evaluator
     from starsearch.latency.reference import Reference
     from starsearch.records import StudyRecord
-    from starsearch.report.view import StudyView
     from starsearch.search.driver import Watch
     from starsearch.search.events import StudyEnded
     from starsearch.trial import Trial
@@ -43,27 +43,10 @@ if TYPE_CHECKING:
 _OVER = ("complete", "space exhausted")  # why a fidelity ends that the next may follow
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOutcome:
-    """What a run has left behind.
-
-    Attributes:
-        folder: the study's folder.
-        ended: why the driver stopped, and how far it came.
-        view: what the study has found.
-        files: tables, picture and page that were written.
-    """
-
-    folder: Path
-    ended: StudyEnded
-    view: StudyView
-    files: tuple[Path, ...]
-
-
-def run_study_file(
-    file: str,
+def run(
+    study: str | Path | Mapping[str, Any] | StudySpec,
     *,
-    out: Path = Path("studies"),
+    out: str | Path = "studies",
     data: str | None = None,
     runner: str | None = None,
     trials: int | None = None,
@@ -72,22 +55,29 @@ def run_study_file(
     name: str | None = None,
     seed: int | None = None,
     settings: Sequence[str] = (),
+    evaluator: Evaluator | None = None,
+    watch: Watch | None = None,
     view: View | None = None,
     say: Callable[[str], None] = lambda _line: None,
-) -> RunOutcome:
-    """Run the study that `file` describes until it has its trials, or resume it; fidelity after fidelity.
+) -> Study:
+    """Run a study until it has its trials, or resume it, fidelity after fidelity; write its report.
 
     Args:
-        file: a space or study file, or a shipped space's name.
+        study: a space or study file, a shipped space's name, the mapping that such a file holds, or a `StudySpec`.
         out: the folder in which the study's folder is made.
-        data: what `open_data` takes; this, `trials`, `name` and `seed` replace what the file says.
+        data: what `starsearch train` takes as --data; this, `trials`, `name` and `seed` replace what the file says.
         runner: a runner file; None for this process, or Ray where RAY_ADDRESS is set.
         trials: how many finished searched trials the study should have at its first fidelity.
         time_budget_s: seconds after which no trial is started.
         storage: an Optuna storage URL; None for study.db in the study's folder.
         settings: "KEY=VALUE", changes of single values in the file; "runner.KEY=VALUE", in the runner's.
-        view: makes what watches the run at a fidelity from the study and its folder.
-        say: is called after each later fidelity with how far the one before it can be trusted.
+        evaluator: judges candidates in place of a training; see `starsearch.evaluators.evaluator.Evaluator`.
+        watch: called with each event of `starsearch.search.events`, in this process.
+        view: a context manager that makes `watch` for each fidelity, from its spec and the study's folder.
+        say: called with what a user should know between two fidelities.
+
+    Returns:
+        The study; `ended` says why it stopped, `files` what was written.
 
     Raises:
         SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
@@ -97,26 +87,36 @@ def run_study_file(
     deadline = deadline_after(time_budget_s)
     of_study, of_runner = runner_settings(settings)
     where = load_runner(runner, of_runner)
-    specs = load_specs(file, name=name, data=data, trials=trials, seed=seed, settings=of_study)
+    if isinstance(study, StudySpec):
+        given = {"name": name, "data": data, "trials": trials, "seed": seed}
+        specs: tuple[StudySpec, ...] = (replace(study, **{k: v for k, v in given.items() if v is not None}),)  # type: ignore[arg-type]
+        if of_study:
+            raise SpecError("`settings` change a file's values; change a StudySpec by dataclasses.replace.")
+    else:
+        said = str(study) if isinstance(study, Path) else study
+        specs = load_specs(said, name=name, data=data, trials=trials, seed=seed, settings=of_study)
     warn_of_unknown_fidelities(where, specs)
-    for spec in specs:
-        check_machine(spec)
-    warn_of_other_resolutions(specs[0])
+    if evaluator is None:
+        for spec in specs:
+            check_machine(spec)
+        warn_of_other_resolutions(specs[0])
     dataset = open_dataset(specs)
     # By its name from here on: a record or a report holds no path of the machine it was made on.
     specs = tuple(replace(spec, data=dataset.name) for spec in specs)
-    folder = make_folder(out, specs[0].name, storage)
+    folder = make_folder(Path(out), specs[0].name, storage)
     place = StudyPlace(name=specs[0].name, url=storage or database_url(folder), folder=folder)
-    command = _command(file, dataset, settings, name=name, trials=trials, seed=seed)
+    command = _command(study, dataset, settings, name=name, trials=trials, seed=seed)
+    if watch is not None:
+        view = lambda _spec, _folder: nullcontext(watch)  # noqa: E731
     for spec, ended in run_fidelities(
-        specs, place, dataset, where, command=command, deadline=deadline, view=view, say=say
+        specs, place, dataset, where, command=command, deadline=deadline, view=view, say=say, evaluator=evaluator
     ):
         for line in agreement_with_lower(place, spec.name):
             say(line)
         if ended.why not in _OVER:
             break
     found = open_view(place)
-    return RunOutcome(folder=folder, ended=ended, view=found, files=tuple(write_report(found, folder)))
+    return Study(str(folder), found, ended=ended, files=tuple(write_report(found, folder)))
 
 
 def run_fidelities(
@@ -130,6 +130,7 @@ def run_fidelities(
     view: View | None,
     say: Callable[[str], None] = lambda _line: None,
     planned: Mapping[str, Sequence[Trial]] | None = None,
+    evaluator: Evaluator | None = None,
 ) -> Iterator[tuple[StudySpec, StudyEnded]]:
     """Run each fidelity of a study while the caller asks for more; yield how it ended.
 
@@ -138,6 +139,7 @@ def run_fidelities(
         command: what repeats the study, for its record.
         deadline: the monotonic clock's time in seconds after which no trial is begun.
         planned: by the study's name, candidates that no sampler and no promotion chooses.
+        evaluator: judges in place of a training and of this machine's clock.
     """
     from starsearch.evaluators import ProxyEvaluator
     from starsearch.search.driver import run_study
@@ -150,13 +152,15 @@ def run_fidelities(
         folder = fidelity_folder(place.folder, spec, first=specs[0]).resolve()
         folder.mkdir(parents=True, exist_ok=True)  # before a cluster's nodes are asked whether they see it
         with closing(Workplace(runner, spec, folder)) as workplace:
-            reference = _latency_scale(spec, place, workplace.calibrate)
+            reference = None if evaluator else _latency_scale(spec, place, workplace.calibrate)
             device = workplace.device() if reference else None
             with closing(_open_record(spec, names, place, dataset, command, reference, device)) as record:
-                meters = front_meters(spec, num_classes=len(dataset.classes), study=str(place.folder))
+                meters = {}
+                if evaluator is None:
+                    meters = front_meters(spec, num_classes=len(dataset.classes), study=str(place.folder))
                 if place.url != database_url(place.folder):
                     point_to_storage(place.folder, place.name, place.url)
-                evaluator = ProxyEvaluator(
+                judge = evaluator or ProxyEvaluator(
                     data=dataset,
                     fidelity=spec.fidelity,
                     resolution=spec.space.resolution,
@@ -170,7 +174,7 @@ def run_fidelities(
                     ended = run_study(
                         spec,
                         record,
-                        workplace.make_executor(evaluator),
+                        workplace.make_executor(judge),
                         watch,
                         folder=folder,
                         deadline=deadline,
@@ -317,9 +321,11 @@ def _open_record(
     return record
 
 
-def _command(file: str, dataset: DataSet, settings: Sequence[str], **options: object) -> str:
+def _command(study: object, dataset: DataSet, settings: Sequence[str], **options: object) -> str:
     """Return how the study was begun, without a path of this machine."""
-    named = Path(file).name if Path(file).is_absolute() else file
+    if not isinstance(study, str | Path):
+        return "starsearch.run(…)"
+    named = Path(study).name if Path(study).is_absolute() else study
     data = "" if dataset.name == "digits" else f" --data {shlex.quote(dataset.name)}"
     given = [f" --{key} {shlex.quote(str(value))}" for key, value in options.items() if value is not None]
     given += [f" --set {shlex.quote(setting)}" for setting in settings]

@@ -15,19 +15,23 @@ if TYPE_CHECKING:
 
     from starsearch.api.exporting import Exported
     from starsearch.report.view import StudyView
+    from starsearch.search.events import StudyEnded
 
 
 class Study:
     """A study that has been run, at the highest of its fidelities that has a result.
 
-    study = load_study("studies/starnet")
-    study.front()[["architecture_text", "top1_percent", "latency_ms"]]
-    study.plot().show()
-    study.export("best", formats=["onnx"])
+    Attributes:
+        source: its folder, or NAME@STORAGE-URL.
+        view: everything that its trials say, each computed once.
+        ended: why the run stopped; None for a study that was opened.
+        files: what the run wrote.
     """
 
-    def __init__(self, source: str, view: StudyView) -> None:
-        self.source, self.view = source, view
+    def __init__(
+        self, source: str, view: StudyView, *, ended: StudyEnded | None = None, files: tuple[Path, ...] = ()
+    ) -> None:
+        self.source, self.view, self.ended, self.files = source, view, ended, files
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -75,9 +79,9 @@ class Study:
             StudyError: the weights were not kept, or the study is named by its storage alone.
             ExportError: a file does not read back as the network.
         """
-        from starsearch.api.exporting import export_networks
+        from starsearch.api.exporting import export
 
-        return export_networks(self.source, out=Path(out), trial=trial, formats=formats)[0]
+        return export(self.source, out=Path(out), trial=trial, formats=formats)[0]
 
 
 def load_study(study: str | Path) -> Study:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starsearch.api.data_checking import DataCheck, check_data
 from starsearch.api.training_folder import TrainingFolder
-from starsearch.api.training_job import TrainingJob
+from starsearch.api.training_job import TrainingJob, plan_training
 from starsearch.errors import EvaluationError, first_line
-from starsearch.families.family import count_macs, count_params
+from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import format_architecture
 from starsearch.measurement import accuracy_measurement
 from starsearch.progress import Progress, follow, ignore
@@ -76,6 +76,26 @@ class Trained:
         imports = "import starsearch.timm_models, timm" if self.needs_starsearch else "import timm"
         exported = TrainingFolder(self.folder).exported
         return f'{imports}; model = timm.create_model("local-dir:{exported}", pretrained=True)'
+
+
+def train(
+    network: str | Architecture, *, data: str, watch: Callable[[Progress], None] = ignore, **options: Any
+) -> Trained:
+    """Train a network in full, or resume its training.
+
+    Args:
+        network: an architecture in any of its forms, or STUDY:TRIAL, which brings its recipe and resolution.
+        data: a folder, or a timm data-set name.
+        watch: called with progress.
+        options: as `plan_training` takes them: `recipe`, `epochs`, `batch_size`, `out`, `weights`, `hardware` …
+
+    Raises:
+        StarsearchError: the user's mistake or the machine's, in words; the last good state is kept.
+    """
+    text = network if isinstance(network, str) else format_architecture(network)
+    trained = run_training(plan_training(text, data=data, **options), watch=watch)
+    assert trained is not None  # it is the only rank
+    return trained
 
 
 def run_training(

@@ -59,7 +59,7 @@ class Validation:
     notes: tuple[str, ...] = ()
 
 
-def validate_network(
+def validate(
     network: str,
     data: str,
     *,

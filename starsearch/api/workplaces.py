@@ -15,7 +15,7 @@ from starsearch.search.executor import LocalExecutor
 from starsearch.study.runner_file import LocalRunner, Runner, TaskResources
 
 if TYPE_CHECKING:
-    from starsearch.evaluators import ProxyEvaluator
+    from starsearch.evaluators.evaluator import Evaluator
     from starsearch.latency.reference import Reference
     from starsearch.search.executor import Executor
     from starsearch.study.spec import StudySpec
@@ -63,12 +63,18 @@ class Workplace:
 
         return self._ask_device(calibrate_reference)
 
-    def make_executor(self, evaluator: ProxyEvaluator) -> Executor:
+    def make_executor(self, evaluator: Evaluator) -> Executor:
         """What runs the evaluations; with a device, latencies are a stage of their own on its nodes."""
         if self._runner is None:
             return LocalExecutor(evaluator)
+        from starsearch.evaluators import ProxyEvaluator
         from starsearch.search.ray_executor import RayExecutor, Requirements, Stage, host_identity
 
+        if not isinstance(evaluator, ProxyEvaluator):  # a user's own
+            requirements = Requirements(folder=str(self._folder))
+            return RayExecutor(
+                self._runner, Stage(evaluator=evaluator, resources=self._resources, requirements=requirements)
+            )
         times = bool(evaluator.timed or evaluator.int8)
         if self._on_device is not None and evaluator.int8:
             raise StudyError(

@@ -94,14 +94,13 @@ def run(
 
         starsearch run starnet --runner ray
     """
-    from starsearch import api
-    from starsearch.api.run import parse_duration
+    from starsearch.api.run import parse_duration, run
     from starsearch.cli.live import LiveView
     from starsearch.cli.show import say
     from starsearch.cli.studies import print_end, print_front
     from starsearch.errors import StudyError
 
-    outcome = api.run_study_file(
+    outcome = run(
         file,
         out=out,
         data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
@@ -117,6 +116,7 @@ def run(
     )
     print_front(outcome.view, with_agreement=False)  # it was said as each fidelity ended
     print_end(outcome)
+    assert outcome.ended is not None
     is_over = outcome.ended.why in ("complete", "space exhausted")
     if is_over and not outcome.view.count("COMPLETE"):
         raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
@@ -125,30 +125,30 @@ def run(
 @app.command()
 def status(study: Study, json: Json = False) -> None:
     """Say how far a study is: trials, failures with reasons, time, best values, and who works on it."""
-    from starsearch import api
+    from starsearch.api.study import study_status
     from starsearch.cli.studies import print_status
 
-    found = api.study_status(study)
+    found = study_status(study)
     print_json(found) if json else print_status(found)
 
 
 @app.command()
 def front(study: Study, json: Json = False) -> None:
     """Print the Pareto front with the published networks among it."""
-    from starsearch import api
+    from starsearch.api.study import load_study
     from starsearch.cli.studies import print_front
     from starsearch.report.table import to_json
 
-    view = api.load_study(study).view
+    view = load_study(study).view
     typer.echo(to_json(view.front, view.summary)) if json else print_front(view)
 
 
 @app.command()
 def report(study: Study) -> None:
     """Write trials.csv, front.csv, front.png and report.html into the study's folder again."""
-    from starsearch import api
+    from starsearch.api.study import write_study_report
 
-    for path in api.write_study_report(study):
+    for path in write_study_report(study):
         typer.echo(path)
 
 
@@ -158,7 +158,7 @@ def dashboard(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
 ) -> None:
     """Open the study's database in optuna-dashboard, on this machine only. Ctrl-C ends it."""
-    from starsearch import api
+    from starsearch.api.study import serve_dashboard
 
     typer.echo(f"optuna-dashboard on http://127.0.0.1:{port}/  (Ctrl-C ends it)")
-    api.serve_dashboard(study, port=port)
+    serve_dashboard(study, port=port)

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from starsearch.cli.options import Classes, Json, Orientation, ValidationFraction, with_options
 
 if TYPE_CHECKING:
-    from starsearch.api import DataCheck
+    from starsearch.api.data_checking import DataCheck
     from starsearch.data.decode_speed import SplitCheck
 
 _ORIENTATIONS = {
@@ -67,13 +67,13 @@ def check(
 
         starsearch data check imagenet/ --workers 16 --images-per-second 2400
     """
-    from starsearch import api
+    from starsearch.api.data_checking import check_data
     from starsearch.cli.live import bar
     from starsearch.cli.show import print_json
     from starsearch.errors import DataError
 
     with bar() as watch:
-        found = api.check_data(
+        found = check_data(
             with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
             resolution=resolution,
             workers=workers,

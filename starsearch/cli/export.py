@@ -62,10 +62,10 @@ def export(
 
         starsearch export starnet_s1 --weights starnet_s1.pth.tar --format coreml --out best
     """
-    from starsearch import api
+    from starsearch.api.exporting import export
     from starsearch.cli.show import say
 
-    found = api.export_networks(
+    found = export(
         source,
         out=out,
         trial=trial,

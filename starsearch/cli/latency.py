@@ -86,7 +86,7 @@ def measure(
 
         starsearch latency measure studies/starnet:7 --backend torch-eager --json
     """
-    from starsearch import api
+    from starsearch.api.latency import measure_latency
     from starsearch.cli.live import bar
     from starsearch.latency.measure import MeasureSpec
     from starsearch.latency.paired import DEFAULT_LIMITS
@@ -95,7 +95,7 @@ def measure(
     limits = replace(DEFAULT_LIMITS, min_pairs=least, max_pairs=pairs, half_width=width / 100)
     options = BackendOptions(threads=threads, compute_units=compute_units, development_team=development_team)
     with bar() as watch:
-        found = api.measure_architecture(
+        found = measure_latency(
             network,
             resolution=resolution,
             spec=MeasureSpec(backend=backend, options=options, limits=limits),
@@ -162,7 +162,7 @@ def fit(
 
         starsearch latency fit --out pixel.yaml --measurements pixel.csv --device "Pixel 8" --from laptop.yaml
     """
-    from starsearch import api
+    from starsearch.api.latency import calibrate_device, profile_of_measurements
     from starsearch.cli.live import bar
     from starsearch.latency.measure import MeasureSpec
     from starsearch.latency.prediction.calibration import LIMITS
@@ -171,7 +171,7 @@ def fit(
     if measurements is not None:
         if not device:
             raise SpecError('Say what was measured: --device "Pixel 8, Android 16, ONNX Runtime 1.22".')
-        profile = api.profile_of_measurements(measurements, out, device=device, resolution=resolution, base=base)
+        profile = profile_of_measurements(measurements, out, device=device, resolution=resolution, base=base)
     else:
         if device or resolution:
             raise SpecError("--device and --resolution go with --measurements; here the space says the resolution.")
@@ -180,9 +180,7 @@ def fit(
         spec = MeasureSpec(backend=backend, options=options, limits=limits)
         try:
             with bar() as watch:
-                profile, notes = api.calibrate_device(
-                    out, budget=budget, space=space, spec=spec, base=base, watch=watch
-                )
+                profile, notes = calibrate_device(out, budget=budget, space=space, spec=spec, base=base, watch=watch)
         except KeyboardInterrupt:
             typer.echo("What has been measured is kept; the same command resumes from there.", err=True)
             raise
@@ -210,9 +208,9 @@ def kit(
 
         starsearch latency kit --space spaces/starnet.yaml --count 10 --out kit/
     """
-    from starsearch import api
+    from starsearch.api.latency import write_kit
 
-    files = api.write_kit(out, count=count, space=space)
+    files = write_kit(out, count=count, space=space)
     if json:
         print_json({"files": files})
         return
@@ -243,9 +241,10 @@ def predict(
 
         starsearch latency predict iphone starnet_s1 starnet_s4
     """
-    from starsearch import api
+    from starsearch.api.latency import open_profile, predict_latency
 
-    opened, found = api.predict_architectures(profile, networks, resolution=resolution)
+    found = predict_latency(profile, networks, resolution=resolution).to_dict("records")
+    opened = open_profile(profile)
     if json:
         print_json(found)
         return
@@ -283,9 +282,9 @@ def import_(
 
         starsearch latency import studies/starnet phone.csv --device phone
     """
-    from starsearch import api
+    from starsearch.api.latency import import_measurements
 
-    found = api.import_measurements(study, measurements, device=device)
+    found = import_measurements(study, measurements, device=device)
     if json:
         print_json(found)
         return
@@ -311,11 +310,11 @@ def check(
     It does not hold when more networks lie outside their 90 % intervals than chance explains (1 in 100), when all are
     off by more than 5 % by the reference network's time, or the whole machine by 15 %. Exit code 1 then, for scripts.
     """
-    from starsearch import api
+    from starsearch.api.latency import check_profile
     from starsearch.cli.live import bar
 
     with bar() as watch:
-        found = api.check_profile(profile, networks=networks, space=space, seed=seed, watch=watch)
+        found = check_profile(profile, networks=networks, space=space, seed=seed, watch=watch)
     if json:
         print_json(found)
     else:

@@ -17,10 +17,10 @@ File = Annotated[str, typer.Argument(metavar="SPACE.yaml", help="A space file, o
 @app.command()
 def show(file: File, json: Json = False) -> None:
     """Print the dimensions, the exact number of architectures, and which anchors lie in the space."""
-    from starsearch import api
+    from starsearch.api.spaces import describe_space
     from starsearch.cli.studies import print_space
 
-    found = api.describe_space(file)
+    found = describe_space(file)
     print_json(found) if json else print_space(found)
 
 
@@ -32,9 +32,9 @@ def sample(
     json: Json = False,
 ) -> None:
     """Print random architectures that the constraints allow, with their costs."""
-    from starsearch import api
+    from starsearch.api.spaces import sample_space
 
-    found = api.sample_space(file, count=n, seed=seed)
+    found = sample_space(file, count=n, seed=seed)
     if json:
         print_json(found)
         return
@@ -50,6 +50,6 @@ def sample(
 @app.command()
 def check(file: File) -> None:
     """Say whether a space or study file is valid, and what is wrong with it where it is not."""
-    from starsearch import api
+    from starsearch.api.spaces import check_file
 
-    typer.echo(api.check_file(file))
+    typer.echo(check_file(file))

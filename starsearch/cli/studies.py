@@ -18,7 +18,7 @@ from starsearch.report.table import NOT_APART, Row, architecture_lines, front_ro
 from starsearch.report.view import StudyView
 
 if TYPE_CHECKING:
-    from starsearch.api import RunOutcome
+    from starsearch.api.study import Study
 
 
 def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
@@ -108,9 +108,10 @@ def _counts(found: Mapping[str, Any]) -> str:
     return f"{found['trials']}: {', '.join(counts)}"
 
 
-def print_end(outcome: RunOutcome) -> None:
+def print_end(outcome: Study) -> None:
     """Print how far a run came, what it wrote, and what to do next."""
-    ended, study, view = outcome.ended, outcome.folder, outcome.view
+    ended, study, view = outcome.ended, outcome.source, outcome.view
+    assert ended is not None  # it was run
     progress = f"{ended.finished} of {ended.wanted} trials"
     match ended.why:
         case "complete":

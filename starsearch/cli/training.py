@@ -115,9 +115,10 @@ def train(
 
         torchrun --nproc_per_node 8 -m starsearch train starnet_s4 --data imagenet/ --precision bfloat16 --compile
     """
-    from starsearch import api
+    from starsearch.api.training import run_training
+    from starsearch.api.training_job import plan_training
 
-    job = api.plan_training(
+    job = plan_training(
         architecture,
         data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
         recipe=recipe,
@@ -149,7 +150,7 @@ def train(
             training_view(f"{architecture} in {job.folder}", job=job, shows=is_first) as watch,
         ):
             if runner is None:
-                trained = api.run_training(job, watch=watch, is_asked_to_stop=stop.is_set)
+                trained = run_training(job, watch=watch, is_asked_to_stop=stop.is_set)
             else:
                 from starsearch.api.ray_training import run_training_on_ray
 

@@ -140,10 +140,10 @@ def _ended(trial: Trial, base: Recipe) -> str:
 
 def _print_end(outcome: TuneOutcome, *, data: str) -> None:
     """What came out and what to do next: a training as the search did it."""
-    from starsearch import api
+    from starsearch.api.study import load_study
     from starsearch.cli.studies import print_front
 
-    print_front(api.load_study(outcome.folder).view)
+    print_front(load_study(outcome.folder).view)
     progress = f"{outcome.finished} of {outcome.wanted} trials"
     if outcome.finished < outcome.wanted:
         say(f"Interrupted: {progress}. Nothing finished is lost; the same command resumes.")

@@ -63,12 +63,12 @@ def validate(
 
         starsearch validate best/model.onnx --data cifar10/ --json
     """
-    from starsearch import api
+    from starsearch.api.validation import validate
     from starsearch.cli.live import bar
     from starsearch.cli.show import emit, say
 
     with bar() as watch:
-        found = api.validate_network(
+        found = validate(
             network,
             with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
             weights=weights,

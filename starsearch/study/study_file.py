@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
+import yaml
 from annotated_types import Ge, Le, MinLen
 from pydantic import Field, create_model
 
@@ -35,11 +36,12 @@ from starsearch.study.space_file import (
 )
 from starsearch.study.spec import Halving, KeepWeights, Promotion, Rung, SamplerName, Start, StudySpec
 from starsearch.study.validation import Document, shorten, validate
-from starsearch.yaml_file import Location, YamlFile, read_yaml
+from starsearch.yaml_file import Location, YamlFile, parse_yaml, read_yaml
 
 # The deployed network as int8 is timed where it is made.
 _ON_THIS_MACHINE = ("int8_latency_ms",)
 EMBEDDED_DATA = "digits"
+_FROM_PYTHON = Path("study-in-python.yaml")  # what complaints and the study are called after, of a mapping
 # Digits are 8 by 8 pixels; enlarged to 32, every stage still has a map at the published stem stride.
 DIGITS_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=2, recipe="digits")
 PROXY_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=3, samples=10_000, recipe="proxy")
@@ -125,7 +127,7 @@ def load_study(text: str, **changes: Any) -> StudySpec:
 
 
 def load_specs(
-    text: str,
+    text: str | Mapping[str, Any],
     *,
     name: str | None = None,
     data: str | None = None,
@@ -136,7 +138,7 @@ def load_specs(
     """Return the specs that a file (or a shipped space's name) describes, one for each fidelity, the cheapest first.
 
     Args:
-        text: a file, or a shipped space's name.
+        text: a file, a shipped space's name, or the mapping that such a file would hold.
         name: the study's name, in place of the file's stem.
         data: in place of the file's.
         trials: at the first fidelity, in place of the file's.
@@ -146,7 +148,7 @@ def load_specs(
     Raises:
         SpecError: a rule is broken; the text says file, line, rule and what came.
     """
-    file, space = _read(text, data, settings)
+    file, space = _read(_open(text), data, settings)
     said = validate(StudyFile, file.data, file=file)
     source = data or _beside(file, said.data) or EMBEDDED_DATA
     steps = said.fidelities or [FidelityFile(**asdict(_default_fidelity(source)))]
@@ -169,12 +171,18 @@ def load_specs(
     )
 
 
-def _read(text: str, data: str | None, settings: Sequence[str]) -> tuple[YamlFile, SearchSpace | None]:
+def _open(said: str | Mapping[str, Any]) -> YamlFile:
+    """Return the file, or the mapping as if it were a file of the working folder."""
+    if isinstance(said, str):
+        return read_yaml(find_file(said, "spaces"))
+    return parse_yaml(yaml.safe_dump(dict(said), sort_keys=False), _FROM_PYTHON)
+
+
+def _read(file: YamlFile, data: str | None, settings: Sequence[str]) -> tuple[YamlFile, SearchSpace | None]:
     """Return the study file with its changed values; for a space file, which runs as a study, also the space.
 
     What the file leaves to the defaults can be changed as well.
     """
-    file = read_yaml(find_file(text, "spaces"))
     space = None
     if not _is_study(file):
         of_space = [one for one in settings if one.startswith(_SPACE_SETTINGS)]
@@ -233,7 +241,8 @@ def _find(file: YamlFile, at: Location, text: str, kind: Literal["spaces", "reci
 
 
 def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: SearchSpace) -> StudySpec:
-    path = find_file(said.space, "spaces", beside=file.path.parent)
+    runs_itself = said.space == str(file.path)  # a space, or a mapping of one
+    path = file.path if runs_itself else find_file(said.space, "spaces", beside=file.path.parent)
     is_shipped = path.parent.resolve() == shipped_folder("spaces").resolve()
     fidelity = _fidelity(step)
     space, anchor_recipes = _with_anchors(file, said, space)

@@ -3,8 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from starsearch.api import check_data
-from starsearch.api.data_checking import describe_classes
+from starsearch.api.data_checking import check_data, describe_classes
 from starsearch.data import open_data
 from starsearch.data.decode_speed import check_split, measure_workers
 from starsearch.data.synsets import imagenet_descriptions, imagenet_synsets

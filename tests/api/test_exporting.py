@@ -18,7 +18,8 @@ import timm
 import torch
 from PIL import Image
 
-from starsearch import api
+from starsearch.api.exporting import export
+from starsearch.api.validation import validate
 from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import DataError, ExportError
 from starsearch.training.weight_file import save_weights
@@ -33,11 +34,11 @@ def study(finished):
 
 
 def test_the_padding_that_was_chosen_is_said_with_its_ratio_and_without_it_nothing_is_timed(study, tmp_path):
-    (exported,) = api.export_networks(study, out=tmp_path / "best", formats=["onnx"])
+    (exported,) = export(study, out=tmp_path / "best", formats=["onnx"])
     assert {path.name for path in exported.files} == {"model.onnx", "run_onnx.py", "README.md"}
     (note,) = exported.notes
     assert re.fullmatch(r"model\.onnx: (Not padded|Padded): .*multiples of \d+ .*\.", note)
-    (exported,) = api.export_networks(study, out=tmp_path / "best", formats=["onnx"], pad=False)
+    (exported,) = export(study, out=tmp_path / "best", formats=["onnx"], pad=False)
     assert exported.notes == ()
 
 
@@ -51,7 +52,7 @@ def test_an_int8_export_has_its_own_top1_and_its_own_time(study, tmp_path):
     assert json.loads((tmp_path / "best" / "config.json").read_text())["num_classes"] == 10
     session = onnxruntime.InferenceSession(tmp_path / "best" / "model.int8.onnx")
     assert session.run(None, {"input": np.zeros((1, 3, 32, 32), np.float32)})[0].shape == (1, 10)
-    api.export_networks(study, trial=0, out=tmp_path / "best", formats=["timm"])  # takes the whole folder's place
+    export(study, trial=0, out=tmp_path / "best", formats=["timm"])  # takes the whole folder's place
     assert not (tmp_path / "best" / "model.int8.onnx").exists()
 
 
@@ -66,13 +67,13 @@ def test_calibration_data_that_is_missing_or_another_is_refused_before_anything_
         write_pictures(tmp_path / "pictures" / split, {"cat": 3, "dog": 3})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=says):
-        api.export_networks(study, out=tmp_path / "best", formats=["onnx-int8", "timm"], data=data)
+        export(study, out=tmp_path / "best", formats=["onnx-int8", "timm"], data=data)
     assert not (tmp_path / "best").exists()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("coremltools") is None, reason="the extra coreml is not installed")
 def test_a_core_ml_export_says_what_was_verified(study, tmp_path):
-    (exported,) = api.export_networks(study, out=tmp_path / "best", formats=["coreml"])
+    (exported,) = export(study, out=tmp_path / "best", formats=["coreml"])
     assert (tmp_path / "best" / "model.mlpackage").is_dir()
     assert "weights are the model's" in exported.notes[0]
     assert "on the study's calibration images and half precision ends at 65504" in exported.notes[0]
@@ -81,7 +82,7 @@ def test_a_core_ml_export_says_what_was_verified(study, tmp_path):
 def test_core_ml_without_coremltools_is_refused_before_anything_is_written(study, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "coremltools", None)  # what Python keeps for a package that is not there
     with pytest.raises(ExportError, match="Core ML needs coremltools"):
-        api.export_networks(study, out=tmp_path / "best", formats=["timm", "onnx", "coreml"])
+        export(study, out=tmp_path / "best", formats=["timm", "onnx", "coreml"])
     assert not (tmp_path / "best").exists()
 
 
@@ -135,14 +136,14 @@ def test_an_onnx_file_says_what_it_is_and_how_it_was_validated(best):
 
 def test_an_onnx_file_is_validated_as_the_folder_it_lies_in(best, tmp_path):
     data = str(best.parent / "data")
-    expected = api.validate_network(str(best), data, device="cpu", workers=0)
+    expected = validate(str(best), data, device="cpu", workers=0)
     shutil.copy(best / "model.onnx", tmp_path / "alone.onnx")
     bare = onnx.load(best / "model.onnx")
     del bare.metadata_props[:]
     shutil.copytree(best, tmp_path / "beside")
     onnx.save(bare, tmp_path / "beside" / "model.onnx")
     for file in (tmp_path / "alone.onnx", tmp_path / "beside" / "model.onnx"):
-        found = api.validate_network(str(file), data, device="cpu", workers=0)
+        found = validate(str(file), data, device="cpu", workers=0)
         for name in ("top1_percent", "resolution", "crop_pct", "interpolation", "mean", "std", "notes"):
             assert getattr(found, name) == getattr(expected, name)
     assert (expected.resolution, expected.crop_pct, expected.interpolation) == (48, 0.8, "bilinear")
@@ -150,10 +151,10 @@ def test_an_onnx_file_is_validated_as_the_folder_it_lies_in(best, tmp_path):
     entry = next(entry for entry in stored.metadata_props if entry.key == "preprocessing")
     entry.value = entry.value.replace('"exif"', '"stored"')
     onnx.save(stored, tmp_path / "stored.onnx")
-    found = api.validate_network(str(tmp_path / "stored.onnx"), data, device="cpu", workers=0)
+    found = validate(str(tmp_path / "stored.onnx"), data, device="cpu", workers=0)
     assert (found.data, expected.data) == ("data?orientation=stored", "data")
     onnx.save(bare, tmp_path / "bare.onnx")
-    unprepared = api.validate_network(str(tmp_path / "bare.onnx"), data, device="cpu", workers=0)
+    unprepared = validate(str(tmp_path / "bare.onnx"), data, device="cpu", workers=0)
     assert "does not name its classes" in unprepared.notes[0]
 
 

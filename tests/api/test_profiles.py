@@ -14,8 +14,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from starsearch import api
+from starsearch.api.exporting import export
 from starsearch.api.latency import import_measurements
+from starsearch.api.run import run as run_study
 from starsearch.errors import BackendError, SpecError, StudyChangedError, StudyError
 from starsearch.latency.prediction.profile import save_profile
 from starsearch.search.events import MemberMeasured, StudyEnded
@@ -43,7 +44,7 @@ STAYS_PREDICTED = r"latency_ms@phone is predicted from the profile 'phone'.*A ph
 def run(folder, watch=lambda event: None, **options):
     """Run devices.yaml in `folder`; the phone's profile is another device's, which is said."""
     with pytest.warns(UserWarning, match=STAYS_PREDICTED):
-        return api.run_study_file(
+        return run_study(
             str(folder / "devices.yaml"), out=folder / "studies", view=lambda spec, path: nullcontext(watch), **options
         )
 
@@ -127,7 +128,7 @@ def test_a_resumed_study_measures_only_what_is_new(copied):
 def test_a_profile_that_was_changed_meanwhile_is_refused_in_words(copied):
     save_profile(make_profile("phone", ms=3.0), copied / "phone.yaml")
     with pytest.raises(StudyChangedError, match=r"profiles.latency_ms@phone: was phone \(.*, now phone \("):
-        api.run_study_file(str(copied / "devices.yaml"), out=copied / "studies")
+        run_study(str(copied / "devices.yaml"), out=copied / "studies")
 
 
 def test_the_phones_own_figures_stand_in_for_its_predictions(copied):
@@ -178,9 +179,7 @@ def test_figures_for_a_constraint_are_named_by_its_profile_and_shown(tmp_path):
 
 def test_a_card_tells_what_was_measured_from_what_is_predicted(ran, tmp_path):
     trial = int(front_of(ran[0])["number"][0])
-    api.export_networks(
-        str(ran[0] / "studies/devices"), trial=trial, out=tmp_path / "best", formats=["onnx"], pad=False
-    )
+    export(str(ran[0] / "studies/devices"), trial=trial, out=tmp_path / "best", formats=["onnx"], pad=False)
     card = (tmp_path / "best/README.md").read_text()
     assert re.search(r"\| latency \| \d+\.\d{3} ± .* paired readings\) \|", card)
     assert re.search(
@@ -197,7 +196,7 @@ def test_a_layer_without_a_term_is_a_failed_trial_with_the_reason(tmp_path):
         pytest.warns(UserWarning, match=STAYS_PREDICTED),
         pytest.raises(StudyError, match=r"candidates in a row.*star"),
     ):
-        api.run_study_file(str(tmp_path / "devices.yaml"), out=tmp_path / "studies", trials=30)
+        run_study(str(tmp_path / "devices.yaml"), out=tmp_path / "studies", trials=30)
 
 
 def test_figures_cannot_stand_in_for_what_the_trials_measure(tmp_path):
@@ -217,5 +216,5 @@ def test_a_quantity_this_machine_cannot_find_out_is_refused_before_anything_is_e
     text = STUDY.replace("latency_ms@phone: {max: 100}", "coreml_cpu_percent: {max: 0}")
     (tmp_path / "devices.yaml").write_text(text)
     with pytest.raises(BackendError, match="coreml_cpu_percent is Core ML's own estimate, on a Mac"):
-        api.run_study_file(str(tmp_path / "devices.yaml"), out=tmp_path / "studies")
+        run_study(str(tmp_path / "devices.yaml"), out=tmp_path / "studies")
     assert not (tmp_path / "studies").exists()

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from starsearch.api import plan_training, run_training
-from starsearch.api.training import check_training_data
+from starsearch.api.training import check_training_data, run_training
+from starsearch.api.training_job import plan_training
 from starsearch.errors import EvaluationError
 from starsearch.training import Hardware
 from starsearch.training.optimisation import Optimisation

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from starsearch.api import plan_training, tune_recipe
 from starsearch.api.networks import resolve
-from starsearch.api.tuning import TunedRecipe, TuneOutcome
+from starsearch.api.training_job import plan_training
+from starsearch.api.tuning import TunedRecipe, TuneOutcome, tune_recipe
 from starsearch.candidate import Candidate
 from starsearch.cli.app import app
 from starsearch.cli.training import training_view

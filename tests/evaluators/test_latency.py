@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from starsearch import api
+import starsearch
 from starsearch.candidate import Candidate
 from starsearch.errors import EvaluationError
 from starsearch.evaluators.evaluator import TrainingPart
@@ -79,7 +79,7 @@ def test_study_and_command_time_the_same_network_padded_where_it_is_faster(optio
     assert fractions == sorted(fractions)  # choosing and measuring share the bar
     last, SizedTimer.timed = SizedTimer.timed[-1], []
     spec = MeasureSpec(reference=options["reference"])
-    by_command = api.measure_architecture(format_architecture(odd), resolution=64, spec=spec)
+    by_command = starsearch.measure_latency(format_architecture(odd), resolution=64, spec=spec)
     assert SizedTimer.timed[-1] == last
     assert by_command["latency_ms"] == by_study.value
     layers = lower(odd, resolution=64)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from starsearch.api import plan_training, run_training
+from starsearch.api.training import run_training
+from starsearch.api.training_job import plan_training
 from starsearch.data import open_data
 from starsearch.data.batches import RankShare, order_of_images, training_batches, validation_batches
 from starsearch.data.preprocessing import Preprocessing

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from starsearch.api import plan_training, run_training
+from starsearch.api.training import run_training
+from starsearch.api.training_job import plan_training
 from starsearch.data import memory, open_data
 from starsearch.errors import StudyError, TrainingDivergedError, TrainingStoppedError
 from starsearch.families import starnet_cpu

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from starsearch import api
+from starsearch.api.study import load_study, study_status
 from starsearch.data import open_data
 from starsearch.errors import DataError, StudyError
 from starsearch.families.text import parse_architecture
@@ -107,10 +107,10 @@ def test_the_best_recipes_file_trains_to_what_the_record_says(searched):
 
 def test_status_and_front_read_the_search_and_no_checkpoint_is_left(searched):
     folder, outcome = searched
-    status = api.study_status(str(outcome.folder))
+    status = study_status(str(outcome.folder))
     assert status["best"]["top1_percent"]["number"] == outcome.best.trial
     assert status["stopped"] >= 1
-    ranking = api.load_study(outcome.folder).front()
+    ranking = load_study(outcome.folder).front()
     assert ranking["number"].iloc[0] == outcome.best.trial
     assert BASE_RECIPE in set(ranking["anchor"].dropna())
     assert {path.name for path in outcome.files} == {"trials.csv", "front.csv", "front.png", "report.html"}

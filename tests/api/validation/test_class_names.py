@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from starsearch.api import validate_network
+from starsearch.api.validation import validate
 from starsearch.data.synsets import imagenet_descriptions, imagenet_indices, imagenet_synsets
 from starsearch.errors import EvaluationError
 from starsearch.families.network import build_model
@@ -18,7 +18,7 @@ def test_a_network_of_imagenet_chooses_among_the_synsets_that_are_there(folder, 
     model = settled(timm.create_model("mobilenetv3_small_050"))
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     expected, targets = timms_logits(model, folder)
-    found = validate_network(
+    found = validate(
         "timm:mobilenetv3_small_050", str(folder), weights=tmp_path / "weights.pth", resolution=64, **HERE
     )
     assert found.top1_percent == pytest.approx(percent(expected[:, list(INDICES)], targets, 1), abs=1e-9)
@@ -34,7 +34,7 @@ def test_outputs_in_another_order_are_matched_by_name(folder, starnet, tmp_path)
         turned.head.bias.copy_(starnet.head.bias.flip(0))
     write(turned.eval(), "timm", tmp_path / "turned", class_names=SYNSETS[::-1])
     expected, targets = timms_logits(starnet, folder)
-    found = validate_network(str(tmp_path / "turned"), str(folder), resolution=64, **HERE)
+    found = validate(str(tmp_path / "turned"), str(folder), resolution=64, **HERE)
     assert found.top1_percent == pytest.approx(percent(expected, targets, 1), abs=1e-9)
     assert "another order" in found.notes[0]
 
@@ -45,8 +45,8 @@ def test_shards_that_say_but_numbers_validate_what_was_trained_on_them(folder, s
     if not trains_too:
         for file in shards.glob("*-train-*"):
             file.unlink()
-    expected = validate_network(str(saved / "exported"), str(folder), resolution=64, **HERE)
-    found = validate_network(str(saved / "exported"), str(shards), resolution=64, **HERE)
+    expected = validate(str(saved / "exported"), str(folder), resolution=64, **HERE)
+    found = validate(str(saved / "exported"), str(shards), resolution=64, **HERE)
     assert found.top1_percent == expected.top1_percent
     assert ("numbers of its classes" in " ".join(found.notes)) is not trains_too
 
@@ -67,7 +67,7 @@ def test_a_head_of_other_classes_is_refused(saved, tmp_path, network, classes, w
         for file in root.glob("*-train-*"):
             file.unlink()
     with pytest.raises(EvaluationError, match=words):
-        validate_network(str(saved / network), str(root), resolution=64, **HERE)
+        validate(str(saved / network), str(root), resolution=64, **HERE)
 
 
 def test_imagenets_classes_are_known_by_synset_or_all_by_their_words():

@@ -10,8 +10,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
-from starsearch.api import export_networks, plan_training, run_training, validate_network
+from starsearch.api.exporting import export
 from starsearch.api.networks import resolve
+from starsearch.api.training import run_training
+from starsearch.api.training_job import plan_training
+from starsearch.api.validation import validate
 from starsearch.data import open_validation
 from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import EvaluationError, StudyError
@@ -25,7 +28,7 @@ from tests.export.networks import write
 def test_a_network_is_as_good_in_every_form_as_timms_loop_finds_it(folder, starnet, saved, form):
     expected, targets = timms_logits(starnet, folder)
     resolution = None if form == "model.onnx" else 64
-    found = validate_network(str(saved / form), str(folder), resolution=resolution, batch_size=10, **HERE)
+    found = validate(str(saved / form), str(folder), resolution=resolution, batch_size=10, **HERE)
     assert found.top1_percent == pytest.approx(percent(expected, targets, 1), abs=1e-9)
     assert (found.num_images, found.resolution, found.crop_pct) == (36, 64, 0.875)
 
@@ -33,7 +36,7 @@ def test_a_network_is_as_good_in_every_form_as_timms_loop_finds_it(folder, starn
 @pytest.mark.parametrize("file", ["published.pth.tar", "nested.pth", "plain.safetensors"])
 def test_an_architecture_takes_the_weights_of_a_file(folder, starnet, saved, file):
     expected, targets = timms_logits(starnet, folder)
-    found = validate_network(TINY, str(folder), weights=saved / file, resolution=64, **HERE)
+    found = validate(TINY, str(folder), weights=saved / file, resolution=64, **HERE)
     assert found.top1_percent == pytest.approx(percent(expected, targets, 1), abs=1e-9)
 
 
@@ -68,7 +71,7 @@ def test_of_equal_logits_the_first_counts(tmp_path):  # an int8 file's are often
         nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(v, k) for k, v in values.items()]
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
-    found = validate_network(str(tmp_path / "m.onnx"), "digits", **HERE)
+    found = validate(str(tmp_path / "m.onnx"), "digits", **HERE)
     assert found.top1_percent == pytest.approx(100 * np.mean(np.equal(open_validation("digits").validation.targets, 3)))
 
 
@@ -78,15 +81,15 @@ def test_a_file_of_weights_is_validated_as_its_training_did(folder, starnet, tmp
     write(starnet, "timm", tmp_path / "timm", preprocessing=prepared, class_names=reverse)
     file = tmp_path / "best.safetensors"
     save_weights(starnet, file, validated=Validated(preprocessing=prepared, classes=reverse))
-    expected = validate_network(str(tmp_path / "timm"), str(folder), **HERE)
-    found = validate_network(str(file), str(folder), **HERE)
-    by_architecture = validate_network(TINY, str(folder), weights=file, **HERE)
+    expected = validate(str(tmp_path / "timm"), str(folder), **HERE)
+    found = validate(str(file), str(folder), **HERE)
+    by_architecture = validate(TINY, str(folder), weights=file, **HERE)
     alike = {"network": expected.network, "images_per_second": expected.images_per_second}
     assert dataclasses.replace(found, **alike) == expected
     assert dataclasses.replace(by_architecture, **alike) == expected
     assert (found.resolution, found.crop_pct, found.interpolation) == (48, 0.95, "bilinear")
     assert "by name" in found.notes[0]
-    assert validate_network(str(file), str(folder), resolution=64, crop_pct=1.0, **HERE).resolution == 64
+    assert validate(str(file), str(folder), resolution=64, crop_pct=1.0, **HERE).resolution == 64
     assert load_weights(file).num_classes == 3
 
 
@@ -100,12 +103,12 @@ def test_a_trainings_folder_is_as_good_as_its_log_says(tmp_path, ended):
         shutil.rmtree(tmp_path / "out" / "timm")
         (tmp_path / "out" / "summary.json").unlink()
     assert trained.best_top1_percent > 20, "or the figures say nothing"
-    export_networks(str(tmp_path / "out"), out=tmp_path / "best", formats=["timm", "onnx"], pad=False)
+    export(str(tmp_path / "out"), out=tmp_path / "best", formats=["timm", "onnx"], pad=False)
     card = (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
     assert f"| top-1 | {trained.best_top1_percent:.2f} {'± ' if ended else '%'}" in card
     networks = ("out", "out/best.safetensors", "best", "best/model.onnx")
     for network in (tmp_path / name for name in networks):
-        found = validate_network(str(network), "digits", **HERE)
+        found = validate(str(network), "digits", **HERE)
         assert found.resolution == 16
         assert found.top1_percent == pytest.approx(trained.best_top1_percent, abs=0.3)  # one image of 360
         assert found.notes == ()
@@ -114,23 +117,23 @@ def test_a_trainings_folder_is_as_good_as_its_log_says(tmp_path, ended):
 def test_weights_whose_metadata_say_nonsense_are_refused(starnet, tmp_path):
     save_file(starnet.state_dict(), tmp_path / "w.safetensors", {"preprocessing": "[1]", "class_names": "["})
     with pytest.raises(EvaluationError, match=r"w\.safetensors says in its metadata how it was validated, but not as"):
-        validate_network(TINY, "digits", weights=tmp_path / "w.safetensors", **HERE)
+        validate(TINY, "digits", weights=tmp_path / "w.safetensors", **HERE)
 
 
 @pytest.mark.slow  # runs a study first, on a worker of its own
 def test_a_trial_is_as_good_as_its_exported_folder(finished, tmp_path):
-    from starsearch.api import load_study
+    from starsearch.api.study import load_study
 
     study = str(finished / "studies" / "few")
     knee = load_study(study).view.knee
-    export_networks(study, out=tmp_path / "best", trial=knee)
-    of_trial = validate_network(f"{study}:{knee}", "digits", **HERE)
-    of_folder = validate_network(str(tmp_path / "best"), "digits", **HERE)
+    export(study, out=tmp_path / "best", trial=knee)
+    of_trial = validate(f"{study}:{knee}", "digits", **HERE)
+    of_folder = validate(str(tmp_path / "best"), "digits", **HERE)
     assert (of_trial.resolution, of_trial.crop_pct, of_trial.num_images) == (32, 1.0, 540)
     assert of_trial.mean == (0.5, 0.5, 0.5)
     assert of_trial.top1_percent == of_folder.top1_percent > 20
     (file,) = (finished / "studies" / "few").rglob(f"*-{knee}.safetensors")
-    of_file = validate_network(str(file), "digits", **HERE)
+    of_file = validate(str(file), "digits", **HERE)
     assert (of_file.top1_percent, of_file.resolution) == (of_trial.top1_percent, 32)
     with pytest.raises(StudyError, match="has no trial 99"):
-        validate_network(f"{study}:99", "digits", **HERE)
+        validate(f"{study}:99", "digits", **HERE)
