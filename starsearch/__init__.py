@@ -6,10 +6,10 @@ Every public name is imported when it is first used. `import starsearch.timm_mod
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as type checkers know it: importing typing would take longer than all of this module
 if TYPE_CHECKING:
     from starsearch.api.exporting import export as export
     from starsearch.api.latency import measure_latency as measure_latency
@@ -51,7 +51,7 @@ _HOMES = {
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604, RUF100
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

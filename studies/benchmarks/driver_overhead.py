@@ -26,32 +26,8 @@ def ours(trials, seed):
     return in_folder(study)
 
 
-<<<<<<< HEAD
-def read_options():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="CSV file of all rounds")
-    return parser.parse_args()
-
-
-def run_starsearch(folder, trials, seed):
-    spec = make_spec(trials, seed)
-    record = StudyRecord.open(f"sqlite:///{folder}/study.db", spec)
-    started = time.perf_counter()
-    ended = run_study(spec, record, LocalExecutor(evaluate))
-    seconds = time.perf_counter() - started
-    record.close()
-    return ended.finished / seconds
-
-
-def run_optuna(folder, trials, seed):
-    """The same space and objectives, suggested and returned as Optuna's tutorial does; duplicates are not avoided."""
-    spec = make_spec(trials, seed)
-=======
 def optunas(trials, seed):
     spec = make_spec("peer", trials, seed=seed)
->>>>>>> b2a6ca3 (Give the benchmarks one harness)
     distributions = parameter_distributions(spec.space.parameters)
 
     def objective(trial):
