@@ -16,16 +16,23 @@ import torch
 from harness import collected, read_options, show
 from scipy import stats
 
-from starsearch.api.tuning import BEST_RECIPE, searched_network
+from starsearch.api.study_folder import place_of
+from starsearch.api.tuning import BEST_RECIPE
 from starsearch.data import open_data
+from starsearch.families.text import parse_architecture
 from starsearch.progress import follow
+from starsearch.records import load_study
 from starsearch.study.recipe_file import load_recipe
 from starsearch.training import train
+from starsearch.tuning.space import BASE_RECIPE
 
 
 def trainings(options):
     """A row a training."""
-    architecture, fidelity = searched_network(options.study)
+    place = place_of(options.study)
+    found = load_study(place.url, place.name)
+    base = found.trials[found.trials["anchor"] == BASE_RECIPE].iloc[0]
+    architecture, fidelity = parse_architecture(base["architecture_text"]), found.spec.fidelity
     recipes = {"base": load_recipe(options.recipe or fidelity.recipe)}
     recipes["best"] = load_recipe(str(Path(options.study) / BEST_RECIPE))
     data, device = open_data(options.data), "cuda" if torch.cuda.is_available() else "cpu"

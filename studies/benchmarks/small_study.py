@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from starsearch.families.family import count_macs
@@ -23,7 +23,7 @@ EPOCHS = 3
 class Sleeper:
     """An evaluation of three epochs that takes `seconds`, most of them asleep; `folder` gets a note of each."""
 
-    seconds: float
+    seconds: float = 0.0
     folder: str | None = None
 
     def __call__(self, candidate, *, seed, weights, part):
@@ -44,19 +44,15 @@ class Sleeper:
 
 def make_spec(name, trials, **changes):
     """spaces/starnet.yaml without anchors."""
-    from dataclasses import replace
-
     spec = load_study("starnet", name=name, trials=trials)
     return replace(spec, space=replace(spec.space, anchors=()), keep_weights="none", **changes)
 
 
-def run(url, spec, evaluator, make_executor=LocalExecutor, **options):
+def run(url, spec, evaluator, make_executor=None, **options):
     """Open the study, run it, close it."""
-    record = StudyRecord.open(url, spec)
-    try:
-        return run_study(spec, record, make_executor(evaluator), **options)
-    finally:
-        record.close()
+    executor = make_executor(evaluator) if make_executor else nullcontext(LocalExecutor(evaluator))
+    with closing(StudyRecord.open(url, spec)) as record, executor as opened:
+        return run_study(spec, record, opened, **options)
 
 
 @contextmanager
@@ -75,12 +71,19 @@ def cluster(nodes=2, cpus=2):
         found.shutdown()
 
 
-def ray_executor(runner, folder):
-    """Makes a `RayExecutor` on the cluster this process is connected to."""
+def ray_executor(address, folder):
+    """Makes a `RayExecutor` on the cluster at this address."""
+    from starsearch.search.ray_cluster import connected
     from starsearch.search.ray_executor import RayExecutor, Requirements, Stage
+    from starsearch.study.runner_file import RayRunner
 
+    runner = RayRunner(address=address)
+
+    @contextmanager
     def make(evaluator):
         requirements = Requirements(folder=str(folder))
-        return RayExecutor(runner, Stage(evaluator=evaluator, resources=runner.resources, requirements=requirements))
+        stage = Stage(evaluator=evaluator, resources=runner.resources, requirements=requirements)
+        with connected(runner):
+            yield RayExecutor(runner, stage)
 
     return make

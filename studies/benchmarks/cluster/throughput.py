@@ -26,7 +26,7 @@ from small_study import Sleeper, cluster, make_spec, ray_executor, run
 
 def ours(folder, trials, address):
     spec = make_spec("ours", trials)
-    run(f"sqlite:///{folder}/study.db", spec, Sleeper(), make_executor=ray_executor(address))
+    run(f"sqlite:///{folder}/study.db", spec, Sleeper(), make_executor=ray_executor(address, folder))
 
 
 @functools.cache

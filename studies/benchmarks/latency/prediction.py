@@ -28,13 +28,8 @@ from starsearch.families.family import count_macs
 from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import parse_architecture
 from starsearch.latency.device import device_fingerprint
-<<<<<<< HEAD
 from starsearch.latency.prediction.calibration import fit_profile
-from starsearch.latency.prediction.imported import Sample, read_samples
-=======
-from starsearch.latency.prediction.calibration import adapt_profile, fit_profile
 from starsearch.latency.prediction.imported import read_samples
->>>>>>> 733dd3a (Give the benchmarks one harness)
 from starsearch.latency.prediction.predict import predict_latency
 from starsearch.latency.prediction.terms import describe_network
 
@@ -148,9 +143,10 @@ def judge(predicted, measured):
 def judge_profile(profile, held_out):
     """Of a profile also how many of the measured times lie in its 90 % intervals."""
     measured = times_of(held_out)
-    found = predict_latency(profile, networks_of(held_out), resolution=RESOLUTION)
-    covered = 100 * ((measured >= found.low_ms) & (measured <= found.high_ms)).mean()
-    return {**judge(found.ms, measured), "covered_percent": covered}
+    found = [predict_latency(profile, network, resolution=RESOLUTION) for network in networks_of(held_out)]
+    covered = [one.low <= ms <= one.high for one, ms in zip(found, measured, strict=True)]
+    predicted = np.array([one.value for one in found])
+    return {**judge(predicted, measured), "covered_percent": 100 * np.mean(covered)}
 
 
 def judge_fits(data):
@@ -172,19 +168,8 @@ def judge_adaptation(base, other):
     profile = make_profile([*base["chosen"], *base["random"]])
     about = {"name": "x", "device": device_fingerprint(threads=2), "backend": "onnxruntime-cpu"}
     for count in (5, 10):
-<<<<<<< HEAD
-        for seed in range(DRAWS + 1):
-            order = np.random.default_rng(seed).permutation(len(pool)) if seed else np.arange(len(pool))
-            few = [pool[index] for index in order[:count]]
-            about = {"name": "x", "device": device_fingerprint(threads=2), "backend": "onnxruntime-cpu"}
-            adapted = fit_profile(few, base=profile, resolution=RESOLUTION, reference=None, **about)
-            predicted, low, high = predict(adapted, networks)
-            covered = 100 * ((measured >= low) & (measured <= high)).mean()
-            calibration = "random" if seed else "chosen"
-=======
         for calibration, few in calibrations(other, count):
-            adapted = adapt_profile(profile, few, reference=None, **about)
->>>>>>> 733dd3a (Give the benchmarks one harness)
+            adapted = fit_profile(few, base=profile, resolution=RESOLUTION, reference=None, **about)
             head = {"method": "adapted from 1 thread to 2", "networks": count, "calibration": calibration}
             yield {**head, **judge_profile(adapted, other["held-out"])}
 

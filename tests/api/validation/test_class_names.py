@@ -18,9 +18,7 @@ def test_a_network_of_imagenet_chooses_among_the_synsets_that_are_there(folder, 
     model = settled(timm.create_model("mobilenetv3_small_050"))
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     expected, targets = timms_logits(model, folder)
-    found = validate(
-        "timm:mobilenetv3_small_050", str(folder), weights=tmp_path / "weights.pth", resolution=64, **HERE
-    )
+    found = validate("timm:mobilenetv3_small_050", str(folder), weights=tmp_path / "weights.pth", resolution=64, **HERE)
     assert found.top1_percent == pytest.approx(percent(expected[:, list(INDICES)], targets, 1), abs=1e-9)
     assert found.num_classes == 3
     assert "3 of the network's 1,000 classes; only their logits are compared" in found.notes[0]
