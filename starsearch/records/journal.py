@@ -42,7 +42,7 @@ class JournalFile(JournalFileBackend):
         super().append_logs(logs)
 
     def _last_line(self) -> tuple[int, bytes]:
-        """Where the last line begins, and the line."""
+        """Return where the last line begins, and the line."""
         with self._path.open("rb") as file:
             start = size = file.seek(0, os.SEEK_END)
             tail = b""
@@ -93,7 +93,7 @@ class JournalFile(JournalFileBackend):
 
 
 def repair_in_words(path: Path) -> str:
-    """What is wrong with a journal that cannot be read, and what to do."""
+    """Return what is wrong with a journal that cannot be read, and what to do."""
     with path.open("rb") as file:
         number, line = next(((n, line) for n, line in enumerate(file, 1) if not _is_whole(line)), (0, b""))
     behind = line.rfind(_RECORD)

@@ -74,7 +74,7 @@ def open_storage(url: str) -> BaseStorage:
 
 @contextmanager
 def read_storage(url: str) -> Iterator[BaseStorage]:
-    """The storage at `url`, which must be there; SQLite files are opened so that they cannot be written.
+    """Yield the storage at `url`, which must be there; SQLite files are opened so that they cannot be written.
 
     Raises:
         StudyError: as `open_storage`, or there is no such file.

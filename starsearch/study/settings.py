@@ -13,19 +13,16 @@ from starsearch.yaml_file import Location, YamlFile, parse_yaml
 
 
 def runner_settings(settings: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those of a study file, and those of the runner file: "runner.workers=4", without their "runner."."""
+    """Return the settings of the study file, and those of the runner file ("runner.workers=4") without "runner."."""
     prefix = "runner."
     ours = [setting for setting in settings if not setting.startswith(prefix)]
     return ours, [setting.removeprefix(prefix) for setting in settings if setting.startswith(prefix)]
 
 
 def apply_settings(file: YamlFile, settings: Sequence[str]) -> YamlFile:
-    """`file` with the values that `settings` say, such as "search.trials=4" or "fidelities.proxy.epochs=1".
+    """Return `file` with changed values, such as "search.trials=4" or "fidelities.proxy.epochs=1".
 
     A member of a list is named by its number, from 0, or by its `name`. The value is YAML.
-
-    Raises:
-        SpecError: a setting is not KEY=VALUE, or leads to nothing that the file has.
     """
     data = deepcopy(file.data)
     places: dict[Location, str] = {}
@@ -39,7 +36,7 @@ def apply_settings(file: YamlFile, settings: Sequence[str]) -> YamlFile:
 
 
 def _assign(data: Any, keys: Sequence[str], value: Any, setting: str) -> Location:
-    """Set the value; returns where it stands."""
+    """Set the value; return where it stands."""
     location: list[str | int] = []
     for depth, key in enumerate(keys[:-1]):
         place = _place(data, key, setting, keys[:depth])
@@ -53,7 +50,7 @@ def _assign(data: Any, keys: Sequence[str], value: Any, setting: str) -> Locatio
 
 
 def _place(data: Any, key: str, setting: str, at: Sequence[str]) -> Any:
-    """The key or index by which `data` has `key`."""
+    """Return the key or index by which `data` has `key`."""
     if isinstance(data, dict):
         return key
     if not isinstance(data, list):
