@@ -27,13 +27,13 @@ _RENEWED_EVERY_S = 30.0
 
 
 @contextmanager
-def alone(lock: Path, refusal: str) -> Iterator[None]:
+def alone(lock: Path, refusal: str, *, within_s: float = 1.0) -> Iterator[None]:
     """Hold the lock file; raise `StudyLeasedError` with the words of `refusal` where another process holds it."""
     from filelock import FileLock, Timeout
 
     file = FileLock(lock)
     try:
-        file.acquire(timeout=0)
+        file.acquire(timeout=within_s)  # `working_driver` holds it for a moment
     except Timeout:
         raise StudyLeasedError(refusal) from None
     except OSError as error:
@@ -105,7 +105,7 @@ def working_driver(url: str, name: str, attributes: Mapping[str, Any]) -> str | 
         return None
     if lease["host"] == socket.gethostname():
         try:
-            with alone(lock_file(url, name), ""):
+            with alone(lock_file(url, name), "", within_s=0):
                 return None
         except StudyLeasedError:
             pass
