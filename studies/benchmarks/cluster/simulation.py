@@ -1,6 +1,6 @@
 """The real driver and a real study with 10 to 1,000 simulated workers: when does the driver keep them waiting?
 
-    python studies/benchmarks/cluster/simulation.py [--workers 10 100 500 1000] [--seconds 60] [--out simulation.csv]
+    python studies/benchmarks/cluster/simulation.py [--workers 10 100 500 1000] [--seconds 60]
 
 Trials only take simulated time: 60 s each (± 20 %), an epoch told every 20 s. The driver's own time is real, and is
 added to the simulated clock: while it asks, writes or reports, workers that have ended wait. The record is a real
@@ -18,26 +18,26 @@ beyond --alone trials, which would take hours, goes on with NSGA-II's.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import heapq
 import random
-import statistics
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from harness import collected, read_options
+from small_study import make_spec, run
 
 from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
 from starsearch.search.proposer import Proposer
-
-sys.path.insert(0, str(Path(__file__).parent))
-from small_study import make_spec, run
 
 EPOCHS = 3
 
@@ -102,51 +102,36 @@ def simulate(workers, seconds, trials, sampler):
     executor = Simulated(workers, seconds)
     with tempfile.TemporaryDirectory() as folder:
         spec = make_spec("simulated", trials, sampler=sampler)
-        run(f"sqlite:///{folder}/study.db", spec, None, make_executor=lambda _: executor)
+        run(f"sqlite:///{folder}/study.db", spec, None, make_executor=lambda _: nullcontext(executor))
     return {
         "workers": workers,
         "trials": trials,
         "sampler": sampler,
-        "busy_percent": f"{100 * executor.busy_share():.2f}",
-        "driver_percent": f"{100 * executor.driver_s / executor.clock:.1f}",
-        "trials_per_s": f"{trials / executor.clock:.2f}",
-        "driver_ms_a_trial": f"{1e3 * executor.driver_s / trials:.1f}",
+        "busy_percent": 100 * executor.busy_share(),
+        "driver_percent": 100 * executor.driver_s / executor.clock,
+        "trials_per_s": trials / executor.clock,
+        "driver_ms_a_trial": 1e3 * executor.driver_s / trials,
         "most_workers": int(trials / executor.driver_s * seconds),
         "memory_mb": int(psutil.Process().memory_info().rss / 1e6),
     }
 
 
 def grow(sampler, sizes, recorded=()):
-    """Let the driver's proposer make a study to the largest of `sizes`; what an ask took at each, and the study.
-
-    Args:
-        sampler: that is asked.
-        sizes: numbers of trials at which the last fifteen asks are looked at, ascending.
-        recorded: trials that are there before.
-    """
+    """Let the driver's proposer make a study to each of the `sizes`; yield what its last fifteen asks took."""
     spec = make_spec("asks", 2 * max(sizes), sampler=sampler)
-    proposer, recorded, rng = Proposer(spec, recorded), list(recorded), random.Random(0)
-    times, rows = [], []
+    proposer, recorded, rng, times = Proposer(spec, recorded), list(recorded), random.Random(0), []
     while len(recorded) < max(sizes):
-        begin = time.perf_counter()
+        began = time.perf_counter()
         trial = proposer.propose()
-        times.append(time.perf_counter() - begin)
+        times.append(1e3 * (time.perf_counter() - began))
         ended = replace(trial, number=len(recorded), state="complete", readings=noisy_readings(trial.candidate, rng))
         recorded.append(replace(ended, noted=proposer.tell(ended)))
         if len(recorded) in sizes:
-            rows.append({"sampler": sampler, "trials": len(recorded)} | spent(times[-15:], spec, recorded))
-    return rows, recorded
-
-
-def spent(times, spec, recorded):
-    begin = time.perf_counter()
-    Proposer(spec, recorded)
-    return {
-        "ask_ms": f"{1e3 * statistics.median(times):.1f}",
-        "slowest_ms": f"{1e3 * max(times):.1f}",
-        "open_s": f"{time.perf_counter() - begin:.2f}",
-        "memory_mb": int(psutil.Process().memory_info().rss / 1e6),
-    }
+            began = time.perf_counter()
+            Proposer(spec, recorded)
+            row = {"sampler": sampler, "trials": len(recorded), "ask_ms": median(times[-15:])}
+            row |= {"slowest_ms": max(times[-15:]), "open_s": time.perf_counter() - began}
+            yield row | {"memory_mb": int(psutil.Process().memory_info().rss / 1e6)}, recorded
 
 
 def noisy_readings(candidate, rng):
@@ -157,41 +142,21 @@ def noisy_readings(candidate, rng):
 
 
 def time_asks(sizes, alone):
-    """NSGA-II makes the whole study; TPE its own to `alone` trials, and larger ones it goes on with from NSGA-II's."""
-    rows, recorded = grow("nsga2", sizes)
-    yield from ({"grown_by": "nsga2"} | row for row in rows)
-    small, large = [size for size in sizes if size <= alone], [size for size in sizes if size > alone]
-    if small:
-        yield from ({"grown_by": "tpe"} | row for row in grow("tpe", small)[0])
-    for size in large:
-        yield from ({"grown_by": "nsga2"} | row for row in grow("tpe", [size], recorded[: size - 15])[0])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workers", type=int, nargs="*", default=[10, 100, 500, 1000])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--sampler", default="nsga2")
-    parser.add_argument("--trials-a-worker", type=int, default=6)
-    parser.add_argument("--asks", type=int, nargs="*", help="sizes of studies; then only asks are timed")
-    parser.add_argument("--alone", type=int, default=3000, help="trials to which TPE makes its own study")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    rows = []
-    if options.asks:
-        for row in time_asks(sorted(options.asks), options.alone):
-            rows.append(row)
-            print(row, flush=True)
-    else:
-        for workers in options.workers:
-            rows.append(simulate(workers, options.seconds, options.trials_a_worker * workers, options.sampler))
-            print(rows[-1], flush=True)
-    out = options.out or Path(__file__).with_name("asks.csv" if options.asks else "simulation.csv")
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    """NSGA-II makes the whole study; TPE its own to `alone` trials, and larger ones it continues from NSGA-II's."""
+    recorded = []
+    for row, recorded in grow("nsga2", sizes):  # noqa: B007
+        yield {"grown_by": "nsga2"} | row
+    if small := [size for size in sizes if size <= alone]:
+        yield from ({"grown_by": "tpe"} | row for row, _ in grow("tpe", small))
+    for size in (size for size in sizes if size > alone):
+        yield from ({"grown_by": "nsga2"} | row for row, _ in grow("tpe", [size], recorded[: size - 15]))
 
 
 if __name__ == "__main__":
-    main()
+    flags = {"workers": [10, 100, 500, 1000], "sampler": "nsga2", "trials_a_worker": 6, "asks": [], "alone": 3000}
+    options = read_options(__doc__, seconds=60.0, **flags)
+    if options.asks:
+        collected(time_asks(sorted(options.asks), options.alone), options.out)
+    else:
+        rows = (simulate(n, options.seconds, options.trials_a_worker * n, options.sampler) for n in options.workers)
+        collected(rows, options.out)
