@@ -18,6 +18,7 @@ COMMANDS = [
     "plan",
     "train",
     "validate",
+    "schema",
     "data",
     "data check",
     "space",
