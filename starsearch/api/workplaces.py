@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from starsearch.errors import StudyError
 from starsearch.search.executor import LocalExecutor
 from starsearch.study.runner_file import LocalRunner, Runner, TaskResources
 
 if TYPE_CHECKING:
+    from starsearch.evaluators import ProxyEvaluator
     from starsearch.evaluators.evaluator import Evaluator
     from starsearch.latency.reference import Reference
     from starsearch.search.executor import Executor
@@ -67,26 +68,21 @@ class Workplace:
         """What runs the evaluations; with a device, latencies are a stage of their own on its nodes."""
         if self._runner is None:
             return LocalExecutor(evaluator)
-        from starsearch.evaluators import ProxyEvaluator
         from starsearch.search.ray_executor import RayExecutor, Requirements, Stage, host_identity
 
-        if not isinstance(evaluator, ProxyEvaluator):  # a user's own
-            requirements = Requirements(folder=str(self._folder))
-            return RayExecutor(
-                self._runner, Stage(evaluator=evaluator, resources=self._resources, requirements=requirements)
-            )
-        times = bool(evaluator.timed or evaluator.int8)
-        if self._on_device is not None and evaluator.int8:
+        timed, int8 = getattr(evaluator, "timed", ()), getattr(evaluator, "int8", False)  # a user's own has neither
+        if self._on_device is not None and int8:
             raise StudyError(
                 "int8 latency and accuracy are measured with the trained weights, by the workers of this machine, but "
                 "the runner file names a device. Leave them out of the objectives, or run here."
             )
-        here = host_identity() if times and self._on_device is None else None
+        here = host_identity() if (timed or int8) and self._on_device is None else None
         anywhere = Requirements(folder=str(self._folder), host=here)
-        if not evaluator.timed or self._on_device is None:
+        if not timed or self._on_device is None:
             return RayExecutor(
                 self._runner, Stage(evaluator=evaluator, resources=self._resources, requirements=anywhere)
             )
+        evaluator = cast("ProxyEvaluator", evaluator)
         assert evaluator.reference is not None
         # The machine of the study's scale, not the one that would answer now: a resumed study is older than this run.
         on_device = replace(anywhere, device=evaluator.reference.device.text)

@@ -88,7 +88,7 @@ def test_figures_of_a_phone_make_a_profile_of_it(starsearch, tmp_path):
 def test_as_many_pairs_are_timed_as_are_asked_for(starsearch, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "starsearch.api.calibrate_device",
+        "starsearch.api.latency.calibrate_device",
         lambda out, *, spec, **options: (seen.append(spec.limits), (make_profile(12), ()))[1],
     )
     for pairs in ((), ("--pairs", 60), ("--pairs", 4)):

@@ -1,11 +1,11 @@
-"""Drivers killed with -9 at random moments, and workers likewise: what is lost, what is counted twice, what stays.
+"""Drivers, workers and nodes killed at random moments: what is lost, what is counted twice, what stays.
 
-    python studies/benchmarks/cluster/kills.py [--drivers 20] [--workers 10] [--out kills.csv]
+    python studies/benchmarks/cluster/kills.py [--drivers 20] [--workers 10] [--nodes 2] [--out kills.csv]
 
 A Ray cluster of two nodes beside its head, on this machine. Each driver is a process that runs a study of 24 trials on
 it; at a moment drawn uniformly from its run it is killed, its database copied, and the study run again to its end.
 Compared with the copy: every finished trial is there and unchanged, no architecture is finished twice, nothing is
-RUNNING. Then likewise, but a worker process is killed, and its driver goes on.
+RUNNING. Then likewise, but a worker process is killed, or a node removed with its workers, and the driver continues.
 """
 
 from __future__ import annotations
@@ -60,17 +60,22 @@ def killed_driver(folder, address, rng, whole_s):
     return {"killed": "driver", "after_s": round(after, 1), **compare(before, read(folder))}
 
 
-def killed_worker(folder, address, rng):
-    process = start(folder, address)
+def killed_worker(folder, cluster, rng, what):
+    process = start(folder, cluster.address)
     wanted, began = rng.randint(3, TRIALS - 4), time.monotonic()  # once some trials have ended
     while len(list((folder / "notes").iterdir())) < wanted:
         time.sleep(0.02)
     time.sleep(rng.uniform(0.0, SECONDS / 2))
-    newest = max((folder / "notes").iterdir(), key=lambda path: path.stat().st_mtime)
-    os.kill(int(newest.name.rsplit("-", 1)[1]), signal.SIGKILL)
+    if what == "node":
+        cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    else:
+        newest = max((folder / "notes").iterdir(), key=lambda path: path.stat().st_mtime)
+        os.kill(int(newest.name.rsplit("-", 1)[1]), signal.SIGKILL)
     after, before = time.monotonic() - began, read(copied(folder))
     assert process.wait() == 0
-    return {"killed": "worker", "after_s": round(after, 1), **compare(before, read(folder))}
+    if what == "node":
+        cluster.add_node(num_cpus=2)
+    return {"killed": what, "after_s": round(after, 1), **compare(before, read(folder))}
 
 
 def copied(folder):
@@ -105,7 +110,7 @@ def compare(before, after):
     }
 
 
-def kills(options, address, temporary):
+def kills(options, cluster, temporary):
     """A row a kill."""
     rng, numbers = random.Random(options.seed), count()
 
@@ -114,19 +119,19 @@ def kills(options, address, temporary):
         path.mkdir()
         return path
 
-    whole_s = seconds(lambda: start(folder(), address).wait())
+    whole_s = seconds(lambda: start(folder(), cluster.address).wait())
     print(f"a study of {TRIALS} trials takes {whole_s:.1f} s", flush=True)
     for _ in range(options.drivers):
-        yield killed_driver(folder(), address, rng, whole_s)
-    for _ in range(options.workers):
-        yield killed_worker(folder(), address, rng)
+        yield killed_driver(folder(), cluster.address, rng, whole_s)
+    for what in ["worker"] * options.workers + ["node"] * options.nodes:
+        yield killed_worker(folder(), cluster, rng, what)
 
 
 if __name__ == "__main__":
-    options = read_options(__doc__, drivers=20, workers=10, seed=0, drive=None, address="")
+    options = read_options(__doc__, drivers=20, workers=10, nodes=2, seed=0, drive=None, address="")
     if options.drive:
         drive(options.drive, options.address)
         sys.exit()
     with tempfile.TemporaryDirectory() as temporary, cluster() as found:
-        rows = collected(kills(options, found.address, temporary), options.out)
+        rows = collected(kills(options, found, temporary), options.out)
     show(rows.groupby("killed", sort=False).sum())

@@ -2,7 +2,7 @@
 
     python studies/benchmarks/latency/padding.py [--networks 100] [--width-30 10] [--out padding.csv]
 
-Three sets, drawn with a fixed seed: networks of width 30 (StarNet-S1 at that width, then random ones); as many
+Three sets, drawn with a fixed seed: random networks of width 30; as many
 networks of spaces/starnet.yaml as of the same ranges without alignment (any width, ratios in quarters). Each is timed
 padded against plain as `starsearch export --format onnx` does it; where padding is chosen, what was chosen is timed
 against the plain network once more, in new sessions and with other random numbers, so that the choice cannot have
@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import collected, read_options, show
@@ -26,7 +27,7 @@ from harness import collected, read_options, show
 from starsearch.export.onnx import build_onnx
 from starsearch.export.verification import onnx_logits
 from starsearch.export.weights import pad_weights, random_weights
-from starsearch.families.family import Architecture, lower
+from starsearch.families.family import lower
 from starsearch.families.layers import pad_channels
 from starsearch.families.text import format_architecture
 from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
@@ -35,34 +36,24 @@ from starsearch.latency.padded import choose_padding
 from starsearch.latency.paired import COPIES, Copies, PairLimits, measure_paired, take_readings
 from starsearch.progress import follow
 from starsearch.resources import find_file
-from starsearch.study.space_file import load_space
+from starsearch.study.study_file import load_specs
 
 FRESH = PairLimits(min_pairs=40, max_pairs=60, half_width=0.005)
 
 
-def draw(rng, *, embed_dim, ratios):
-    """A network of spaces/starnet.yaml's ranges with this width and, stage by stage, one of these ratios."""
-    return Architecture.of(
-        embed_dim=embed_dim,
-        depths=tuple(int(rng.integers(low, high + 1)) for low, high in ((1, 4), (1, 4), (2, 12), (1, 6))),
-        ops=tuple(str(op) for op in rng.choice(["star", "sum"], 4)),
-        activation=str(rng.choice(["none", "one", "both", "post"])),
-        mlp_ratio=tuple(float(ratio) for ratio in rng.choice(ratios, 4)),
-        kernel_size=int(rng.choice([3, 5, 7])),
-    ).canonical()
-
-
 def draw_sets(networks, of_width_30, seed):
     """The networks with the name of their set."""
-    rng, half = np.random.default_rng(seed), networks // 2
-    for number in range(of_width_30):
-        random = draw(rng, embed_dim=30, ratios=range(2, 7)) if number else Architecture.of(embed_dim=30)
-        yield "width 30", random
-    for _ in range(networks - half):
-        yield "unaligned widths", draw(rng, embed_dim=int(rng.integers(16, 49)), ratios=np.arange(2, 6.25, 0.25))
-    space = load_space(find_file("starnet", "spaces"))
-    for architecture in islice(space.sample_architectures(half, seed), half):
-        yield "spaces/starnet.yaml", architecture
+    ranges = yaml.safe_load(find_file("starnet", "spaces").read_text(encoding="utf-8"))["dimensions"]
+    unaligned = {"embed_dim": {"low": 16, "high": 48}, "mlp_ratio": {"each": {"low": 2, "high": 6, "step": 0.25}}}
+    sets = (
+        ("width 30", {"embed_dim": 30}, of_width_30),
+        ("unaligned widths", unaligned, networks - networks // 2),
+        ("spaces/starnet.yaml", {}, networks // 2),
+    )
+    for name, changes, count in sets:
+        (spec,) = load_specs({"family": "starnet", "dimensions": ranges | changes})
+        for architecture in islice(spec.space.sample_architectures(count, seed), count):
+            yield name, architecture
 
 
 def judge(architecture, *, multiple, seed):
