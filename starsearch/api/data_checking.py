@@ -161,7 +161,7 @@ def _examples(data: DataSet) -> dict[str, tuple[str, ...]]:
     for target in sorted({*range(len(data.classes))[:_MOST_CLASSES], len(data.classes) - 1}):
         members = np.flatnonzero(data.train.targets == target).tolist()
         chosen = dict.fromkeys([members[0], members[len(members) // 2], members[-1]] if members else [])
-        found[data.classes[target]] = tuple(data.train.names[index] for index in chosen)
+        found[data.classes[target]] = tuple(data.train.image_name(index) for index in chosen)
     return found
 
 

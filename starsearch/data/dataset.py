@@ -67,6 +67,10 @@ class Split:
         """
         return decode_image(self.content(index), self.orientation)
 
+    def image_name(self, index: int) -> str:
+        """Return what messages call an image."""
+        return self.names[index]
+
     def part(self, name: SplitName, indices: NDArray[np.int64]) -> Split:
         """Return the split of these images alone; files that are none stay with the training images."""
         return replace(

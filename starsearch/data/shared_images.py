@@ -72,7 +72,7 @@ def find_shared_images(data: DataSet) -> SharedImages:
                 found.append((index, by_digest[digest]))
     among = sum(map(len, training.values()))
     return SharedImages(
-        names=tuple((data.validation.names[one], data.train.names[other]) for one, other in sorted(found)),
+        names=tuple((data.validation.image_name(one), data.train.image_name(other)) for one, other in sorted(found)),
         compared=compared,
         among=among,
         is_sample=compared < len(data.validation) or among < len(data.train),

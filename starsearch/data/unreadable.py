@@ -20,7 +20,7 @@ def read_or_note(split: Split, index: int) -> Image.Image | str:
     try:
         return split.read(index)
     except UNREADABLE as error:
-        return f"{split.names[index]} ({reason_of(error)})"
+        return f"{split.image_name(index)} ({reason_of(error)})"
 
 
 def are_too_many(unreadable: int, num_images: int) -> bool:
