@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -72,18 +73,21 @@ def cluster(nodes=2, cpus=2):
 
 
 def ray_executor(address, folder):
-    """Makes a `RayExecutor` on the cluster at this address."""
+    """Makes a `RayExecutor` on the cluster at this address, or the one this process is connected to."""
+    import ray
+
     from starsearch.search.ray_cluster import connected
     from starsearch.search.ray_executor import RayExecutor, Requirements, Stage
     from starsearch.study.runner_file import RayRunner
 
     runner = RayRunner(address=address)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not see this file
 
     @contextmanager
     def make(evaluator):
         requirements = Requirements(folder=str(folder))
         stage = Stage(evaluator=evaluator, resources=runner.resources, requirements=requirements)
-        with connected(runner):
+        with nullcontext() if ray.is_initialized() else connected(runner):
             yield RayExecutor(runner, stage)
 
     return make

@@ -27,8 +27,6 @@ from harness import collected, read_options, seconds, show
 from small_study import Sleeper, cluster, make_spec, ray_executor, run
 
 from starsearch.records import load_trials
-from starsearch.search.ray_cluster import connected
-from starsearch.study.runner_file import RayRunner
 
 TRIALS, SECONDS = 24, 0.6
 VALUES = ["architecture", "top1_percent", "latency_ms", "started", "seconds"]
@@ -36,11 +34,8 @@ VALUES = ["architecture", "top1_percent", "latency_ms", "started", "seconds"]
 
 def drive(folder, address):
     """The whole of a driver's process."""
-    evaluator = Sleeper(SECONDS, str(folder / "notes"))
-    runner = RayRunner(address=address)
-    with connected(runner):
-        make = ray_executor(runner, folder)
-        run(f"sqlite:///{folder}/study.db", make_spec("killed", TRIALS), evaluator, make_executor=make)
+    evaluator, make = Sleeper(SECONDS, str(folder / "notes")), ray_executor(address, folder)
+    run(f"sqlite:///{folder}/study.db", make_spec("killed", TRIALS), evaluator, make_executor=make)
 
 
 def start(folder, address):

@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 
 import optuna
+import ray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import by_turns, in_folder, ratio, read_options, seconds, show, summarize, write
@@ -69,12 +70,13 @@ if __name__ == "__main__":
     options = read_options(__doc__, trials=200, tune_trials=60, rounds=3)
     warnings.simplefilter("ignore")
     with cluster(nodes=1, cpus=os.cpu_count()) as found:
-        os.environ["RAY_ADDRESS"] = found.address
+        ray.init(address=found.address, log_to_driver=False)
         ways = {
             "starsearch": lambda number: rate(ours, options.trials, number, found.address),
             "ray.tune": lambda number: rate(tune, options.tune_trials, number),
         }
         rows = by_turns(options.rounds, ways, warm_up=True)
+        ray.shutdown()
     write(rows, options.out)
     show(summarize(rows, "trials/s"))
     print(f"starsearch by ray.tune: {ratio(rows, 'starsearch', 'ray.tune'):.1f}")
