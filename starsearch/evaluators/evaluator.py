@@ -17,24 +17,17 @@ Evaluation = Generator[Progress, None, tuple[Reading, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPart:
-    """Which part of a candidate's training one evaluation is.
+    """Which part of a candidate's training one evaluation is."""
 
-    Attributes:
-        until: the epoch after which it stops; None for the training's end.
-        checkpoint: the file from which the training resumes, if it is there, and in which it is kept; None for neither.
-        resolution: this part's, in pixels; None for the fidelity's.
-        samples: training images of this part; None for the fidelity's.
-        of_rungs: the parts the whole training has, in words; a checkpoint of other parts is not taken.
-        known: readings of an earlier part that hold for the whole (a latency), and are not taken again.
-        start: the file of trained weights with which the training begins; None for a training from scratch.
-    """
-
-    until: int | None = None
+    until: int | None = None  # the epoch after which it stops; None for the training's end
+    # the file from which the training resumes, if it is there, and in which it is kept; None for neither
     checkpoint: Path | None = None
-    resolution: int | None = None
-    samples: int | None = None
-    of_rungs: str = ""
+    resolution: int | None = None  # this part's, in pixels; None for the fidelity's
+    samples: int | None = None  # training images of this part; None for the fidelity's
+    of_rungs: str = ""  # the parts the whole training has, in words; a checkpoint of other parts is not taken
+    # readings of an earlier part that hold for the whole (a latency), and are not taken again
     known: tuple[Reading, ...] = ()
+    # the file of trained weights with which the training begins; None for a training from scratch
     start: Path | None = None
 
     def of(self, fidelity: Fidelity) -> Fidelity:

@@ -65,11 +65,7 @@ def measure_onnx_top1(
 ) -> Generator[Progress, None, Measurement]:
     """Yield progress; return `int8_top1_percent` on the fidelity's validation images, through ONNX Runtime.
 
-    Args:
-        onnx_bytes: a network of one image of the fidelity's resolution.
-        data: the data set whose validation split judges it.
-        fidelity: says the resolution and the number of images.
-        seed: the training's, which draws the images.
+    The network takes one image at a time; the training's `seed` draws the images.
     """
     return (yield from _as_progress(_validate(onnx_bytes, data, fidelity, seed), "int8 validation"))
 

@@ -31,19 +31,12 @@ _PROCESSOR = "onnxruntime-cpu"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyEvaluator:
-    """Judges a candidate by its latency alone: on a cluster, the part of an evaluation that runs on the device.
+    """Judges a candidate by its latency alone: on a cluster, the part of an evaluation that runs on the device."""
 
-    Attributes:
-        reference: the scale of the machine this runs on.
-        timed: the latencies' names; one measurement serves them all.
-        resolution: the deployed network's, in pixels.
-        num_classes: the deployed network's.
-    """
-
-    reference: Reference
-    timed: tuple[str, ...]
-    resolution: int
-    num_classes: int
+    reference: Reference  # the scale of the machine this runs on
+    timed: tuple[str, ...]  # the latencies' names; one measurement serves them all
+    resolution: int  # the deployed network's, in pixels
+    num_classes: int  # the deployed network's
 
     def __call__(
         self,
@@ -77,17 +70,7 @@ def measure_latency(
     name: str = LATENCY,
     backend: str = _PROCESSOR,
 ) -> Generator[Progress, None, Measurement]:
-    """Yield progress; return the latency on this machine, on the scale of a reference.
-
-    Args:
-        architecture: the network.
-        reference: the scale; its device is this machine.
-        resolution: the deployed network's, in pixels.
-        num_classes: the deployed network's.
-        seed: draws the order of pairs, and the weights.
-        name: the measurement's: "latency_ms", "latency_ms@LABEL".
-        backend: what runs the network, a row of `BACKENDS`.
-    """
+    """Yield progress; return the latency on this machine, on the scale of a reference."""
     from starsearch.latency.measure import MeasureSpec, measure
 
     changes = {"resolution": resolution, "num_classes": num_classes, "seed": seed, "reference": reference}

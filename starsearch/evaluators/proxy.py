@@ -37,27 +37,18 @@ _INT8_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyEvaluator:
-    """Judges a candidate by training it and, with a `reference`, by timing the network it would be deployed as.
+    """Judges a candidate by training it and, with a `reference`, by timing the network it would be deployed as."""
 
-    Attributes:
-        data: what is trained and validated on.
-        fidelity: how much is spent.
-        resolution: that of the deployed network, at which it is counted and timed, in pixels.
-        reference: the latency scale of this machine; None where nothing is timed.
-        timed: names of the latencies that are measured on this machine; one measurement serves them all.
-        profiles: what further latencies are predicted from, by name.
-        int8: whether the network is made int8 as well, and timed and validated as such.
-        coreml_placement: whether Core ML is asked what would fall back to the CPU (`coreml_cpu_percent`).
-    """
-
-    data: DataSet
-    fidelity: Fidelity
-    resolution: int = 224
-    reference: Reference | None = None
+    data: DataSet  # what is trained and validated on
+    fidelity: Fidelity  # how much is spent
+    resolution: int = 224  # that of the deployed network, at which it is counted and timed, in pixels
+    reference: Reference | None = None  # the latency scale of this machine; None where nothing is timed
+    # names of the latencies that are measured on this machine; one measurement serves them all
     timed: tuple[str, ...] = (LATENCY,)
+    # what further latencies are predicted from, by name
     profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
-    int8: bool = False
-    coreml_placement: bool = False
+    int8: bool = False  # whether the network is made int8 as well, and timed and validated as such
+    coreml_placement: bool = False  # whether Core ML is asked what would fall back to the CPU (`coreml_cpu_percent`)
 
     def __call__(
         self, candidate: Candidate, *, seed: int, weights: Path | None, part: TrainingPart = WHOLE

@@ -17,30 +17,18 @@ MAX_STAGES = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What one field of an architecture may hold.
+    """What one field of an architecture may hold."""
 
-    Attributes:
-        name: the field's name, in the dataclass and in a space file.
-        default: its value where nothing else is said.
-        kind: the type of one value.
-        per_stage: the field is a tuple with one value per stage.
-        of_blocks: the field means nothing in a stage without blocks; its default is the same in all stages.
-        optional: the field may be None, and is not written then.
-        choices: the values of kind "choice".
-        low, high: inclusive bounds of a number, wide enough for any sensible network.
-        odd: only odd numbers keep the size of a map, as for kernels.
-    """
-
-    name: str = ""
-    default: Any = None
-    kind: Literal["int", "float", "choice"] = "int"
-    per_stage: bool = False
-    of_blocks: bool = False
-    optional: bool = False
-    choices: tuple[str, ...] = ()
-    low: float = 1
+    name: str = ""  # the field's name, in the dataclass and in a space file
+    default: Any = None  # its value where nothing else is said
+    kind: Literal["int", "float", "choice"] = "int"  # the type of one value
+    per_stage: bool = False  # the field is a tuple with one value per stage
+    of_blocks: bool = False  # the field means nothing in a stage without blocks; its default is the same in all stages
+    optional: bool = False  # the field may be None, and is not written then
+    choices: tuple[str, ...] = ()  # the values of kind "choice"
+    low: float = 1  # inclusive bounds of a number, wide enough for any sensible network
     high: float = 4096
-    odd: bool = False
+    odd: bool = False  # only odd numbers keep the size of a map, as for kernels
 
     def check(self, value: Any) -> None:
         """Raise `ArchitectureError` unless `value` may stand in this field (as one stage's value)."""

@@ -18,30 +18,20 @@ INPUT = "input"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One operation of a network on one image.
+    """One operation of a network on one image."""
 
-    Attributes:
-        name: unique; where the layer has weights, the prefix of its keys in the module's state dict
-            ("stages.0.1.f1" owns "stages.0.1.f1.conv.weight", "head" owns "head.weight").
-        op: a row of `OPS`.
-        inputs: the names of the layers it reads; "input" is the image.
-        in_shape: (channels, height, width) of each input.
-        out_shape: (channels, height, width).
-        kernel_size, stride, groups: of a convolution, else 1; a depthwise one has as many groups as channels.
-        batch_norm: a batch norm ("….bn.weight" …) follows the convolution, to be folded for inference.
-        act_type: an activation's function, a row of `ACTIVATION_FUNCTIONS`; else "".
-    """
-
+    # unique; where the layer has weights, the prefix of its keys in the module's state dict ("stages.0.1.f1" owns
+    # "stages.0.1.f1.conv.weight", "head" owns "head.weight")
     name: str
-    op: str
-    inputs: tuple[str, ...]
-    in_shape: Shape
-    out_shape: Shape
-    kernel_size: int = 1
+    op: str  # a row of `OPS`
+    inputs: tuple[str, ...]  # the names of the layers it reads; "input" is the image
+    in_shape: Shape  # (channels, height, width) of each input
+    out_shape: Shape  # (channels, height, width)
+    kernel_size: int = 1  # of a convolution, like the next two; else 1
     stride: int = 1
-    groups: int = 1
-    batch_norm: bool = False
-    act_type: str = ""
+    groups: int = 1  # as many as channels in a depthwise convolution
+    batch_norm: bool = False  # a batch norm ("….bn.weight" …) follows the convolution, to be folded for inference
+    act_type: str = ""  # an activation's function, a row of `ACTIVATION_FUNCTIONS`; else ""
 
     @property
     def is_depthwise(self) -> bool:
@@ -51,37 +41,27 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
-    """What one operation does to shapes, and what it costs.
+    """What one operation does to shapes, and what it costs."""
 
-    Attributes:
-        shape: the output's shape, from the input's, the channels asked for, kernel size and stride.
-        weights: shapes of a layer's floating-point state-dict entries, by their key behind the layer's name.
-        macs: multiply-accumulates of one image.
-        own_width: the output's channels are a choice, not the input's.
-        zero_preserving: channels that are zero stay zero and change no other channel, so that channels can be padded.
-    """
-
+    # the output's shape, from the input's, the channels asked for, kernel size and stride
     shape: Callable[[Shape, int, int, int], Shape] = lambda in_shape, *_: in_shape
+    # shapes of a layer's floating-point state-dict entries, by their key behind the layer's name
     weights: Callable[[Layer], Mapping[str, tuple[int, ...]]] = lambda _: {}
-    macs: Callable[[Layer], int] = lambda _: 0
-    own_width: bool = False
+    macs: Callable[[Layer], int] = lambda _: 0  # multiply-accumulates of one image
+    own_width: bool = False  # the output's channels are a choice, not the input's
+    # channels that are zero stay zero and change no other channel, so that channels can be padded
     zero_preserving: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """An activation function without learned parameters.
+    """An activation function without learned parameters."""
 
-    Attributes:
-        torch: the name of its class in `torch.nn`.
-        onnx: its nodes in order, each the operator and its inputs: "x" is the function's input, "-" the node before,
-            a number a constant. A mapping at the end holds attributes.
-        zero_at_zero: it maps zero to zero, so that channels can be padded.
-    """
-
-    torch: str
+    torch: str  # the name of its class in `torch.nn`
+    # its nodes in order, each the operator and its inputs: "x" is the function's input, "-" the node before, a
+    # number a constant. A mapping at the end holds attributes
     onnx: tuple[tuple[Any, ...], ...]
-    zero_at_zero: bool = True
+    zero_at_zero: bool = True  # it maps zero to zero, so that channels can be padded
 
 
 ACTIVATION_FUNCTIONS: dict[str, Activation] = {

@@ -19,11 +19,7 @@ _LEAST_READINGS = 9  # three in each third
 def find_caveats(paired: PairedTiming, *, limits: PairLimits, calibrated_ms: float, device: Device) -> tuple[str, ...]:
     """Return what disturbed a measurement, a sentence or two each with what to do; empty where nothing did.
 
-    Args:
-        paired: the measurement.
-        limits: what it was held to.
-        calibrated_ms: the reference network's time when the scale was calibrated.
-        device: what was measured on.
+    `calibrated_ms` is the reference network's time when the scale was calibrated.
     """
     found = []
     half_width = (paired.interval.high - paired.interval.low) / (2 * paired.ratio)

@@ -87,14 +87,11 @@ DEFAULT_LIMITS = PairLimits(min_pairs=6, max_pairs=12, runs=12)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedTiming:
-    """How a candidate's time compares with the reference's.
-
-    Attributes:
-        spread: standard error of `ratio`, as these pairs show it; how well measurements repeat on a machine whose speed
-            jumps is in studies/benchmarks/latency.
-    """
+    """How a candidate's time compares with the reference's."""
 
     ratio: float  # median of candidate / reference over the pairs
+    # standard error of `ratio`, as these pairs show it; how well measurements repeat on a machine whose speed
+    # jumps is in studies/benchmarks/latency
     spread: float
     interval: Interval  # 95 % interval of `ratio`
     pairs: int
@@ -154,9 +151,8 @@ def _staying_on_its_core(*, only: bool) -> Iterator[None]:
     40 pairs of StarNet-S4 then repeat to 0.9 to 1.0 %, and to 0.4 % where the thread stays
     (studies/benchmarks/latency/repeatability.py).
 
-    Args:
-        only: whether everything timed computes in the calling thread. Otherwise nothing is kept on a core: a thread
-            pool started inside would have to share that core for good.
+    Unless everything timed computes in the calling thread (`only`) nothing is kept on a core: a thread pool started
+    inside would have to share that core for good.
     """
     core = _current_core() if only else None
     allowed = os.sched_getaffinity(0) if core is not None else set()

@@ -31,18 +31,12 @@ class Dimension:
     """A field of the architecture and what it may hold.
 
     A choice of values per stage is shown to a sampler as text ("2-2-8-3").
-
-    Attributes:
-        field: its name.
-        slots: one for the whole network, or one per stage.
-        by_stage: whether there is a slot per stage.
-        family: the architectures' family.
     """
 
-    field: str
-    slots: tuple[Slot, ...]
-    by_stage: bool = False
-    family: str = "starnet"
+    field: str  # its name
+    slots: tuple[Slot, ...]  # one for the whole network, or one per stage
+    by_stage: bool = False  # whether there is a slot per stage
+    family: str = "starnet"  # the architectures' family
 
     @property
     def rule(self) -> Rule:

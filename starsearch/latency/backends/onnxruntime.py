@@ -50,11 +50,7 @@ def build_session(
 ) -> Any:
     """Return an `onnxruntime.InferenceSession` of an ONNX file's bytes, all graph optimisations on.
 
-    Args:
-        model: the file's bytes.
-        threads: processor threads that it may use.
-        providers: what runs the operators; a first one that cannot load is an error.
-        profile_prefix: where its profiler writes, with what it appends to the name; None runs without it.
+    That the first provider cannot load is an error. With a `profile_prefix` its profiler runs and writes there.
     """
     import onnxruntime
 
@@ -92,13 +88,8 @@ class OnnxRuntimeTimer:
     With one thread ONNX Runtime computes on the calling thread, and what counts is that thread's CPU time: it
     stands still while another process has the core. With more it is the wall's.
 
-    Args:
-        model: the ONNX file's bytes, inputs of fixed shape.
-        rng: draws the input's values.
-        threads: processor threads that the network may use.
-        providers: as for `build_session`.
-        memory: ONNX Runtime's name of a device's memory in which input and output stay ("cuda"), so that no copy is
-            timed: it is the network's latency, not the camera's. None passes them on each run.
+    With a `memory` (ONNX Runtime's name, "cuda") input and output stay on that device, so that no copy is timed: it
+    is the network's latency, not the camera's.
     """
 
     def __init__(

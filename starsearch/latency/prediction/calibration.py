@@ -140,13 +140,9 @@ def measure_networks(
 ) -> Generator[Progress, None, Calibration]:
     """Measure each on this machine; yield progress. One that cannot be measured is left out, with a note.
 
-    Args:
-        architectures: what is measured, in this order.
-        spec: how; where it has no reference, the log's or a new one is the scale.
-        log: keeps each sample at once, with its profile; what it holds is not measured again but counts, whether it
-            is among `architectures` or not.
-        deployed: whether channels are padded where that is faster. A fit is of the layers that an architecture names,
-            so what it is fitted to is measured as it is.
+    Where `spec` has no reference, the log's or a new one is the scale. The log keeps each sample at once, with its
+    profile; what it holds is not measured again but counts, whether it is among `architectures` or not. `deployed`
+    pads channels where that is faster; a fit is of the very layers that an architecture names.
     """
     backend = spec.open_backend()
     begun = log.read() if log else None

@@ -34,17 +34,7 @@ def predict_latency(
 
     A network that leaves ONNX Runtime's blocked layout is padded to the profile's vector width where that is predicted
     to be faster. Where the profile has no term for the network as it is, but for all layers of the padded one, the
-    padded one is all that can be predicted.
-
-    Args:
-        profile: the device's.
-        architecture: the network.
-        resolution: pixels at which it is deployed.
-        num_classes: outputs of the head.
-        name: what the prediction stands under.
-
-    Raises:
-        EvaluationError: the profile has no term for a layer of either; the text names the layers.
+    padded one is all that can be predicted; where it has none for either, `EvaluationError` names the layers.
     """
     layers = lower(architecture, resolution=resolution, num_classes=num_classes)
     parts = predict_parts(profile, _as_deployed(profile, layers))

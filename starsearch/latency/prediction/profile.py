@@ -44,36 +44,24 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProfile:
-    """A device, the scale of its latencies, and what its layers cost.
+    """A device, the scale of its latencies, and what its layers cost."""
 
-    Attributes:
-        name: the file's, without its suffix.
-        device: what was measured.
-        backend: what ran the networks, or "imported" for figures measured elsewhere.
-        date: when it was calibrated, ISO 8601.
-        resolution: pixels of the networks it was fitted to.
-        reference: the reference network's time there, the scale of paired measurements; None where the figures
-            were not measured in pairs.
-        vector_width: channels a vector instruction takes; layers are costed with channels rounded up to it.
-        coefficients_ms: by term, milliseconds per unit of the term (`starsearch.latency.prediction.terms`).
-        interval_log: ends of a 90 % prediction interval, as natural logarithms of measured / predicted.
-        held_out: the error on networks the fit had not seen.
-        samples: what it was fitted to.
-        note: a caveat to be shown with every use; empty for none.
-    """
-
-    name: str
-    device: Device
-    backend: str
-    date: str
-    resolution: PositiveInt
+    name: str  # the file's, without its suffix
+    device: Device  # what was measured
+    backend: str  # what ran the networks, or "imported" for figures measured elsewhere
+    date: str  # when it was calibrated, ISO 8601
+    resolution: PositiveInt  # pixels of the networks it was fitted to
+    # the reference network's time there, the scale of paired measurements; None where the figures were not
+    # measured in pairs
     reference: Reference | None
-    vector_width: PositiveInt
+    vector_width: PositiveInt  # channels a vector instruction takes; layers are costed with channels rounded up to it
+    # by term, milliseconds per unit of the term (`starsearch.latency.prediction.terms`)
     coefficients_ms: Annotated[Mapping[str, Annotated[FiniteFloat, Ge(0)]], MinLen(1)]
+    # ends of a 90 % prediction interval, as natural logarithms of measured / predicted
     interval_log: tuple[FiniteFloat, FiniteFloat]
-    held_out: HeldOut
-    samples: tuple[Sample, ...] = field(repr=False)
-    note: str = ""
+    held_out: HeldOut  # the error on networks the fit had not seen
+    samples: tuple[Sample, ...] = field(repr=False)  # what it was fitted to
+    note: str = ""  # a caveat to be shown with every use; empty for none
 
 
 def load_profile(path: Path) -> DeviceProfile:
