@@ -39,7 +39,7 @@ from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.objective import INT8_LATENCY, is_latency
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity
-from starsearch.records import reading_names, recorded_reading
+from starsearch.records.table import reading_names, recorded_reading
 from starsearch.yaml_file import read_yaml
 
 if TYPE_CHECKING:

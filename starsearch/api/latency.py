@@ -39,7 +39,7 @@ from starsearch.latency.prediction.profile import DeviceProfile, load_profile, s
 from starsearch.measurement import Measurement
 from starsearch.objective import LATENCY, THIS_MACHINE
 from starsearch.progress import Progress, follow, ignore
-from starsearch.records import StudyRecord, hold_lease
+from starsearch.records.record import StudyRecord, hold_lease
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
 from starsearch.study.space_file import load_space

@@ -246,7 +246,7 @@ def _with_resources_of_proxy(runner: Runner, first: StudySpec, steps: Sequence[S
 def _complete_trials(place: StudyPlace, name: str) -> pd.DataFrame:
     import pandas as pd
 
-    from starsearch.records import load_trials, study_names
+    from starsearch.records.table import load_trials, study_names
 
     if name not in study_names(place.url):
         return pd.DataFrame()

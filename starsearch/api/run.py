@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from starsearch.data import DataSet
     from starsearch.evaluators.evaluator import Evaluator
     from starsearch.latency.reference import Reference
-    from starsearch.records import StudyRecord
+    from starsearch.records.record import StudyRecord
     from starsearch.search.driver import Watch
     from starsearch.search.events import StudyEnded
     from starsearch.trial import Trial
@@ -283,7 +283,7 @@ def _latency_scale(spec: StudySpec, place: StudyPlace, calibrate: Callable[[], R
     if not timed_quantities(spec) and not wants_int8(spec):
         return None
     from starsearch.latency.reference import Reference
-    from starsearch.records import load_attributes
+    from starsearch.records.table import load_attributes
 
     known: dict[str, Any] | None = load_attributes(place.url, place.name).get("reference")
     return calibrate() if known is None else Reference.from_dict(known)
@@ -299,7 +299,7 @@ def _open_record(
     device: str | None,
 ) -> StudyRecord:
     from starsearch.data.dataset import INTERPOLATION
-    from starsearch.records import FIDELITIES, StudyRecord
+    from starsearch.records.record import FIDELITIES, StudyRecord
 
     attributes = {
         "command": command,

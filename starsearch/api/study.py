@@ -35,7 +35,7 @@ class Study:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """All trials, one row each; the columns are described at `starsearch.records.load_trials`."""
+        """All trials, one row each; the columns are described at `starsearch.records.table.load_trials`."""
         return self.view.trials
 
     def front(self) -> pd.DataFrame:
@@ -151,7 +151,8 @@ def study_status(study: str) -> dict[str, Any]:
 
 
 def _status(view: StudyView) -> dict[str, Any]:
-    from starsearch.records import shown, working_driver
+    from starsearch.records.lock import working_driver
+    from starsearch.records.storage import shown
 
     failed = view.trials[view.trials["state"] == "FAIL"].rename(columns={"number": "trial"})
     return {
@@ -193,7 +194,8 @@ def serve_dashboard(study: str, *, port: int = 8080) -> None:
 
     from optuna_dashboard import run_server
 
-    from starsearch.records import open_storage, show_constraints
+    from starsearch.records.dashboard import show_constraints
+    from starsearch.records.storage import open_storage
 
     place = place_of(study)
     _views(place)  # complain about a missing or damaged study before a server is up

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from starsearch.errors import StudyError
 
 if TYPE_CHECKING:
-    from starsearch.records import RecordedStudy
+    from starsearch.records.table import RecordedStudy
     from starsearch.study.spec import StudySpec
 
 DATABASE = "study.db"
@@ -48,7 +48,8 @@ def place_of(study: str) -> StudyPlace:
 
 def _place_of_fidelity(path: Path) -> StudyPlace | None:
     """Return the place of studies/NAME.FIDELITY, which lies in studies/NAME; None where `path` is something else."""
-    from starsearch.records import FIDELITIES, load_attributes
+    from starsearch.records.record import FIDELITIES
+    from starsearch.records.table import load_attributes
 
     base, dot, fidelity = path.name.rpartition(".")
     folder = path.with_name(base) if dot and base else path
@@ -66,7 +67,7 @@ def _place_of_fidelity(path: Path) -> StudyPlace | None:
 
 def studies_at(place: StudyPlace) -> list[RecordedStudy]:
     """Read the study, and of a whole one its later fidelities that have begun, in one opening of the storage."""
-    from starsearch.records import load_fidelities
+    from starsearch.records.table import load_fidelities
 
     found = load_fidelities(place.url, place.name, folder=place.folder)
     return found if place.is_whole else found[:1]
@@ -79,7 +80,7 @@ def fidelity_folder(folder: Path, spec: StudySpec, *, first: StudySpec) -> Path:
 
 def place_of_folder(folder: Path) -> StudyPlace:
     """Return the place of the study in `folder`, whatever the folder is called now."""
-    from starsearch.records import study_names
+    from starsearch.records.table import study_names
 
     if not folder.is_dir():
         raise StudyError(
@@ -135,7 +136,7 @@ def make_folder(out: Path, name: str, storage: str | None = None) -> Path:
 
 def _refuse_other_study(folder: Path, name: str, storage: str | None) -> None:
     """Refuse a renamed or copied folder, in which a second study would overwrite the weights of the first."""
-    from starsearch.records import study_names
+    from starsearch.records.table import study_names
 
     pointer, kept = folder / POINTER, DATABASE
     names: tuple[str, ...] = ()

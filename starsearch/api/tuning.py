@@ -20,7 +20,7 @@ from starsearch.families.text import format_architecture
 from starsearch.objective import Objective
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.records import StudyRecord
+from starsearch.records.record import StudyRecord
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.runner_file import LocalRunner, RayRunner, load_runner
 from starsearch.study.spec import Halving, Rung, StudySpec

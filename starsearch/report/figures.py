@@ -12,7 +12,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 
 from starsearch.quantities import quantity
-from starsearch.records import reading_names
+from starsearch.records.table import reading_names
 from starsearch.report.plot import (
     BLUE,
     GREEN,
@@ -128,7 +128,7 @@ def _as_optuna(view: StudyView) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
     from optuna.trial import create_trial
 
-    from starsearch.records import quiet_optuna
+    from starsearch.records.storage import quiet_optuna
 
     distributions: dict[str, Any] = {}
     for name in (str(column) for column in view.complete if str(column).startswith("params_")):

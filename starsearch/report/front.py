@@ -17,7 +17,7 @@ from starsearch.objective import INT8_LATENCY, Objective, is_latency
 from starsearch.pareto import non_dominated
 from starsearch.quantities import quantity
 from starsearch.recipe import value_text
-from starsearch.records import READING_SUFFIXES, reading_names
+from starsearch.records.table import READING_SUFFIXES, reading_names
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -37,7 +37,7 @@ def front_table(trials: pd.DataFrame, objectives: Sequence[Objective]) -> pd.Dat
     Returns:
         `rank` (from 1 among front members, in a ranking among feasible trials; <NA> for other anchors), `anchor`,
         `number`, `architecture_text`, `architecture`, each objective and further latency with its suffixes
-        (`starsearch.records.load_trials`), `macs`, `num_params`, `published_macs`, `published_num_params`,
+        (`starsearch.records.table.load_trials`), `macs`, `num_params`, `published_macs`, `published_num_params`,
         `nearest_anchor` (Euclidean over the objectives scaled by their range over front and anchors; missing for
         anchors), `gain_NAME` over it for each objective, positive where better, `gain_STEM_percent` of the anchor's
         value where the unit is not already percent, `told_apart_NAME` of objectives with a `_spread`: whether that gain

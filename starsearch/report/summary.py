@@ -11,7 +11,7 @@ import pandas as pd
 from starsearch.objective import Objective, miss
 from starsearch.pareto import hypervolume
 from starsearch.quantities import quantity
-from starsearch.records import EXCESS
+from starsearch.records.table import EXCESS
 from starsearch.report.front import FloatArray, errors_of, loss_matrix
 from starsearch.study.spec import StudySpec
 

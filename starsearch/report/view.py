@@ -23,7 +23,7 @@ class StudyView:
     """A study at one fidelity, read from its record.
 
     Attributes:
-        trials: one row each (`starsearch.records.load_trials`).
+        trials: one row each (`starsearch.records.table.load_trials`).
         objectives: at least one.
         attributes: what the record says of the study: command, spec, data, halving.
         name, url: the study's in its storage, and the storage's.

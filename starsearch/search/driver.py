@@ -12,7 +12,7 @@ from types import MappingProxyType
 from starsearch.errors import EvaluationError, StudyError, TrainingDivergedError
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
-from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease
+from starsearch.records.record import DRIVER_DIED, StudyRecord, hold_lease
 from starsearch.search.events import (
     Event,
     StudyEnded,

@@ -12,7 +12,7 @@ from starsearch.families.text import architecture_hash
 from starsearch.measurement import Measurement, Prediction
 from starsearch.pareto import non_dominated
 from starsearch.progress import Progress, follow
-from starsearch.records import StudyRecord
+from starsearch.records.record import StudyRecord
 from starsearch.search.events import Event, FrontProgressed, MemberMeasured
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial

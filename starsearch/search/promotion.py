@@ -18,8 +18,8 @@ from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
 if TYPE_CHECKING:
-    from starsearch.records import StudyRecord
     from starsearch.records.measured import Measured
+    from starsearch.records.record import StudyRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from starsearch.records import parameter_distributions, quiet_optuna, sampler_attributes
+from starsearch.records.storage import quiet_optuna
+from starsearch.records.trials import parameter_distributions, sampler_attributes
 from starsearch.samplers import SAMPLERS
 from starsearch.space.parameters import Value
 from starsearch.study.spec import StudySpec

@@ -20,7 +20,7 @@ from starsearch.candidate import Candidate
 from starsearch.errors import EvaluationError, StarsearchError, StudyError
 from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.progress import Progress
-from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease
+from starsearch.records.record import DRIVER_DIED, StudyRecord, hold_lease
 from starsearch.search.executor import failure_reason
 from starsearch.search.ray_cluster import as_ray, connected, first_line, room, wait_for_room
 from starsearch.search.ray_executor import Requirements

@@ -16,7 +16,8 @@ from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialSch
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
-from starsearch.records import parameter_distributions, quiet_optuna
+from starsearch.records.storage import quiet_optuna
+from starsearch.records.trials import parameter_distributions
 from starsearch.space import ChoiceParameter, Parameter, SearchSpace
 from starsearch.space.parameters import on_grid
 from starsearch.trial import Trial

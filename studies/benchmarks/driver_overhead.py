@@ -16,7 +16,7 @@ from harness import by_turns, gate, in_folder, ratio, read_options, seconds, sho
 from small_study import Sleeper, make_spec, run
 
 from starsearch.families.family import count_macs
-from starsearch.records import parameter_distributions
+from starsearch.records.trials import parameter_distributions
 
 
 def ours(trials, seed):

@@ -21,7 +21,7 @@ from starsearch.api.tuning import BEST_RECIPE
 from starsearch.data import open_data
 from starsearch.families.text import parse_architecture
 from starsearch.progress import follow
-from starsearch.records import load_study
+from starsearch.records.table import load_study
 from starsearch.study.recipe_file import load_recipe
 from starsearch.training import train
 from starsearch.tuning.space import BASE_RECIPE

@@ -12,7 +12,7 @@ from pathlib import Path
 from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
-from starsearch.records import StudyRecord
+from starsearch.records.record import StudyRecord
 from starsearch.search.driver import run_study
 from starsearch.search.executor import LocalExecutor
 from starsearch.study.study_file import load_study

@@ -17,7 +17,7 @@ from PIL import Image
 from starsearch.api.networks import resolve
 from starsearch.api.run import parse_duration
 from starsearch.errors import SpecError, StudyError
-from starsearch.records import load_study
+from starsearch.records.table import load_study
 from tests.api.conftest import TINY_STUDY, UNTIMED, write_tiny_files
 from tests.command_line import begun, starsearch
 from tests.data.pictures import write_pictures

@@ -23,8 +23,8 @@ from starsearch.errors import EvaluationError, SpecError, StarsearchError, Study
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, with_batch_size
-from starsearch.records import StudyRecord
-from starsearch.records import load_study as load_tuned
+from starsearch.records.record import StudyRecord
+from starsearch.records.table import load_study as load_tuned
 from starsearch.signals import exit_code, interrupt_on_signals
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.study_file import load_study

@@ -9,8 +9,9 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import pytest
 
 from starsearch.objective import Constraint
-from starsearch.records import load_trials, open_storage, show_constraints
-from starsearch.records.storage import close_storage
+from starsearch.records.dashboard import show_constraints
+from starsearch.records.storage import close_storage, open_storage
+from starsearch.records.table import load_trials
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -9,7 +9,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from starsearch.errors import StudyError
-from starsearch.records import StudyRecord, load_trials
+from starsearch.records.record import StudyRecord
+from starsearch.records.table import load_trials
 from starsearch.search.driver import run_study
 from starsearch.search.executor import LocalExecutor
 from tests.search.studies import FakeEvaluator, make_spec

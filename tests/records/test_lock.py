@@ -8,13 +8,15 @@ import time
 import pytest
 
 from starsearch.errors import StudyLeasedError
-from starsearch.records import StudyRecord, hold_lease, load_attributes, lock, working_driver
-from starsearch.records.lock import alone
+from starsearch.records import lock
+from starsearch.records.lock import alone, working_driver
+from starsearch.records.record import StudyRecord, hold_lease
+from starsearch.records.table import load_attributes
 from tests.search.studies import make_spec, url_of
 
 HOLD = """
 import sys, time
-from starsearch.records import StudyRecord, hold_lease
+from starsearch.records.record import StudyRecord, hold_lease
 with hold_lease(StudyRecord.find(sys.argv[1], "small")):
     print("held", flush=True)
     time.sleep(600)

@@ -12,7 +12,8 @@ from starsearch.families.text import architecture_hash
 from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import Constraint, Objective
 from starsearch.recipe import Recipe
-from starsearch.records import StudyRecord, hold_lease, load_trials
+from starsearch.records.record import StudyRecord, hold_lease
+from starsearch.records.table import load_trials
 from starsearch.trial import Trial
 from tests.search.studies import make_spec, url_of
 

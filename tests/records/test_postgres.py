@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from starsearch.errors import StudyError, StudyLeasedError
-from starsearch.records import StudyRecord, hold_lease, load_trials, study_names
+from starsearch.records.record import StudyRecord, hold_lease
 from starsearch.records.storage import _with_driver
+from starsearch.records.table import load_trials, study_names
 from starsearch.search.driver import run_study
 from starsearch.search.executor import LocalExecutor
 from tests.command_line import processes

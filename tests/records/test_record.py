@@ -16,7 +16,8 @@ from starsearch.families.family import count_macs, count_params, presets
 from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.measurement import Measurement, Prediction
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.records import StudyRecord, hold_lease, load_attributes, load_fidelities, load_study, load_trials
+from starsearch.records.record import StudyRecord, hold_lease
+from starsearch.records.table import load_attributes, load_fidelities, load_study, load_trials
 from starsearch.trial import Trial
 from tests.search.studies import OBJECTIVES, make_spec, url_of
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from starsearch.errors import StudyError
-from starsearch.records import DRIVER_DIED, StudyRecord, load_trials, open_storage, storage
-from starsearch.records.storage import close_storage
+from starsearch.records import storage
+from starsearch.records.record import DRIVER_DIED, StudyRecord
+from starsearch.records.storage import close_storage, open_storage
+from starsearch.records.table import load_trials
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 
 NOBODY = 65534

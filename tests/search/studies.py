@@ -10,7 +10,7 @@ from starsearch.measurement import Measurement
 from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.records import StudyRecord
+from starsearch.records.record import StudyRecord
 from starsearch.search.driver import run_study
 from starsearch.search.executor import Job, LocalExecutor
 from starsearch.study.space_file import parse_space

@@ -6,7 +6,8 @@ import pytest
 
 from starsearch.errors import EvaluationError, StudyError, StudyLeasedError
 from starsearch.measurement import Measurement
-from starsearch.records import DRIVER_DIED, StudyRecord, hold_lease, load_trials
+from starsearch.records.record import DRIVER_DIED, StudyRecord, hold_lease
+from starsearch.records.table import load_trials
 from starsearch.samplers import SAMPLERS, SamplerKind
 from starsearch.search.driver import run_study
 from starsearch.search.events import StudyEnded, StudyStarted, TrialEnded, TrialProgressed, TrialStarted

@@ -16,7 +16,7 @@ from starsearch.families.text import architecture_hash, parse_architecture
 from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
-from starsearch.records import load_trials
+from starsearch.records.table import load_trials
 from starsearch.samplers import SAMPLERS, SamplerKind
 from starsearch.search.events import FrontProgressed, MemberMeasured, StudyEnded, TrialEnded
 from tests.search.studies import WIDE, make_spec, run, url_of

@@ -11,7 +11,7 @@ from starsearch.measurement import Measurement
 from starsearch.objective import Constraint
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity
-from starsearch.records import load_trials
+from starsearch.records.table import load_trials
 from starsearch.search.proposer import Proposer
 from starsearch.study.spec import Halving, Rung
 from tests.search.studies import WIDE, make_spec, opened, run, url_of

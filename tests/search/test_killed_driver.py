@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from starsearch.errors import StudyLeasedError
-from starsearch.records import load_trials
+from starsearch.records.table import load_trials
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from starsearch.records import load_trials
+from starsearch.records.table import load_trials
 from tests.ray_clusters import ENVIRONMENT, started
 from tests.search.studies import url_of
 

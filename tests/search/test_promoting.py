@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from starsearch.recipe import Fidelity
-from starsearch.records import load_trials
+from starsearch.records.table import load_trials
 from starsearch.search.driver import run_study
 from starsearch.search.executor import LocalExecutor
 from starsearch.search.promotion import look_below

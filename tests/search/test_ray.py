@@ -12,7 +12,7 @@ from starsearch.api.workplaces import Workplace
 from starsearch.errors import StudyError
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.reference import Reference
-from starsearch.records import load_trials
+from starsearch.records.table import load_trials
 from starsearch.search.ray_cluster import connected, room, wait_for_room
 from starsearch.search.ray_executor import RayExecutor, Requirements, Stage, host_identity, versions
 from starsearch.study.runner_file import LocalRunner, RayRunner, TaskResources

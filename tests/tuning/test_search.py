@@ -15,7 +15,8 @@ from starsearch.data import open_data
 from starsearch.errors import DataError, StudyError
 from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity
-from starsearch.records import load_attributes, load_trials, open_storage
+from starsearch.records.storage import open_storage
+from starsearch.records.table import load_attributes, load_trials
 from starsearch.study.recipe_file import load_recipe
 from starsearch.training import train
 from starsearch.tuning.search import SCHEDULES

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import collected, read_options, seconds, show
 from small_study import Sleeper, cluster, make_spec, ray_executor, run
 
-from starsearch.records import load_trials
+from starsearch.records.table import load_trials
 
 TRIALS, SECONDS = 24, 0.6
 VALUES = ["architecture", "top1_percent", "latency_ms", "started", "seconds"]

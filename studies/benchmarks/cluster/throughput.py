@@ -32,7 +32,7 @@ def ours(folder, trials, address):
 
 @functools.cache
 def distributions():
-    from starsearch.records import parameter_distributions
+    from starsearch.records.trials import parameter_distributions
 
     return parameter_distributions(make_spec("space", 1).space.parameters)
 

@@ -38,7 +38,7 @@ from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.paired import COPIES, Copies, PairLimits, measure_paired
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.records import load_study
+from starsearch.records.table import load_study
 from starsearch.training import train
 from starsearch.training.weight_file import load_weights
 
