@@ -369,7 +369,6 @@ def _placement_lines(placement: Mapping[str, Any] | None) -> list[str]:
 
 
 def _print_profile(profile: DeviceProfile, path: Path, notes: Sequence[str]) -> None:
-
     error, reference = profile.held_out, profile.reference
     low, high = (100 * (math.exp(end) - 1) for end in profile.interval_log)
     print_facts(

@@ -99,11 +99,7 @@ class Architecture(ABC):
 
 
 def find_family(name: str) -> type[Architecture]:
-    """Return the architectures of a family.
-
-    Raises:
-        ArchitectureError: there is no such family.
-    """
+    """Return the architectures of a family."""
     if name not in FAMILIES:
         near = did_you_mean(str(name), FAMILIES)
         raise ArchitectureError(f"Unknown family {name!r}.{near} Known: {', '.join(FAMILIES)}.")
@@ -136,10 +132,8 @@ def lower(
     """Return the network's layers in the order of execution; the last one's output is the logits.
 
     Args:
-        architecture: the network.
         resolution: height and width of the image, in pixels.
         num_classes: outputs of the head; 0 leaves the head out, and the pooled features are the output.
-        in_chans: channels of the image.
         stem_stride: 2 as published; 1 for small images.
 
     Raises:

@@ -184,9 +184,6 @@ def pad_channels(layers: Sequence[Layer], *, multiple: int) -> tuple[Layer, ...]
     block: with zeros in the new places such a network computes more and may still be faster. The image's channels and
     the outputs (classes, or the features of a network without a head) stay; a network with an operation or activation
     that does not keep zeros stays as a whole.
-
-    Raises:
-        ValueError: `multiple` is below 1.
     """
     if multiple < 1:
         raise ValueError(f"Channels are padded to a multiple of at least 1; got {multiple}.")

@@ -22,11 +22,7 @@ class Network(nn.Module):
     stem_stride: int
 
     def lower(self, *, resolution: int) -> tuple[Layer, ...]:
-        """Return the layers of this network with their shapes, at a resolution in pixels.
-
-        Raises:
-            ArchitectureError: there is no such resolution.
-        """
+        """Return the layers of this network with their shapes, at a resolution in pixels."""
         return lower(
             self.architecture,
             resolution=resolution,

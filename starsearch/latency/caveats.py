@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 
 from starsearch.latency.device import Device
 from starsearch.latency.paired import PairedTiming, PairLimits
@@ -13,7 +12,7 @@ from starsearch.latency.paired import PairedTiming, PairLimits
 _DRIFT = 0.15
 _OFF_SCALE = 0.25
 _OUTLIERS = 0.1
-_LEAST_READINGS = 9  # three in each third
+_LEAST_READINGS = 3  # of the reference in each third of the time; fewer say too little
 
 
 def find_caveats(paired: PairedTiming, *, limits: PairLimits, calibrated_ms: float, device: Device) -> tuple[str, ...]:
@@ -34,17 +33,20 @@ def find_caveats(paired: PairedTiming, *, limits: PairLimits, calibrated_ms: flo
             f"{paired.outliers} of {paired.pairs} pairs lie far from the median: something else ran in between. The "
             "median hardly follows them; measure again on a quieter machine if it matters."
         )
-    drift = _reference_drift(paired.reference_ms)
-    if drift < -_DRIFT:
-        found.append(
-            f"The machine became {-100 * drift:.0f} % faster while it was measured: it was busy, or its clock low, in "
-            "the beginning. The ratio to the reference follows little of that; measure again if it matters."
+    third = len(paired.reference_ms) // 3
+    if third >= _LEAST_READINGS:
+        begin_ms, end_ms = (
+            statistics.median(part) for part in (paired.reference_ms[:third], paired.reference_ms[-third:])
         )
-    if drift > _DRIFT:
-        found.append(
-            f"The machine became {100 * drift:.0f} % slower while it was measured: it throttles (heat, battery), or "
-            "another program began. The ratio to the reference follows little of that; let it cool down if it matters."
-        )
+        drift = end_ms / begin_ms - 1
+        became, why, advice = "slower", "it throttles (heat, battery), or another program began", "let it cool down"
+        if drift < 0:
+            became, why, advice = "faster", "it was busy, or its clock low, in the beginning", "measure again"
+        if abs(drift) > _DRIFT:
+            found.append(
+                f"The machine became {100 * abs(drift):.0f} % {became} while it was measured: {why}. The ratio to the "
+                f"reference follows little of that; {advice} if it matters."
+            )
     now_ms = statistics.median(paired.reference_ms)
     if abs(now_ms / calibrated_ms - 1) > _OFF_SCALE:
         is_slow = now_ms > calibrated_ms
@@ -59,14 +61,3 @@ def find_caveats(paired: PairedTiming, *, limits: PairLimits, calibrated_ms: flo
             "these."
         )
     return tuple(found)
-
-
-def _reference_drift(reference_ms: Sequence[float]) -> float:
-    """Return how much slower the reference ran in the last third of its readings than in the first; 0.2 for 20 %.
-
-    Fewer than 9 readings say too little: 0.
-    """
-    if len(reference_ms) < _LEAST_READINGS:
-        return 0.0
-    third = len(reference_ms) // 3
-    return statistics.median(reference_ms[-third:]) / statistics.median(reference_ms[:third]) - 1

@@ -50,9 +50,10 @@ def device_fingerprint(
     *, threads: int | None = 1, runtime: str | None = None, optimization: str = "all", processor: str | None = None
 ) -> Device:
     """Return this machine, by default with ONNX Runtime on its processor; `processor` names another (a GPU)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Device(
         processor=processor or processor_name(),
-        cores=_usable_cores() if processor is None else None,
+        cores=cores if processor is None else None,
         threads=threads,
         runtime=runtime or f"onnxruntime {onnxruntime_version()}",
         optimization=optimization,
@@ -93,12 +94,6 @@ def _mac_processor() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - fixed
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _read_text(path: Path) -> str:

@@ -13,7 +13,7 @@ from starsearch.families.family import Architecture, presets
 from starsearch.families.layers import ACTIVATION_FUNCTIONS
 from starsearch.families.network import build_model
 from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
-from starsearch.families.starnet_cpu import FastForward
+from starsearch.families.starnet_cpu import fast_forward
 from tests.strategies import architectures
 
 TOLERANCE = 1e-7  # of what float64 computes: kinks of ReLU6 and running statistics of one image included
@@ -45,13 +45,13 @@ def assert_same_step(architecture, *, resolution, batch=6, stem_stride=2, drop_p
     plain, fast = build_pair(architecture, stem_stride=stem_stride, drop_path=drop_path)
     images, targets = torch.randn(batch, 3, resolution, resolution).double(), torch.randint(0, 5, (batch,))
     expected = step(plain, plain, images, targets)
-    assert_close(step(fast, FastForward(fast), images, targets), expected, "logits")
+    assert_close(step(fast, fast.quick_forward(), images, targets), expected, "logits")
     for (name, parameter), other in zip(plain.named_parameters(), fast.parameters(), strict=True):
         gradient = torch.zeros_like(other) if other.grad is None else other.grad
         assert_close(gradient, parameter.grad, name)
     for (name, buffer), other in zip(plain.named_buffers(), fast.buffers(), strict=True):
         assert_close(other, buffer, name)
-    assert_close(FastForward(fast.eval())(images), plain.eval()(images), "logits in eval mode")
+    assert_close(fast_forward(fast.eval(), images), plain.eval()(images), "logits in eval mode")
 
 
 @settings(max_examples=15, deadline=None)
@@ -104,14 +104,14 @@ def test_a_network_that_was_judged_before_anything_was_trained_can_be_trained(mo
     model = build_model(Architecture.of(embed_dim=8, depths=(1, 1, 1, 1)), num_classes=3)
     images = torch.randn(4, 3, 32, 32)
     with mode():
-        FastForward(model.eval())(images)
-    FastForward(model.train())(images).sum().backward()
+        fast_forward(model.eval(), images)
+    fast_forward(model.train(), images).sum().backward()
     assert all(p.grad is not None for p in model.head.parameters())
 
 
 def test_the_model_keeps_its_state_and_its_own_forward():
     plain, fast = build_pair(presets()["starnet_s050"])
-    FastForward(fast)
+    fast.quick_forward()
     assert list(fast.state_dict()) == list(plain.state_dict())
     images = torch.randn(2, 3, 32, 32).double()
     assert_close(fast(images), plain(images), "logits")
@@ -120,6 +120,6 @@ def test_the_model_keeps_its_state_and_its_own_forward():
 def test_gradient_checkpointing_takes_the_modules_own_way():
     _, model = build_pair(Architecture.of(embed_dim=4, depths=(1, 1)))
     images = torch.randn(2, 3, 32, 32).double()
-    expected = FastForward(model.eval())(images)
+    expected = fast_forward(model.eval(), images)
     model.set_grad_checkpointing()
-    assert_close(FastForward(model)(images), expected, "logits")
+    assert_close(fast_forward(model, images), expected, "logits")

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -53,13 +53,17 @@ class Mac:
     calibration_runs: ClassVar[int] = 40  # readings of five runs each, a second or two
     copies: ClassVar[int] = 1  # a program is compiled for seconds
 
-    def missing(self) -> str | None:
+    def missing(self, macos: tuple[int, int] = _MACOS_OF_PACKAGES) -> str | None:
         """Return what is missing to time networks: a Mac, its system's version, coremltools, Xcode, or the phone."""
-        return self._missing(_MACOS_OF_PACKAGES)
+        try:
+            self._check(macos)
+        except (EvaluationError, ExportError) as error:
+            return str(error)
+        return None
 
     def missing_for_placement(self) -> str | None:
         """Return what is missing to know placements: the same, or a later system."""
-        return self._missing(_MACOS_OF_PLANS)
+        return self.missing(_MACOS_OF_PLANS)
 
     def describe_device(self) -> Device:
         """Return this Mac, with the system whose Core ML runs the networks."""
@@ -113,13 +117,6 @@ class Mac:
 
     def _device(self) -> Any:
         """Return the device as coremltools takes it; None is this Mac."""
-        return None
-
-    def _missing(self, macos: tuple[int, int]) -> str | None:
-        try:
-            self._check(macos)
-        except (EvaluationError, ExportError) as error:
-            return str(error)
         return None
 
     def _check(self, macos: tuple[int, int]) -> None:
@@ -203,17 +200,14 @@ def attached_iphone() -> AttachedIphone:
             ) from error
     for device in listed.get("result", {}).get("devices", []):
         hardware, software = device.get("hardwareProperties", {}), device.get("deviceProperties", {})
-        if _is_connected(device) and str(hardware.get("deviceType", "")).lower() == "iphone":
+        is_connected = str(device.get("connectionProperties", {}).get("tunnelState", "")).lower() == "connected"
+        if is_connected and str(hardware.get("deviceType", "")).lower() == "iphone":
             model = hardware.get("marketingName") or hardware.get("productType") or "iPhone"
             return AttachedIphone(str(model), str(software.get("osVersionNumber") or "of unknown version"))
     raise EvaluationError(
         "No iPhone is connected. Attach one by cable, unlock it, trust this Mac, switch on its developer mode "
         "(Settings, Privacy & Security), and see that `xcrun devicectl list devices` calls it connected."
     )
-
-
-def _is_connected(device: Mapping[str, Any]) -> bool:
-    return str(device.get("connectionProperties", {}).get("tunnelState", "")).lower() == "connected"
 
 
 @cache

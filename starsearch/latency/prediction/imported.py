@@ -47,9 +47,6 @@ def read_measurements(path: Path) -> tuple[tuple[Sample, ...], int | None]:
         architecture,ms
         starnet_s1,0.7
         "starnet:embed_dim=24,depths=2-2-8-3,ops=sum",0.6
-
-    Raises:
-        SpecError: the file cannot be read, a column is missing, or a line breaks a rule; the text names the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin their files with a mark

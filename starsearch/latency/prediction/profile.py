@@ -65,11 +65,7 @@ class DeviceProfile:
 
 
 def load_profile(path: Path) -> DeviceProfile:
-    """Read the profile that `save_profile` wrote, with its samples.
-
-    Raises:
-        SpecError: the file cannot be read or is no profile, or its samples are missing.
-    """
+    """Read the profile that `save_profile` wrote, with its samples."""
     file = read_yaml(path)
     if not isinstance(file.data, dict):
         raise SpecError(
