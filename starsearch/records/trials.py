@@ -71,7 +71,7 @@ def ended_attributes(trial: Trial) -> dict[str, Any]:
     if trial.lost:
         found["lost"] = True
     if trial.has_result:
-        found |= trial.values | {"readings": [reading_json(one) for one in trial.readings]}
+        found |= trial.values | {"readings": [_reading_json(one) for one in trial.readings]}
     if trial.state == "pruned":
         found |= {"rung": trial.rung, "epochs": trial.epochs}
     return found
@@ -120,7 +120,7 @@ def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
         number=found.number,
         state=state,
         curve=found.intermediate_values,
-        readings=tuple(read_reading(one) for one in said["readings"]) if judged else (),
+        readings=tuple(_read_reading(**one) for one in said["readings"]) if judged else (),
         noted=sampler_attributes(found),
         started=found.datetime_start.astimezone()
         if found.datetime_start
@@ -137,13 +137,10 @@ def _read_recipe(text: str, base: Recipe) -> Recipe:
     return replace(base, **changed)
 
 
-def reading_json(one: Reading) -> dict[str, Any]:
-    """Return a reading as plain JSON values."""
+def _reading_json(one: Reading) -> dict[str, Any]:
     kind = "measured" if isinstance(one, Measurement) else "predicted"
     return {"kind": kind, **asdict(one), "value": float(one.value)}
 
 
-def read_reading(said: Mapping[str, Any]) -> Reading:
-    """Return the reading that `reading_json` has written."""
-    known = {name: value for name, value in said.items() if name != "kind"}
-    return Measurement(**known) if said["kind"] == "measured" else Prediction(**known)
+def _read_reading(*, kind: str, **known: Any) -> Reading:
+    return Measurement(**known) if kind == "measured" else Prediction(**known)

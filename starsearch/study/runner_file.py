@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from starsearch.errors import SpecError, did_you_mean
+from starsearch.errors import SpecError
 from starsearch.resources import find_file
 from starsearch.study.settings import apply_settings
-from starsearch.study.validation import Document, broken, shorten, validate
+from starsearch.study.space_file import check_known
+from starsearch.study.validation import Document, broken, validate
 from starsearch.yaml_file import read_yaml
 
 _RAYS_OWN = {"CPU": "cpu", "GPU": "gpu", "memory": "memory_gb", "object_store_memory": "nothing"}
@@ -163,10 +164,6 @@ def load_runner(text: str | None, settings: Sequence[str] = ()) -> Runner:
             raise SpecError(f"--set runner.{settings[0]} changes a runner file; name one with --runner.")
         return RayRunner() if os.environ.get("RAY_ADDRESS") else LocalRunner()
     file = apply_settings(read_yaml(find_file(text, "runners")), settings)
-    if not isinstance(file.data, Mapping):
-        raise file.error((), f"a runner is a mapping with the key 'executor'; got {shorten(file.data)}.")
-    name = file.data.get("executor", "local")
-    if not isinstance(name, str) or name not in _RUNNERS:
-        known = f"{did_you_mean(str(name), _RUNNERS)} Known: {', '.join(_RUNNERS)}."
-        raise file.error(("executor",), f"unknown executor {shorten(name)}.{known}")
+    name = str(file.data.get("executor", "local")) if isinstance(file.data, Mapping) else "local"
+    check_known(file, ("executor",), "executor", name, tuple(_RUNNERS))
     return validate(_RUNNERS[name], file.data, file=file)
