@@ -91,6 +91,11 @@ def first_line(error: BaseException | str) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 trial", "2 trials"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def some(names: Iterable[object], most: int = 3) -> str:
     """Return the first `most` names and how many more there are: "a, b, c and 4 more"."""
     listed = [str(name) for name in names]

@@ -12,7 +12,7 @@ import typer
 
 from starsearch.cli.options import Json, Space, Study
 from starsearch.cli.show import print_facts, print_json, print_table, say, table
-from starsearch.errors import SpecError
+from starsearch.errors import SpecError, counted
 from starsearch.latency.backends.backend import BACKENDS, BackendOptions, ComputeUnits, missing_by_backend
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def import_(
     if json:
         print_json(found)
         return
-    say(f"{found.name}: {found.networks} networks of the study have a measured figure now.")
+    say(f"{found.name}: the study has measured figures of {counted(found.networks, 'network')} now.")
     if found.passed_over:
         _warn(
             f"Ignored, since the study has not evaluated them: {len(found.passed_over)}, the first of them "

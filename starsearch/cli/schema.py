@@ -12,7 +12,7 @@ Kind = Literal["study", "space", "recipe", "runner", "profile"]
 
 
 def schema(
-    kind: Annotated[Kind, typer.Argument(help="Which file: study, space, recipe, runner or profile.")],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="Which file: study, space, recipe, runner or profile.")],
 ) -> None:
     """Print the JSON schema of a kind of file, by which an editor completes and checks it.
 

@@ -95,10 +95,21 @@ def table(
 
 
 def print_table(shown: Table) -> None:
-    """Print a table as wide as the terminal."""
+    """Print a table as wide as the terminal, folding figures that do not fit, or as wide as it needs to a file."""
     from rich.console import Console
 
-    Console().print(shown)
+    console = Console()
+    figures = [column for column in shown.columns if column.no_wrap]
+    for column in figures:
+        texts = [str(text) for text in (column.header, *column.cells)]
+        column.min_width = max(len(line) for text in texts for line in text.splitlines() or [""])
+    needed = console.measure(shown, options=console.options.update(max_width=1000)).minimum
+    if needed > console.width and console.is_terminal:
+        for column in shown.columns:
+            column.min_width, column.no_wrap = None, False
+    elif needed > console.width:
+        console.width = needed
+    console.print(shown)
 
 
 def _fields(result: Any) -> dict[str, Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from starsearch.cli.show import Cell, print_facts, print_table, say, table
-from starsearch.errors import some
+from starsearch.errors import counted, some
 from starsearch.report.front import anchor_recipe_note
 from starsearch.report.predictions import prediction_lines
 from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines
@@ -25,11 +24,11 @@ def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
     """Print the front as a table, how far lower fidelities can be trusted (unless that was said), and failures."""
     for lower in reversed(view.lower):
         found = lower.summary
-        say(f"At {lower.fidelity}: {found['complete']} trials, {found['on_front']} on its front.")
+        say(f"At {lower.fidelity}: {counted(found['complete'], 'trial')}, {found['on_front']} on its front.")
     if view.lower:
         say(f"At {view.fidelity}, the highest fidelity:")
     if not view.front.empty:
-        Console().print(render_front(view))
+        print_table(render_front(view))
         rows = front_rows(view.front, view.objectives)[1]
         say(*architecture_lines(rows), "", *legend_lines(view.front))
     if view.knee is not None:
@@ -82,7 +81,7 @@ def print_status(found: Mapping[str, Any]) -> None:
         "storage": found["storage"],
         f"at {found['fidelity']}" if found.get("fidelities") else "trials": _counts(found),
         "evaluated for": f"{found['seconds'] / 60:.0f} min",
-        "on the front": f"{found['on_front']} trials{knee}",
+        "on the front": f"{counted(found['on_front'], 'trial')}{knee}",
     }
     for line in found["halving"]:
         what, _, words = line.partition(": ") if line.startswith("Successive") else ("epochs", "", line)

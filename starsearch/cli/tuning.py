@@ -39,7 +39,9 @@ def tune(
     orientation: Orientation = None,
     space: Annotated[
         str | None,
-        typer.Option(help="Which fields of the recipe are searched: a file, or shipped (recipe, recipe-short)."),
+        typer.Option(
+            help="Which fields of the recipe are searched: a file, or shipped (recipe, recipe-short, recipe-pbt)."
+        ),
     ] = None,
     recipe: Annotated[
         str | None,

@@ -40,6 +40,16 @@ def test_one_two_and_three_objectives_have_a_table(objectives):
     assert "Top-1" in text
 
 
+def test_a_file_narrower_than_the_table_still_holds_every_number(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    study = view(realistic_trials())
+    print_front(study)
+    text = capsys.readouterr().out
+    for row in plain_rows(study.front):
+        assert f"{row['latency_ms']:.2f} ± 0.02" in text
+        assert f"{row['num_params'] / 1e6:.2f}" in text
+
+
 def test_without_a_front_that_is_said_and_reasons_are_printed_as_they_are(capsys):
     trials = frame([failed(0, "[red]odd[/red]\nsecond line"), failed(1, "[red]odd[/red]\nother"), failed(2, "full")])
     print_front(view(trials))
