@@ -34,7 +34,7 @@ from starsearch.latency.prediction.calibration import (
     measure_networks,
 )
 from starsearch.latency.prediction.check import ProfileCheck, compare_with_profile
-from starsearch.latency.prediction.imported import read_measurements, read_samples
+from starsearch.latency.prediction.imported import read_measurements
 from starsearch.latency.prediction.profile import DeviceProfile, load_profile, save_profile
 from starsearch.measurement import Measurement
 from starsearch.objective import LATENCY, THIS_MACHINE
@@ -153,15 +153,8 @@ def calibrate_device(
     """Measure `budget` informative networks of a space on this machine, fit (or adapt `base`), write the profile.
 
     What was measured is kept as it comes in OUT.measuring.jsonl; the same call, also with another budget, resumes
-    from there. Returned with the profile is what a reader should know of how the networks were measured.
-
-    Args:
-        out: the profile's file; its samples lie beside it as CSV.
-        budget: how many networks to measure.
-        space: a space file or a shipped space's name.
-        spec: how networks are measured; its resolution is the space's.
-        base: a profile of a similar device to adapt; None fits from nothing.
-        watch: called with the progress.
+    from there. Returned with the profile is what a reader should know of how the networks were measured. The resolution
+    of `spec` is not read: it is the space's, or that of `base`, the profile of a similar device.
     """
     _check_free(out)
     similar = open_profile(base) if base is not None else None
@@ -192,12 +185,8 @@ def profile_of_measurements(
 ) -> DeviceProfile:
     """Fit or adapt a profile from figures measured elsewhere (a phone, by any app); write it at `out`.
 
-    Args:
-        measurements: a CSV file with the columns architecture and ms.
-        out: the profile's file.
-        device: what was measured, in the user's words.
-        resolution: pixels it was measured at; None for what the CSV says, else 224.
-        base: a profile of a similar device to adapt; None fits from nothing.
+    The CSV file has the columns architecture and ms; without a `resolution` in pixels it says that, too, or it is 224.
+    `base` is the profile of a similar device to adapt.
     """
     _check_free(out)
     samples, said = read_measurements(measurements)
@@ -324,11 +313,8 @@ def check_profile(
 def import_measurements(study: str, path: Path, *, device: str) -> Imported:
     """Write latencies measured elsewhere into a study, where they stand in for what was predicted.
 
-    Args:
-        study: its folder or NAME@STORAGE-URL.
-        path: a CSV file with the columns architecture and ms.
-        device: label of the quantity (phone, for latency_ms@phone) or name of the profile that predicts it; with
-            another label the figures stand beside the study's as latency_ms@LABEL.
+    `study` is its folder or NAME@STORAGE-URL. `device` is the label of the quantity (phone, for latency_ms@phone) or
+    the name of the profile that predicts it; with another label the figures stand beside the study's.
     """
     place = place_of(study)
     if re.fullmatch(r"[A-Za-z0-9_-]+", device) is None:
@@ -344,7 +330,7 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
         )
     complete = [one.trials[one.trials["state"] == "COMPLETE"] for one in studies]
     known = {key for trials in complete for key in trials["architecture"]}
-    samples = {architecture_hash(parse_architecture(one.architecture)): one for one in read_samples(path)}
+    samples = {architecture_hash(parse_architecture(one.architecture)): one for one in read_measurements(path)[0]}
     found = {key: sample for key, sample in samples.items() if key in known}
     if not found:
         raise StudyError(

@@ -90,7 +90,14 @@ class ProxyEvaluator:
         if weights is not None:
             self._save(result, weights, part.of(self.fidelity))
         cost = count_cost(candidate.architecture, resolution=self.resolution, num_classes=len(self.data.classes))
-        readings = [*_accuracy(result), *cost, *readings]
+        num_images = result.num_validation_images
+        readings = [
+            accuracy_measurement("top1_percent", result.top1_percent, num_images=num_images),
+            accuracy_measurement("top5_percent", result.top5_percent, num_images=num_images),
+            Measurement(name="images_per_second", value=result.images_per_second),
+            *cost,
+            *readings,
+        ]
         if self.reference is not None:
             timing = self.only_timing()(candidate, seed=seed, weights=None, part=part)
             readings += yield from scaled(timing, _TRAINING_SHARE * float32_share, float32_share)
@@ -156,11 +163,3 @@ def _initial(file: Path) -> dict[str, torch.Tensor]:
             f"The training has to begin with the weights of the fidelity below, but {file.name} is not there. Let the "
             "study keep them all (search.keep_weights: all) from its beginning, or say start: scratch."
         ) from None
-
-
-def _accuracy(result: TrainingResult) -> tuple[Measurement, ...]:
-    return (
-        accuracy_measurement("top1_percent", result.top1_percent, num_images=result.num_validation_images),
-        accuracy_measurement("top5_percent", result.top5_percent, num_images=result.num_validation_images),
-        Measurement(name="images_per_second", value=result.images_per_second),
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
@@ -50,8 +49,7 @@ def build_model(
     initialization: str = "official",
 ) -> Network:
     """Build a new network of this architecture, initialised from torch's global random state."""
-    built: Any = pkgutil.resolve_name(architecture.module)
-    network: Network = built(
+    network: Network = pkgutil.resolve_name(architecture.module)(
         architecture,
         num_classes=num_classes,
         in_chans=in_chans,

@@ -31,6 +31,10 @@ else:
     _HAS_FLOCK = True
 
 PATIENCE_S = 60.0  # of a waiting process, before it says why it waits
+_WAITING = (
+    "Waiting for %.0f s for another starsearch process on this machine to finish computing or measuring. "
+    "If none is running, one may be suspended (Ctrl-Z): resume or end it. The lock is in %s."
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -108,7 +112,7 @@ def _wait_for(descriptor: int, operation: int, folder: str) -> None:
     try:
         fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
-        notice = threading.Timer(PATIENCE_S, _warn_waiting, (folder,))
+        notice = threading.Timer(PATIENCE_S, _logger.warning, (_WAITING, PATIENCE_S, folder))
         notice.daemon = True
         notice.start()
         try:
@@ -121,15 +125,6 @@ def _leave(descriptor: int) -> None:
     # Closing alone would not unlock while a child forked in the meantime still has the descriptor.
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
-
-
-def _warn_waiting(folder: str) -> None:
-    _logger.warning(
-        "Waiting for %.0f s for another starsearch process on this machine to finish computing or measuring. "
-        "If none is running, one may be suspended (Ctrl-Z): resume or end it. The lock is in %s.",
-        PATIENCE_S,
-        folder,
-    )
 
 
 @functools.cache

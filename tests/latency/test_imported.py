@@ -2,7 +2,7 @@ import pytest
 
 from starsearch.errors import SpecError
 from starsearch.families.text import format_architecture, parse_architecture
-from starsearch.latency.prediction.imported import read_samples, save_samples
+from starsearch.latency.prediction.imported import read_measurements, save_samples
 
 WIDE = "starnet:embed_dim=24,depths=2-2-8-3,ops=sum"
 
@@ -18,7 +18,7 @@ def write(tmp_path):
 
 
 def test_names_and_lines_are_read_as_canonical_text_with_what_is_known(write):
-    first, second = read_samples(
+    (first, second), _ = read_measurements(
         write(f'architecture,ms,app,pairs,spread_ms\nstarnet_s1,0.7,x,40,0.01\n"{WIDE}",1.25,x,,\n')
     )
     assert (first.ms, first.pairs, first.spread_ms) == (0.7, 40, 0.01)
@@ -27,11 +27,11 @@ def test_names_and_lines_are_read_as_canonical_text_with_what_is_known(write):
     assert second.architecture == format_architecture(parse_architecture(WIDE))
     path = write("")
     save_samples([first, second], path)
-    assert read_samples(path) == (first, second)
+    assert read_measurements(path) == ((first, second), None)
 
 
 def test_a_spreadsheets_mark_and_line_ends_do_no_harm(write):
-    (sample,) = read_samples(write("architecture,ms\r\nstarnet_s2, 1.5\r\n", encoding="utf-8-sig"))
+    (sample,), _ = read_measurements(write("architecture,ms\r\nstarnet_s2, 1.5\r\n", encoding="utf-8-sig"))
     assert sample.ms == 1.5
 
 
@@ -60,14 +60,14 @@ def test_a_spreadsheets_mark_and_line_ends_do_no_harm(write):
 )
 def test_a_file_that_breaks_a_rule_names_line_and_rule(write, text, words):
     with pytest.raises(SpecError) as caught:
-        read_samples(write(text))
+        read_measurements(write(text))
     for word in ["phone.csv", *words]:
         assert word in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read_is_said(tmp_path):
     with pytest.raises(SpecError, match=r"nowhere\.csv cannot be read"):
-        read_samples(tmp_path / "nowhere.csv")
+        read_measurements(tmp_path / "nowhere.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(SpecError, match="no CSV file"):
-        read_samples(tmp_path / "binary.csv")
+        read_measurements(tmp_path / "binary.csv")

@@ -32,11 +32,6 @@ class Sample:
     shares: Mapping[str, float] = field(default_factory=dict)  # of its time by kind of layer, as a profiler told
 
 
-def read_samples(path: Path) -> tuple[Sample, ...]:
-    """Return the networks of a CSV file with their latencies, in the file's order."""
-    return read_measurements(path)[0]
-
-
 def read_measurements(path: Path) -> tuple[tuple[Sample, ...], int | None]:
     """Return the networks of a CSV file with their latencies, and the resolution they were measured at, if it says.
 

@@ -16,7 +16,7 @@ from pydantic import FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 from starsearch.errors import SpecError, did_you_mean
 from starsearch.files import written_whole
 from starsearch.latency.device import Device
-from starsearch.latency.prediction.imported import Sample, read_samples, save_samples
+from starsearch.latency.prediction.imported import Sample, read_measurements, save_samples
 from starsearch.latency.reference import Reference
 from starsearch.yaml_file import read_yaml
 
@@ -83,7 +83,7 @@ def load_profile(path: Path) -> DeviceProfile:
             raise file.error((key,), f"damaged profile: no such key.{did_you_mean(str(key), known)}")
     try:
         adapter = TypeAdapter(DeviceProfile)
-        profile = adapter.validate_python({"name": path.stem, **data, "samples": read_samples(samples)})
+        profile = adapter.validate_python({"name": path.stem, **data, "samples": read_measurements(samples)[0]})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         came = str(first["input"])[:60]

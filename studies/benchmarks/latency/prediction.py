@@ -29,7 +29,7 @@ from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import parse_architecture
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.prediction.calibration import fit_profile
-from starsearch.latency.prediction.imported import read_samples
+from starsearch.latency.prediction.imported import read_measurements
 from starsearch.latency.prediction.predict import predict_latency
 from starsearch.latency.prediction.terms import describe_network
 
@@ -48,7 +48,7 @@ ERRORS = {  # of predicted and measured milliseconds
 def read(stem):
     """The measured networks of one space and thread count, by set."""
     files = {name: HERE / f"{stem}-{name}.csv" for name in ("chosen", "random", "held-out")}
-    return {name: list(read_samples(file)) if file.is_file() else [] for name, file in files.items()}
+    return {name: list(read_measurements(file)[0]) if file.is_file() else [] for name, file in files.items()}
 
 
 def calibrations(data, count):
