@@ -48,7 +48,6 @@ class Lease:
     """A lease of the study `name` that is held and renewed; the record checks it before every write.
 
     Args:
-        name: the study's.
         read, write: the study's attribute of the name `LEASE`.
     """
 

@@ -43,8 +43,6 @@ class StudyRecord:
     last, so that one whose driver dies in between is still running, and runs again.
 
     Attributes:
-        url: the storage's.
-        name: the study's in it.
         spec: what the study was begun with.
         lease: while it is held, it is checked before anything is written.
     """
@@ -69,15 +67,11 @@ class StudyRecord:
         """Return the record of the study `spec.name` at `url`, made if it is not there yet.
 
         Args:
-            url: the storage's, as `open_storage` takes it.
-            spec: the study.
             conditions: what else has to stay for trials to be comparable, in words: the data, the device.
             attributes: further user attributes of a new study.
-
-        Raises:
-            StudyChangedError: the study has finished trials under another spec or other conditions.
-            StudyError: the storage fails, or holds a study of this name that this version has not made.
         """
+        from optuna.trial import TrialState
+
         storage = open_storage(url)
         described = {
             **(attributes or {}),
@@ -88,9 +82,12 @@ class StudyRecord:
         with storage_errors(url):
             study_id = _find_or_create(storage, spec)
             known = storage.get_study_user_attrs(study_id)
-            if "spec" in known and _begins_anew(storage, study_id, url, spec, known, described["conditions"]):
-                storage.delete_study(study_id)
-                study_id, known = _find_or_create(storage, spec), {}
+            if "spec" in known and (known["spec"], known["conditions"]) != (described["spec"], described["conditions"]):
+                finished = storage.get_n_trials(study_id, (TrialState.COMPLETE, TrialState.PRUNED))
+                is_in_use = bool(finished or working_driver(url, spec.name, known))
+                if _begins_anew(spec, known, described["conditions"], is_in_use=is_in_use):
+                    storage.delete_study(study_id)
+                    study_id, known = _find_or_create(storage, spec), {}
             if "spec" not in known:
                 if storage.get_n_trials(study_id):
                     refuse_other_maker(url, spec.name, known)
@@ -102,11 +99,7 @@ class StudyRecord:
 
     @classmethod
     def find(cls, url: str, name: str) -> StudyRecord:
-        """Return the record of the study `name` that is at `url` already.
-
-        Raises:
-            StudyError: there is none, this version has not made it, or the storage fails.
-        """
+        """Return the record of the study `name` that is at `url` already."""
         storage = open_storage(url)
         try:
             with storage_errors(url):
@@ -236,11 +229,7 @@ def hold_lease(record: StudyRecord) -> Iterator[Lease]:
 
 
 def refuse_other_maker(url: str, name: str, attributes: Mapping[str, Any]) -> None:
-    """Refuse a study of these attributes that this version has not made.
-
-    Raises:
-        StudyError: an earlier version has made it, or another program.
-    """
+    """Refuse a study of these attributes that this version has not made."""
     if "signature" in attributes and "spec" not in attributes:
         raise StudyError(
             f"The study {name!r} in {shown(url)} was made by starsearch {attributes.get('starsearch', '0.1')}, whose "
@@ -265,21 +254,8 @@ def _find_or_create(storage: BaseStorage, spec: StudySpec) -> int:
     return storage.get_study_id_from_name(spec.name)
 
 
-def _begins_anew(
-    storage: BaseStorage,
-    study_id: int,
-    url: str,
-    spec: StudySpec,
-    known: Mapping[str, Any],
-    conditions: Mapping[str, str],
-) -> bool:
-    """Whether the study was begun with something else, and nothing has come of it that could not be compared.
-
-    Raises:
-        StudyChangedError: it has finished trials, or a driver works on it; the text says what differs.
-    """
-    from optuna.trial import TrialState
-
+def _begins_anew(spec: StudySpec, known: Mapping[str, Any], conditions: Mapping[str, str], *, is_in_use: bool) -> bool:
+    """Whether the study was begun with something else, and nothing has come of it that could not be compared."""
     old = StudySpec.from_json(known["spec"]).describe() | known["conditions"]
     new = spec.describe() | dict(conditions)
     changes = [
@@ -289,8 +265,7 @@ def _begins_anew(
     ]
     if not changes:
         return False
-    finished = (TrialState.COMPLETE, TrialState.PRUNED)
-    if storage.get_n_trials(study_id, finished) or working_driver(url, spec.name, known):
+    if is_in_use:
         raise StudyChangedError(
             f"The study {spec.name!r} was begun with something else:\n"
             + "".join(f"  {line}\n" for line in changes)

@@ -46,9 +46,6 @@ def open_storage(url: str) -> BaseStorage:
     `sqlite:///FILE` writes ahead (WAL) and waits for a disk only at checkpoints: a power failure may cost the last
     trials, a killed process costs none. `journal:///FILE`, an absolute path, is Optuna's log file, for network file
     systems on which SQLite's locks do not work. Every other URL is SQLAlchemy's.
-
-    Raises:
-        StudyError: the URL cannot be read, its driver is not installed, or the storage cannot be opened.
     """
     from sqlalchemy import event
 
@@ -74,11 +71,7 @@ def open_storage(url: str) -> BaseStorage:
 
 @contextmanager
 def read_storage(url: str) -> Iterator[BaseStorage]:
-    """Yield the storage at `url`, which must be there; SQLite files are opened so that they cannot be written.
-
-    Raises:
-        StudyError: as `open_storage`, or there is no such file.
-    """
+    """Yield the storage at `url`, which must be there; SQLite files are opened so that they cannot be written."""
     path = storage_file(url)
     if path is not None and not path.is_file():
         raise StudyError(f"There is no study at {shown(url)}: {path} does not exist.")
@@ -148,11 +141,7 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 def storage_file(url: str) -> Path | None:
-    """Return the file that `url` names; None for a server or memory.
-
-    Raises:
-        StudyError: the URL cannot be read.
-    """
+    """Return the file that `url` names; None for a server or memory."""
     if url.startswith("journal:"):
         return _journal_file(url)
     parsed = _parse(url)

@@ -42,7 +42,6 @@ class RecordedStudy:
     """A study as its storage holds it.
 
     Attributes:
-        name: the study's.
         spec: what it was begun with.
         attributes: what else its record says: command, conditions, classes, preprocessing, reference.
         trials: one row each.
@@ -67,21 +66,13 @@ class RecordedStudy:
 
 
 def load_study(url: str, name: str | None = None, *, folder: Path | None = None) -> RecordedStudy:
-    """Return the study `name` of a storage, or its only one; `folder` is that of its weights.
-
-    Raises:
-        StudyError: no such storage or study, this version has not made it, or the storage fails.
-    """
+    """Return the study `name` of a storage, or its only one; `folder` is that of its weights."""
     with _read_study(url, name) as (storage, found):
         return _recorded(storage, url, found, folder)
 
 
 def load_fidelities(url: str, name: str | None = None, *, folder: Path | None = None) -> list[RecordedStudy]:
-    """Return a study and those of its later fidelities that have begun, the lowest first; the storage is opened once.
-
-    Raises:
-        StudyError: as `load_study`.
-    """
+    """Return a study and its later fidelities that have begun, the lowest first; the storage is opened once."""
     with _read_study(url, name) as (storage, first):
         there = _names(storage)
         found = [_recorded(storage, url, first, folder)]
@@ -98,21 +89,13 @@ def load_trials(url: str, name: str | None = None, *, folder: Path | None = None
 
 
 def study_names(url: str) -> tuple[str, ...]:
-    """Return the names of the studies in the storage, oldest first.
-
-    Raises:
-        StudyError: no such storage, or it fails.
-    """
+    """Return the names of the studies in the storage, oldest first."""
     with read_storage(url) as storage:
         return tuple(_names(storage))
 
 
 def load_attributes(url: str, name: str) -> dict[str, Any]:
-    """Return the study's user attributes; empty where the storage or the study is not there yet.
-
-    Raises:
-        StudyError: the storage fails.
-    """
+    """Return the study's user attributes; empty where the storage or the study is not there yet."""
     file = storage_file(url)
     # An empty file is what a driver leaves that was killed before its first word.
     if file is not None and (not file.exists() or file.stat().st_size == 0):

@@ -100,11 +100,7 @@ def is_foreign(found: FrozenTrial) -> bool:
 
 
 def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
-    """Return a trial of the study of `spec`, with the readings that its evaluation returned.
-
-    Raises:
-        ArchitectureError: another version has written fields of the architecture that this one does not know.
-    """
+    """Return a trial of the study of `spec`, with the readings that its evaluation returned."""
     said: Mapping[str, Any] = found.user_attrs
     state = cast("State", found.state.name.lower())
     judged = state in ("complete", "pruned")  # a driver that died in between may have left some of the attributes

@@ -34,11 +34,7 @@ class StudyFiles:
         self._judged: list[_Judged] = []
 
     def weights(self, number: int) -> Path | None:
-        """Return where the evaluation of a trial writes its weights; the folder is made.
-
-        Raises:
-            StudyError: the folder cannot be made.
-        """
+        """Return where the evaluation of a trial writes its weights; the folder is made."""
         if self._folder is None or self._spec.keep_weights == "none":
             return None
         path = self._folder / _weights_name(number)

@@ -49,11 +49,7 @@ def unfinished_trials(ended: Sequence[Trial], tries: int) -> list[Trial]:
 
 
 def anchor_trials(spec: StudySpec) -> Iterator[Trial]:
-    """Yield a trial of each anchor by the study's own recipe, then by the recipes that are drawn for it.
-
-    Raises:
-        SpecError: the recipe's own value of a searched field is not in its range.
-    """
+    """Yield a trial of each anchor by the study's own recipe, then by the recipes that are drawn for it."""
     anchors = [Candidate(architecture=presets()[name], recipe=spec.recipe, anchor=name) for name in spec.space.anchors]
     anchors += [replace(one, recipe=recipe) for one in anchors for recipe in _draw_recipes(spec, one)]
     for anchor in anchors:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,13 +53,7 @@ class LowerFidelity:
 
 
 def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder: Path | None) -> LowerFidelity:
-    """Return what may come to the fidelity of `spec`.
-
-    Args:
-        spec: the study at this fidelity.
-        below: the study at the fidelity below.
-        record, folder: those of the study below.
-    """
+    """Return what may come to the fidelity of `spec` from the one of `below`, whose record and folder are given."""
     measured = record.measured()
     judged = [measured.latest(trial) for trial in record.trials() if trial.state == "complete"]
     here = {trial.number: _trial_here(trial, spec, folder) for trial in judged}
@@ -87,16 +81,13 @@ def promoted_trials(
     able = [one for one in lower.ranked if one.key not in failed]
     wanted, rest = able[: spec.promotion.best], able[spec.promotion.best :]
     # Each by a number of its own, so that a longer list does not draw all anew; first what was drawn before.
-    rest.sort(key=lambda one: (one.key not in begun, _lot(one, spec)))
+    lots = {one.key: sha256(f"{spec.seed} {spec.fidelity.name} {one.key}".encode()).hexdigest() for one in rest}
+    rest.sort(key=lambda one: (one.key not in begun, lots[one.key]))
     wanted += rest[: spec.promotion.random]
     others = [one for one in lower.ranked if one not in wanted]
     known = {one.key for one in ended}
     coming = [one for one in (*wanted, *others) if one.key not in known]
     return replace(spec, trials=len(begun | {one.key for one in wanted})), coming
-
-
-def _lot(trial: Trial, spec: StudySpec) -> str:
-    return hashlib.sha256(f"{spec.seed} {spec.fidelity.name} {trial.key}".encode()).hexdigest()
 
 
 def _trial_here(below: Trial, spec: StudySpec, folder: Path | None) -> Trial:

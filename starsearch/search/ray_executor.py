@@ -134,7 +134,6 @@ class RayExecutor:
     driver decides whether the candidate runs again.
 
     Args:
-        runner: how many evaluations at a time, and how long each may take.
         stages: the parts of every evaluation: the training, then the latency where another node measures it.
     """
 

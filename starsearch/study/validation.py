@@ -46,9 +46,6 @@ def validate(kind: type[T], data: Any, *, file: YamlFile, at: Location = ()) -> 
     """Return `data`, which stands in `file` at `at`, as the document (or dataclass) `kind`.
 
     Nothing is converted: no text is taken for a number, no number for a text.
-
-    Raises:
-        SpecError: the first complaint with file, line and key, and how many more there are.
     """
     if not isinstance(data, Mapping):
         raise file.error(at, f"a mapping of keys is needed here; got {shorten(data)}.")
