@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from starsearch.families.family import Architecture, presets
+from starsearch.families.family import Architecture, lower, presets
 from starsearch.latency.device import Device, device_fingerprint
 from starsearch.latency.prediction.imported import Sample
 from starsearch.latency.prediction.profile import DeviceProfile, HeldOut
-from starsearch.latency.prediction.terms import describe_network
+from starsearch.latency.prediction.terms import NetworkTerms
 from starsearch.latency.reference import Reference
 
 _RESOLUTION = 64
@@ -31,7 +31,7 @@ def make_profile(
     """A profile of `device` that predicts `ms` or less for S1 at 64 pixels; terms named `leave_out…` are not in it."""
     largest: dict[str, float] = {}
     for network in _NETWORKS:
-        terms = describe_network(network, resolution=_RESOLUTION, vector_width=16).total
+        terms = NetworkTerms.of(lower(network, resolution=_RESOLUTION), vector_width=16).total
         largest |= {term: max(value, largest.get(term, 0.0)) for term, value in terms.items()}
     return DeviceProfile(
         name=name,

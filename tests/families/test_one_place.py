@@ -17,7 +17,7 @@ from starsearch.families.fields import ruled
 from starsearch.families.layers import ACTIVATION_FUNCTIONS, OPS, Activation
 from starsearch.families.network import build_model
 from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
-from starsearch.latency.prediction.terms import QUANTITIES, describe_network
+from starsearch.latency.prediction.terms import QUANTITIES, NetworkTerms
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.study.space_file import parse_space
@@ -60,7 +60,7 @@ def test_a_family_is_lowered_counted_built_exported_and_predicted():
     model = settled_model(TEXT)
     assert count_params(architecture, num_classes=5) == sum(one.numel() for one in model.parameters())
     verify_export(model)
-    terms = describe_network(architecture, resolution=32, vector_width=8)
+    terms = NetworkTerms.of(lower(architecture, resolution=32), vector_width=8)
     assert terms.layers["scale"] == 3
     assert terms.total["scale.fixed"] == 3
 
@@ -118,5 +118,5 @@ def test_an_activation_function_is_a_row(monkeypatch):
     verify_export(settled_model("starnet:embed_dim=8,depths=1-1,act_type=mish"))
     space = "dimensions: {act_type: [relu, mish]}"
     assert parse_space(parse_yaml(space, Path("s.yaml"))).num_architectures == 2
-    terms = describe_network(parse_architecture("starnet:depths=1,act_type=mish"), resolution=32, vector_width=8)
+    terms = NetworkTerms.of(lower(parse_architecture("starnet:depths=1,act_type=mish"), resolution=32), vector_width=8)
     assert terms.layers["mish_after_convolution"] == 2

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from starsearch.errors import EvaluationError
-from starsearch.families.family import count_macs
+from starsearch.families.family import count_macs, lower
 from starsearch.families.text import parse_architecture
 from starsearch.latency.prediction.calibration import check_budget, fit_profile
 from starsearch.latency.prediction.fitting import (
@@ -13,7 +13,7 @@ from starsearch.latency.prediction.fitting import (
     prediction_interval,
 )
 from starsearch.latency.prediction.predict import predict_latency
-from starsearch.latency.prediction.terms import describe_network
+from starsearch.latency.prediction.terms import NetworkTerms
 
 from .devices import DEVICE, RESOLUTION, draw_networks, make_profile, measure_imagined
 
@@ -78,7 +78,7 @@ def test_informative_networks_fit_better_than_as_many_random_ones():
 
 def information(networks):
     """Log-determinant of the networks' terms, by brute force: what D-optimality is about."""
-    rows = [describe_network(a, resolution=RESOLUTION, vector_width=8).total for a in networks]
+    rows = [NetworkTerms.of(lower(a, resolution=RESOLUTION), vector_width=8).total for a in networks]
     names = sorted({name for row in rows for name in row})
     matrix = np.array([[row.get(name, 0.0) for name in names] for row in rows])
     matrix /= np.array([count_macs(a, resolution=RESOLUTION) for a in networks])[:, None]

@@ -3,12 +3,12 @@ from hypothesis import given, settings
 
 from starsearch.families.family import Architecture, count_macs, lower, presets
 from starsearch.families.layers import OPS
-from starsearch.latency.prediction.terms import QUANTITIES, NetworkTerms, describe_network, layer_kinds
+from starsearch.latency.prediction.terms import QUANTITIES, NetworkTerms, layer_kinds
 from tests.strategies import architectures
 
 
 def arithmetic(architecture, resolution, *, vector_width=1):
-    network = describe_network(architecture, resolution=resolution, vector_width=vector_width)
+    network = NetworkTerms.of(lower(architecture, resolution=resolution), vector_width=vector_width)
     convolutions = sum(value for name, value in network.total.items() if name.endswith(".mmacs"))
     linear = network.total["linear.weight_mbytes"] / 4  # a multiply-add a weight of four bytes
     return 1e6 * (convolutions + linear)
@@ -52,7 +52,7 @@ def test_a_network_is_the_sum_of_its_layers(architecture):
     ],
 )
 def test_layers_are_told_apart_as_a_runtime_runs_them(fields, expected):
-    network = describe_network(Architecture.of(depths=(1, 0, 0, 0), **fields), resolution=64, vector_width=8)
+    network = NetworkTerms.of(lower(Architecture.of(depths=(1, 0, 0, 0), **fields), resolution=64), vector_width=8)
     assert expected.items() <= network.layers.items()
 
 

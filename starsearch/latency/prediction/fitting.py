@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.errors import EvaluationError
-from starsearch.families.family import Architecture, count_macs
+from starsearch.families.family import Architecture, count_macs, lower
 from starsearch.families.text import parse_architecture
 from starsearch.latency.prediction.imported import Sample
 from starsearch.latency.prediction.profile import FloatVector, HeldOut
-from starsearch.latency.prediction.terms import NetworkTerms, describe_network
+from starsearch.latency.prediction.terms import NetworkTerms
 
 MIN_SAMPLES = 8
 VECTOR_WIDTHS = (4, 8, 16)
@@ -65,7 +65,7 @@ def fit_coefficients(
     ms = np.array([sample.ms for sample in samples])
     tried: list[tuple[float, int, float, _Problem, FloatVector]] = []
     for width in vector_widths:
-        described = [describe_network(one, resolution=resolution, vector_width=width) for one in architectures]
+        described = [NetworkTerms.of(lower(one, resolution=resolution), vector_width=width) for one in architectures]
         problem = _Problem.of(described, samples)
         for weight in _PROFILE_WEIGHTS if len(problem.shares) else _PROFILE_WEIGHTS[:1]:
             predicted = _predict_held_out(problem.networks, partial(problem.solve, weight))
@@ -112,7 +112,7 @@ def choose_informative(
     D-optimal design (Fedorov 1972), greedily: the next network is the one whose terms the networks so far say
     least about. Errors are relative, so terms count by the network's size.
     """
-    described = [describe_network(a, resolution=resolution, vector_width=vector_width).total for a in candidates]
+    described = [NetworkTerms.of(lower(a, resolution=resolution), vector_width=vector_width).total for a in candidates]
     rows = _matrix(described)[1] / np.array([count_macs(a, resolution=resolution) for a in candidates])[:, None]
     scales = np.sqrt(np.mean(rows**2, axis=0))
     rows = rows[:, scales > 0] / scales[scales > 0]

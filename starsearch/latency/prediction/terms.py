@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer
 from starsearch.latency.padded import IMAGE_CHANNELS, is_unblocked
 
@@ -130,11 +129,6 @@ class NetworkTerms:
 def layer_kinds(layers: Sequence[Layer]) -> dict[str, str]:
     """Return by its name each layer's kind: layers of one kind are timed together."""
     return {layer.name: kind for layer, (_, kind) in zip(layers, _rows_and_kinds(layers), strict=True)}
-
-
-def describe_network(architecture: Architecture, *, resolution: int, vector_width: int) -> NetworkTerms:
-    """Return the features of exactly the layers that an architecture names, with 1000 classes."""
-    return NetworkTerms.of(lower(architecture, resolution=resolution), vector_width=vector_width)
 
 
 def sort_of_work(term: str) -> str:

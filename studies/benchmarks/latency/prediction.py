@@ -24,14 +24,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import read_options, show, write
 
 from starsearch.errors import EvaluationError
-from starsearch.families.family import count_macs
+from starsearch.families.family import count_macs, lower
 from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.text import parse_architecture
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.prediction.calibration import fit_profile
 from starsearch.latency.prediction.imported import read_measurements
 from starsearch.latency.prediction.predict import predict_latency
-from starsearch.latency.prediction.terms import describe_network
+from starsearch.latency.prediction.terms import NetworkTerms
 
 HERE = Path(__file__).parent
 RESOLUTION = 224
@@ -105,7 +105,7 @@ def fit_op_profiles(samples):
     """
 
     def rows_of(architecture):
-        network = describe_network(architecture, resolution=RESOLUTION, vector_width=1)
+        network = NetworkTerms.of(lower(architecture, resolution=RESOLUTION), vector_width=1)
         return {kind: [network.layers[kind], *terms.values()] for kind, terms in network.by_kind.items()}
 
     described = [(rows_of(parse_architecture(sample.architecture)), sample) for sample in samples]
