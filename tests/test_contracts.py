@@ -11,6 +11,7 @@ from starsearch.latency.backends.backend import BACKENDS, BackendOptions
 from starsearch.recipe import Fidelity
 from starsearch.search.executor import LocalExecutor
 from starsearch.testing import BackendContract, EvaluatorContract, ExecutorContract, FamilyContract, FormatContract
+from tests.families.test_architecture import EVERY_FIELD
 from tests.families.toy import registered
 
 
@@ -22,12 +23,8 @@ class TestProxyEvaluator(EvaluatorContract):
 
 
 class TestStarNet(FamilyContract):
-    every_field = (
-        "starnet:depths=1-0-2,ops=sum-star-star,activation=none-one-post,act_type=gelu,mlp_ratio=2.5-4-3,"
-        "kernel_size=3-7-5,widths=16-40-48,stem_width=16"
-    )
     functions = ("relu", "silu", "hard_swish", "leaky_relu")
-    texts = ("starnet_s050", every_field, *(f"starnet:embed_dim=8,depths=1-1,act_type={name}" for name in functions))
+    texts = ("starnet_s050", EVERY_FIELD, *(f"starnet:embed_dim=8,depths=1-1,act_type={name}" for name in functions))
 
 
 class TestToy(FamilyContract):
