@@ -21,10 +21,10 @@ from starsearch.cli.options import (
     with_options,
 )
 from starsearch.cli.show import print_table, say, table
-from starsearch.recipe import Fidelity
 
 if TYPE_CHECKING:
     from starsearch.api.planning import Plan
+    from starsearch.recipe import Fidelity
 
 
 def plan(
@@ -144,6 +144,8 @@ def _advice(found: Plan, pilot: int, tau: float) -> list[str]:
 
 def _fields(fidelity: Fidelity) -> str:
     """What a study file says of a fidelity: all that is not as by default, its recipe always."""
+    from starsearch.recipe import Fidelity
+
     default = Fidelity()
     said = {name: getattr(fidelity, name) for name in Fidelity.__slots__ if name not in ("name", "recipe")}
     changed = {name: value for name, value in said.items() if value != getattr(default, name) or name == "resolution"}

@@ -13,27 +13,40 @@ from functools import partial
 
 import optuna
 from harness import by_turns, gate, in_folder, ratio, read_options, seconds, show, summarize, write
-from small_study import Sleeper, make_spec, run
+from small_study import make_spec, run
 
 from starsearch.families.family import count_macs
-from starsearch.records.trials import parameter_distributions
+from starsearch.measurement import Measurement
+from starsearch.objective import Objective
+from starsearch.records import parameter_distributions
+
+OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
+
+
+def values_of(architecture):
+    """Something to trade off, at the cost of nothing: depth and stars against multiply-adds."""
+    top1 = sum(architecture.depths) + sum(op == "star" for op in architecture.ops)
+    return float(top1), float(count_macs(architecture, resolution=224))
+
+
+def evaluate(candidate, **_options):
+    yield from ()
+    top1, macs = values_of(candidate.architecture)
+    return Measurement(name="top1_percent", value=top1), Measurement(name="macs", value=macs)
 
 
 def ours(trials, seed):
-    def study(folder):
-        return trials / seconds(run, f"sqlite:///{folder}/study.db", make_spec("ours", trials, seed=seed), Sleeper())
-
-    return in_folder(study)
+    spec = make_spec("ours", trials, seed=seed, objectives=OBJECTIVES)
+    return in_folder(lambda folder: trials / seconds(run, f"sqlite:///{folder}/study.db", spec, evaluate))
 
 
 def optunas(trials, seed):
-    spec = make_spec("peer", trials, seed=seed)
+    spec = make_spec("peer", trials, seed=seed, objectives=OBJECTIVES)
     distributions = parameter_distributions(spec.space.parameters)
 
     def objective(trial):
         params = {name: suggest(trial, name, distribution) for name, distribution in distributions.items()}
-        macs = count_macs(spec.space.decode_architecture(params), resolution=224)
-        return 40 + 10 * (macs / 1e9) ** 0.5, macs / 1e8
+        return values_of(spec.space.decode_architecture(params))
 
     def study(folder):
         sampler = optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.errors import ExportError
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, formats, script
-from starsearch.families.family import Architecture
-from starsearch.families.layers import ACTIVATION_FUNCTIONS
 
 if TYPE_CHECKING:
+    from starsearch.families.family import Architecture
     from starsearch.families.network import Network
 
 CONFIG_FILE, WEIGHTS_FILE, MODEL_SCRIPT, RUN_SCRIPT = "config.json", "model.safetensors", "model.py", "run_torch.py"
@@ -28,6 +27,8 @@ def timm_arguments(architecture: Architecture) -> dict[str, Any] | None:
     canonical: Any = architecture.canonical()
     if canonical.family != "starnet":
         return None
+    from starsearch.families.family import Architecture
+
     ratios = {ratio for ratio, depth in zip(canonical.mlp_ratio, canonical.depths, strict=True) if depth} or {4}
     said = {"embed_dim": canonical.embed_dim, "depths": canonical.depths, "mlp_ratio": ratios.pop()}
     if ratios or not isinstance(said["mlp_ratio"], int) or Architecture.of(**said).canonical() != canonical:
@@ -131,6 +132,8 @@ def _model_and_arguments(model: Network) -> tuple[str, dict[str, Any]]:
 
 def _model_script(model: Network, class_names: Sequence[str]) -> str:
     """Return model.py with this network's table in it."""
+    from starsearch.families.layers import ACTIVATION_FUNCTIONS
+
     network: Any = model.architecture.canonical()
     stages = zip(
         network.stage_widths,

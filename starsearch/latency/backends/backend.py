@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, get_args, runtime_checkable
 
 from starsearch.errors import BackendError, did_you_mean
-from starsearch.families.family import Architecture
 
 if TYPE_CHECKING:
     import numpy as np
