@@ -149,7 +149,13 @@ class _Driver:
         self._files.clear_checkpoints(keep=[*self._rungs.keys(), *(trial.key for trial in self._todo)])
         self._watch(self._started)
         while True:
-            why = self._fill()
+            why: Why | None = None
+            while why is None and len(self._running) < self._executor.capacity:
+                found = self._next()
+                if isinstance(found, Trial):
+                    self._begin(found)
+                else:
+                    why = found
             if not self._running:
                 assert why is not None
                 return why
@@ -171,21 +177,16 @@ class _Driver:
         self._watch(ended)
         return ended
 
-    def _fill(self) -> Why | None:
-        """Begin trials until the executor is full; else return the reason to begin no more."""
-        while len(self._running) < self._executor.capacity:
-            trial = self._next_planned() or self._rungs.next()
-            if trial is None and not self._wants_more:
-                return "complete"
-            if time.monotonic() >= self._deadline:
-                return "time budget"
-            if trial is None:
-                if self._proposer is None:
-                    return "complete"  # fewer than wanted could be promoted, or have not failed
-                if (trial := self._proposer.propose()) is None:
-                    return "space exhausted"
-            self._begin(trial)
-        return None
+    def _next(self) -> Trial | Why:
+        """Return the next trial to begin, or the reason to begin no more."""
+        trial = self._next_planned() or self._rungs.next()
+        if trial is None and not self._wants_more:
+            return "complete"
+        if time.monotonic() >= self._deadline:
+            return "time budget"
+        if trial is None and self._proposer is None:
+            return "complete"  # fewer than wanted could be promoted, or have not failed
+        return trial or (self._proposer and self._proposer.propose()) or "space exhausted"
 
     def _next_planned(self) -> Trial | None:
         """Return the first on the list; where all searched trials are there, the first that is not one more."""
