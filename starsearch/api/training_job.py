@@ -59,7 +59,7 @@ def plan_training(
     crop_pct: float | None = None,
     stem_stride: int | None = None,
     seed: int = 0,
-    out: Path | None = None,
+    out: str | Path | None = None,
     weights: Path | None = None,
     keep_every_s: float = 120.0,
     hardware: Mapping[str, Any] | None = None,
@@ -93,7 +93,7 @@ def plan_training(
         notes = (*describe_trial(text, trial, fidelity), *notes)
         fidelity = {name: getattr(trial.fidelity, name) if value is None else value for name, value in fidelity.items()}
     pixels = int(fidelity["resolution"] or _RESOLUTION)
-    folder = out or Path("trainings") / _name_of(text, architecture)
+    folder = Path(out) if out else Path("trainings") / _name_of(text, architecture)
     return TrainingJob(
         architecture=architecture,
         # A worker of a cluster has another working folder.
