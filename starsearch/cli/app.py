@@ -32,7 +32,6 @@ app = typer.Typer(
     help="Search the star-operation design space (StarNet) for the best small network for your device.",
     epilog="Begin with: starsearch run starnet    Then: starsearch front studies/starnet",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(space.app, name="space")

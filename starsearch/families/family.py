@@ -149,13 +149,21 @@ def lower(
 def count_macs(
     architecture: Architecture, *, resolution: int = 224, num_classes: int = 1000, stem_stride: int = 2
 ) -> int:
-    """Return the multiply-accumulates of one image, in convolutions and the head."""
+    """Return the multiply-accumulates of one image, in convolutions and the head.
+
+    >>> count_macs(Architecture.of())
+    421877376
+    """
     layers = lower(architecture, resolution=resolution, num_classes=num_classes, stem_stride=stem_stride)
     return sum(map(layer_macs, layers))
 
 
 def count_params(architecture: Architecture, *, num_classes: int = 1000) -> int:
-    """Return the number of learned parameters."""
+    """Return the number of learned parameters.
+
+    >>> count_params(Architecture.of(), num_classes=10)
+    2678098
+    """
     return sum(map(layer_params, lower(architecture, num_classes=num_classes)))
 
 

@@ -42,6 +42,11 @@ def _format(canonical: Architecture, *, is_short: bool) -> str:
 def parse_architecture(text: str) -> Architecture:
     """Return the canonical architecture that `text` names: a published one's name or a one-line text.
 
+    >>> format_architecture(parse_architecture("starnet_s1"))
+    'starnet:embed_dim=24,depths=2-2-8-3'
+    >>> parse_architecture("starnet:embed_dim=16,ops=sum").ops
+    ('sum', 'sum', 'sum', 'sum')
+
     Raises:
         ArchitectureError: an unknown name or field, or a value that breaks a rule.
     """

@@ -137,6 +137,9 @@ def load_specs(
 ) -> tuple[StudySpec, ...]:
     """Return the specs that a file (or a shipped space's name) describes, one for each fidelity, the cheapest first.
 
+    >>> [spec.trials for spec in load_specs("starnet", trials=4)]
+    [4]
+
     Args:
         text: a file, a shipped space's name, or the mapping that such a file would hold.
         name: the study's name, in place of the file's stem.
