@@ -10,7 +10,7 @@ from typing import Any
 
 from starsearch.api.networks import StudyTrial, resolve
 from starsearch.data.source import DataSource
-from starsearch.errors import ArchitectureError, SpecError
+from starsearch.errors import ArchitectureError, SpecError, counted
 from starsearch.families.family import Architecture, presets
 from starsearch.families.text import architecture_hash
 from starsearch.recipe import Fidelity, Recipe, changed_fields, value_text, with_batch_size
@@ -134,7 +134,9 @@ def _choose_recipe(
             notes += describe_override(option, before, after)
             before = after
         if chosen.epochs == trial.recipe.epochs:
-            notes.append(f"It trains as long as the trial, {chosen.epochs} epochs; --epochs N trains longer.")
+            notes.append(
+                f"It trains as long as the trial, {counted(chosen.epochs, 'epoch')}; --epochs N trains longer."
+            )
     if chosen.initialization == "identity":
         chosen = replace(chosen, initialization="official")
         notes.append("A full training starts as published: initialization identity → official.")

@@ -15,7 +15,7 @@ from starsearch.api.run import check_samples, data_in_words, largest_batch
 from starsearch.api.study import write_study_report
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
 from starsearch.api.training_job import describe_override, describe_trial
-from starsearch.errors import DataError
+from starsearch.errors import DataError, counted
 from starsearch.families.text import format_architecture
 from starsearch.objective import Objective
 from starsearch.progress import Progress
@@ -257,10 +257,11 @@ def _write_best(
     best = describe(winner)
     found = winner.candidate.recipe
     epochs = spec.fidelity.epochs or spec.recipe.epochs
+    length = counted(epochs, "epoch")
     comments = [
         f"The best of {len(trials)} trials of the study {spec.name}, trial {best.trial}: top-1 "
         f"{best.top1_percent:.2f} %" + (f", the base recipe's {base.top1_percent:.2f} %" if base else "") + ".",
-        f"Trained on {spec.data} at {spec.fidelity.resolution} px for {epochs} epochs, seed {spec.seed}; once each.",
+        f"Trained on {spec.data} at {spec.fidelity.resolution} px for {length}, seed {spec.seed}; once each.",
         *_schedule(spec, (record.attribute("recipe_schedules") or {}).get(str(winner.number), ())),
     ]
     path = folder / BEST_RECIPE

@@ -23,7 +23,7 @@ from starsearch.cli.options import (
     with_options,
 )
 from starsearch.cli.show import say
-from starsearch.errors import TrainingStoppedError
+from starsearch.errors import TrainingStoppedError, counted
 from starsearch.progress import Progress
 from starsearch.signals import asked_to_stop
 
@@ -174,7 +174,7 @@ def _look_at_data(job: TrainingJob) -> None:
 
     found = check_training_data(job, ranks=int(os.environ.get("WORLD_SIZE", "1")))
     if found is not None:
-        speed = f"{found.workers_images_per_second:,.0f} images/s decoded by {found.workers} workers"
+        speed = f"{found.workers_images_per_second:,.0f} images/s decoded by {counted(found.workers, 'worker')}"
         say(f"Data: {found.classes} {found.train.num_images:,} training images; {speed}.")
         say(*(f"warning: {warning}" for warning in (*found.errors, *found.warnings)))
 
@@ -226,8 +226,9 @@ def training_view(
 def _print_end(trained: Trained, *, data: str) -> None:
     command = shlex.join(["starsearch", "export", str(trained.folder), "--data", data])
     say(
-        f"Done: {trained.epochs} epochs, top-1 {trained.top1_percent:.2f} %, top-5 {trained.top5_percent:.2f} %; best: "
-        f"epoch {trained.best_epoch}, top-1 {trained.best_top1_percent:.2f} ± {trained.best_top1_spread:.2f} %, "
+        f"Done: {counted(trained.epochs, 'epoch')}, top-1 {trained.top1_percent:.2f} %, top-5 "
+        f"{trained.top5_percent:.2f} %; best: epoch {trained.best_epoch}, top-1 "
+        f"{trained.best_top1_percent:.2f} ± {trained.best_top1_spread:.2f} %, "
         f"top-5 {trained.best_top5_percent:.2f} %."
     )
     if trained.unreadable_images:

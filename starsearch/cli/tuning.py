@@ -23,6 +23,7 @@ from starsearch.cli.options import (
     with_options,
 )
 from starsearch.cli.show import say
+from starsearch.errors import counted
 from starsearch.progress import Progress
 
 if TYPE_CHECKING:
@@ -158,9 +159,10 @@ def _print_end(outcome: TuneOutcome, *, data: str) -> None:
         say("         One training each: see studies/benchmarks/recipe_seeds.py for several seeds.")
     say("Written: " + ", ".join(str(path) for path in (outcome.recipe_file, *outcome.files) if path))
     if best is not None:
+        assert judged.epochs is not None  # the outcome says it
         how = f"--resolution {judged.resolution} --stem-stride {judged.stem_stride} --crop-pct {judged.crop_pct:g}"
         say(
             f"Next:    starsearch train {outcome.architecture} --recipe {outcome.recipe_file} "
             f"--data {shlex.quote(data)} {how}",
-            f"         That is {judged.epochs} epochs, as each trial was trained; --epochs N trains longer.",
+            f"         That is {counted(judged.epochs, 'epoch')}, as each trial was trained; --epochs N trains longer.",
         )
