@@ -6,7 +6,7 @@ import pytest
 
 from starsearch.data import open_data
 from starsearch.evaluators import ProxyEvaluator
-from starsearch.export.format import formats
+from starsearch.export.formats import formats
 from starsearch.latency.backends.backend import BACKENDS, BackendOptions
 from starsearch.recipe import Fidelity
 from starsearch.search.executor import LocalExecutor

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from starsearch.api.networks import StudyTrial, open_trial, resolve
-from starsearch.api.study import load_study
-from starsearch.api.study_folder import place_of
+from starsearch.api.study_folder import open_view, place_of
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.weights import load_network
 from starsearch.data import open_data
@@ -22,7 +21,8 @@ from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError, DataError, ExportError, StudyError
 from starsearch.evaluators.int8 import calibration_images, measure_onnx_top1
 from starsearch.export.card import ACCURACIES, model_card
-from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, find_formats, formats, write_format, write_text
+from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, write_format, write_text
+from starsearch.export.formats import find_formats, formats
 from starsearch.export.formats.timm import needs_starsearch
 from starsearch.export.onnx import build_onnx
 from starsearch.export.weights import FloatArray, state_dict_arrays
@@ -168,7 +168,7 @@ def _architecture_of(source: str) -> Architecture | None:
 
 def _front_numbers(study: str, top: int | None) -> list[int]:
     """Return the knee of a study's front, or its first `top` trials."""
-    view = load_study(study).view
+    view = open_view(place_of(study))
     if view.knee is None and view.miss:
         from starsearch.report.summary import miss_lines
 

@@ -228,9 +228,9 @@ class StudyTrial:
 
 def open_trial(study: str, number: int) -> StudyTrial:
     """Return a trial of a study at its highest fidelity."""
-    from starsearch.api.study import load_study
+    from starsearch.api.study_folder import open_view, place_of
 
-    view = load_study(study).view
+    view = open_view(place_of(study))
     rows = view.trials[view.trials["number"] == number].to_dict("records")
     if not rows:
         there = f"it has 0 to {len(view.trials) - 1}" if len(view.trials) else "it has none yet"

@@ -19,8 +19,16 @@ from starsearch.api.devices import (
     wants_placement,
     warn_of_other_resolutions,
 )
-from starsearch.api.study import Study, agreement_with_lower, open_view
-from starsearch.api.study_folder import StudyPlace, database_url, fidelity_folder, make_folder, point_to_storage
+from starsearch.api.study import Study
+from starsearch.api.study_folder import (
+    StudyPlace,
+    agreement_with_lower,
+    database_url,
+    fidelity_folder,
+    make_folder,
+    open_view,
+    point_to_storage,
+)
 from starsearch.api.workplaces import Workplace, warn_of_unknown_fidelities
 from starsearch.errors import DataError, SpecError, StudyError
 from starsearch.space import ChoiceParameter

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.study_folder import StudyPlace, place_of, studies_at
+from starsearch.api.study_folder import StudyPlace, highest_view, open_view, place_of, views_of
 from starsearch.errors import StudyError
 
 if TYPE_CHECKING:
@@ -96,53 +95,14 @@ def load_study(study: str | Path) -> Study:
     return Study(str(study), open_view(place_of(str(study))))
 
 
-def open_view(place: StudyPlace) -> StudyView:
-    """Read the study at its highest fidelity that has a result, with the lower ones; the storage is opened once."""
-    return _highest(_views(place))
-
-
-def _highest(views: list[StudyView]) -> StudyView:
-    judged = max((at for at, view in enumerate(views) if view.count("COMPLETE")), default=0)
-    return replace(views[judged], lower=tuple(reversed(views[:judged])))
-
-
-def _views(place: StudyPlace) -> list[StudyView]:
-    """Read every fidelity of the study that has begun, the lowest first."""
-    from starsearch.report.view import StudyView
-
-    views = []
-    for one in studies_at(place):
-        is_first, fidelity = one.name == place.name, one.name.removeprefix(f"{place.name}.")
-        views.append(
-            StudyView(
-                trials=one.trials,
-                objectives=one.spec.objectives,
-                attributes=one.attributes,
-                name=one.name,
-                url=place.url,
-                folder=place.folder if is_first or place.folder is None else place.folder / fidelity,
-            )
-        )
-    return views
-
-
-def agreement_with_lower(place: StudyPlace, upper: str) -> list[str]:
-    """Return what was seen of the fidelity below the study `upper`, in sentences; none where too few have both."""
-    if upper == place.name:
-        return []
-    views = _views(place)
-    at = [view.name for view in views].index(upper)
-    return replace(views[at], lower=(views[at - 1],)).agreement_lines
-
-
 def study_status(study: str) -> dict[str, Any]:
     """Return counts, failures, best values, time, and who works on the study, as plain values.
 
     Raises:
         StudyError: no such study.
     """
-    views = _views(place_of(study))
-    view = _highest(views)
+    views = views_of(place_of(study))
+    view = highest_view(views)
     found = _status(view)
     if others := [_status(one) for one in views if one.name != view.name]:  # also one that has no result yet
         found |= {"fidelities": others, "agreement": view.agreement_lines}
@@ -198,7 +158,7 @@ def serve_dashboard(study: str, *, port: int = 8080) -> None:
     from starsearch.records.storage import open_storage
 
     place = place_of(study)
-    _views(place)  # complain about a missing or damaged study before a server is up
+    views_of(place)  # complain about a missing or damaged study before a server is up
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -1,4 +1,4 @@
-"""Where a study lies: its folder, its storage, its name."""
+"""Where a study lies (its folder, its storage, its name), and the view of what is there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starsearch.errors import StudyError
 
 if TYPE_CHECKING:
     from starsearch.records.table import RecordedStudy
+    from starsearch.report.view import StudyView
     from starsearch.study.spec import StudySpec
 
 DATABASE = "study.db"
@@ -156,3 +157,43 @@ def _refuse_other_study(folder: Path, name: str, storage: str | None) -> None:
     if pointer.is_file() != (storage is not None):
         how = f"--storage {kept}" if storage is None else "no --storage"
         raise StudyError(f"{folder} holds the study {name!r}, kept in {kept}. Run with {how}, or with another --name.")
+
+
+def open_view(place: StudyPlace) -> StudyView:
+    """Read the study at its highest fidelity that has a result, with the lower ones; the storage is opened once."""
+    return highest_view(views_of(place))
+
+
+def highest_view(views: list[StudyView]) -> StudyView:
+    """Return the last view with a complete trial, else the first, with those below it."""
+    judged = max((at for at, view in enumerate(views) if view.count("COMPLETE")), default=0)
+    return replace(views[judged], lower=tuple(reversed(views[:judged])))
+
+
+def views_of(place: StudyPlace) -> list[StudyView]:
+    """Read every fidelity of the study that has begun, the lowest first."""
+    from starsearch.report.view import StudyView
+
+    views = []
+    for one in studies_at(place):
+        is_first, fidelity = one.name == place.name, one.name.removeprefix(f"{place.name}.")
+        views.append(
+            StudyView(
+                trials=one.trials,
+                objectives=one.spec.objectives,
+                attributes=one.attributes,
+                name=one.name,
+                url=place.url,
+                folder=place.folder if is_first or place.folder is None else place.folder / fidelity,
+            )
+        )
+    return views
+
+
+def agreement_with_lower(place: StudyPlace, upper: str) -> list[str]:
+    """Return what was seen of the fidelity below the study `upper`, in sentences; none where too few have both."""
+    if upper == place.name:
+        return []
+    views = views_of(place)
+    at = [view.name for view in views].index(upper)
+    return replace(views[at], lower=(views[at - 1],)).agreement_lines

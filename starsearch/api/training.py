@@ -290,7 +290,8 @@ def _finish(
 ) -> Trained:
     """Export the best weights as timm loads them, write the summary."""
     from starsearch.data.preprocessing import Validated
-    from starsearch.export.format import TrainedNetwork, formats, write_format
+    from starsearch.export.format import TrainedNetwork, write_format
+    from starsearch.export.formats import formats
     from starsearch.export.formats.timm import needs_starsearch
     from starsearch.training.weight_file import load_weights
 

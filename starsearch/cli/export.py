@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from starsearch.export.format import formats as known_formats
+from starsearch.export.formats import formats as known_formats
 
 _FORMATS = "; ".join(f"{form.name}, {form.help}" for form in known_formats().values())
 

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.errors import ExportError, did_you_mean
-from starsearch.export import formats as package
+from starsearch.errors import ExportError
 from starsearch.files import written_whole
 
 if TYPE_CHECKING:
@@ -108,22 +105,6 @@ class Format:
     options: frozenset[str] = frozenset()
     needs_data: bool = False
     scripts: tuple[str, ...] = ()
-
-
-def formats() -> dict[str, Format]:
-    """Return the known formats by name, in the order they are written in: a whole folder before files in it."""
-    names = (module.name for module in pkgutil.iter_modules(package.__path__))
-    found: list[Format] = [importlib.import_module(f"{package.__name__}.{name}").FORMAT for name in names]
-    return {one.name: one for one in sorted(found, key=lambda one: one.file != ".")}
-
-
-def find_formats(names: Collection[str]) -> list[Format]:
-    """Return the formats of these names, in the order they are written in."""
-    known = formats()
-    for name in names:
-        if name not in known:
-            raise ExportError(f"Unknown format {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
-    return [known[name] for name in known if name in names]
 
 
 def write_format(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from starsearch.data.preprocessing import Preprocessing
-from starsearch.export.format import TrainedNetwork, formats, write_format
+from starsearch.export.format import TrainedNetwork, write_format
+from starsearch.export.formats import formats
 from starsearch.families.network import Network, build_model
 from starsearch.families.text import parse_architecture
 

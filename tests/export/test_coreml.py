@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import ExportError
-from starsearch.export.format import formats
-from starsearch.export.formats import coreml
+from starsearch.export.formats import coreml, formats
 from starsearch.export.formats.coreml import build_coreml, largest_activation, load_coremltools
 from starsearch.families.layers import ACTIVATION_FUNCTIONS
 from starsearch.families.network import build_model

@@ -5,7 +5,8 @@ import pytest
 
 from starsearch.errors import ExportError
 from starsearch.export import formats as package
-from starsearch.export.format import find_formats, formats, write_format
+from starsearch.export.format import write_format
+from starsearch.export.formats import find_formats, formats
 from tests.export.networks import exportable, settled_model, write
 
 SMALL = "starnet:embed_dim=8,depths=1-1-1"

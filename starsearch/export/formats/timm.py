@@ -10,7 +10,8 @@ from pprint import pformat
 from typing import TYPE_CHECKING, Any
 
 from starsearch.errors import ExportError
-from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, formats, script
+from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, script
+from starsearch.export.formats import formats
 
 if TYPE_CHECKING:
     from starsearch.families.family import Architecture
