@@ -10,6 +10,7 @@ import starsearch
 from starsearch.errors import SpecError, StarsearchError
 from starsearch.measurement import Measurement
 from starsearch.objective import Objective
+from starsearch.quantities import QUANTITIES, Quantity
 from starsearch.search.events import StudyEnded, TrialEnded
 
 SPACE = {
@@ -64,6 +65,22 @@ def test_a_spec_can_have_an_objective_of_ones_own(tmp_path):
     spec = replace(spec, objectives=(Objective(name="score", direction="maximize"),))
     found = starsearch.run(spec, out=tmp_path, evaluator=judge)
     assert found.best()["score"] == found.trials["score"].max()
+
+
+def test_an_objective_is_a_row(tmp_path, monkeypatch):
+    row = Quantity(name="energy_mj", label="Energy", direction="minimize", unit="mJ")
+    monkeypatch.setitem(QUANTITIES, "energy_mj", row)
+
+    def judge(candidate, *, seed, weights, part):
+        yield from ()
+        return (Measurement(name="energy_mj", value=float(candidate.architecture.embed_dim)),)
+
+    space = tmp_path / "space.yaml"
+    space.write_text(str(SPACE))
+    said = {"space": str(space), "objectives": {"energy_mj": "minimize"}, "constraints": {"energy_mj": {"max": 30}}}
+    found = starsearch.run(said, name="energy", trials=3, out=tmp_path, evaluator=judge)
+    assert found.best()["energy_mj"] == found.trials["energy_mj"].min()
+    assert "Energy" in (tmp_path / "energy" / "report.html").read_text()
 
 
 def test_a_mapping_that_breaks_a_rule_is_refused_with_its_line():
