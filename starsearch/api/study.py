@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,7 @@ def write_study_report(study: str | StudyPlace) -> list[Path]:
     return write_report(open_view(place), place.folder)
 
 
-def serve_dashboard(study: str, *, port: int = 8080) -> None:
+def serve_dashboard(study: str, *, port: int = 8080, say: Callable[[str], object] = print) -> None:
     """Serve optuna-dashboard on the loopback interface until Ctrl-C.
 
     Raises:
@@ -163,4 +164,5 @@ def serve_dashboard(study: str, *, port: int = 8080) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise StudyError(f"Port {port} is taken on this machine. Give another with --port.")
+    say(f"optuna-dashboard on http://127.0.0.1:{port}/  (Ctrl-C ends it)")
     run_server(show_constraints(open_storage(place.url)), host="127.0.0.1", port=port)

@@ -159,5 +159,4 @@ def dashboard(
     """Open the study's database in optuna-dashboard, on this machine only. Ctrl-C ends it."""
     from starsearch.api.study import serve_dashboard
 
-    typer.echo(f"optuna-dashboard on http://127.0.0.1:{port}/  (Ctrl-C ends it)")
-    serve_dashboard(study, port=port)
+    serve_dashboard(study, port=port, say=typer.echo)

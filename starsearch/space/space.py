@@ -218,7 +218,9 @@ def _encode_dimension(dimension: Dimension, target: Architecture) -> dict[str, V
             value = target.written_out(dimension.field)
             where, value = (f" of stage {index + 1}", value[index]) if dimension.by_stage else ("", value)
             text = dimension.rule.format(value, whole=True)
-            raise SpecError(f"its {dimension.field}{where} is {text}; the space has {describe_parameter(slot)}.")
+            raise SpecError(
+                f"its value of {dimension.field}{where} is {text}; the space has {describe_parameter(slot)}."
+            )
         params[slot.name] = found
     return params
 

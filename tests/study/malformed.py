@@ -88,7 +88,7 @@ SPACE_CHANGES: list[tuple[str, ...]] = [
     ("{max: 1.2e9}", "{min: 500000000, max: 500000001}", "line 10", "constraints", "refused"),
     ("starnet_s4]", "starnet_s44]", "line 12", "unknown anchor", "'starnet_s4'"),
     ("starnet_s4]", "starnet_s1]", "line 12", "stands twice"),
-    ("high: 12", "high: 10", "line 12", "starnet_s4", "outside", "depths of stage 3 is 12"),
+    ("high: 12", "high: 10", "line 12", "starnet_s4", "outside", "value of depths of stage 3 is 12"),
     ("[3, 5, 7]", "[3, 5]", "line 12", "outside", "kernel_size"),
     ("1.2e9", "9e8", "line 12", "starnet_s4", "macs", "at most"),
     ("[starnet_s1, starnet_s4]", "starnet_s1", "line 12", "list"),
