@@ -13,7 +13,7 @@ from starsearch.measurement import Measurement
 from starsearch.objective import Objective
 
 
-def judge(candidate, *, seed, weights, part):
+def judge(candidate, *, seed, weights, part=None):
     """Yield `Progress` where there is something to tell; return what was measured."""
     yield from ()
     network = candidate.architecture

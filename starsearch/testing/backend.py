@@ -20,7 +20,7 @@ class BackendContract:
 
     @pytest.fixture
     def make_backend(self) -> Callable[[], Backend]:
-        """A new backend with the same options; override it."""
+        """Makes a `starsearch.latency.backends.backend.Backend` with the same options ; override it."""
         raise NotImplementedError
 
     @pytest.fixture

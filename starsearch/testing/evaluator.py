@@ -24,7 +24,7 @@ class EvaluatorContract:
 
     @pytest.fixture
     def evaluator(self) -> Evaluator:
-        """The evaluator; override it."""
+        """The evaluator, a callable as `starsearch.evaluators.evaluator.Evaluator` is; override it."""
         raise NotImplementedError
 
     @pytest.fixture
