@@ -18,7 +18,7 @@ from small_study import make_spec, run
 from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.objective import Objective
-from starsearch.records import parameter_distributions
+from starsearch.records.trials import parameter_distributions
 
 OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
 
