@@ -29,6 +29,7 @@ from starsearch.search.halving import Rungs
 from starsearch.search.planned import INTERRUPTED, STOPPED, Losses, anchor_trials, unfinished_trials
 from starsearch.search.promotion import LowerFidelity, promoted_trials
 from starsearch.search.proposer import Proposer
+from starsearch.signals import exit_code
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial, require
 
@@ -148,6 +149,7 @@ class _Driver:
         self._files.clear_weights()
         self._files.clear_checkpoints(keep=[*self._rungs.keys(), *(trial.key for trial in self._todo)])
         self._watch(self._started)
+        before = exit_code()
         while True:
             why: Why | None = None
             while why is None and len(self._running) < self._executor.capacity:
@@ -162,6 +164,8 @@ class _Driver:
             said = self._executor.next()
             if said is not None:
                 self._act(*said)
+            if not before and exit_code():  # the interrupt came within a destructor, where Python ignores it
+                raise KeyboardInterrupt
 
     def abandon(self, reason: str) -> None:
         """End what still runs; it runs again when the study is resumed."""

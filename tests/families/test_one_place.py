@@ -72,7 +72,10 @@ def test_a_family_is_searched_by_a_space_file_that_names_it():
     drawn = list(space.sample_architectures(5, seed=0))
     assert {type(one) for one in drawn} == {ToyArchitecture}
     assert all(space.decode_architecture(space.encode_architecture(one)) == one for one in drawn)
-    assert space.anchors_inside() == {"toy_small": None, "toy_large": "its width is 24; the space has 8..16 step 4."}
+    assert space.anchors_inside() == {
+        "toy_small": None,
+        "toy_large": "its value of width is 24; the space has 8..16 step 4.",
+    }
 
 
 @pytest.mark.usefixtures("toy")
