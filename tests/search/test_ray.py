@@ -88,8 +88,8 @@ def test_a_worker_that_dies_costs_no_trial(notes, tmp_path):
 def test_a_candidate_that_kills_every_worker_fails_at_last(notes, tmp_path):
     run_there(tmp_path, Worker(str(notes), {16: "die"}), trials=11)
     killers = table_of(tmp_path, "FAIL")
-    # A task that waits for a worker that dies is lost with it, and is begun once more.
-    assert killers.groupby("architecture").size().isin([3, 4]).tolist() == [True] * 4
+    # A task that waits for a worker that dies is lost with it, at most twice, before its own first try begins.
+    assert killers.groupby("architecture").size().between(3, 5).tolist() == [True] * 4
     assert killers["reason"].str.contains("last of 3 tries").sum() == 4
     assert len(table_of(tmp_path, "COMPLETE")) == 8
 
