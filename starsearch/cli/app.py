@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from starsearch.cli import bench, export, latency, planning, schema, space, training, tuning, validation
 from starsearch.cli import data as data_commands
-from starsearch.cli import export, latency, planning, schema, space, training, tuning, validation
 from starsearch.cli.options import (
     Budget,
     Classes,
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(space.app, name="space")
 app.add_typer(latency.app, name="latency")
+app.add_typer(bench.app, name="bench")
 app.command()(tuning.tune)
 
 app.command()(planning.plan)

@@ -1,0 +1,219 @@
+"""Rows for the table: trainings at a fidelity, and latencies."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from starsearch.bench.networks import bench_networks, bench_trainings
+from starsearch.bench.table import LATENCY_ROWS, append_row, read_table
+from starsearch.data import DataSet
+from starsearch.errors import EvaluationError, StudyError
+from starsearch.evaluators.latency import measure_latency, without_measuring
+from starsearch.families.family import Architecture, count_macs, count_params
+from starsearch.families.text import format_architecture
+from starsearch.latency.device import processor_name
+from starsearch.progress import Progress
+from starsearch.recipe import Fidelity
+from starsearch.study.recipe_file import load_recipe
+
+if TYPE_CHECKING:
+    from starsearch.latency.reference import Reference
+
+FIDELITIES = {
+    "proxy": Fidelity(name="proxy", epochs=3, samples=10_000, validation_samples=5_000, recipe="proxy"),
+    # Meant for a GPU: at the published stride the last stages of a 32 px image see maps of 2 and 1 pixels.
+    "long": Fidelity(name="long", epochs=20, samples=50_000, stem_stride=1, recipe="proxy"),
+}
+Row = dict[str, Any]
+Make = Callable[[Architecture, int], Generator[Progress, None, Row]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Rows of one kind that are wanted, and how each is made.
+
+    Attributes:
+        name: what stands in the column "fidelity".
+        wanted: the networks and their seeds, in the order in which they are made.
+        make: yields progress, returns the columns that are this kind's own.
+        processor: what makes them, to foresee how long another takes.
+        conditions: a digest that all rows of the fidelity share; empty where there is none.
+    """
+
+    name: str
+    wanted: Sequence[tuple[Architecture, int]]
+    make: Make
+    processor: str
+    conditions: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """How far a slice is.
+
+    Attributes:
+        there: how many of the rows are there.
+        wanted: how many there are to be.
+        seconds_left: what the rest will take on this processor; None before its first row.
+        last: the row that was made last, if one was.
+    """
+
+    there: int
+    wanted: int
+    seconds_left: float | None
+    last: Row | None = None
+
+
+def training_slice(fidelity: Fidelity, data: DataSet, *, networks: int) -> Slice:
+    """Return the trainings at a fidelity, by its recipe; on a GPU where there is one, else by torch's threads."""
+    import torch
+
+    recipe = load_recipe(fidelity.recipe)
+    is_cuda = torch.cuda.is_available()
+    processor = torch.cuda.get_device_name() if is_cuda else processor_name()
+
+    def make(architecture: Architecture, seed: int) -> Generator[Progress, None, Row]:
+        from starsearch.training import train
+
+        device = "cuda" if is_cuda else "cpu"
+        training = train(architecture, data=data, recipe=recipe, fidelity=fidelity, seed=seed, device=device)
+        curve: list[str] = []
+        began = time.process_time()
+        steps = without_measuring(training)
+        try:
+            while True:
+                progress = next(steps)
+                if progress.stage == "reading images":
+                    began = time.process_time()  # images are decoded once for all trainings
+                if progress.epoch is not None:
+                    curve.append(f"{progress.values['top1_percent']:.2f}")
+                yield progress
+        except StopIteration as stop:
+            result = stop.value
+        finally:
+            steps.close()
+        return {
+            "top1_percent": round(result.top1_percent, 3),
+            "curve": " ".join(curve),
+            "seconds": round(result.seconds, 2),
+            "cpu_seconds": round(time.process_time() - began, 2),
+            "threads": torch.get_num_threads(),
+        }
+
+    rests_on = repr((fidelity, recipe, data.fingerprint))
+    return Slice(
+        name=fidelity.name,
+        wanted=bench_trainings(networks),
+        make=make,
+        processor=processor,
+        conditions=hashlib.sha256(rests_on.encode()).hexdigest()[:12],
+    )
+
+
+def latency_slice(*, networks: int) -> Slice:
+    """Return the latencies on this machine's processor: batch 1, one thread, 224 px, 1000 classes."""
+    scale: list[Reference] = []  # calibrated once, when the first network is measured
+
+    def make(architecture: Architecture, seed: int) -> Generator[Progress, None, Row]:
+        from starsearch.latency.reference import calibrate_reference
+
+        if not scale:
+            scale.append(calibrate_reference())
+        found = yield from measure_latency(
+            architecture, reference=scale[0], resolution=224, num_classes=1000, seed=seed
+        )
+        return {
+            "latency_ms": round(found.value, 4),
+            "latency_spread_ms": round(found.spread or 0.0, 4),
+            "threads": 1,
+        }
+
+    wanted = [(one, 0) for one in bench_networks(networks)]
+    return Slice(name=LATENCY_ROWS, wanted=wanted, make=make, processor=processor_name())
+
+
+def make_slice(
+    wanted: Slice, folder: Path, *, names: Mapping[Architecture, str], deadline: float = float("inf")
+) -> Generator[Made]:
+    """Make the rows of a slice that are not there yet, each written as it ends; yield how far it is between them.
+
+    Args:
+        names: of the networks that have one.
+        deadline: the monotonic clock's time in seconds at which it stops: no row is begun that is not foreseen to end
+            by then, and one that takes longer is given up.
+
+    Raises:
+        StudyError: the folder's rows of this fidelity were made under other conditions, or a row cannot be written.
+    """
+    texts = {one: format_architecture(one) for one, _ in wanted.wanted}
+    last: Row | None = None
+    while True:
+        rows = _rows_there(wanted, folder)  # anew: another process may add to them
+        there = set(zip(rows["network"], rows["seed"], strict=True))
+        todo = [(one, seed) for one, seed in wanted.wanted if (texts[one], seed) not in there]
+        seconds = _foresee(todo, rows[rows["device"] == wanted.processor])
+        yield Made(
+            there=len(wanted.wanted) - len(todo),
+            wanted=len(wanted.wanted),
+            seconds_left=None if seconds is None else sum(seconds),
+            last=last,
+        )
+        if not todo or time.monotonic() + (seconds[0] if seconds else 0.0) > deadline:
+            return
+        architecture, seed = todo[0]
+        made = _run(wanted.make(architecture, seed), deadline)
+        if made is None:
+            return
+        last = {
+            "fidelity": wanted.name,
+            "network": texts[architecture],
+            "seed": seed,
+            "macs": count_macs(architecture),
+            "num_params": count_params(architecture),
+            "device": wanted.processor,
+            **({"name": names[architecture]} if names.get(architecture) else {}),
+            **({"conditions": wanted.conditions} if wanted.conditions else {}),
+            **made,
+        }
+        append_row(folder, last)
+
+
+def _rows_there(wanted: Slice, folder: Path) -> pd.DataFrame:
+    rows = read_table(folder)
+    rows = rows[rows["fidelity"] == wanted.name]
+    if wanted.conditions and set(rows["conditions"]) - {wanted.conditions}:
+        raise StudyError(
+            f"The rows of the fidelity {wanted.name!r} in {folder} were made with another recipe, data set or "
+            "fidelity: give a new table another --out."
+        )
+    return rows
+
+
+def _foresee(todo: Sequence[tuple[Architecture, int]], rows: pd.DataFrame) -> list[float] | None:
+    """Return the seconds that each of the rows to be made will take, by those that were made here."""
+    if not todo:
+        return []
+    rates = (rows["seconds"] / rows["macs"]).dropna()
+    return [float(rates.median()) * count_macs(one) for one, _ in todo] if len(rates) else None
+
+
+def _run(steps: Generator[Progress, None, Row], deadline: float) -> Row | None:
+    """Return a row's own columns; None where the deadline passes."""
+    began = time.monotonic()
+    try:
+        while time.monotonic() < deadline:
+            next(steps)
+    except StopIteration as stop:
+        return {"seconds": round(time.monotonic() - began, 2), **stop.value}
+    except EvaluationError as error:
+        return {"failed": str(error), "seconds": round(time.monotonic() - began, 2)}
+    finally:
+        steps.close()
+    return None
