@@ -51,6 +51,7 @@ def run_study(
     meters: Mapping[str, Meter] = MappingProxyType({}),
     lower: LowerFidelity | None = None,
     planned: Sequence[Trial] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> StudyEnded:
     """Run the study of `record` until it has the trials that `spec` wants, or resume it; return why it ended.
 
@@ -63,11 +64,12 @@ def run_study(
         executor: is closed at the end.
         watch: is called with everything that happens, in the driver's thread.
         folder: the study's folder, for weights, checkpoints and logs; without one none are kept.
-        deadline: the monotonic clock's time in seconds after which no trial is begun.
+        deadline: the clock's time in seconds after which no trial is begun.
         tries: how often a candidate may be lost without having trained further than before.
         meters: what measures predicted quantities, by name.
         lower: what the fidelity below has found; candidates come from it, not from a sampler.
         planned: candidates to evaluate instead of those that a sampler would choose.
+        clock: returns the time in seconds; another than the monotonic one where evaluations are simulated.
 
     Raises:
         StudyLeasedError: another live driver works on the study.
@@ -80,7 +82,16 @@ def run_study(
             lower.hand_over_measured(record)
             spec, planned = promoted_trials(spec, lower, record.trials(), tries)
         driver = _Driver(
-            spec, record, executor, watch, folder=folder, deadline=deadline, tries=tries, lower=lower, planned=planned
+            spec,
+            record,
+            executor,
+            watch,
+            folder=folder,
+            deadline=deadline,
+            tries=tries,
+            lower=lower,
+            planned=planned,
+            clock=clock,
         )
         try:
             why = driver.run()
@@ -117,7 +128,9 @@ class _Driver:
         tries: int,
         lower: LowerFidelity | None,
         planned: Sequence[Trial] | None,
+        clock: Callable[[], float],
     ) -> None:
+        self._clock = clock
         self._spec, self._record, self._executor, self._watch = spec, record, executor, watch
         self._deadline, self._tries, self._lower = deadline, tries, lower
         ended = record.trials()
@@ -186,7 +199,7 @@ class _Driver:
         trial = self._next_planned() or self._rungs.next()
         if trial is None and not self._wants_more:
             return "complete"
-        if time.monotonic() >= self._deadline:
+        if self._clock() >= self._deadline:
             return "time budget"
         if trial is None and self._proposer is None:
             return "complete"  # fewer than wanted could be promoted, or have not failed
@@ -203,7 +216,7 @@ class _Driver:
         if self._lower is not None:
             trial = self._lower.hand_over(trial)
         trial = self._record.start(trial)
-        self._running[trial.number], self._began[trial.number] = trial, time.monotonic()
+        self._running[trial.number], self._began[trial.number] = trial, self._clock()
         if self._proposer is not None:
             self._proposer.adopt(trial)
         self._watch(TrialStarted(trial=trial))
@@ -217,7 +230,7 @@ class _Driver:
         self._executor.submit(job)
 
     def _act(self, number: int, news: Progress | tuple[Reading, ...] | Failure) -> None:
-        trial = replace(self._running[number], seconds=time.monotonic() - self._began[number])
+        trial = replace(self._running[number], seconds=self._clock() - self._began[number])
         match news:
             case Progress():
                 self._report(trial, news)
