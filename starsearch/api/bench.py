@@ -1,17 +1,23 @@
-"""StarBench: make the table."""
+"""StarBench: make the table, replay searches on it, and write it for other tools."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import pandas as pd
 
 from starsearch.bench.making import FIDELITIES, Made, Slice, latency_slice, make_slice, training_slice
 from starsearch.bench.networks import bench_networks
 from starsearch.bench.table import write_table
-from starsearch.errors import DataError
+from starsearch.errors import DataError, SpecError, did_you_mean
 from starsearch.recipe import Fidelity
+from starsearch.samplers import SAMPLERS
+
+BenchFidelity = Literal["proxy", "long"]
 
 
 def make_bench(
@@ -75,3 +81,80 @@ def _trainings(fidelity: Fidelity, data: str | None, networks: int, threads: int
     dataset = open_data(data)
     check_samples([fidelity.samples], fidelity.validation_samples, dataset)
     return training_slice(fidelity, dataset, networks=networks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """What the replays of several samplers came to.
+
+    Attributes:
+        summary: a row for each sampler (`starsearch.bench.replay.summarise`).
+        replays: a row for each trial of each replay (`starsearch.bench.replay.replay`).
+        num_networks: how many the table knows; all others are estimated.
+        error: mean absolute error of the estimates, in points of top-1, by cross-validation.
+        noise: standard deviation of top-1 between two seeds of a network, in points.
+    """
+
+    summary: pd.DataFrame
+    replays: pd.DataFrame
+    num_networks: int
+    error: float
+    noise: float
+
+
+def run_bench(
+    table: Path,
+    samplers: Sequence[str],
+    *,
+    fidelity: BenchFidelity = "proxy",
+    seeds: int = 20,
+    trials: int = 200,
+    workers: int = 1,
+    watch: Callable[[int, int], None] = lambda _ended, _all: None,
+) -> Replayed:
+    """Replay the search by each sampler and seed on the table, in simulated time.
+
+    Args:
+        table: its folder.
+        samplers: names of samplers; with "+halving" behind it, with successive halving.
+        fidelity: what the searches train at.
+        seeds: replays of each sampler.
+        trials: candidates of each replay, beside the anchors.
+        workers: processes that replay.
+        watch: called with the number of replays that have ended, and that of all.
+
+    Raises:
+        SpecError: an unknown sampler.
+        StudyError: the table has too few rows.
+    """
+    from starsearch.bench.judge import Judge
+    from starsearch.bench.replay import replay_all, summarise
+
+    known = [*SAMPLERS, *(f"{name}+halving" for name in SAMPLERS)]
+    for name in samplers:
+        if name not in known:
+            raise SpecError(
+                f"Unknown sampler {name!r}.{did_you_mean(name, known)} Known: {', '.join(SAMPLERS)}, each also with "
+                "+halving behind it."
+            )
+    judge = Judge.of(table, fidelity)
+    asked = tuple(dict.fromkeys(samplers))
+    found = []
+    for one in replay_all(judge, FIDELITIES[fidelity], asked, seeds=seeds, trials=trials, workers=workers):
+        found.append(one)
+        watch(len(found), seeds * len(asked))
+    replays = pd.concat(found).sort_values(["sampler", "seed"], kind="stable", ignore_index=True)
+    return Replayed(
+        summary=summarise(replays),
+        replays=replays,
+        num_networks=len(judge.networks),
+        error=judge.error,
+        noise=judge.noise,
+    )
+
+
+def export_bench(table: Path, out: Path, *, fidelity: BenchFidelity = "proxy") -> Path:
+    """Write the table as a blackbox of Syne Tune; see `starsearch.bench.serving.write_syne_tune`."""
+    from starsearch.bench.serving import write_syne_tune
+
+    return write_syne_tune(table, fidelity, out)

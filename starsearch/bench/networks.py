@@ -26,6 +26,7 @@ _SEED = 0
 _STRATA = np.geomspace(1e8, 1.2e9, 8)[:-1]
 
 
+@cache
 def open_space() -> SearchSpace:
     """Return the space that StarBench is a sample of: the shipped one, as it is."""
     return load_space(find_file(SPACE, "spaces"))

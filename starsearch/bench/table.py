@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from starsearch.errors import SpecError, StudyError, first_line
 from starsearch.files import written_whole
@@ -80,6 +82,19 @@ def join_rows(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
             )
     rows = rows.drop_duplicates(subset=list(KEY), ignore_index=True)
     return rows.sort_values(list(KEY), ignore_index=True)
+
+
+def parse_curves(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Return (rows, epochs): top-1 in percent after each epoch."""
+    return np.array([[float(value) for value in curve.split()] for curve in rows["curve"]])
+
+
+def quiet_seconds(rows: pd.DataFrame) -> pd.Series[float]:
+    """Return what each training takes on a machine that does nothing else.
+
+    What else runs costs the wall clock, but not the processor's.
+    """
+    return rows["seconds"].clip(upper=rows["cpu_seconds"] / rows["threads"])
 
 
 def append_row(folder: Path, row: Mapping[str, Any]) -> None:

@@ -1,20 +1,25 @@
-"""`starsearch bench`: make the table of StarBench."""
+"""`starsearch bench`: make the table of StarBench, replay searches on it, write it for other tools."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from starsearch.cli.show import say
+from starsearch.cli.options import Json
+from starsearch.cli.show import print_json, print_table, say
+from starsearch.cli.show import table as table_of
+from starsearch.files import written_whole
 
 if TYPE_CHECKING:
     from starsearch.bench.making import Made
 
 app = typer.Typer(help="StarBench: real trainings of networks of the shipped space, and searches replayed on them.")
+_FOLDER = Path("studies/starbench")
 _Folder = Annotated[Path, typer.Option(help="The table's folder.")]
+_Fidelity = Annotated[Literal["proxy", "long"], typer.Option(help="Whose trainings are taken.")]
 
 
 @app.callback()
@@ -46,7 +51,7 @@ def make(
     merge: Annotated[
         list[Path] | None, typer.Option(help="A table made elsewhere, or its folder; may be given several times.")
     ] = None,
-    out: _Folder = Path("studies/starbench"),
+    out: _Folder = _FOLDER,
 ) -> None:
     """Train the networks of StarBench that its table lacks, or measure their latencies.
 
@@ -73,6 +78,84 @@ def make(
         watch=_say_made,
     )
     say(f"Table: {table}")
+
+
+@app.command()
+def run(
+    samplers: Annotated[
+        str,
+        typer.Option(help="Names separated by commas; tpe+halving is tpe with successive halving."),
+    ] = "nsga2,tpe,random",
+    fidelity: _Fidelity = "proxy",
+    seeds: Annotated[int, typer.Option(min=1, help="Replays of each sampler.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Candidates of each replay, beside the anchors.")] = 200,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that replay.")] = 1,
+    table: _Folder = _FOLDER,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write hypervolume after each trial of each replay to this file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Replay searches on the table, in simulated time, and compare what they need to come as far as NSGA-II.
+
+    The driver is the one of `starsearch run`; only the trainings are looked up. Anchors are known to all samplers.
+
+    Examples:
+
+        starsearch bench run --samplers nsga2,tpe,tpe+halving --workers 2
+
+        starsearch bench run --samplers nsga2,gp --seeds 3 --trials 50
+    """
+    from starsearch.api.bench import run_bench
+    from starsearch.bench.replay import BASELINE
+
+    def show(ended: int, wanted: int) -> None:
+        if ended == wanted or ended % 20 == 0:
+            say(f"{ended} of {wanted} replays", error=True)
+
+    names = [name.strip() for name in samplers.split(",") if name.strip()]
+    found = run_bench(table, names, fidelity=fidelity, seeds=seeds, trials=trials, workers=workers, watch=show)
+    if csv is not None:
+        with written_whole(csv) as partial:
+            found.replays.to_csv(partial, index=False)
+    if json:
+        print_json(found.summary.to_dict("records"))
+        return
+    columns: dict[str, Any] = {
+        "Sampler": "{sampler}",
+        "Hypervolume": "{hypervolume:.3f} ± {deviation:.3f}",
+        "Evaluations": lambda row: _count(row["evaluations"], trials),
+        "Compute": lambda row: _in_words(row["seconds"]) if math.isfinite(row["seconds"]) else "–",
+        "Reached": lambda row: "–" if math.isnan(row["reached"]) else f"{row['reached']:.0%}",
+    }
+    title = f"{seeds} replays of {trials} candidates, fidelity {fidelity}"
+    print_table(table_of(found.summary, columns, title=title))
+    say(
+        f"Evaluations and compute (simulated) until half of the replays have reached {BASELINE}'s median hypervolume "
+        f"after {trials}; anchors cost nothing.",
+        f"Trainings of {found.num_networks} networks are looked up. All others are estimated from them by a regression "
+        f"(error {found.error:.2f} points, seeds differ by {found.noise:.2f}); the hypervolume is that of the values "
+        "without noise.",
+    )
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Folder of the blackbox.")],
+    fidelity: _Fidelity = "proxy",
+    table: _Folder = _FOLDER,
+) -> None:
+    """Write the table as a blackbox of Syne Tune, which its `deserialize` reads.
+
+    OptunaHub's form needs no file: `starsearch.bench.serving.StarBenchProblem`.
+    """
+    from starsearch.api.bench import export_bench
+
+    say(f"Blackbox: {export_bench(table, out, fidelity=fidelity)}")
+
+
+def _count(number: float, trials: int) -> str:
+    return "–" if math.isnan(number) else f"> {trials}" if math.isinf(number) else f"{number:.0f}"
 
 
 def _say_made(made: Made) -> None:

@@ -1,0 +1,187 @@
+"""`Judge`: what the table says of any network of the space, at one fidelity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from starsearch.bench.networks import SEEDS, open_space
+from starsearch.bench.table import LATENCY_ROWS, parse_curves, quiet_seconds, read_table
+from starsearch.errors import StudyError
+from starsearch.families.family import Architecture, count_macs, count_params
+from starsearch.families.text import parse_architecture
+from starsearch.latency.device import Device
+from starsearch.latency.prediction.calibration import fit_profile
+from starsearch.latency.prediction.fitting import MIN_SAMPLES
+from starsearch.latency.prediction.imported import Sample
+from starsearch.latency.prediction.predict import predict_latency
+from starsearch.pareto import FloatArray
+
+_FOLDS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A network's curve of top-1 in percent by epoch, its training's seconds, and its latency in milliseconds."""
+
+    curve: tuple[float, ...]
+    seconds: float
+    latency_ms: float
+
+
+class Judge:
+    """Knows the table's networks, and estimates all others of the space.
+
+    Of a network in the table its accuracy is the mean over its seeds, after what a seed changes for all networks alike
+    (it draws their images) is taken off. That of others is a ridge regression of the error's logarithm with extra trees
+    (Geurts et al. 2006) on what it leaves: another kind of model than the Gaussian process with which a search may
+    model accuracy, which its own kind would flatter. Their latency is predicted by a profile that is fitted to the
+    table's, their seconds by MACs.
+
+    Attributes:
+        networks: the table's.
+        curves: (networks, seeds, epochs), top-1 in percent; of a seed by which a network was not trained what follows
+            from its others.
+        noise: standard deviation that a seed adds to a network's own top-1, in points; 0 where no two have all seeds.
+    """
+
+    def __init__(self, rows: pd.DataFrame, fidelity: str) -> None:
+        self.space = open_space()
+        trained = rows[(rows["fidelity"] == fidelity) & rows["top1_percent"].notna() & (rows["seed"] < SEEDS)]
+        latencies = rows[(rows["fidelity"] == LATENCY_ROWS) & rows["latency_ms"].notna()]
+        if trained["network"].nunique() < _FOLDS or len(latencies) < MIN_SAMPLES:
+            raise StudyError(
+                f"The table has {trained['network'].nunique()} networks trained at the fidelity {fidelity!r} and "
+                f"{len(latencies)} latencies; at least {_FOLDS} and {MIN_SAMPLES} are needed. Make them with "
+                "`starsearch bench make` and `starsearch bench make --latency`."
+            )
+        latency_ms: dict[str, float] = dict(zip(latencies["network"], latencies["latency_ms"], strict=True))
+        device = Device(processor=str(latencies["device"].iloc[0]), threads=1, runtime="imported", optimization="all")
+        self._profile = fit_profile(
+            [Sample(architecture=text, ms=ms) for text, ms in latency_ms.items()],
+            name="starbench",
+            device=device,
+            backend="imported",
+            resolution=self.space.resolution,
+            reference=None,
+        )
+        self._latency = {parse_architecture(text): ms for text, ms in latency_ms.items()}
+        groups = {parse_architecture(str(text)): group for text, group in trained.groupby("network")}
+        self.networks = tuple(groups)
+        self.curves, self._truth, self.noise = _average([_by_seed(group) for group in groups.values()])
+        self._rows = {one: row for row, one in enumerate(self.networks)}
+        self._seconds = {one: float(quiet_seconds(group).mean()) for one, group in groups.items()}
+        macs = [count_macs(one) for one in self.networks]
+        self._cost = np.polynomial.Polynomial.fit(macs, list(self._seconds.values()), 1)
+        self._judged: dict[Architecture, Judgement] = {}
+
+    @classmethod
+    def of(cls, table: Path, fidelity: str) -> Judge:
+        """Return what the table in a folder says.
+
+        Raises:
+            StudyError: it has too few rows for that.
+        """
+        return cls(read_table(table), fidelity)
+
+    def judge(self, architecture: Architecture) -> Judgement:
+        """Return what is known or estimated of a network."""
+        if architecture not in self._judged:
+            self._judged[architecture] = self._judge(architecture)
+        return self._judged[architecture]
+
+    def _judge(self, architecture: Architecture) -> Judgement:
+        row = self._rows.get(architecture)
+        curve = self._truth[row] if row is not None else self._model([architecture])[0] + self._shape
+        seconds, latency = self._seconds.get(architecture), self._latency.get(architecture)
+        if latency is None:
+            latency = predict_latency(self._profile, architecture, resolution=self.space.resolution).value
+        if seconds is None:
+            seconds = max(1.0, float(self._cost(count_macs(architecture))))
+        return Judgement(curve=tuple(map(float, curve)), seconds=seconds, latency_ms=float(latency))
+
+    @cached_property
+    def error(self) -> float:
+        """Mean absolute error of the estimated top-1 of networks that the model has not seen, in points."""
+        from sklearn.model_selection import KFold
+
+        final, errors = self._truth[:, -1], []
+        for kept, held_out in KFold(_FOLDS, shuffle=True, random_state=0).split(final):
+            model = _fit_top1([self.networks[row] for row in kept], final[kept])
+            errors.append(np.abs(model([self.networks[row] for row in held_out]) - final[held_out]))
+        return float(np.concatenate(errors).mean())
+
+    @cached_property
+    def _shape(self) -> FloatArray:
+        """How far below its end a curve is after each epoch, on average."""
+        shape: FloatArray = (self._truth - self._truth[:, -1:]).mean(axis=0)
+        return shape
+
+    @cached_property
+    def _model(self) -> Callable[[Sequence[Architecture]], FloatArray]:
+        return _fit_top1(self.networks, self._truth[:, -1])
+
+
+def _by_seed(rows: pd.DataFrame) -> FloatArray:
+    """Return a network's curves, (seeds, epochs); NaN for a seed without a row."""
+    found = parse_curves(rows)
+    curves = np.full((SEEDS, found.shape[1]), np.nan)
+    curves[rows["seed"]] = found
+    return curves
+
+
+def _average(curves: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, float]:
+    """Return the curves with none missing, their means without the seeds' effects, and the noise that is left.
+
+    The model is that of an analysis of variance with two factors and no interaction: network + seed + noise.
+    """
+    found = np.stack(curves)
+    repeated = found[~np.isnan(found).any(axis=(1, 2))]
+    count = len(repeated)
+    effects = (repeated - repeated[:, :1]).mean(axis=0) if count else np.zeros(found.shape[1:])
+    truth: FloatArray = np.nanmean(found - effects, axis=1)
+    filled: FloatArray = np.where(np.isnan(found), truth[:, None] + effects, found)
+    if count < 2:
+        return filled, truth, 0.0
+    left = repeated - effects - (repeated - effects).mean(axis=1, keepdims=True)
+    return filled, truth, float(np.sqrt((left[..., -1] ** 2).sum() / ((count - 1) * (SEEDS - 1))))
+
+
+def _fit_top1(networks: Sequence[Architecture], top1: FloatArray) -> Callable[[Sequence[Architecture]], FloatArray]:
+    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.feature_extraction import DictVectorizer
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    target = np.log(100.5 - top1)
+    features = [_describe(one) for one in networks]
+    linear = make_pipeline(DictVectorizer(sparse=False), StandardScaler(), RidgeCV(alphas=np.logspace(-2, 3, 16)))
+    trees = make_pipeline(
+        DictVectorizer(sparse=False), ExtraTreesRegressor(n_estimators=50, min_samples_leaf=3, random_state=0)
+    )
+    linear.fit(features, target)
+    trees.fit(features, target - linear.predict(features))
+
+    def predict(architectures: Sequence[Architecture]) -> FloatArray:
+        described = [_describe(one) for one in architectures]
+        found: FloatArray = 100.5 - np.exp(linear.predict(described) + trees.predict(described))
+        return np.clip(found, 0.0, 100.0)
+
+    return predict
+
+
+def _describe(architecture: Architecture) -> dict[str, Any]:
+    """The space's parameters and the logarithms of size and depth."""
+    return {
+        **open_space().encode_architecture(architecture),
+        "log_macs": np.log(count_macs(architecture)),
+        "log_params": np.log(count_params(architecture)),
+        "log_depth": np.log(sum(architecture.depths)),
+    }

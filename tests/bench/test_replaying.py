@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from starsearch.bench.judge import Judge
+from starsearch.bench.making import FIDELITIES
+from starsearch.bench.networks import bench_networks, open_space
+from starsearch.bench.replay import replay, summarise
+from starsearch.bench.table import read_table
+from starsearch.families.family import count_macs
+from starsearch.families.text import parse_architecture
+from tests.bench.conftest import NOISE, latency_of, top1_of
+
+PROXY = FIDELITIES["proxy"]
+
+
+@pytest.fixture(scope="module")
+def judge(table):
+    return Judge.of(table, "proxy")
+
+
+def area(points, worst):
+    """The area that points (losses) dominate below `worst`, strip by strip."""
+    total, ceiling = 0.0, worst[1]
+    for x, y in sorted(points):
+        if y < ceiling:
+            total += (worst[0] - x) * (ceiling - y)
+            ceiling = y
+    return total
+
+
+def test_networks_of_the_table_are_judged_by_its_rows(judge, table):
+    rows = read_table(table)
+    for text, group in rows[rows["fidelity"] == "proxy"].groupby("network"):
+        network, found = parse_architecture(text), judge.judge(parse_architecture(text))
+        assert found.seconds == pytest.approx(10 + count_macs(network) / 2e7)
+        assert found.latency_ms == pytest.approx(latency_of(network))
+        if len(group) == 1:
+            assert found.curve[-1] == pytest.approx(group["top1_percent"].item(), abs=0.01)
+
+
+def test_what_a_seed_does_to_all_networks_alike_is_not_their_own(judge, table):
+    rows = read_table(table)
+    table = rows[rows["fidelity"] == "proxy"].pivot_table(index="network", columns="seed", values="top1_percent")
+    table = table.dropna()
+    values = table.to_numpy()
+    effects = values.mean(axis=0) - values[:, 0].mean()
+    # The mean square of the residuals of a two-way analysis of variance.
+    residuals = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    noise = np.sqrt((residuals**2).sum() / (15 * 2))
+    assert judge.noise == pytest.approx(noise, rel=0.02)
+    assert noise == pytest.approx(NOISE, rel=0.3)
+    for text, own in zip(table.index, (values - effects).mean(axis=1), strict=True):
+        assert judge.judge(parse_architecture(text)).curve[-1] == pytest.approx(own, abs=0.02)
+
+
+def test_other_networks_are_estimated(judge):
+    others = [one for one in open_space().sample_architectures(20, 7) if one not in judge.networks]
+    errors = [judge.judge(one).curve[-1] - top1_of(one) for one in others]
+    assert np.mean(np.abs(errors)) < 2.5 * NOISE
+    assert judge.error < 2.5 * NOISE
+    assert np.median([abs(judge.judge(one).latency_ms / latency_of(one) - 1) for one in others]) < 0.1
+    curve = judge.judge(others[0]).curve
+    assert np.diff(curve) == pytest.approx([11, 4], abs=0.02)
+
+
+def test_a_replay_is_the_real_search_in_simulated_time(judge):
+    rows = replay(judge, PROXY, "random", seed=3, trials=12)
+    assert list(rows["evaluations"]) == [0, 0, 0, 0, *range(1, 13)]  # four anchors
+    assert (rows["seconds"][:4] == 0).all()
+    assert rows["hypervolume"].is_monotonic_increasing
+    steps = rows["seconds"].diff()[4:]
+    assert ((steps > 10) & (steps < 10 + 1.2e9 / 2e7 + 5)).all()
+    assert rows.equals(replay(judge, PROXY, "random", seed=3, trials=12))
+    assert not rows.equals(replay(judge, PROXY, "random", seed=4, trials=12))
+
+
+def test_the_hypervolume_is_that_of_the_truth(judge):
+    rows = replay(judge, PROXY, "random", seed=0, trials=1)
+    truth = {one: judge.judge(one) for one in judge.networks}
+    tops = [one.curve[-1] for one in truth.values()]
+    slowest = max(one.latency_ms for one in truth.values())
+    anchors = [truth[one] for one in list(bench_networks(7))[3:]]
+    losses = [((max(tops) - one.curve[-1]) / np.ptp(tops), one.latency_ms / slowest) for one in anchors]
+    assert rows["hypervolume"][3] == pytest.approx(area(losses, (1, 1)))
+
+
+def test_halving_spends_less_on_as_many_candidates(judge):
+    whole = replay(judge, PROXY, "random", seed=0, trials=18)
+    halved = replay(judge, PROXY, "random+halving", seed=0, trials=18)
+    assert halved["evaluations"].iloc[-1] == 18
+    assert halved["seconds"].iloc[-1] < 0.7 * whole["seconds"].iloc[-1]
+
+
+def test_samplers_are_compared_with_where_nsga2_ends():
+    def rows(sampler, seed, volumes):
+        steps = np.arange(1, len(volumes) + 1)
+        return pd.DataFrame(
+            {"sampler": sampler, "seed": seed, "evaluations": steps, "seconds": 10.0 * steps, "hypervolume": volumes}
+        )
+
+    replays = [rows("nsga2", 0, [0.1, 0.4]), rows("nsga2", 1, [0.3, 0.6])]  # the median end is 0.5
+    replays += [rows("tpe", 0, [0.5, 0.7]), rows("tpe", 1, [0.2, 0.3])]
+    replays += [rows("random", 0, [0.1, 0.2]), rows("random", 1, [0.1, 0.2])]
+    found = summarise(pd.concat(replays, ignore_index=True)).set_index("sampler")
+    assert list(found.index) == ["tpe", "nsga2", "random"]
+    assert list(found["evaluations"]) == [1, 2, np.inf]
+    assert list(found["seconds"]) == [10, 20, np.inf]
+    assert list(found["reached"]) == [0.5, 0.5, 0]
+    assert found.loc["tpe", "hypervolume"] == pytest.approx(0.5)
+    alone = summarise(pd.concat(replays[2:4], ignore_index=True))
+    assert alone["evaluations"].isna().all()
+
+
+def test_the_command_prints_a_row_a_sampler_and_says_what_is_estimated(starsearch, table, tmp_path):
+    csv = tmp_path / "replays.csv"
+    options = ["--seeds", "1", "--trials", "10", "--table", str(table), "--csv", str(csv)]
+    code, out, err = starsearch("bench", "run", "--samplers", "nsga2,random", *options)
+    assert code == 0, err
+    assert "nsga2" in out
+    assert "Trainings of 40 networks are looked up" in " ".join(out.split())
+    assert set(pd.read_csv(csv)["sampler"]) == {"nsga2", "random"}
+    code, _, err = starsearch("bench", "run", "--samplers", "rnadom", *options)
+    assert code == 2
+    assert "Did you mean 'random'" in err
+    code, _, err = starsearch("bench", "run", "--table", str(tmp_path))
+    assert code == 2
+    assert "starsearch bench make" in err
