@@ -53,3 +53,7 @@ class TestFormats(FormatContract):
     @pytest.fixture
     def form(self, name):
         return formats()[name]
+
+
+class TestFormatsOfDemoNet(TestFormats):
+    text = "demonet:width=16,depths=1,layer_scale=1.0"

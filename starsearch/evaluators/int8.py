@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, ExportError
 from starsearch.evaluators.latency import without_measuring
+from starsearch.families.family import lower
 from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.objective import INT8_LATENCY
 from starsearch.progress import Progress, mapped, scaled
@@ -29,7 +30,6 @@ T = TypeVar("T")
 CALIBRATION_IMAGES = 256
 INT8_TOP1 = "int8_top1_percent"
 _BATCH_SIZE = 64  # images decoded at once; the network takes one at a time
-_DEPLOYED_STEM_STRIDE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,8 @@ def evaluate_int8(
     accuracy = measure_onnx_top1(graph, data=data, fidelity=fidelity, seed=seed)
     measured = [(yield from scaled(accuracy, 0.3, 0.8))]
     if reference is not None:
-        deployed = with_image_size(graph, resolution=resolution, stem_stride=_DEPLOYED_STEM_STRIDE)
+        stem = lower(model.architecture, resolution=resolution)[0]
+        deployed = with_image_size(graph, resolution=resolution, stride=stem.stride)
         spec = MeasureSpec.like("onnxruntime-cpu", reference.device, seed=seed, reference=reference)
         timing = mapped(measure(deployed, spec), lambda progress: replace(progress, stage="int8 latency"))
         measured.append((yield from scaled(timing, 0.8, 1.0)).as_measurement(INT8_LATENCY))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from starsearch.export.format import TrainedNetwork
 from starsearch.export.formats.timm import needs_starsearch
 from starsearch.families.family import Architecture, count_macs, count_params
+from starsearch.families.fields import rules_of
 from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.objective import LATENCY, device_label
@@ -22,7 +22,8 @@ def model_card(network: TrainedNetwork) -> str:
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 — not HTML
     environment.filters |= {"cell": _cell, "number": "{:g}".format}
-    architecture: Any = network.model.architecture.canonical()
+    architecture = network.model.architecture.canonical()
+    rules = rules_of(type(architecture))
     training = [("data", network.data), *((f"fidelity: {name}", value) for name, value in network.fidelity.items())]
     training += [("seed", network.seed)] if network.seed is not None else []
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
@@ -31,9 +32,10 @@ def model_card(network: TrainedNetwork) -> str:
         needs_starsearch=needs_starsearch(network.model),
         text=format_architecture(architecture),
         hash=architecture_hash(architecture),
-        architecture=architecture,
+        title=architecture.title,
         results=_results(network, architecture),
-        stages=[_stage(architecture, stage) for stage in range(architecture.num_stages)],
+        stages=_stages(architecture),
+        fields={name: getattr(architecture, name) for name, rule in rules.items() if not rule.per_stage},
         training=[*training, *network.recipe.items()],
     )
 
@@ -89,11 +91,12 @@ def _latency(one: Reading, resolution: int) -> str:
     return f"{one.value:.3f}{spread} ms{device} (batch 1, {resolution} px{pairs})"
 
 
-def _stage(network: Any, stage: int) -> tuple[object, ...]:
-    """Return a row of the table of stages."""
-    head = (stage + 1, network.stage_widths[stage], network.depths[stage])
-    if not network.depths[stage]:
-        return (*head, *"––––")
-    placement, kernel = network.activation[stage], network.kernel_size[stage]
-    activation = "none" if placement == "none" else f"{network.act_type}, {placement}"
-    return (*head, network.ops[stage], activation, network.hidden_width(stage), f"{kernel}×{kernel}")
+def _stages(network: Architecture) -> list[tuple[object, ...]]:
+    """Return the table of stages with its heading: every field that each stage has a value of."""
+    rules = {name: rule for name, rule in rules_of(type(network)).items() if rule.per_stage}
+    rows: list[tuple[object, ...]] = [("stage", *(name.replace("_", " ") for name in rules))]
+    for stage, depth in enumerate(network.depths):
+        values = {name: network.written_out(name)[stage] for name in rules}
+        cells = ("–" if rules[name].of_blocks and not depth else value for name, value in values.items())
+        rows.append((stage + 1, *cells))
+    return rows

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, load_from_string, numpy_helper
 
 from starsearch.export.weights import FloatArray, Weights, check_weights, fold_conv, fold_head, norm_as_affine
-from starsearch.families.layers import ACTIVATION_FUNCTIONS, Layer
+from starsearch.families.layers import ACTIVATION_FUNCTIONS, LAYER_NORM_EPSILON, Layer, weight_shapes
 
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
@@ -81,6 +81,10 @@ class _GraphWriter:
         self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
         return output
 
+    def is_flat(self, output: str) -> bool:
+        """Whether it is (1, channels), behind a pooling."""
+        return any(node.op_type == "Flatten" and node.output[0] == output for node in self.nodes)
+
     def finish(self) -> None:
         """Write a norm that no head has taken, and name the last node's output "logits"."""
         if self.norm is not None:
@@ -99,7 +103,7 @@ def _write_conv(writer: _GraphWriter, layer: Layer) -> None:
         layer.name,
         kernel_shape=[layer.kernel_size] * 2,
         strides=[layer.stride] * 2,
-        pads=[layer.kernel_size // 2] * 4,
+        pads=[0 if layer.op == "patches" else layer.kernel_size // 2] * 4,
         group=layer.groups,
     )
 
@@ -112,6 +116,22 @@ def _write_activation(writer: _GraphWriter, layer: Layer) -> None:
         inputs = [{"x": source, "-": previous}.get(one) or writer.scalar(one) for one in operands]
         output = layer.name if number == len(nodes) else f"{layer.name}.{number}"
         previous = writer.node(op_type, inputs, output, **attributes)
+
+
+def _write_layer_norm(writer: _GraphWriter, layer: Layer) -> None:
+    """Write a norm over the channels, which ONNX knows of the last axis only."""
+    weights = [writer.constant(key, writer.weights[key]) for key in weight_shapes(layer)]
+    if layer.in_shape[1:] == (1, 1) and writer.is_flat(layer.inputs[0]):
+        writer.node("LayerNormalization", [*layer.inputs, *weights], layer.name, epsilon=LAYER_NORM_EPSILON)
+        return
+    last = writer.node("Transpose", layer.inputs, f"{layer.name}.last", perm=[0, 2, 3, 1])
+    normed = writer.node("LayerNormalization", [last, *weights], f"{layer.name}.normed", epsilon=LAYER_NORM_EPSILON)
+    writer.node("Transpose", [normed], layer.name, perm=[0, 3, 1, 2])
+
+
+def _write_scale(writer: _GraphWriter, layer: Layer) -> None:
+    gamma = writer.weights[f"{layer.name}.gamma"].reshape(-1, 1, 1)
+    writer.node("Mul", [*layer.inputs, writer.constant(f"{layer.name}.gamma", gamma)], layer.name)
 
 
 def _keep_norm(writer: _GraphWriter, layer: Layer) -> None:
@@ -138,11 +158,14 @@ def _write_linear(writer: _GraphWriter, layer: Layer) -> None:
 # One row per operation of the lowering.
 WRITERS: dict[str, Callable[[_GraphWriter, Layer], object]] = {
     "conv": _write_conv,
+    "patches": _write_conv,
     "activation": _write_activation,
     "star": lambda writer, layer: writer.node("Mul", layer.inputs, layer.name),
     "sum": lambda writer, layer: writer.node("Add", layer.inputs, layer.name),
     "residual": lambda writer, layer: writer.node("Add", layer.inputs, layer.name),
     "norm": _keep_norm,
+    "layer_norm": _write_layer_norm,
+    "scale": _write_scale,
     "pool": _write_pool,
     "linear": _write_linear,
 }

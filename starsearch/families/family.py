@@ -14,7 +14,10 @@ from starsearch.families.fields import Rule, rules_of
 from starsearch.families.layers import Layer, LayerList, layer_macs, layer_params
 
 # A family is a class in a file of its own, imported when it is asked for.
-FAMILIES: dict[str, str] = {"starnet": "starsearch.families.starnet:StarNetArchitecture"}
+FAMILIES: dict[str, str] = {
+    "starnet": "starsearch.families.starnet:StarNetArchitecture",
+    "demonet": "starsearch.families.demonet:DemoNetArchitecture",
+}
 
 
 class Architecture(ABC):

@@ -14,6 +14,9 @@ from typing import Any
 
 Shape = tuple[int, int, int]  # channels, height, width; (channels, 1, 1) after pooling
 INPUT = "input"
+LAYER_NORM_EPSILON = 1e-5  # torch.nn.LayerNorm's default
+BRANCH_OPS = ("star", "sum")
+ACTIVATION_PLACEMENTS = ("none", "one", "both", "post")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,11 @@ def _conv_shape(in_shape: Shape, width: int, kernel_size: int, stride: int) -> S
     return (width, (height + border) // stride + 1, (breadth + border) // stride + 1)
 
 
+def _patches_shape(in_shape: Shape, width: int, kernel_size: int, stride: int) -> Shape:
+    _, height, breadth = in_shape
+    return (width, (height - kernel_size) // stride + 1, (breadth - kernel_size) // stride + 1)
+
+
 def _conv_weights(layer: Layer) -> dict[str, tuple[int, ...]]:
     channels = layer.out_shape[0]
     kernel = (channels, layer.in_shape[0] // layer.groups, layer.kernel_size, layer.kernel_size)
@@ -106,6 +114,10 @@ def _product_macs(layer: Layer) -> int:
 OPS: dict[str, Op] = {
     # With a bias; padded so that a map keeps its size at stride 1.
     "conv": Op(shape=_conv_shape, weights=_conv_weights, macs=_product_macs, own_width=True),
+    # A convolution without padding, of patches of an image.
+    "patches": Op(
+        shape=_patches_shape, weights=_conv_weights, macs=_product_macs, own_width=True, zero_preserving=False
+    ),
     "activation": Op(),
     # The two branches of a block, multiplied or added.
     "star": Op(),
@@ -114,6 +126,12 @@ OPS: dict[str, Op] = {
     "residual": Op(),
     # A batch norm that follows no convolution.
     "norm": Op(weights=_norm_weights),
+    # A norm over the channels of each position: what is padded would count.
+    "layer_norm": Op(
+        weights=lambda layer: dict.fromkeys(("weight", "bias"), (layer.out_shape[0],)), zero_preserving=False
+    ),
+    # A learned factor for each channel (layer scale).
+    "scale": Op(weights=lambda layer: {"gamma": (layer.out_shape[0],)}),
     # The mean over the map.
     "pool": Op(shape=lambda in_shape, *_: (in_shape[0], 1, 1)),
     "linear": Op(
@@ -159,6 +177,18 @@ class LayerList:
         """Append a depthwise convolution and return its name."""
         groups = self._shapes[self.last][0]
         return self.add(name, "conv", groups=groups, kernel_size=kernel_size, batch_norm=batch_norm)
+
+    def branches(self, block: str, source: str, *, width: int, op: str, activation: str, act_type: str) -> None:
+        """Append the two branches of a block, activated as placed (table 9 of the paper), and their star or sum."""
+        inputs = []
+        for branch, active in (("f1", activation in ("one", "both")), ("f2", activation == "both")):
+            self.add(f"{block}.{branch}", "conv", inputs=(source,), width=width)
+            if active:
+                self.add(f"{block}.{branch}.act", "activation", act_type=act_type)
+            inputs.append(self.last)
+        self.add(f"{block}.{op}", op, inputs=tuple(inputs))
+        if activation == "post":
+            self.add(f"{block}.act", "activation", act_type=act_type)
 
 
 def weight_shapes(layer: Layer) -> dict[str, tuple[int, ...]]:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
 
+from starsearch.errors import ArchitectureError
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer
+from starsearch.families.text import parse_architecture
+
+A = TypeVar("A", bound=Architecture)
 
 
 class Network(nn.Module):
-    """What every family's module has besides timm's interface; its state-dict keys begin with its layers' names."""
+    """What every family's module has besides timm's interface; its state-dict keys begin with its layers' names.
 
+    Attributes:
+        timm_name: the name under which its architectures are registered with timm.
+    """
+
+    timm_name: ClassVar[str]
     architecture: Architecture
     num_classes: int
     in_chans: int
@@ -30,12 +40,24 @@ class Network(nn.Module):
             stem_stride=self.stem_stride,
         )
 
+    def plain_fields(self) -> dict[str, Any]:
+        """Return what the family's script beside an export (export/beside/FAMILY.py) builds the network from."""
+        raise NotImplementedError
+
     def quick_forward(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return what computes the logits of (batch, channels, height, width) images fastest; without any, the module.
 
         A family may have a form of its own that leaves gradients of zero out as None.
         """
         return self
+
+
+def parsed(architecture: Architecture | str, family: type[A]) -> A:
+    """Return the architecture of a text; refuse one of another family."""
+    found = parse_architecture(architecture) if isinstance(architecture, str) else architecture
+    if not isinstance(found, family):
+        raise ArchitectureError(f"{family.title} builds architectures of its own family; got {architecture}.")
+    return found
 
 
 def build_model(

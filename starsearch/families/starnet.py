@@ -13,10 +13,8 @@ from typing import Any, ClassVar
 from starsearch.errors import ArchitectureError
 from starsearch.families.family import Architecture
 from starsearch.families.fields import ruled, rules_of
-from starsearch.families.layers import ACTIVATION_FUNCTIONS, LayerList
+from starsearch.families.layers import ACTIVATION_FUNCTIONS, ACTIVATION_PLACEMENTS, BRANCH_OPS, LayerList
 
-BRANCH_OPS = ("star", "sum")
-ACTIVATION_PLACEMENTS = ("none", "one", "both", "post")
 _MOST_CHANNELS = 4096
 
 
@@ -113,18 +111,17 @@ class StarNetArchitecture(Architecture):
 
     def _add_block(self, layers: LayerList, stage: int, name: str) -> None:
         """A block: depthwise → two branches → star or sum → projection → depthwise → + input (figure 3)."""
-        placement, kernel_size = self.activation[stage], self.kernel_size[stage]
+        kernel_size = self.kernel_size[stage]
         block_input = layers.last
         mixed = layers.depthwise(f"{name}.dwconv", kernel_size=kernel_size, batch_norm=True)
-        branches = []
-        for branch, active in (("f1", placement in ("one", "both")), ("f2", placement == "both")):
-            layers.add(f"{name}.{branch}", "conv", inputs=(mixed,), width=self.hidden_width(stage))
-            if active:
-                layers.add(f"{name}.{branch}.act", "activation", act_type=self.act_type)
-            branches.append(layers.last)
-        layers.add(f"{name}.{self.ops[stage]}", self.ops[stage], inputs=tuple(branches))
-        if placement == "post":
-            layers.add(f"{name}.act", "activation", act_type=self.act_type)
+        layers.branches(
+            name,
+            mixed,
+            width=self.hidden_width(stage),
+            op=self.ops[stage],
+            activation=self.activation[stage],
+            act_type=self.act_type,
+        )
         layers.add(f"{name}.g", "conv", width=self.stage_widths[stage], batch_norm=True)
         last = layers.depthwise(f"{name}.dwconv2", kernel_size=kernel_size)
         layers.add(f"{name}.residual", "residual", inputs=(block_input, last))

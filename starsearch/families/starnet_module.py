@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from timm.layers import DropPath, Linear, SelectAdaptivePool2d, calculate_drop_path_rates
@@ -17,10 +17,9 @@ from torch import nn
 
 from starsearch.errors import ArchitectureError
 from starsearch.families.layers import ACTIVATION_FUNCTIONS
-from starsearch.families.network import Network
+from starsearch.families.network import Network, parsed
 from starsearch.families.starnet import StarNetArchitecture
 from starsearch.families.starnet_cpu import fast_forward
-from starsearch.families.text import parse_architecture
 
 INITIALIZATIONS = ("official", "timm", "identity")
 
@@ -98,6 +97,8 @@ class StarNet(timm_starnet.StarNet, Network):
         ArchitectureError: the text cannot be read, or an option has a value that is not known.
     """
 
+    timm_name: ClassVar[str] = "starsearch_starnet"
+
     def __init__(
         self,
         architecture: StarNetArchitecture | str = "starnet_s1",
@@ -117,7 +118,7 @@ class StarNet(timm_starnet.StarNet, Network):
             raise ArchitectureError(f"StarNet has no dilated form: output_stride is 32; got {output_stride}.")
         if initialization not in INITIALIZATIONS:
             raise ArchitectureError(f"initialization is 'official', 'timm' or 'identity'; got {initialization!r}.")
-        architecture = _parsed(architecture)
+        architecture = parsed(architecture, StarNetArchitecture)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.architecture = architecture
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
@@ -142,16 +143,23 @@ class StarNet(timm_starnet.StarNet, Network):
         if initialization == "identity":
             self.apply(_init_as_identity)
 
+    def plain_fields(self) -> dict[str, Any]:
+        """Return the stem's width and each stage's numbers."""
+        network: Any = self.architecture.canonical()
+        stages = zip(
+            network.stage_widths,
+            network.depths,
+            map(network.hidden_width, range(network.num_stages)),
+            network.kernel_size,
+            network.ops,
+            network.activation,
+            strict=True,
+        )
+        return {"stem_width": network.stem_width, "stages": list(stages)}
+
     def quick_forward(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the form that trains several times as fast on small maps on a CPU."""
         return partial(fast_forward, self)
-
-
-def _parsed(architecture: StarNetArchitecture | str) -> StarNetArchitecture:
-    parsed = parse_architecture(architecture) if isinstance(architecture, str) else architecture
-    if not isinstance(parsed, StarNetArchitecture):
-        raise ArchitectureError(f"StarNet builds architectures of its own family; got {architecture}.")
-    return parsed
 
 
 def _activation(architecture: StarNetArchitecture) -> nn.Module:
@@ -191,7 +199,7 @@ default_cfgs = generate_default_cfgs({"starsearch_starnet.untrained": timm_starn
 @register_model
 def starsearch_starnet(pretrained: bool = False, **kwargs: Any) -> StarNet:
     """`timm.create_model("starsearch_starnet", architecture="starnet:embed_dim=24,depths=2-2-8-3,ops=sum")`."""
-    stages = _parsed(kwargs.get("architecture", "starnet_s1")).num_stages
+    stages = parsed(kwargs.get("architecture", "starnet_s1"), StarNetArchitecture).num_stages
     model: StarNet = build_model_with_cfg(
         StarNet,
         "starsearch_starnet",

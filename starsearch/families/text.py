@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from starsearch.errors import ArchitectureError, did_you_mean
+from starsearch.errors import ArchitectureError, did_you_mean, some
 from starsearch.families.family import Architecture, find_family, presets
 from starsearch.families.fields import rules_of
 
 # Always written, even when they are the defaults: a reader wants the size of a network first.
-_ALWAYS = ("embed_dim", "depths")
+_ALWAYS = ("embed_dim", "width", "depths")
 
 
 def format_architecture(architecture: Architecture) -> str:
@@ -56,7 +56,7 @@ def parse_architecture(text: str) -> Architecture:
         if family in known:
             return known[family]
         raise ArchitectureError(
-            f"Unknown architecture {family!r}.{did_you_mean(family, known)} Known by name: {', '.join(known)}; "
+            f"Unknown architecture {family!r}.{did_you_mean(family, known)} Known by name: {some(known, most=8)}; "
             "or write one, as starnet:embed_dim=24,depths=2-2-8-3,ops=star-star-sum-star."
         )
     kind = find_family(family)

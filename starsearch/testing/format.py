@@ -10,14 +10,17 @@ import torch
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import ExportError
 from starsearch.export.format import Format, TrainedNetwork, write_format
-from starsearch.families.family import Architecture
 from starsearch.families.network import build_model
+from starsearch.families.text import parse_architecture
 
 _RESOLUTION = 32
 
 
 class FormatContract:
     """A format writes a network, and reads back whether it is that network; the network stays as it is."""
+
+    text: str = "starnet:embed_dim=8,depths=1-1,ops=sum"
+    """The network that is written, in one line; override it for another family's."""
 
     @pytest.fixture
     def form(self) -> Format:
@@ -28,7 +31,7 @@ class FormatContract:
     def network(self) -> TrainedNetwork:
         """A small network of five classes; its running statistics are not those of a new one."""
         torch.manual_seed(0)
-        model = build_model(Architecture.of(embed_dim=8, depths=(1, 1), ops="sum"), num_classes=5).train()
+        model = build_model(parse_architecture(self.text), num_classes=5).train()
         model(torch.randn(8, 3, _RESOLUTION, _RESOLUTION))
         images = [torch.randn(1, 3, _RESOLUTION, _RESOLUTION).numpy() for _ in range(8)]
         return TrainedNetwork(

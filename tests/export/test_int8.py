@@ -76,7 +76,7 @@ def test_the_same_network_of_another_image_size_has_the_same_weights():
     weights = random_weights(layers, np.random.default_rng(0))
     int8 = build_int8_onnx(layers, weights, images=_one_by_one(_images()))
     images = _images(resolution=64)
-    found = onnx_logits(with_image_size(int8, resolution=64, stem_stride=2), images)
+    found = onnx_logits(with_image_size(int8, resolution=64, stride=2), images)
     expected = onnx_logits(build_onnx(deployed, weights), images)
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
     assert onnx_logits(int8, _images()).shape == (8, 10)  # what was given stays

@@ -106,7 +106,7 @@ class WithShortcuts(ToyArchitecture):
 def test_a_dimension_of_the_blocks_is_a_field_that_text_space_and_canonical_form_read(monkeypatch):
     monkeypatch.setitem(FAMILIES, "shortcuts", f"{__name__}:WithShortcuts")
     architecture = parse_architecture("shortcuts:width=8,depths=1-0,shortcut=no")
-    assert format_architecture(architecture) == "shortcuts:depths=1-0,shortcut=no"
+    assert format_architecture(architecture) == "shortcuts:width=8,depths=1-0,shortcut=no"
     assert architecture.shortcut == ("no", "yes"), "a stage without blocks has the default"
     assert "residual" not in {layer.op for layer in lower(architecture, resolution=32)}
     text = "family: shortcuts\ndimensions: {shortcut: {each: ['yes', 'no']}}"

@@ -12,6 +12,7 @@ from starsearch.export.weights import weight_shapes
 from starsearch.families.family import Architecture, presets
 from starsearch.families.layers import layer_macs, layer_params
 from starsearch.families.network import build_model
+from starsearch.families.starnet import StarNetArchitecture
 from starsearch.families.text import parse_architecture
 from tests.strategies import architectures
 
@@ -22,7 +23,7 @@ def _images(num_images=2, channels=3, resolution=64):
     return torch.randn(num_images, channels, resolution, resolution, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", StarNetArchitecture.published)
 def test_anchors_load_timms_state_dict_and_give_its_logits_bit_by_bit(name):
     torch.manual_seed(0)
     theirs = timm.create_model(name)

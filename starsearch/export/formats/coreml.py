@@ -246,11 +246,18 @@ def _folded_weights(network: TrainedNetwork) -> dict[str, tuple[FloatArray, Floa
 
     weights = state_dict_arrays(network.model)
     found: dict[str, tuple[FloatArray, FloatArray]] = {}
-    for layer in network.model.lower(resolution=network.preprocessing.resolution):
-        if layer.op == "conv":
+    layers = network.model.lower(resolution=network.preprocessing.resolution)
+    for layer in layers:
+        if layer.op in ("conv", "patches"):
             found[layer.name] = fold_conv(layer, weights)
+        elif layer.op == "scale":  # the converter multiplies it into the convolution before it
+            gamma = weights[f"{layer.name}.gamma"]
+            weight, bias = found[layer.inputs[0]]
+            found[layer.inputs[0]] = weight * gamma[:, None, None, None], bias * gamma
         elif layer.op == "linear":
-            found[layer.name] = fold_head("norm", layer.name, weights)
+            is_folded = any(one.op == "norm" for one in layers)
+            plain = weights[f"{layer.name}.weight"], weights[f"{layer.name}.bias"]
+            found[layer.name] = fold_head("norm", layer.name, weights) if is_folded else plain
     return found
 
 

@@ -57,7 +57,7 @@ def build_int8_onnx(
             return None if image is None else {INPUT_NAME: image}
 
     model, reader = onnx.load_from_string(build_onnx(layers, weights, metadata=_PRE_PROCESSED)), Reader()
-    floats = [layer.name for layer in layers if layer.act_type in _KEPT_IN_FLOAT]
+    floats = [layer.name for layer in layers if layer.act_type in _KEPT_IN_FLOAT or layer.op == "layer_norm"]
     names = [node.name for node in model.graph.node]
     with tempfile.TemporaryDirectory(prefix="starsearch-int8-") as folder:
         path = Path(folder) / "model.onnx"
@@ -83,8 +83,8 @@ def build_int8_onnx(
     return bytes(quantized.SerializeToString())
 
 
-def with_image_size(onnx_bytes: bytes, *, resolution: int, stem_stride: int) -> bytes:
-    """Return the same int8 network for images of another size and another stride of the stem.
+def with_image_size(onnx_bytes: bytes, *, resolution: int, stride: int) -> bytes:
+    """Return the same int8 network for images of another size and another stride of the first convolution.
 
     How long a network takes does not depend on the ranges, so the graph that accuracy was measured with serves to
     time the deployed one, without quantising it again.
@@ -96,7 +96,7 @@ def with_image_size(onnx_bytes: bytes, *, resolution: int, stem_stride: int) -> 
     for dim in graph.input[0].type.tensor_type.shape.dim[2:]:
         dim.dim_value = resolution
     stem = next(node for node in graph.node if node.op_type == "Conv")
-    next(attribute for attribute in stem.attribute if attribute.name == "strides").ints[:] = [stem_stride] * 2
+    next(attribute for attribute in stem.attribute if attribute.name == "strides").ints[:] = [stride] * 2
     del graph.value_info[:]  # shapes of the old size
     return bytes(model.SerializeToString())
 

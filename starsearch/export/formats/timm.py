@@ -103,7 +103,7 @@ def _config(model: Network, network: TrainedNetwork) -> dict[str, Any]:
             "fixed_input_size": False,
             "num_classes": model.num_classes,
             "pool_size": None,
-            "first_conv": "stem.0.conv",
+            "first_conv": next(iter(model.state_dict())).removesuffix(".weight"),
             "classifier": "head",
             "paper_name": "Rewrite the Stars",
             "paper_ids": "arXiv:2403.19967",
@@ -125,7 +125,7 @@ def _model_and_arguments(model: Network) -> tuple[str, dict[str, Any]]:
     arguments = timm_arguments(model.architecture)
     if needs_starsearch(model) or arguments is None:
         text = format_architecture(model.architecture)
-        return "starsearch_starnet", {"architecture": text, "stem_stride": model.stem_stride}
+        return model.timm_name, {"architecture": text, "stem_stride": model.stem_stride}
     canonical = model.architecture.canonical()
     anchor = next((name for name, anchor in presets().items() if anchor == canonical), None)
     return (anchor, {}) if anchor else ("starnet_s1", arguments)
@@ -135,25 +135,15 @@ def _model_script(model: Network, class_names: Sequence[str]) -> str:
     """Return model.py with this network's table in it."""
     from starsearch.families.layers import ACTIVATION_FUNCTIONS
 
-    network: Any = model.architecture.canonical()
-    stages = zip(
-        network.stage_widths,
-        network.depths,
-        map(network.hidden_width, range(network.num_stages)),
-        network.kernel_size,
-        network.ops,
-        network.activation,
-        strict=True,
-    )
+    architecture: Any = model.architecture
     table = {
         "in_channels": model.in_chans,
-        "stem_width": network.stem_width,
         "stem_stride": model.stem_stride,
-        "activation": ACTIVATION_FUNCTIONS[network.act_type].torch,
-        "stages": list(stages),
+        "activation": ACTIVATION_FUNCTIONS[architecture.act_type].torch,
         "num_classes": model.num_classes,
+        **model.plain_fields(),
     }
-    text = script(MODEL_SCRIPT)
+    text = script(f"{architecture.family}.py")
     for name, empty, value in (
         ("NETWORK: dict[str, Any]", "{}", table),
         ("CLASS_NAMES: list[str]", "[]", list(class_names)),
@@ -167,7 +157,7 @@ def read_back(network: TrainedNetwork, folder: Path) -> tuple[str, ...]:
     import timm
     import torch
 
-    import starsearch.timm_models  # noqa: F401  # registers starsearch_starnet, if nothing else has
+    import starsearch.timm_models  # noqa: F401  # registers our networks, if nothing else has
     from starsearch.export.verification import deployed_copy, random_images, torch_logits
 
     model = deployed_copy(network.model)

@@ -62,10 +62,12 @@ _DENSE = (
     Quantity("weight_mbytes", lambda s: s.in_channels * s.out_channels * s.taps * _MBYTES, "reading the weights"),
     _FIXED,
 )
+_IMAGE = (Quantity("mmacs", lambda s: s.in_channels * s.out_size * s.taps * _MEGA, "arithmetic, unblocked input"),)
 _ELEMENTWISE = (Quantity("mbytes", lambda s: s.out_size * _MBYTES, "a pass over the map through memory"), _FIXED)
 
 QUANTITIES: Mapping[str, tuple[Quantity, ...]] = {
-    "image": (Quantity("mmacs", lambda s: s.in_channels * s.out_size * s.taps * _MEGA, "arithmetic, unblocked input"),),
+    "image": _IMAGE,
+    "patches": _IMAGE,
     "depthwise": (
         Quantity("mmacs", lambda s: s.out_size * s.taps * _MEGA, "arithmetic in full vectors"),
         Quantity(
@@ -89,6 +91,8 @@ QUANTITIES: Mapping[str, tuple[Quantity, ...]] = {
     "sum": _ELEMENTWISE,
     "residual": _ELEMENTWISE,
     "norm": (),  # folded into the head
+    "layer_norm": _ELEMENTWISE,
+    "scale": _ELEMENTWISE,
     "pool": (Quantity("mbytes", lambda s: s.in_size * _MBYTES, "reading the map"),),
     "linear": (Quantity("weight_mbytes", lambda s: s.in_channels * s.out_channels * _MBYTES, "reading the weights"),),
 }
@@ -96,7 +100,7 @@ QUANTITIES: Mapping[str, tuple[Quantity, ...]] = {
 (studies/benchmarks/latency/prediction.py) says how much of each a device feels: many coefficients are zero."""
 
 # Vectors do not count: an image's three channels, an unblocked layout, and a head of pooled values are not padded.
-_WITHOUT_VECTORS = ("image", "unblocked", "linear")
+_WITHOUT_VECTORS = ("image", "patches", "unblocked", "linear")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
