@@ -54,7 +54,7 @@ def test_the_card_holds_every_fact_with_its_unit():
         "python run_onnx.py PICTURE",
         "| 1 | 1 | star | one | 2.5 | 3 | 12 |",
         "| 2 | 0 | – | – | – | – | 24 |",
-        "| 3 | 48 | 2 | sum | relu6, one | 120 | 5×5 |",
+        "| 3 | 2 | sum | one | 2.5 | 5 | 48 |",
         "a folder of 102 flowers \\| train, val |",
         "| fidelity: epochs | 5 |",
         "| seed | 4 |",
