@@ -38,7 +38,7 @@ def write_syne_tune(table: Path, fidelity: str, out: Path) -> Path:
         from syne_tune.config_space import randint
     except ImportError as error:
         raise ExportError(
-            f"A blackbox is written by Syne Tune with fastparquet: {error}. pip install syne-tune fastparquet"
+            f"A blackbox is written by Syne Tune with fastparquet: {error}. pip install 'starnet-search[bench]'"
         ) from error
     judge = Judge.of(table, fidelity)
     judged = [judge.judge(one) for one in judge.networks]
