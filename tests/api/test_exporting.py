@@ -79,13 +79,6 @@ def test_a_core_ml_export_says_what_was_verified(study, tmp_path):
     assert "on the study's calibration images and half precision ends at 65504" in exported.notes[0]
 
 
-def test_core_ml_without_coremltools_is_refused_before_anything_is_written(study, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "coremltools", None)  # what Python keeps for a package that is not there
-    with pytest.raises(ExportError, match="Core ML needs coremltools"):
-        export(study, out=tmp_path / "best", formats=["timm", "onnx", "coreml"])
-    assert not (tmp_path / "best").exists()
-
-
 CLASSES = ("cat", "dog")
 TINY = "starnet:embed_dim=8,depths=1-1,ops=sum-star,mlp_ratio=2"
 PREPARED = Preprocessing(

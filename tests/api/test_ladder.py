@@ -75,13 +75,6 @@ def test_each_fidelity_can_be_named(climbed):
     assert "no study folder" in wrong.stderr
 
 
-def test_the_exported_network_is_that_of_the_highest_fidelity(climbed):
-    done = starsearch("export", "studies/two", "--knee", "--out", "best", cwd=climbed)
-    assert done.returncode == 0, done.stderr
-    card = (climbed / "best/README.md").read_text()
-    assert "full" in card
-
-
 def test_a_trial_is_validated_with_the_weights_of_the_highest_fidelity(climbed):
     trials = pd.read_csv(climbed / "studies/two/trials.csv")
     full = trials[trials["fidelity"] == "full"].set_index("number")

@@ -7,12 +7,10 @@ import json
 import shutil
 import socket
 import urllib.request
-from pathlib import Path
 
 import optuna
 import pandas as pd
 import pytest
-from PIL import Image
 
 from starsearch.api.networks import resolve
 from starsearch.api.run import parse_duration
@@ -101,28 +99,18 @@ def test_where_all_break_constraints_it_is_said_how_many_which_and_by_how_little
         assert told in text
         assert miss in text
         assert "No trial is complete" not in text
+    page = (infeasible / "studies/none/report.html").read_text()
+    assert "macs: at most 100000, num_params: at least 5, at most 200000" in page
+    assert "starsearch run few.yaml --name none --trials 2" in page
     exported = starsearch("export", "studies/none", "--trial", str(nearest), "--out", "nearest", cwd=infeasible)
     assert exported.returncode == 0, exported.stderr
 
 
-def test_the_page_says_bounds_in_words_and_the_whole_command(infeasible):
-    page = (infeasible / "studies/none/report.html").read_text()
-    assert "macs: at most 100000, num_params: at least 5, at most 200000" in page
-    assert "starsearch run few.yaml --name none --trials 2" in page
-    assert "None to" not in page
-
-
-def test_a_renamed_folder_is_still_the_study(finished, tmp_path):
-    shutil.copytree(finished / "studies/few", tmp_path / "another name")
-    assert "COMPLETE" in (tmp_path / "another name" / "trials.csv").read_text()
-    done = starsearch("front", "another name/", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_second_study_is_refused_in_a_renamed_folder_and_a_moved_one_goes_on(finished, tmp_path):
+def test_a_second_study_is_refused_in_a_renamed_folder_which_is_read_and_a_moved_one_goes_on(finished, tmp_path):
     write_tiny_files(tmp_path)
     shutil.copytree(finished / "studies/few", tmp_path / "moved/few")
     shutil.copytree(finished / "studies/few", tmp_path / "moved/copied")
+    assert starsearch("front", "moved/copied/", cwd=tmp_path).returncode == 0
     weights = {path: path.read_bytes() for path in (tmp_path / "moved/copied/weights").iterdir()}
     for more, words in (
         (["--name", "copied"], "moved/copied holds the study 'few', whose weights 'copied' would overwrite"),
@@ -183,80 +171,44 @@ def test_the_dashboard_serves_the_study_on_loopback(finished):
     assert [study["study_name"] for study in studies] == ["few"]
 
 
-def test_recipe_fields_are_searched_along_and_never_twice_the_same(tmp_path):
-    write_tiny_files(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(
-        "resolution: 64\ndimensions: {embed_dim: 16, depths: [1, 1, 3, 1], mlp_ratio: 3}\nanchors: [starnet_s050]\n"
-    )
-    (tmp_path / "few.yaml").write_text(
-        TINY_STUDY + "recipe: {drop_path: [0, 0.1], smoothing: {low: 0.1, high: 0.2, step: 0.1}}\n"
-        "objectives: {top1_percent: maximize}\n"
-    )
-    for _ in range(2):
-        done = starsearch("run", "few.yaml", "--trials", "9", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    trials = pd.read_csv(tmp_path / "studies/few/trials.csv")
-    # 2 x 2 recipes of one network, the anchor's among them
-    assert len(trials) == 4
-    assert len(trials[["params_recipe.drop_path", "params_recipe.smoothing"]].drop_duplicates()) == 4
-    assert "latency_ms" not in trials
-
-
-def _make_folder(root: Path, classes: str) -> None:
-    for split, count in (("train", 70), ("validation", 4)):
-        for index, name in enumerate(classes):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                Image.new("RGB", (32, 32), (40 * index, 255 - number, number)).save(folder / f"{number}.png")
-
-
-def test_a_data_set_whose_classes_changed_is_refused_with_the_difference(tmp_path):
-    write_tiny_files(tmp_path)
-    _make_folder(tmp_path / "pictures", "ab")
-    command = ["run", "few.yaml", "--data", "pictures", "--trials", "1"]
-    (tmp_path / "few.yaml").write_text(
-        "space: tiny.yaml\nfidelities: [{resolution: 32, epochs: 1, recipe: digits}]\nsearch: {trials: 1}\n"
-        "objectives: {top1_percent: maximize}\n"
-    )
-    done = starsearch(*command, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    before = pd.read_csv(tmp_path / "studies/few/trials.csv")
-    shutil.rmtree(tmp_path / "pictures")
-    _make_folder(tmp_path / "pictures", "abc")
-    done = starsearch(*command, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "data: was pictures: 2 classes" in done.stderr
-    assert "now pictures: 3 classes" in done.stderr
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "studies/few/trials.csv"), before)
-
-
 def test_the_shipped_name_wins_over_a_folder_that_is_called_so(tmp_path):
     for name in ("starnet", "digits"):
         (tmp_path / name).mkdir()
     assert "is valid" in starsearch("space", "check", "starnet", cwd=tmp_path).stdout
 
 
-def test_latency_is_measured_and_said_with_pairs_and_device(tmp_path):
-    found = json.loads(
-        starsearch("latency", "measure", "starnet_s050", "--resolution", "64", "--json", cwd=tmp_path).stdout
-    )
-    assert found["latency_ms"] > 0
-    assert found["pairs"] >= 6
-    assert "onnxruntime" in found["device"]
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("45", 45), ("1.5h", 5400)]
+    + [(wrong, None) for wrong in ("", "soon", "1h30", "0", "-5m", "2d")],
+)
+def test_durations_are_read_or_refused(text, seconds):
+    if seconds is None:
+        with pytest.raises(StudyError, match="time budget"):
+            parse_duration(text)
+    else:
+        assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("45", 45), ("1.5h", 5400)]
+    ("change", "words", "remedy"),
+    [
+        ((TINY_STUDY, f"{TINY_STUDY}recipe: {{batch_size: 301}}"), "batch_size 301", "--set recipe.batch_size=256"),
+        (("samples: 300", "samples: 9"), "samples must be at least the number of classes; got 9", None),
+        (("validation_samples: 200", "validation_samples: 9"), "validation_samples must be at least the number", None),
+    ],
 )
-def test_durations_are_read(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "soon", "1h30", "0", "-5m", "2d"])
-def test_other_durations_are_refused(text):
-    with pytest.raises(StudyError, match="time budget"):
-        parse_duration(text)
+def test_what_the_data_cannot_give_is_refused_before_the_study_is_made(tmp_path, change, words, remedy):
+    write_tiny_files(tmp_path)
+    (tmp_path / "few.yaml").write_text(TINY_STUDY.replace(*change))
+    done = starsearch("run", "few.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split())
+    assert not (tmp_path / "studies").exists()
+    if remedy:
+        assert done.stderr.rstrip().endswith(remedy)
+        again = starsearch("run", "few.yaml", *remedy.split(), "--time-budget", "0.01s", cwd=tmp_path)
+        assert again.returncode == 0
 
 
 def test_an_architecture_is_named_in_four_ways(finished, tmp_path):
@@ -272,30 +224,6 @@ def test_an_architecture_is_named_in_four_ways(finished, tmp_path):
         resolve(str(tmp_path / "s050.yaml"))
 
 
-def test_a_batch_that_the_data_cannot_fill_is_refused_before_the_study_is_made(tmp_path):
-    write_tiny_files(tmp_path)
-    (tmp_path / "few.yaml").write_text(TINY_STUDY + "recipe: {batch_size: 301}\n")
-    done = starsearch("run", "few.yaml", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "batch_size 301" in done.stderr
-    assert not (tmp_path / "studies").exists()
-    remedy = done.stderr.split()[-2:]
-    assert remedy == ["--set", "recipe.batch_size=256"]
-    assert starsearch("run", "few.yaml", *remedy, "--time-budget", "0.01s", cwd=tmp_path).returncode == 0
-
-
-@pytest.mark.parametrize("subset", ["samples: 300", "validation_samples: 200"])
-def test_fewer_images_than_classes_are_refused_before_the_study_is_made(tmp_path, subset):
-    write_tiny_files(tmp_path)
-    name, _, _ = subset.partition(": ")
-    (tmp_path / "few.yaml").write_text(TINY_STUDY.replace(f" {subset}", f" {name}: 9"))
-    done = starsearch("run", "few.yaml", cwd=tmp_path)
-    assert done.returncode == 2
-    words = f"{name} must be at least the number of classes; got 9, and 'digits' has 10 classes."
-    assert words in " ".join(done.stderr.split())
-    assert not (tmp_path / "studies").exists()
-
-
 def test_how_the_data_were_read_is_recorded_and_found_again(tmp_path):
     write_pictures(tmp_path / "photos", {"cat": 44, "dog": 44})
     (tmp_path / "photos" / "notes.txt").touch()
@@ -308,37 +236,18 @@ def test_how_the_data_were_read_is_recorded_and_found_again(tmp_path):
     assert load_study(f"sqlite:///{tmp_path}/studies/few/study.db").spec.data == read
     report = html.unescape((tmp_path / "studies/few/report.html").read_text())
     assert f"starsearch run few.yaml --data '{read}'" in report
-    assert starsearch(*run, ".5", cwd=tmp_path).returncode == 2
-    export = (
-        "export",
-        "studies/few",
-        "--trial",
-        "0",
-        "--format",
-        "timm,onnx-int8",
-        "--data",
-        "photos",
-        "--out",
-        "best",
-    )
-    exported = starsearch(*export, cwd=tmp_path)
+    refused = starsearch(*run, ".2", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert f"data: was {read}: 2 classes" in refused.stderr
+    more = ("--format", "timm,onnx-int8", "--data", "photos", "--out", "best")
+    exported = starsearch("export", "studies/few", "--trial", "0", *more, cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
     assert read in (tmp_path / "best" / "README.md").read_text()
 
 
-def test_a_run_in_which_everything_fails_or_is_infeasible_says_so(tmp_path):
-    write_tiny_files(tmp_path)
-    (tmp_path / "few.yaml").write_text(
-        TINY_STUDY + "constraints: {macs: {max: 1}}\nobjectives: {top1_percent: maximize}\n"
-    )
-    done = starsearch("run", "few.yaml", "--trials", "1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "None of the 2 complete trials satisfies the study's constraints: 2 break MACs" in done.stdout
-    assert "--knee" not in done.stdout
-    (tmp_path / "few.yaml").write_text(
-        TINY_STUDY.replace("recipe: digits", "recipe: digits, time_limit_s: 0.001")
-        + "objectives: {top1_percent: maximize}\n"
-    )
+def test_a_run_in_which_everything_fails_says_so(tmp_path):
+    study = TINY_STUDY.replace("recipe: digits", "recipe: digits, time_limit_s: 0.001")
+    (tmp_path / "few.yaml").write_text(study + "objectives: {top1_percent: maximize}\n")
     (tmp_path / "tiny.yaml").write_text("resolution: 64\ndimensions: {embed_dim: [8, 16], depths: [1, 1, 1, 1]}\n")
     done = starsearch("run", "few.yaml", "--name", "failing", cwd=tmp_path)
     assert done.returncode == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 import sys
 from contextlib import nullcontext
@@ -14,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from starsearch.api.exporting import export
 from starsearch.api.latency import import_measurements
 from starsearch.api.run import run as run_study
 from starsearch.errors import BackendError, SpecError, StudyChangedError, StudyError
@@ -104,27 +102,6 @@ def test_the_command_predicts_what_the_study_has_predicted(ran):
     assert [one["predicted_ms"] for one in json.loads(printed.stdout)] == front["latency_ms_predicted"].tolist()
 
 
-def test_the_report_and_the_front_show_both(ran):
-    folder, _ = ran
-    page = (folder / "studies/devices/report.html").read_text()
-    assert "Predicted against measured" in page
-    assert "latency predicted from" in page
-    shown = starsearch("front", "studies/devices", cwd=folder).stdout
-    assert "Predicted" in shown
-    assert "predictions were off by" in " ".join(shown.split())
-    found = json.loads(starsearch("front", "studies/devices", "--json", cwd=folder).stdout)
-    assert found["summary"]["predictions"]["latency_ms"]["networks"] == len(front_of(folder))
-
-
-def test_a_resumed_study_measures_only_what_is_new(copied):
-    events = []
-    before = front_of(copied)
-    run(copied, events.append, trials=3)
-    again = [event.trial.number for event in events if isinstance(event, MemberMeasured)]
-    assert not set(again) & set(before["number"])
-    assert set(front_of(copied)["latency_ms_kind"]) == {"measured"}
-
-
 def test_a_profile_that_was_changed_meanwhile_is_refused_in_words(copied):
     save_profile(make_profile("phone", ms=3.0), copied / "phone.yaml")
     with pytest.raises(StudyChangedError, match=r"profiles.latency_ms@phone: was phone \(.*, now phone \("):
@@ -175,16 +152,6 @@ def test_figures_for_a_constraint_are_named_by_its_profile_and_shown(tmp_path):
     ):
         assert "Latency @phone" in shown
         assert "4.50" in shown
-
-
-def test_a_card_tells_what_was_measured_from_what_is_predicted(ran, tmp_path):
-    trial = int(front_of(ran[0])["number"][0])
-    export(str(ran[0] / "studies/devices"), trial=trial, out=tmp_path / "best", formats=["onnx"], pad=False)
-    card = (tmp_path / "best/README.md").read_text()
-    assert re.search(r"\| latency \| \d+\.\d{3} ± .* paired readings\) \|", card)
-    assert re.search(
-        r"\| latency @phone \| ≈ \d\.\d{3} ms predicted for A phone.*, \d\.\d{3}–\d\.\d{3} \(90 % interval", card
-    )
 
 
 def test_a_layer_without_a_term_is_a_failed_trial_with_the_reason(tmp_path):

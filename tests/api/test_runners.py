@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import optuna
 import pandas as pd
 import pytest
 
@@ -61,11 +60,6 @@ def test_what_halving_saved_is_told(halved):
         "Trained 5 of the 9 epochs (56%) that training all of them to the end takes.",
     ]
     assert "3 stopped at a rung" in " ".join(starsearch("status", "studies/few", cwd=halved).stdout.split())
-
-
-def test_the_dashboard_has_curves(halved):
-    study = optuna.load_study(study_name="few", storage=f"sqlite:///{halved}/studies/few/study.db")
-    assert all(trial.intermediate_values for trial in study.trials)
 
 
 @pytest.mark.slow

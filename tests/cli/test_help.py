@@ -8,31 +8,9 @@ from pathlib import Path
 import pytest
 
 COMMANDS = [
-    "run",
-    "status",
-    "front",
-    "report",
-    "dashboard",
-    "export",
-    "tune",
-    "plan",
-    "train",
-    "validate",
-    "schema",
-    "data",
-    "data check",
-    "space",
-    "space show",
-    "space sample",
-    "space check",
-    "latency",
-    "latency measure",
-    "latency fit",
-    "latency kit",
-    "latency predict",
-    "latency check",
-    "latency import",
-    "latency backends",
+    *("run", "status", "front", "report", "dashboard", "export", "tune", "plan", "train", "validate", "schema", "data"),
+    *("data check", "space", "space show", "space sample", "space check", "latency", "latency measure", "latency fit"),
+    *("latency kit", "latency predict", "latency check", "latency import", "latency backends"),
 ]
 
 

@@ -1,4 +1,3 @@
-import inspect
 import json
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import onnx
 import pytest
 import timm
 
-from starsearch.cli import latency as command
 from starsearch.errors import EvaluationError
 from starsearch.families.family import count_macs
 from starsearch.families.text import parse_architecture
@@ -110,12 +108,6 @@ def test_the_fix_that_a_dynamic_input_is_told_works(starsearch, onnx_file, tmp_p
     fix = err.split("fix them: python ")[1].replace("MODEL.onnx", str(path)).replace("FIXED.onnx", str(fixed))
     subprocess.run([sys.executable, *fix.split()], check=True, capture_output=True)
     assert OnnxRuntimeTimer(fixed.read_bytes(), rng=np.random.default_rng(0))() > 0
-
-
-def test_the_defaults_are_those_of_the_paired_protocol():
-    defaults = {name: parameter.default for name, parameter in inspect.signature(command.measure).parameters.items()}
-    assert defaults["pairs"] == DEFAULT_LIMITS.max_pairs
-    assert defaults["width"] == 100 * DEFAULT_LIMITS.half_width
 
 
 def test_backends_are_listed_with_what_this_machine_lacks(starsearch):

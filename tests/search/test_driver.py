@@ -1,4 +1,4 @@
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 import optuna
@@ -121,22 +121,6 @@ def test_a_failed_candidate_is_a_failed_trial_with_its_reason_and_is_not_evaluat
     assert "second line" in log
     asked = evaluator.asked + again.asked
     assert len(asked) == len(set(asked)) == 12
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [(MemoryError(), "MemoryError: out of memory"), (KeyError("x"), "KeyError: 'x'"), (ValueError(), "ValueError")],
-)
-def test_any_exception_fails_the_trial_alone(tmp_path, error, reason):
-    state = {"failed": False}
-
-    def fail_once(candidate):
-        if candidate.anchor is None and not state["failed"]:
-            state["failed"] = True
-            raise error
-
-    assert run(tmp_path, make_spec(trials=3), FakeEvaluator(fail_once)).why == "complete"
-    assert load_trials(url_of(tmp_path))["reason"].dropna().tolist() == [f"{reason} (logs/trial-1.txt)"]
 
 
 @pytest.mark.parametrize(
@@ -307,22 +291,6 @@ def test_optuna_reads_the_study_with_names_constraints_and_curves(tmp_path):
     assert {t.number for t in study.best_trials} == {t.number for t in feasible} - beaten
 
 
-def test_what_the_sampler_is_refused_never_reaches_the_record(tmp_path):
-    asks = []
-    original = optuna.Study.ask
-
-    def count(self, *args, **options):
-        asks.append(1)
-        return original(self, *args, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optuna.Study, "ask", count)
-        run(tmp_path, make_spec(WIDE, sampler="random", trials=20))
-    trials = load_trials(url_of(tmp_path))
-    assert len(asks) > len(trials) == 22
-    assert (trials["state"] == "COMPLETE").all()
-
-
 def test_a_resumed_sampler_knows_the_finished_trials_and_repeats_no_suggestion(tmp_path):
     spec = make_spec(WIDE, sampler="random", trials=6)
     run(tmp_path, spec)
@@ -379,13 +347,3 @@ def keep(context, kept):
     with context as value:
         kept.append(value)
         yield value
-
-
-def test_a_study_runs_in_a_journal_file_too(tmp_path):
-    url = f"journal:///{tmp_path}/study.log"
-    for trials in (2, 4):
-        with closing(StudyRecord.open(url, make_spec(trials=trials))) as record:
-            run_study(make_spec(trials=trials), record, LocalExecutor(FakeEvaluator()))
-    trials = load_trials(url)
-    assert trials["state"].tolist() == ["COMPLETE"] * 5
-    assert trials["architecture"].nunique() == 5

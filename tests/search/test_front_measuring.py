@@ -201,13 +201,6 @@ def test_a_network_that_cannot_be_measured_stays_predicted_and_is_asked_once(tmp
     assert set(load_trials(url_of(tmp_path))[f"{NAME}_kind"]) == {"predicted"}
 
 
-def test_of_one_objective_the_best_is_measured_until_the_measured_one_is_best(tmp_path):
-    spec = spec_of(objectives=OBJECTIVES[1:], constraints=())
-    run(tmp_path, spec, evaluate, meters={NAME: Meter()})
-    trials = load_trials(url_of(tmp_path))
-    assert trials[f"{NAME}_kind"][trials[NAME].idxmin()] == "measured"
-
-
 def test_weights_are_kept_of_all_that_measuring_may_bring_to_the_front(measured):
     on_show, trials = shown(measured[0])
     assert on_show["weights"].notna().all()
@@ -222,18 +215,6 @@ def test_weights_of_exact_values_are_those_of_the_front_alone(tmp_path):
     run(tmp_path, spec_of(), exact)
     on_show, trials = shown(tmp_path)
     assert set(trials["number"][trials["weights"].notna()]) == set(on_show["number"])
-
-
-@pytest.mark.parametrize("ms", [4.9, 5.1])
-def test_a_member_that_measures_beyond_a_constraint_leaves_the_front(tmp_path, ms):
-    def meter(architecture):
-        yield Progress(fraction=0.5, stage="latency")
-        return Measurement(name=NAME, value=ms)
-
-    run(tmp_path, spec_of(), evaluate, meters={NAME: meter})
-    trials = load_trials(url_of(tmp_path))
-    measured = trials[trials[f"{NAME}_kind"] == "measured"]
-    assert set(measured["feasible"]) == {ms <= 5.0}
 
 
 def test_the_live_front_of_a_resumed_study_leaves_out_what_measured_beyond_a_constraint(tmp_path):

@@ -133,15 +133,6 @@ def test_the_sampler_learns_from_one_rung_at_a_time(tmp_path):
     assert len(proposer.mirror.trials) == 20
 
 
-def test_nsga_goes_on_with_its_generations_on_the_next_rung(tmp_path):
-    spec = halved(sampler="nsga2", trials=60)
-    run(tmp_path, spec, Trainer())
-    shown = [
-        trial for trial in Proposer(spec, recorded(tmp_path, spec)).mirror.trials if trial.state.name == "COMPLETE"
-    ]
-    assert len({tuple(sorted(trial.system_attrs.items(), key=str)) for trial in shown if trial.system_attrs}) > 1
-
-
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "qmc"])
 def test_every_sampler_takes_it(tmp_path, sampler):
     assert run(tmp_path, halved(sampler=sampler), Trainer()).why == "complete"

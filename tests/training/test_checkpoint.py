@@ -1,12 +1,16 @@
 import dataclasses
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 
+from starsearch.errors import StudyError
+from starsearch.families.network import build_model
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import checkpoint as module
-from tests.training.test_loop import RECIPE, SHORT
+from starsearch.training.weight_file import save_weights
+from tests.training.test_loop import RECIPE, SHORT, TINY
 from tests.training.test_loop import run as run_once
 
 FOUR = dataclasses.replace(RECIPE, epochs=4)
@@ -90,3 +94,9 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     """Loaded with weights_only=True: a file with any other object in it is damaged."""
     torch.save({"version": 2, "of": Fidelity()}, tmp_path / "a.pt")
     assert module.load_checkpoint(tmp_path / "a.pt", of={"seed": "0"}) is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_weights_that_a_full_disk_does_not_take_are_an_error_that_names_the_cause():
+    with pytest.raises(StudyError, match="Cannot write the trained weights"):
+        save_weights(build_model(TINY), Path("/dev/full") / "trial-0.safetensors")
