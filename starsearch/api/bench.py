@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
+from starsearch.bench.judge import Judge
 from starsearch.bench.making import FIDELITIES, Made, Slice, latency_slice, make_slice, training_slice
 from starsearch.bench.networks import bench_networks
+from starsearch.bench.replay import replay_all
 from starsearch.bench.table import write_table
 from starsearch.errors import DataError, SpecError, did_you_mean
 from starsearch.recipe import Fidelity
@@ -83,25 +84,6 @@ def _trainings(fidelity: Fidelity, data: str | None, networks: int, threads: int
     return training_slice(fidelity, dataset, networks=networks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """What the replays of several samplers came to.
-
-    Attributes:
-        summary: a row for each sampler (`starsearch.bench.replay.summarise`).
-        replays: a row for each trial of each replay (`starsearch.bench.replay.replay`).
-        num_networks: how many the table knows; all others are estimated.
-        error: mean absolute error of the estimates, in points of top-1, by cross-validation.
-        noise: standard deviation of top-1 between two seeds of a network, in points.
-    """
-
-    summary: pd.DataFrame
-    replays: pd.DataFrame
-    num_networks: int
-    error: float
-    noise: float
-
-
 def run_bench(
     table: Path,
     samplers: Sequence[str],
@@ -111,11 +93,10 @@ def run_bench(
     trials: int = 200,
     workers: int = 1,
     watch: Callable[[int, int], None] = lambda _ended, _all: None,
-) -> Replayed:
-    """Replay the search by each sampler and seed on the table, in simulated time.
+) -> tuple[Judge, pd.DataFrame]:
+    """Replay the search by each sampler and seed on the table in a folder, in simulated time.
 
     Args:
-        table: its folder.
         samplers: names of samplers; with "+halving" behind it, with successive halving.
         fidelity: what the searches train at.
         seeds: replays of each sampler.
@@ -123,13 +104,13 @@ def run_bench(
         workers: processes that replay.
         watch: called with the number of replays that have ended, and that of all.
 
+    Returns:
+        What was known of the networks, and a row for each trial of each replay (`starsearch.bench.replay.replay`).
+
     Raises:
         SpecError: an unknown sampler.
         StudyError: the table has too few rows.
     """
-    from starsearch.bench.judge import Judge
-    from starsearch.bench.replay import replay_all, summarise
-
     known = [*SAMPLERS, *(f"{name}+halving" for name in SAMPLERS)]
     for name in samplers:
         if name not in known:
@@ -143,14 +124,7 @@ def run_bench(
     for one in replay_all(judge, FIDELITIES[fidelity], asked, seeds=seeds, trials=trials, workers=workers):
         found.append(one)
         watch(len(found), seeds * len(asked))
-    replays = pd.concat(found).sort_values(["sampler", "seed"], kind="stable", ignore_index=True)
-    return Replayed(
-        summary=summarise(replays),
-        replays=replays,
-        num_networks=len(judge.networks),
-        error=judge.error,
-        noise=judge.noise,
-    )
+    return judge, pd.concat(found).sort_values(["sampler", "seed"], kind="stable", ignore_index=True)
 
 
 def export_bench(table: Path, out: Path, *, fidelity: BenchFidelity = "proxy") -> Path:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from starsearch.bench.networks import bench_networks, bench_trainings
 from starsearch.bench.table import LATENCY_ROWS, append_row, read_table
 from starsearch.data import DataSet
@@ -19,7 +17,7 @@ from starsearch.evaluators.latency import measure_latency, without_measuring
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import format_architecture
 from starsearch.latency.device import processor_name
-from starsearch.progress import Progress
+from starsearch.progress import Progress, mapped
 from starsearch.recipe import Fidelity
 from starsearch.study.recipe_file import load_recipe
 
@@ -61,13 +59,13 @@ class Made:
     Attributes:
         there: how many of the rows are there.
         wanted: how many there are to be.
-        seconds_left: what the rest will take on this processor; None before its first row.
+        seconds_left: what the rest will take on this processor; NaN before its first row.
         last: the row that was made last, if one was.
     """
 
     there: int
     wanted: int
-    seconds_left: float | None
+    seconds_left: float
     last: Row | None = None
 
 
@@ -82,23 +80,20 @@ def training_slice(fidelity: Fidelity, data: DataSet, *, networks: int) -> Slice
     def make(architecture: Architecture, seed: int) -> Generator[Progress, None, Row]:
         from starsearch.training import train
 
-        device = "cuda" if is_cuda else "cpu"
-        training = train(architecture, data=data, recipe=recipe, fidelity=fidelity, seed=seed, device=device)
         curve: list[str] = []
         began = time.process_time()
-        steps = without_measuring(training)
-        try:
-            while True:
-                progress = next(steps)
-                if progress.stage == "reading images":
-                    began = time.process_time()  # images are decoded once for all trainings
-                if progress.epoch is not None:
-                    curve.append(f"{progress.values['top1_percent']:.2f}")
-                yield progress
-        except StopIteration as stop:
-            result = stop.value
-        finally:
-            steps.close()
+
+        def note(progress: Progress) -> Progress:
+            nonlocal began
+            if progress.stage == "reading images":
+                began = time.process_time()  # images are decoded once for all trainings
+            if progress.epoch is not None:
+                curve.append(f"{progress.values['top1_percent']:.2f}")
+            return progress
+
+        device = "cuda" if is_cuda else "cpu"
+        training = train(architecture, data=data, recipe=recipe, fidelity=fidelity, seed=seed, device=device)
+        result = yield from mapped(without_measuring(training), note)
         return {
             "top1_percent": round(result.top1_percent, 3),
             "curve": " ".join(curve),
@@ -155,53 +150,33 @@ def make_slice(
     texts = {one: format_architecture(one) for one, _ in wanted.wanted}
     last: Row | None = None
     while True:
-        rows = _rows_there(wanted, folder)  # anew: another process may add to them
+        rows = read_table(folder)  # anew: another process may add to it
+        rows = rows[rows["fidelity"] == wanted.name]
+        if set(rows["conditions"].dropna()) - {wanted.conditions}:
+            raise StudyError(
+                f"The rows of the fidelity {wanted.name!r} in {folder} were made with another recipe, data set or "
+                "fidelity: give a new table another --out."
+            )
         there = set(zip(rows["network"], rows["seed"], strict=True))
         todo = [(one, seed) for one, seed in wanted.wanted if (texts[one], seed) not in there]
-        seconds = _foresee(todo, rows[rows["device"] == wanted.processor])
-        yield Made(
-            there=len(wanted.wanted) - len(todo),
-            wanted=len(wanted.wanted),
-            seconds_left=None if seconds is None else sum(seconds),
-            last=last,
-        )
-        if not todo or time.monotonic() + (seconds[0] if seconds else 0.0) > deadline:
+        here = rows[rows["device"] == wanted.processor]
+        rate = float((here["seconds"] / here["macs"]).median())
+        left = rate * sum(count_macs(one) for one, _ in todo) if todo else 0.0
+        yield Made(there=len(wanted.wanted) - len(todo), wanted=len(wanted.wanted), seconds_left=left, last=last)
+        if not todo:
             return
         architecture, seed = todo[0]
+        macs = count_macs(architecture)
+        if time.monotonic() + rate * macs > deadline:  # not where the rate is not known
+            return
         made = _run(wanted.make(architecture, seed), deadline)
         if made is None:
             return
-        last = {
-            "fidelity": wanted.name,
-            "network": texts[architecture],
-            "seed": seed,
-            "macs": count_macs(architecture),
-            "num_params": count_params(architecture),
-            "device": wanted.processor,
-            **({"name": names[architecture]} if names.get(architecture) else {}),
-            **({"conditions": wanted.conditions} if wanted.conditions else {}),
-            **made,
-        }
+        key = {"fidelity": wanted.name, "network": texts[architecture], "seed": seed}
+        own = {"macs": macs, "num_params": count_params(architecture), "device": wanted.processor}
+        said = {"name": names[architecture], "conditions": wanted.conditions}
+        last = key | own | {name: text for name, text in said.items() if text} | made
         append_row(folder, last)
-
-
-def _rows_there(wanted: Slice, folder: Path) -> pd.DataFrame:
-    rows = read_table(folder)
-    rows = rows[rows["fidelity"] == wanted.name]
-    if wanted.conditions and set(rows["conditions"]) - {wanted.conditions}:
-        raise StudyError(
-            f"The rows of the fidelity {wanted.name!r} in {folder} were made with another recipe, data set or "
-            "fidelity: give a new table another --out."
-        )
-    return rows
-
-
-def _foresee(todo: Sequence[tuple[Architecture, int]], rows: pd.DataFrame) -> list[float] | None:
-    """Return the seconds that each of the rows to be made will take, by those that were made here."""
-    if not todo:
-        return []
-    rates = (rows["seconds"] / rows["macs"]).dropna()
-    return [float(rates.median()) * count_macs(one) for one, _ in todo] if len(rates) else None
 
 
 def _run(steps: Generator[Progress, None, Row], deadline: float) -> Row | None:

@@ -107,19 +107,20 @@ def run(
         starsearch bench run --samplers nsga2,gp --seeds 3 --trials 50
     """
     from starsearch.api.bench import run_bench
-    from starsearch.bench.replay import BASELINE
+    from starsearch.bench.replay import BASELINE, summarise
 
     def show(ended: int, wanted: int) -> None:
         if ended == wanted or ended % 20 == 0:
             say(f"{ended} of {wanted} replays", error=True)
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
-    found = run_bench(table, names, fidelity=fidelity, seeds=seeds, trials=trials, workers=workers, watch=show)
+    judge, replays = run_bench(table, names, fidelity=fidelity, seeds=seeds, trials=trials, workers=workers, watch=show)
     if csv is not None:
         with written_whole(csv) as partial:
-            found.replays.to_csv(partial, index=False)
+            replays.to_csv(partial, index=False)
+    summary = summarise(replays)
     if json:
-        print_json(found.summary.to_dict("records"))
+        print_json(summary.to_dict("records"))
         return
     columns: dict[str, Any] = {
         "Sampler": "{sampler}",
@@ -129,13 +130,13 @@ def run(
         "Reached": lambda row: "–" if math.isnan(row["reached"]) else f"{row['reached']:.0%}",
     }
     title = f"{seeds} replays of {trials} candidates, fidelity {fidelity}"
-    print_table(table_of(found.summary, columns, title=title))
+    print_table(table_of(summary, columns, title=title))
     say(
         f"Evaluations and compute (simulated) until half of the replays have reached {BASELINE}'s median hypervolume "
         f"after {trials}; anchors cost nothing.",
-        f"Trainings of {found.num_networks} networks are looked up. All others are estimated from them by a regression "
-        f"(error {found.error:.2f} points, seeds differ by {found.noise:.2f}); the hypervolume is that of the values "
-        "without noise.",
+        f"Trainings of {len(judge.networks)} networks are looked up. All others are estimated from them by a "
+        f"regression (error {judge.error:.2f} points, seeds differ by {judge.noise:.2f}); the hypervolume is that of "
+        "the values without noise.",
     )
 
 
@@ -164,7 +165,7 @@ def _say_made(made: Made) -> None:
         found = f"{row['latency_ms']:.3f} ms" if "latency_ms" in row else f"{row.get('top1_percent')} %"
         name = row.get("name", row["network"])
         done = f"{name}, seed {row['seed']}: {row.get('failed', found)} ({row['seconds']:.0f} s). "
-    rest = f"{left} left" + (f", about {_in_words(made.seconds_left)}" if left and made.seconds_left else "")
+    rest = f"{left} left" + (f", about {_in_words(made.seconds_left)}" if made.seconds_left > 0 else "")
     say(f"{done}{made.there} of {made.wanted} rows are there; {rest}.")
 
 
