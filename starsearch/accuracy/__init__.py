@@ -1,0 +1,1 @@
+"""What is known of networks' accuracy: observations of any task, and the posterior of one."""
