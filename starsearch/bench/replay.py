@@ -110,7 +110,9 @@ def replay(judge: Judge, fidelity: Fidelity, sampler: str, *, seed: int, trials:
             ended.append(event.trial)
 
     record = StudyRecord(storage, url="sqlite://", spec=spec)
-    run_study(spec, record, LocalExecutor(evaluator), watch, clock=lambda: evaluator.now)
+    why = run_study(spec, record, LocalExecutor(evaluator), watch, clock=lambda: evaluator.now).why
+    if why == "interrupted":  # which a study takes for its end
+        raise KeyboardInterrupt
     rows = pd.DataFrame(_score(judge, ended), columns=["evaluations", "seconds", "hypervolume"])
     rows.insert(0, "sampler", sampler)
     rows.insert(1, "seed", seed)

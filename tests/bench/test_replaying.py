@@ -94,6 +94,15 @@ def test_halving_spends_less_on_as_many_candidates(judge):
     assert halved["seconds"].iloc[-1] < 0.7 * whole["seconds"].iloc[-1]
 
 
+def test_ctrl_c_ends_the_replays_and_not_only_a_study(table, judge, monkeypatch):
+    def interrupt(_network):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judge, "judge", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        replay(judge, PROXY, "random", seed=0, trials=5)
+
+
 def test_samplers_are_compared_with_where_nsga2_ends():
     def rows(sampler, seed, volumes):
         steps = np.arange(1, len(volumes) + 1)
