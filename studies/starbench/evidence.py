@@ -1,0 +1,112 @@
+"""How well accuracy is estimated on StarBench: networks held out, and what other tasks add.
+
+    python studies/starbench/evidence.py --high proxy --low proxy@1
+    python studies/starbench/evidence.py --high long --low proxy
+
+A task is a fidelity, at an epoch where one is named. Of trainings by several seeds the first counts. Prints
+
+- by 10-fold cross-validation over the networks: mean absolute error at `high`, and how many 90 % intervals hold it;
+- with `high` known of 20 networks only (`--draws` times): the error on all others with nothing else, with random values
+  of all networks as a further task, and with `low` of all networks;
+- Kendall's τ of `low` and of counting parameters with `high`, with 95 % bootstrap intervals.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from starsearch.accuracy.evidence import Observation
+from starsearch.accuracy.posterior import fit_posterior
+from starsearch.bench.table import read_table
+from starsearch.families.family import count_params
+from starsearch.families.text import parse_architecture
+
+KNOWN = 20
+FOLDS = 10
+
+
+def main():
+    options = parse_options()
+    rng = np.random.default_rng(0)
+    rows = read_table(options.table)
+    high, low = values_of(rows, options.high), values_of(rows, options.low)
+    networks = [one for one in high if one in low]
+    print(f"{len(networks)} networks known at {options.high} and {options.low}")
+    hold_out(high, rng)
+    add_evidence(high, low, networks, rng, draws=options.draws)
+    rank(high, low, networks, rng)
+
+
+def values_of(rows, task):
+    """Return top-1 by network, of the first seed, after the epoch that the task names or the last."""
+    fidelity, _, epoch = task.partition("@")
+    rows = rows[(rows["fidelity"] == fidelity) & (rows["seed"] == 0) & rows["top1_percent"].notna()]
+    at = int(epoch) - 1 if epoch else -1
+    curves = zip(rows["network"], rows["curve"], strict=True)
+    return {parse_architecture(text): float(curve.split()[at]) for text, curve in curves}
+
+
+def observe(task, values, networks):
+    return [Observation(architecture=one, task=task, value=values[one]) for one in networks]
+
+
+def hold_out(high, rng):
+    networks = list(high)
+    errors, holds = [], []
+    for part in np.array_split(rng.permutation(len(networks)), FOLDS):
+        held = [networks[row] for row in part]
+        posterior = fit_posterior(observe("high", high, set(networks) - set(held)), target="high")
+        for one, found in zip(held, posterior.estimate(held), strict=True):
+            errors.append(abs(found.mean - high[one]))
+            holds.append(found.low <= high[one] <= found.high)
+    print(f"held out: mean absolute error {np.mean(errors):.2f} points, 90 % intervals hold {np.mean(holds):.0%}")
+
+
+def add_evidence(high, low, networks, rng, *, draws):
+    random = {one: rng.normal() for one in networks}
+    further = {
+        "nothing else": [],
+        "random values": observe("signal/random", random, networks),
+        "the lower fidelity": observe("low", low, networks),
+    }
+    errors = {name: [] for name in further}
+    for _ in range(draws):
+        known = [networks[row] for row in rng.permutation(len(networks))[:KNOWN]]
+        others = [one for one in networks if one not in known]
+        for name, more in further.items():
+            found = fit_posterior([*observe("high", high, known), *more], target="high").estimate(others)
+            errors[name].append(np.mean([abs(e.mean - high[one]) for e, one in zip(found, others, strict=True)]))
+    alone = np.mean(errors["nothing else"])
+    for name, found in errors.items():
+        spread = np.std(np.array(found) - errors["nothing else"], ddof=1)
+        print(
+            f"{KNOWN} networks known, and {name}: error {np.mean(found):.2f} points, "
+            f"{np.mean(found) / alone - 1:+.0%} (of a draw ± {spread:.2f})"
+        )
+
+
+def rank(high, low, networks, rng):
+    params = np.array([count_params(one) for one in networks])
+    top, below = (np.array([values[one] for one in networks]) for values in (high, low))
+    for name, by in (("the lower fidelity", below), ("parameters", params)):
+        taus = []
+        for _ in range(1000):
+            drawn = rng.integers(len(networks), size=len(networks))
+            taus.append(kendalltau(by[drawn], top[drawn]).statistic)
+        first, last = np.nanquantile(taus, [0.025, 0.975])
+        print(f"τ of {name}: {kendalltau(by, top).statistic:.2f} ({first:.2f} to {last:.2f})")
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=Path("studies/starbench"))
+    parser.add_argument("--high", default="proxy")
+    parser.add_argument("--low", default="proxy@1")
+    parser.add_argument("--draws", type=int, default=5)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
