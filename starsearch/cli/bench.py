@@ -67,6 +67,12 @@ def make(
     """
     from starsearch.api.bench import make_bench
 
+    said: list[Made] = []
+
+    def show(made: Made) -> None:
+        said.append(made)
+        _say_made(made)
+
     table = make_bench(
         out,
         "latency" if latency else fidelity,
@@ -75,8 +81,10 @@ def make(
         threads=threads,
         time_limit_s=None if time_limit is None else 60 * time_limit,
         merge=merge or (),
-        watch=_say_made,
+        watch=show,
     )
+    if said[-1].there < said[-1].wanted:
+        say("The time limit leaves no room for the next row; the same command goes on.")
     say(f"Table: {table}")
 
 

@@ -103,3 +103,14 @@ def test_rows_of_another_recipe_or_other_data_are_refused(tmp_path):
 def test_trainings_need_data(tmp_path):
     with pytest.raises(DataError, match="--data"):
         make_bench(tmp_path)
+
+
+def test_the_command_says_what_is_left(starsearch, tmp_path):
+    options = ["--networks", "2", "--out", tmp_path, "--time-limit", "0"]
+    code, out, _ = starsearch("bench", "make", "--data", "digits", *options)
+    assert code == 0
+    assert "0 of 2 rows are there; 2 left" in out
+    assert "the same command goes on" in out
+    code, _, err = starsearch("bench", "make", *options)
+    assert code == 2
+    assert "--data" in err
