@@ -13,7 +13,7 @@ from starsearch.bench.judge import Judge
 from starsearch.bench.making import FIDELITIES, Made, Slice, latency_slice, make_slice, training_slice
 from starsearch.bench.networks import bench_networks
 from starsearch.bench.replay import replay_all
-from starsearch.bench.table import write_table
+from starsearch.bench.table import read_table, write_table
 from starsearch.errors import DataError, SpecError, did_you_mean
 from starsearch.recipe import Fidelity
 from starsearch.samplers import SAMPLERS
@@ -58,7 +58,8 @@ def make_bench(
     if merge:
         write_table(out, merge)
     if rows == "latency":
-        wanted = latency_slice(networks=networks)
+        known = read_table(out)["reference_ms"].dropna()
+        wanted = latency_slice(networks=networks, reference_ms=float(known.iloc[0]) if len(known) else None)
     else:
         wanted = _trainings(FIDELITIES[rows] if isinstance(rows, str) else rows, data, networks, threads)
     try:

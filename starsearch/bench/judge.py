@@ -79,6 +79,8 @@ class Judge:
         self._seconds = {one: float(quiet_seconds(group).mean()) for one, group in groups.items()}
         macs = [count_macs(one) for one in self.networks]
         self._cost = np.polynomial.Polynomial.fit(macs, list(self._seconds.values()), 1)
+        self._model = _fit_top1(self.networks, self._truth[:, -1])
+        self._shape = (self._truth - self._truth[:, -1:]).mean(axis=0)  # of a curve, against its end
         self._judged: dict[Architecture, Judgement] = {}
 
     @classmethod
@@ -116,16 +118,6 @@ class Judge:
             model = _fit_top1([self.networks[row] for row in kept], final[kept])
             errors.append(np.abs(model([self.networks[row] for row in held_out]) - final[held_out]))
         return float(np.concatenate(errors).mean())
-
-    @cached_property
-    def _shape(self) -> FloatArray:
-        """How far below its end a curve is after each epoch, on average."""
-        shape: FloatArray = (self._truth - self._truth[:, -1:]).mean(axis=0)
-        return shape
-
-    @cached_property
-    def _model(self) -> Callable[[Sequence[Architecture]], FloatArray]:
-        return _fit_top1(self.networks, self._truth[:, -1])
 
 
 def _by_seed(rows: pd.DataFrame) -> FloatArray:

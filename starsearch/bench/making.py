@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from starsearch.errors import EvaluationError, StudyError
 from starsearch.evaluators.latency import measure_latency, without_measuring
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import format_architecture
-from starsearch.latency.device import processor_name
+from starsearch.latency.device import device_fingerprint, processor_name
 from starsearch.progress import Progress, mapped
 from starsearch.recipe import Fidelity
 from starsearch.study.recipe_file import load_recipe
@@ -42,14 +43,14 @@ class Slice:
         wanted: the networks and their seeds, in the order in which they are made.
         make: yields progress, returns the columns that are this kind's own.
         processor: what makes them, to foresee how long another takes.
-        conditions: a digest that all rows of the fidelity share; empty where there is none.
+        conditions: a digest that all rows of the fidelity share.
     """
 
     name: str
     wanted: Sequence[tuple[Architecture, int]]
     make: Make
     processor: str
-    conditions: str = ""
+    conditions: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,36 +103,45 @@ def training_slice(fidelity: Fidelity, data: DataSet, *, networks: int) -> Slice
             "threads": torch.get_num_threads(),
         }
 
-    rests_on = repr((fidelity, recipe, data.fingerprint))
     return Slice(
         name=fidelity.name,
         wanted=bench_trainings(networks),
         make=make,
         processor=processor,
-        conditions=hashlib.sha256(rests_on.encode()).hexdigest()[:12],
+        conditions=_digest(fidelity, recipe, data.fingerprint),
     )
 
 
-def latency_slice(*, networks: int) -> Slice:
-    """Return the latencies on this machine's processor: batch 1, one thread, 224 px, 1000 classes."""
-    scale: list[Reference] = []  # calibrated once, when the first network is measured
+def latency_slice(*, networks: int, reference_ms: float | None) -> Slice:
+    """Return the latencies on this machine's processor: batch 1, one thread, 224 px, 1000 classes.
 
-    def make(architecture: Architecture, seed: int) -> Generator[Progress, None, Row]:
+    `reference_ms` is the scale of those that are there; None calibrates it when the first network is measured.
+    """
+
+    @cache
+    def scale() -> Reference:
         from starsearch.latency.reference import calibrate_reference
 
-        if not scale:
-            scale.append(calibrate_reference())
-        found = yield from measure_latency(
-            architecture, reference=scale[0], resolution=224, num_classes=1000, seed=seed
-        )
-        return {
-            "latency_ms": round(found.value, 4),
-            "latency_spread_ms": round(found.spread or 0.0, 4),
-            "threads": 1,
-        }
+        found = calibrate_reference()
+        return found if reference_ms is None else replace(found, ms=reference_ms)
 
-    wanted = [(one, 0) for one in bench_networks(networks)]
-    return Slice(name=LATENCY_ROWS, wanted=wanted, make=make, processor=processor_name())
+    def make(architecture: Architecture, seed: int) -> Generator[Progress, None, Row]:
+        steps = measure_latency(architecture, reference=scale(), resolution=224, num_classes=1000, seed=seed)
+        found = yield from steps
+        latency = {"latency_ms": found.value, "latency_spread_ms": found.spread, "reference_ms": scale().ms}
+        return {"threads": 1} | {name: round(ms, 4) for name, ms in latency.items() if ms is not None}
+
+    return Slice(
+        name=LATENCY_ROWS,
+        wanted=[(one, 0) for one in bench_networks(networks)],
+        make=make,
+        processor=processor_name(),
+        conditions=_digest(device_fingerprint().text),
+    )
+
+
+def _digest(*rests_on: object) -> str:
+    return hashlib.sha256(repr(rests_on).encode()).hexdigest()[:12]
 
 
 def make_slice(
@@ -154,8 +164,8 @@ def make_slice(
         rows = rows[rows["fidelity"] == wanted.name]
         if set(rows["conditions"].dropna()) - {wanted.conditions}:
             raise StudyError(
-                f"The rows of the fidelity {wanted.name!r} in {folder} were made with another recipe, data set or "
-                "fidelity: give a new table another --out."
+                f"The rows of the fidelity {wanted.name!r} in {folder} were made with another recipe, data set, "
+                "fidelity or device: give a new table another --out."
             )
         there = set(zip(rows["network"], rows["seed"], strict=True))
         todo = [(one, seed) for one, seed in wanted.wanted if (texts[one], seed) not in there]
@@ -174,8 +184,8 @@ def make_slice(
             return
         key = {"fidelity": wanted.name, "network": texts[architecture], "seed": seed}
         own = {"macs": macs, "num_params": count_params(architecture), "device": wanted.processor}
-        said = {"name": names[architecture], "conditions": wanted.conditions}
-        last = key | own | {name: text for name, text in said.items() if text} | made
+        name = {"name": names[architecture]} if names.get(architecture) else {}
+        last = {**key, **name, **own, "conditions": wanted.conditions, **made}
         append_row(folder, last)
 
 

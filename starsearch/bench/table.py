@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import lzma
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ _COLUMNS = (
     "failed",  # why a training has no top-1
     "latency_ms",  # batch 1, one thread
     "latency_spread_ms",  # its standard error
+    "reference_ms",  # the reference network's time, on whose scale all latencies are
     "device",
-    "conditions",  # a digest of what rows of one fidelity share: fidelity, recipe, data
+    "conditions",  # a digest of what rows of one fidelity share: fidelity, recipe, data; or device
 )
 
 
@@ -78,7 +80,7 @@ def join_rows(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
         if len(set(group["conditions"].dropna())) > 1:
             raise StudyError(
                 f"The rows of the fidelity {fidelity!r} were made under different conditions (another recipe, data "
-                "set or fidelity) and cannot be compared: keep them in tables of their own."
+                "set, fidelity or device) and cannot be compared: keep them in tables of their own."
             )
     rows = rows.drop_duplicates(subset=list(KEY), ignore_index=True)
     return rows.sort_values(list(KEY), ignore_index=True)
@@ -99,17 +101,10 @@ def quiet_seconds(rows: pd.DataFrame) -> pd.Series[float]:
 
 def append_row(folder: Path, row: Mapping[str, Any]) -> None:
     """Append a row to those in the making; it is on the disk when this returns."""
-    unknown = row.keys() - set(_COLUMNS)
-    assert not unknown, f"no such columns: {unknown}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _ROWS).open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                cut_off = file.read(1) != b"\n"  # a killed process or a full disk left part of a line
-            else:
-                cut_off = False
-            file.write(("\n" * cut_off + json.dumps(row) + "\n").encode())
+        with (folder / _ROWS).open("a", encoding="utf-8") as file:
+            file.write(f"\n{json.dumps(row)}\n")  # on a line of its own, also after one that a kill has cut off
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -135,13 +130,7 @@ def write_table(folder: Path, others: Iterable[Path] = ()) -> Path:
     return folder / TABLE
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    rows = []
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:  # cut off
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
+        with suppress(ValueError):  # empty, or cut off
+            yield json.loads(line)

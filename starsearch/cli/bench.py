@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from starsearch.cli.options import Json
-from starsearch.cli.show import print_json, print_table, say
+from starsearch.cli.show import print_table, say
 from starsearch.cli.show import table as table_of
 from starsearch.files import written_whole
 
@@ -128,7 +128,7 @@ def run(
             replays.to_csv(partial, index=False)
     summary = summarise(replays)
     if json:
-        print_json(summary.to_dict("records"))
+        typer.echo(summary.to_json(orient="records", indent=2))
         return
     columns: dict[str, Any] = {
         "Sampler": "{sampler}",

@@ -89,7 +89,7 @@ def test_tables_of_other_machines_are_merged_by_fidelity_network_and_seed(tmp_pa
 
 def test_rows_of_another_recipe_or_other_data_are_refused(tmp_path):
     make(tmp_path)
-    changed = json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0]) | {"seed": 9, "conditions": "other"}
+    changed = json.loads((tmp_path / "rows.jsonl").read_text().split("\n\n")[0]) | {"seed": 9, "conditions": "other"}
     elsewhere = tmp_path / "elsewhere.jsonl"
     elsewhere.write_text(json.dumps(changed) + "\n")
     with pytest.raises(StudyError, match="'tiny' were made under different conditions"):
