@@ -28,6 +28,7 @@ def architectures(
         depths=per_stage(st.integers(0, max_depth)),
         ops=per_stage(st.sampled_from(BRANCH_OPS)),
         activation=per_stage(st.sampled_from(ACTIVATION_PLACEMENTS)),
+        branches=per_stage(st.sampled_from(("both", "both", "one", "self"))),
         act_type=draw(st.sampled_from(list(ACTIVATION_FUNCTIONS))),
         mlp_ratio=per_stage(st.one_of(st.integers(1, 6), st.sampled_from((0.25, 0.5, 1.5, 2.75, 3.3)))),
         kernel_size=per_stage(st.sampled_from((1, 3, 5, 7))),

@@ -7,6 +7,7 @@ import pytest
 from starsearch.data import open_data
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.export.formats import formats
+from starsearch.families.layers import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.latency.backends.backend import BACKENDS, BackendOptions
 from starsearch.recipe import Fidelity
 from starsearch.search.executor import LocalExecutor
@@ -24,7 +25,16 @@ class TestProxyEvaluator(EvaluatorContract):
 
 class TestStarNet(FamilyContract):
     functions = ("relu", "silu", "hard_swish", "leaky_relu")
-    texts = ("starnet_s050", EVERY_FIELD, *(f"starnet:embed_dim=8,depths=1-1,act_type={name}" for name in functions))
+    texts = (
+        "starnet_s050",
+        EVERY_FIELD,
+        *(f"starnet:embed_dim=8,depths=1-1,act_type={name}" for name in functions),
+        *(
+            f"starnet:embed_dim=8,depths=1-1-1,branches=one-self-both,activation={name}"
+            for name in ACTIVATION_PLACEMENTS
+        ),
+        *(f"starnet:embed_dim=8,depths=1-1,ops={name},branches=both-one" for name in BRANCH_OPS),
+    )
 
 
 class TestToy(FamilyContract):

@@ -129,6 +129,11 @@ def _write_layer_norm(writer: _GraphWriter, layer: Layer) -> None:
     writer.node("Transpose", [normed], layer.name, perm=[0, 3, 1, 2])
 
 
+def _write_gate(writer: _GraphWriter, layer: Layer) -> None:
+    branch, gating = layer.inputs
+    writer.node("Mul", [branch, writer.node("Sigmoid", [gating], f"{layer.name}.gate")], layer.name)
+
+
 def _write_scale(writer: _GraphWriter, layer: Layer) -> None:
     gamma = writer.weights[f"{layer.name}.gamma"].reshape(-1, 1, 1)
     writer.node("Mul", [*layer.inputs, writer.constant(f"{layer.name}.gamma", gamma)], layer.name)
@@ -162,6 +167,8 @@ WRITERS: dict[str, Callable[[_GraphWriter, Layer], object]] = {
     "activation": _write_activation,
     "star": lambda writer, layer: writer.node("Mul", layer.inputs, layer.name),
     "sum": lambda writer, layer: writer.node("Add", layer.inputs, layer.name),
+    "max": lambda writer, layer: writer.node("Max", layer.inputs, layer.name),
+    "gate": _write_gate,
     "residual": lambda writer, layer: writer.node("Add", layer.inputs, layer.name),
     "norm": _keep_norm,
     "layer_norm": _write_layer_norm,

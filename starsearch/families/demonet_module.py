@@ -13,7 +13,7 @@ from torch import nn
 from starsearch.errors import ArchitectureError
 from starsearch.families.demonet import EXPANSION, KERNEL_SIZE, PATCH_SIZE, DemoNetArchitecture
 from starsearch.families.layers import ACTIVATION_FUNCTIONS, LAYER_NORM_EPSILON
-from starsearch.families.network import Network, parsed
+from starsearch.families.network import Network, join, parsed
 
 
 class Block(nn.Module):
@@ -40,7 +40,7 @@ class Block(nn.Module):
             x1 = self.act(x1)
         if self.activation == "both":
             x2 = self.act(x2)
-        y = x1 * x2 if self.op == "star" else x1 + x2
+        y = join(self.op, x1, x2)
         y = self.g(self.act(y) if self.activation == "post" else y)
         out: torch.Tensor = x + self.drop_path(self.scale(y))
         return out

@@ -15,7 +15,8 @@ from typing import Any
 Shape = tuple[int, int, int]  # channels, height, width; (channels, 1, 1) after pooling
 INPUT = "input"
 LAYER_NORM_EPSILON = 1e-5  # torch.nn.LayerNorm's default
-BRANCH_OPS = ("star", "sum")
+# What joins two branches: their product, sum or larger one, or the first gated by the second, x1 · sigmoid(x2).
+BRANCH_OPS = ("star", "sum", "max", "gate")
 ACTIVATION_PLACEMENTS = ("none", "one", "both", "post")
 
 
@@ -119,9 +120,11 @@ OPS: dict[str, Op] = {
         shape=_patches_shape, weights=_conv_weights, macs=_product_macs, own_width=True, zero_preserving=False
     ),
     "activation": Op(),
-    # The two branches of a block, multiplied or added.
+    # The two branches of a block, joined: `BRANCH_OPS`.
     "star": Op(),
     "sum": Op(),
+    "max": Op(),
+    "gate": Op(),
     # A block's output added to its input.
     "residual": Op(),
     # A batch norm that follows no convolution.
@@ -178,14 +181,29 @@ class LayerList:
         groups = self._shapes[self.last][0]
         return self.add(name, "conv", groups=groups, kernel_size=kernel_size, batch_norm=batch_norm)
 
-    def branches(self, block: str, source: str, *, width: int, op: str, activation: str, act_type: str) -> None:
-        """Append the two branches of a block, activated as placed (table 9 of the paper), and their star or sum."""
+    def branches(
+        self,
+        block: str,
+        source: str,
+        *,
+        width: int,
+        op: str,
+        activation: str,
+        act_type: str,
+        is_shared: bool = False,
+    ) -> None:
+        """Append the two branches of a block, activated as placed (table 9 of the paper), and their star or sum.
+
+        Where they share their transformation, the one is joined with itself.
+        """
         inputs = []
         for branch, active in (("f1", activation in ("one", "both")), ("f2", activation == "both")):
-            self.add(f"{block}.{branch}", "conv", inputs=(source,), width=width)
-            if active:
-                self.add(f"{block}.{branch}.act", "activation", act_type=act_type)
-            inputs.append(self.last)
+            joined = f"{block}.{'f1' if is_shared else branch}"
+            if joined not in self._shapes:
+                self.add(joined, "conv", inputs=(source,), width=width)
+            if active and f"{joined}.act" not in self._shapes:
+                self.add(f"{joined}.act", "activation", inputs=(joined,), act_type=act_type)
+            inputs.append(f"{joined}.act" if active else joined)
         self.add(f"{block}.{op}", op, inputs=tuple(inputs))
         if activation == "post":
             self.add(f"{block}.act", "activation", act_type=act_type)

@@ -52,6 +52,19 @@ class Network(nn.Module):
         return self
 
 
+def join(op: str, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    """Return two branches joined by one of `BRANCH_OPS`."""
+    match op:
+        case "star":
+            return x1 * x2
+        case "sum":
+            return x1 + x2
+        case "max":
+            return torch.maximum(x1, x2)
+        case _:
+            return x1 * x2.sigmoid()
+
+
 def parsed(architecture: Architecture | str, family: type[A]) -> A:
     """Return the architecture of a text; refuse one of another family."""
     found = parse_architecture(architecture) if isinstance(architecture, str) else architecture

@@ -30,6 +30,9 @@ class StarNetArchitecture(Architecture):
             "one" act(x1)∘x2, "both" act(x1)∘act(x2), "post" act(x1∘x2), "none" x1∘x2.
         act_type: the activation function, in the blocks and after the stem.
         mlp_ratio: a block's hidden channels divided by its width, per stage; rounded to a whole channel.
+        branches: what a star or sum joins, per stage: "both" W1ᵀX and W2ᵀX, as published; "one" W2ᵀact(W1ᵀX) and X
+            itself, with half as many hidden channels again, which makes it as many multiply-adds (section 4.3);
+            "self" W1ᵀX with itself (section 3.3).
         kernel_size: of a block's two depthwise convolutions, per stage; odd.
         widths: channels per stage, where they do not double.
         stem_width: channels after the stem, 32 in every published StarNet.
@@ -58,6 +61,9 @@ class StarNetArchitecture(Architecture):
     )
     act_type: str = ruled("relu6", kind="choice", choices=ACTIVATION_FUNCTIONS)
     mlp_ratio: tuple[float, ...] = ruled((4,) * 4, kind="float", per_stage=True, of_blocks=True, low=0.25, high=16)
+    branches: tuple[str, ...] = ruled(
+        ("both",) * 4, kind="choice", per_stage=True, of_blocks=True, choices=("both", "one", "self")
+    )
     kernel_size: tuple[int, ...] = ruled((7,) * 4, per_stage=True, of_blocks=True, high=31, odd=True)
     widths: tuple[int, ...] | None = ruled(None, per_stage=True, optional=True)
     stem_width: int = ruled(32)
@@ -81,6 +87,11 @@ class StarNetArchitecture(Architecture):
     def hidden_width(self, stage: int) -> int:
         """Return the channels of each branch of a stage's blocks: the ratio times the width, to the nearest channel."""
         return max(1, math.floor(self.mlp_ratio[stage] * self.stage_widths[stage] + 0.5))
+
+    def inner_width(self, stage: int) -> int:
+        """Return the channels to which a stage's blocks expand: with one branch half as many again."""
+        hidden = self.hidden_width(stage)
+        return hidden * 3 // 2 if self.branches[stage] == "one" else hidden
 
     def canonical_fields(self) -> dict[str, Any]:
         """Return widths that double as `embed_dim`, others with the first as `embed_dim`; ratios by hidden channels."""
@@ -111,20 +122,38 @@ class StarNetArchitecture(Architecture):
 
     def _add_block(self, layers: LayerList, stage: int, name: str) -> None:
         """A block: depthwise → two branches → star or sum → projection → depthwise → + input (figure 3)."""
-        kernel_size = self.kernel_size[stage]
+        placement, kernel_size = self.activation[stage], self.kernel_size[stage]
         block_input = layers.last
         mixed = layers.depthwise(f"{name}.dwconv", kernel_size=kernel_size, batch_norm=True)
-        layers.branches(
-            name,
-            mixed,
-            width=self.hidden_width(stage),
-            op=self.ops[stage],
-            activation=self.activation[stage],
-            act_type=self.act_type,
-        )
-        layers.add(f"{name}.g", "conv", width=self.stage_widths[stage], batch_norm=True)
+        if self.branches[stage] == "one":
+            self._add_one_branch(layers, stage, name, mixed)
+        else:
+            layers.branches(
+                name,
+                mixed,
+                width=self.hidden_width(stage),
+                op=self.ops[stage],
+                activation=placement,
+                act_type=self.act_type,
+                is_shared=self.branches[stage] == "self",
+            )
+            layers.add(f"{name}.g", "conv", width=self.stage_widths[stage], batch_norm=True)
         last = layers.depthwise(f"{name}.dwconv2", kernel_size=kernel_size)
         layers.add(f"{name}.residual", "residual", inputs=(block_input, last))
+
+    def _add_one_branch(self, layers: LayerList, stage: int, name: str, mixed: str) -> None:
+        """Expansion, activation and projection of one branch, and its star or sum with the block's own map."""
+        placement = self.activation[stage]
+        layers.add(f"{name}.f1", "conv", inputs=(mixed,), width=self.inner_width(stage))
+        if placement in ("one", "both"):
+            layers.add(f"{name}.f1.act", "activation", act_type=self.act_type)
+        branch = layers.add(f"{name}.g", "conv", width=self.stage_widths[stage], batch_norm=True)
+        other = mixed
+        if placement == "both":
+            other = layers.add(f"{name}.f2.act", "activation", inputs=(mixed,), act_type=self.act_type)
+        layers.add(f"{name}.{self.ops[stage]}", self.ops[stage], inputs=(branch, other))
+        if placement == "post":
+            layers.add(f"{name}.act", "activation", act_type=self.act_type)
 
     def _canonical_ratio(self, stage: int) -> float:
         rule = rules_of(StarNetArchitecture)["mlp_ratio"]

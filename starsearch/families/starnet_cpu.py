@@ -10,7 +10,7 @@ map of a block goes to memory and back several times. What is done about it:
 - the branches, their star and the projection of a block go through the cache in pieces;
 - a bias in front of a batch norm, which the norm takes away again, is added to the running mean only.
 
-Larger maps, other devices and other types of number take the module's own way.
+Larger maps, blocks of one branch, other devices and other types of number take the module's own way.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def fast_forward(model: Any, images: torch.Tensor) -> torch.Tensor:
     for stage in model.stages:
         # oneDNN's dense 3×3 convolution is as fast as products with gathered inputs, its layout's change included.
         x = stage[0](_as_images(x) if inside else x)
-        inside = max(x.shape[2:]) <= MAX_SIDE
+        inside = max(x.shape[2:]) <= MAX_SIDE and all(block.branches == "both" for block in stage[1:])
         x = x.permute(1, 2, 3, 0).contiguous() if inside else x
         for block in stage[1:]:
             x = _block(block, x) if inside else block(x)

@@ -17,7 +17,7 @@ from torch import nn
 
 from starsearch.errors import ArchitectureError
 from starsearch.families.layers import ACTIVATION_FUNCTIONS
-from starsearch.families.network import Network, parsed
+from starsearch.families.network import Network, join, parsed
 from starsearch.families.starnet import StarNetArchitecture
 from starsearch.families.starnet_cpu import fast_forward
 
@@ -29,14 +29,16 @@ class Block(nn.Module):
 
     def __init__(self, architecture: StarNetArchitecture, stage: int, drop_path: float, **factory: Any) -> None:
         super().__init__()
-        dim, hidden = architecture.stage_widths[stage], architecture.hidden_width(stage)
+        dim, hidden = architecture.stage_widths[stage], architecture.inner_width(stage)
         kernel_size = architecture.kernel_size[stage]
         depthwise = {"kernel_size": kernel_size, "padding": kernel_size // 2, "groups": dim, **factory}
         self.op = architecture.ops[stage]
         self.activation = architecture.activation[stage]
+        self.branches = architecture.branches[stage]
         self.dwconv = timm_starnet.ConvBN(dim, dim, **depthwise)
         self.f1 = timm_starnet.ConvBN(dim, hidden, with_bn=False, **factory)
-        self.f2 = timm_starnet.ConvBN(dim, hidden, with_bn=False, **factory)
+        if self.branches == "both":
+            self.f2 = timm_starnet.ConvBN(dim, hidden, with_bn=False, **factory)
         self.g = timm_starnet.ConvBN(hidden, dim, **factory)
         self.dwconv2 = timm_starnet.ConvBN(dim, dim, with_bn=False, **depthwise)
         self.act = _activation(architecture)
@@ -48,15 +50,28 @@ class Block(nn.Module):
             x1 = self.act(x1)
         if self.activation == "both":
             x2 = self.act(x2)
-        x = x1 * x2 if self.op == "star" else x1 + x2
+        x = join(self.op, x1, x2)
         return self.act(x) if self.activation == "post" else x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, dim, height, width) to the same shape."""
         y = self.dwconv(x)
-        y = self.dwconv2(self._combine_and_project(self.f1(y), self.f2(y)))
+        if self.branches == "one":
+            y = self._join_one_branch(y)
+        else:
+            x1 = self.f1(y)
+            y = self._combine_and_project(x1, self.f2(y) if self.branches == "both" else x1)
+        y = self.dwconv2(y)
         out: torch.Tensor = x + self.drop_path(y)
         return out
+
+    def _join_one_branch(self, x: torch.Tensor) -> torch.Tensor:
+        """The map itself joined with what expansion, activation and projection make of it (section 4.3)."""
+        inner = self.f1(x)
+        branch = self.g(self.act(inner) if self.activation in ("one", "both") else inner)
+        other = self.act(x) if self.activation == "both" else x
+        joined = join(self.op, branch, other)
+        return cast("torch.Tensor", self.act(joined) if self.activation == "post" else joined)
 
     def _combine_and_project(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
         """The branches combined, projected and normalised, a star in float32 where autocast computes in float16.
@@ -149,10 +164,11 @@ class StarNet(timm_starnet.StarNet, Network):
         stages = zip(
             network.stage_widths,
             network.depths,
-            map(network.hidden_width, range(network.num_stages)),
+            map(network.inner_width, range(network.num_stages)),
             network.kernel_size,
             network.ops,
             network.activation,
+            network.branches,
             strict=True,
         )
         return {"stem_width": network.stem_width, "stages": list(stages)}

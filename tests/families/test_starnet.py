@@ -9,7 +9,7 @@ from torch import nn
 
 from starsearch.errors import ArchitectureError
 from starsearch.export.weights import weight_shapes
-from starsearch.families.family import Architecture, presets
+from starsearch.families.family import Architecture, count_macs, presets
 from starsearch.families.layers import layer_macs, layer_params
 from starsearch.families.network import build_model
 from starsearch.families.starnet import StarNetArchitecture
@@ -199,3 +199,26 @@ def test_a_wrong_option_is_refused_with_what_is_allowed(options, text):
 def test_an_unknown_keyword_is_refused_where_timms_own_model_swallows_it():
     with pytest.raises(TypeError, match="kernel_size"):
         timm.create_model("starsearch_starnet", kernel_size=5)
+
+
+def test_one_branch_costs_as_much_as_two_and_a_shared_one_less():
+    both, one, self_ = (
+        count_macs(parse_architecture(f"starnet:embed_dim=32,depths=3-3-12-5,branches={name}"))
+        for name in ("both", "one", "self")
+    )
+    assert one == both == count_macs(presets()["starnet_s4"])
+    assert self_ < both
+
+
+@pytest.mark.parametrize("branches", ["one", "self"])
+def test_a_block_computes_what_the_paper_writes(branches):
+    """Section 4.3: (W2ᵀ act(W1ᵀ X)) ∗ X; section 3.3: X ∗ X, here of W1ᵀ X."""
+    torch.manual_seed(0)
+    model = build_model(parse_architecture(f"starnet:embed_dim=8,depths=1,branches={branches}"), num_classes=5).eval()
+    block = model.stages[0][1]
+    x = torch.randn(2, 8, 6, 6)
+    mixed = block.dwconv(x)
+    inner = block.f1(mixed)
+    active = inner.clamp(0, 6)
+    expected = block.g(active) * mixed if branches == "one" else block.g(active * inner)
+    torch.testing.assert_close(block(x), x + block.dwconv2(expected))

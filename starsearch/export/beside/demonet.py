@@ -6,6 +6,7 @@ the order of CLASS_NAMES. Needs torch and safetensors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ from torch import nn
 
 NETWORK: dict[str, Any] = {}
 CLASS_NAMES: list[str] = []
+# The two branches of a block by its operation.
+JOINED: dict[str, Callable[..., torch.Tensor]] = {
+    "star": torch.mul,
+    "sum": torch.add,
+    "max": torch.maximum,
+    "gate": lambda one, two: one * two.sigmoid(),
+}
 
 
 class Conv(nn.Sequential):
@@ -68,7 +76,7 @@ class Block(nn.Module):
             one = self.act(one)
         if self.activated == "both":
             two = self.act(two)
-        met = one * two if self.operation == "star" else one + two
+        met = JOINED[self.operation](one, two)
         out: torch.Tensor = x + self.scale(self.g(self.act(met) if self.activated == "post" else met))
         return out
 

@@ -6,6 +6,7 @@ the order of CLASS_NAMES. Needs torch and safetensors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-# A stage: width, blocks, channels of a branch, kernel size, operation, where the activation function stands.
+# A stage: width, blocks, channels of a branch, kernel size, operation, where the activation function stands, branches.
 NETWORK: dict[str, Any] = {}
 CLASS_NAMES: list[str] = []
+# The two branches of a block by its operation.
+JOINED: dict[str, Callable[..., torch.Tensor]] = {
+    "star": torch.mul,
+    "sum": torch.add,
+    "max": torch.maximum,
+    "gate": lambda one, two: one * two.sigmoid(),
+}
 
 
 class ConvBN(nn.Sequential):
@@ -33,26 +41,30 @@ class ConvBN(nn.Sequential):
 class Block(nn.Module):
     """Depthwise convolution, two branches, their product (star) or sum, projection, depthwise, plus the input."""
 
-    def __init__(self, width: int, hidden: int, kernel: int, operation: str, activated: str) -> None:
+    def __init__(self, width: int, hidden: int, kernel: int, operation: str, activated: str, branches: str) -> None:
         super().__init__()
         self.dwconv = ConvBN(width, width, kernel, groups=width)
         self.f1 = ConvBN(width, hidden, norm=False)
-        self.f2 = ConvBN(width, hidden, norm=False)
+        if branches == "both":
+            self.f2 = ConvBN(width, hidden, norm=False)
         self.g = ConvBN(hidden, width)
         self.dwconv2 = ConvBN(width, width, kernel, groups=width, norm=False)
         self.act = getattr(nn, NETWORK["activation"])()
-        self.operation, self.activated = operation, activated
+        self.operation, self.activated, self.branches = operation, activated, branches
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, channels, height, width) to the same shape."""
         y = self.dwconv(x)
-        one, two = self.f1(y), self.f2(y)
+        one = self.f1(y)
+        two = self.f2(y) if self.branches == "both" else y if self.branches == "one" else one
         if self.activated in ("one", "both"):
             one = self.act(one)
         if self.activated == "both":
             two = self.act(two)
-        met = one * two if self.operation == "star" else one + two
-        out: torch.Tensor = x + self.dwconv2(self.g(self.act(met) if self.activated == "post" else met))
+        one = self.g(one) if self.branches == "one" else one
+        met = JOINED[self.operation](one, two)
+        met = self.act(met) if self.activated == "post" else met
+        out: torch.Tensor = x + self.dwconv2(met if self.branches == "one" else self.g(met))
         return out
 
 

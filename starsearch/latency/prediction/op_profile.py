@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from starsearch.errors import EvaluationError, first_line
-from starsearch.families.layers import Layer
+from starsearch.families.layers import BRANCH_OPS, Layer
 from starsearch.latency.backends.onnxruntime import build_session, draw_input
 from starsearch.latency.lock import computing, measuring
 
@@ -73,7 +73,7 @@ def share_among_layers(layers: Sequence[Layer], times: Mapping[str, float]) -> d
         else:
             found[last] += time
     for layer in layers:
-        if layer.op in ("activation", "star", "sum", "residual") and layer.name in found:
+        if layer.op in ("activation", "residual", *BRANCH_OPS) and layer.name in found:
             hosts = (one for one in layer.inputs if one in known and known[one].op == "conv" and one not in found)
             host = next(hosts, None)
             if host is not None:

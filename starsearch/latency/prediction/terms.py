@@ -89,6 +89,8 @@ QUANTITIES: Mapping[str, tuple[Quantity, ...]] = {
     "activation": _ELEMENTWISE,
     "star": _ELEMENTWISE,
     "sum": _ELEMENTWISE,
+    "max": _ELEMENTWISE,
+    "gate": _ELEMENTWISE,
     "residual": _ELEMENTWISE,
     "norm": (),  # folded into the head
     "layer_norm": _ELEMENTWISE,
