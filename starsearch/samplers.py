@@ -17,7 +17,8 @@ class SamplerKind:
     """A kind of sampler.
 
     Attributes:
-        factory: its class in optuna.samplers, or anything else that takes a seed and the options.
+        factory: its class in optuna.samplers, or anything else that takes a seed and the options; None where no
+            sampler of Optuna's is asked.
         options: its arguments, from the number of trials planned.
         max_asks: how often it is asked for a candidate that is new before one is drawn at random; what asking costs
             decides.
@@ -25,8 +26,8 @@ class SamplerKind:
         generational: whether it must be asked even for a trial that it did not propose, which else joins no generation.
     """
 
-    factory: str | Callable[..., Any]
-    max_asks: int
+    factory: str | Callable[..., Any] | None
+    max_asks: int = 1
     options: Callable[[int], dict[str, Any]] = lambda _trials: {}
     generational: bool = False
     learns: bool = True
@@ -36,7 +37,7 @@ class SamplerKind:
         from optuna import samplers
         from optuna.exceptions import ExperimentalWarning
 
-        factory = getattr(samplers, self.factory) if isinstance(self.factory, str) else self.factory
+        factory: Any = getattr(samplers, self.factory) if isinstance(self.factory, str) else self.factory
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # of TPE's `group`, NSGA-III and QMC, for years
             return factory(seed=seed, **self.options(trials))
@@ -48,6 +49,7 @@ def _generations(trials: int) -> dict[str, Any]:
 
 
 SAMPLERS: dict[str, SamplerKind] = {
+    "auto": SamplerKind(factory=None),  # `starsearch.search.auto`
     # Multivariate TPE suggests a third of the duplicates that univariate TPE does (200 trials of 4,096).
     "tpe": SamplerKind(factory="TPESampler", options=lambda _: {"multivariate": True, "group": True}, max_asks=64),
     "nsga2": SamplerKind(factory="NSGAIISampler", options=_generations, max_asks=256, generational=True),

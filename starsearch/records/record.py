@@ -239,6 +239,15 @@ def refuse_other_maker(url: str, name: str, attributes: Mapping[str, Any]) -> No
         raise StudyError(f"The study {name!r} in {shown(url)} was not made by starsearch. Give another --name.")
 
 
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """Return in words, by item, how one study's description differs from another's."""
+    return {
+        name: f"{name}: was {old.get(name, 'not there')}, now {new.get(name, 'not there')}"
+        for name in sorted({*old, *new}, key=lambda name: (name not in new, name))
+        if old.get(name) != new.get(name)
+    }
+
+
 def _find_or_create(storage: BaseStorage, spec: StudySpec) -> int:
     import optuna
 
@@ -258,11 +267,7 @@ def _begins_anew(spec: StudySpec, known: Mapping[str, Any], conditions: Mapping[
     """Whether the study was begun with something else, and nothing has come of it that could not be compared."""
     old = StudySpec.from_json(known["spec"]).describe() | known["conditions"]
     new = spec.describe() | dict(conditions)
-    changes = [
-        f"{name}: was {old.get(name, 'not there')}, now {new.get(name, 'not there')}"
-        for name in sorted({*old, *new}, key=lambda name: (name not in new, name))
-        if old.get(name) != new.get(name)
-    ]
+    changes = list(differences(old, new).values())
     if not changes:
         return False
     if is_in_use:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from starsearch.errors import EvaluationError, StudyError, TrainingDivergedError
 from starsearch.measurement import Reading
@@ -33,6 +34,10 @@ from starsearch.signals import exit_code
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial, require
 
+if TYPE_CHECKING:
+    from starsearch.accuracy.evidence import Observation
+    from starsearch.search.auto import AutoProposer
+
 Watch = Callable[[Event], None]
 
 _MAX_FAILURES_IN_A_ROW = 20  # so many one after the other are not the candidates' fault
@@ -51,6 +56,7 @@ def run_study(
     meters: Mapping[str, Meter] = MappingProxyType({}),
     lower: LowerFidelity | None = None,
     planned: Sequence[Trial] | None = None,
+    evidence: Sequence[Observation] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> StudyEnded:
     """Run the study of `record` until it has the trials that `spec` wants, or resume it; return why it ended.
@@ -69,6 +75,7 @@ def run_study(
         meters: what measures predicted quantities, by name.
         lower: what the fidelity below has found; candidates come from it, not from a sampler.
         planned: candidates to evaluate instead of those that a sampler would choose.
+        evidence: what other studies say of accuracy, for the sampler auto.
         clock: returns the time in seconds; another than the monotonic one where evaluations are simulated.
 
     Raises:
@@ -91,6 +98,7 @@ def run_study(
             tries=tries,
             lower=lower,
             planned=planned,
+            evidence=evidence,
             clock=clock,
         )
         try:
@@ -128,6 +136,7 @@ class _Driver:
         tries: int,
         lower: LowerFidelity | None,
         planned: Sequence[Trial] | None,
+        evidence: Sequence[Observation],
         clock: Callable[[], float],
     ) -> None:
         self._clock = clock
@@ -139,7 +148,7 @@ class _Driver:
         self._rungs = Rungs(spec, ended)
         self._losses = Losses(ended)
         self._files = StudyFiles(folder, spec)
-        self._proposer = Proposer(spec, known) if planned is None else None
+        self._proposer = None if planned is not None else self._make_proposer(known, evidence)
         self._running: dict[int, Trial] = {}
         self._began: dict[int, float] = {}
         self._searched: set[str] = set()  # keys of candidates that were judged, however many trials that took
@@ -156,6 +165,14 @@ class _Driver:
         earlier = tuple(trial for trial in known if trial.has_result)
         finished, wanted = self._finished, self._wanted
         self._started = StudyStarted(finished=finished, wanted=wanted, resumed=bool(ended), earlier=earlier)
+
+    def _make_proposer(self, known: Sequence[Trial], evidence: Sequence[Observation]) -> Proposer | AutoProposer:
+        if self._spec.sampler != "auto":
+            return Proposer(self._spec, known)
+        from starsearch.search.auto import AutoProposer
+
+        num_classes = len(self._record.attribute("classes") or ()) or 1000
+        return AutoProposer(self._spec, known, evidence=evidence, num_classes=num_classes)
 
     def run(self) -> Why:
         """Begin what fits and act on what happens, until there is nothing left to do."""

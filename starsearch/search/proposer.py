@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starsearch.records.storage import quiet_optuna
 from starsearch.records.trials import parameter_distributions, sampler_attributes
 from starsearch.samplers import SAMPLERS
-from starsearch.space.parameters import Value
+from starsearch.search.unseen import Unseen
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
@@ -21,9 +18,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _FEWEST_TO_LEARN_FROM = 10  # as many as TPE draws at random
-# Uniform draws before a space is taken for exhausted, or walked through where it has so few combinations.
-_DRAWS = 200
-_MAX_WALKED = 20_000
 
 
 class Proposer:
@@ -45,11 +39,9 @@ class Proposer:
         self._spec = spec
         self._kind = SAMPLERS[spec.sampler]
         self._distributions = parameter_distributions(spec.space.parameters)
-        self._rng = random.Random(seed)  # noqa: S311 — sampling, not secrets
-        self._walk: Iterator[Mapping[str, Value]] | None = None
+        self._unseen = Unseen(spec, recorded, seed=seed)
         self._is_exhausted = False
         self._sampler = self._kind.make(seed=seed, trials=spec.trials)
-        self._known = {trial.key for trial in recorded}
         # By the candidate's key, one dict a level: the rungs, then the end of the training.
         num_levels = 1 + (len(spec.halving.rungs) if spec.halving else 0)
         self._results: list[dict[str, Trial]] = [{} for _ in range(num_levels)]
@@ -65,13 +57,13 @@ class Proposer:
             return None
         for _ in range(self._kind.max_asks):
             asked = self.mirror.ask(self._distributions)
-            trial = self._decode(asked.params)
-            if not self._is_settled(trial):
-                self._known.add(trial.key)
+            trial = self._unseen.decode(asked.params)
+            if not self._unseen.is_settled(trial):
+                self._unseen.known.add(trial.key)
                 self._asked[trial.key] = asked
                 return trial
             self._answer(asked, self._results[self._level].get(trial.key))
-        unseen = self._draw_unseen()
+        unseen = self._unseen.draw()
         self._is_exhausted = unseen is None
         return unseen
 
@@ -83,7 +75,7 @@ class Proposer:
         asked = self.mirror.ask(self._distributions)
         if self._kind.generational:
             _ = asked.relative_params
-        self._known.add(trial.key)
+        self._unseen.known.add(trial.key)
         self._asked[trial.key] = asked
 
     def tell(self, trial: Trial) -> Mapping[str, Any]:
@@ -106,13 +98,6 @@ class Proposer:
             self._level = self._best_level()
             self.mirror = self._make_mirror()
         return noted
-
-    def _decode(self, params: Mapping[str, Value]) -> Trial:
-        return Trial(candidate=self._spec.space.decode(params, self._spec.recipe), params=params)
-
-    def _is_settled(self, trial: Trial) -> bool:
-        """Whether the candidate is known or its architecture is not allowed."""
-        return trial.key in self._known or self._spec.space.broken_constraint(trial.candidate.architecture) is not None
 
     def _answer(self, asked: optuna.Trial, trial: Trial | None) -> FrozenTrial:
         from optuna.trial import TrialState
@@ -157,30 +142,3 @@ class Proposer:
             system_attrs=dict(trial.noted),
             constraints=trial.violations(self._spec.constraints),
         )
-
-    def _draw_unseen(self) -> Trial | None:
-        """Draw a new candidate uniformly, or walk through a small space; None where none is found.
-
-        None is exact where the parameters have at most 20,000 combinations. In a larger space it means that 200 uniform
-        draws, constraints satisfied, were all known.
-        """
-        for _ in range(_DRAWS):
-            trial = self._decode(self._spec.space.sample(self._rng))
-            if not self._is_settled(trial):
-                return trial
-        if self._walk is None:
-            self._walk = self._shuffled_combinations()
-        trials = (self._decode(params) for params in self._walk)
-        return next((trial for trial in trials if not self._is_settled(trial)), None)
-
-    def _shuffled_combinations(self) -> Iterator[Mapping[str, Value]]:
-        parameters = self._spec.space.parameters
-        sizes = [_MAX_WALKED + 1 if one.values is None else len(one.values) for one in parameters]
-        if math.prod(sizes) > _MAX_WALKED:
-            return iter(())
-        names = [one.name for one in parameters]
-        every = [
-            dict(zip(names, row, strict=True)) for row in itertools.product(*(one.values or () for one in parameters))
-        ]
-        self._rng.shuffle(every)
-        return iter(every)

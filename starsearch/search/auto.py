@@ -1,0 +1,290 @@
+"""`AutoProposer`: the candidate that is expected to add most to the front, by a model of what is known.
+
+The criterion is noisy expected hypervolume improvement (Daulton et al. 2021, "Parallel Bayesian Optimization of
+Multiple Noisy Objectives"), exact over a pool of networks: where costs are known, only accuracy is uncertain.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from starsearch.accuracy.evidence import Observation, published_observations
+from starsearch.accuracy.features import encode
+from starsearch.accuracy.posterior import Posterior, fit_posterior
+from starsearch.errors import EvaluationError
+from starsearch.families.family import Architecture, count_macs, count_params
+from starsearch.latency.prediction.predict import predict_latency
+from starsearch.pareto import FloatArray, non_dominated
+from starsearch.search.evidence import observations, task_of
+from starsearch.search.unseen import Unseen
+from starsearch.study.spec import StudySpec
+from starsearch.trial import Trial
+
+_FEWEST_TO_LEARN_FROM = 4  # trials, anchors included, before which candidates are drawn at random
+_POOL = 600  # networks drawn uniformly at first, beside the neighbours of the front
+_MORE = 20  # networks drawn with each further proposal
+_SHORT_LIST = 200  # networks that are compared by the joint posterior
+_FRONTS = 16  # draws of the front from the posterior
+_REFIT_AFTER = 1.3  # times as many results as when the hyperparameters were last fitted
+_REFIT_UNTIL = 150  # results, which have settled them; fitting takes a second or two by then
+_BEYOND = 0.1  # how far the reference lies beyond the worst results, as a share of their range
+_Z90 = 1.6449
+_JITTER = 1e-8
+_INFINITY = 1e6  # beyond every logarithm of a loss
+
+
+class AutoProposer:
+    """Proposes by expected hypervolume improvement over the losses' logarithms: of the error, and of each cost.
+
+    The accuracy is the posterior's for the study's own task; published results and `evidence` are other tasks. Counts
+    and predicted latencies are computed; other quantities follow a log-linear regression on the trials so far.
+    Candidates that run count as points of the front whose accuracy is not known yet, so that a batch spreads. The seed
+    is the study's plus the number of recorded trials, as the other samplers' is.
+
+    Args:
+        recorded: the study's trials so far.
+        evidence: what is known beside them and the published results.
+        num_classes: of the networks as they are deployed.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        recorded: Sequence[Trial],
+        *,
+        evidence: Sequence[Observation] = (),
+        num_classes: int = 1000,
+    ) -> None:
+        self._spec, self._num_classes = spec, num_classes
+        self._seed = spec.seed + len(recorded)
+        self._unseen = Unseen(spec, recorded, seed=self._seed)
+        self._drawn: dict[str, Trial] = {}
+        self._near: dict[str, list[Trial]] = {}  # by the key of what has been on the front
+        self._history = [trial for trial in recorded if trial.has_result]
+        self._results = {trial.key: trial for trial in self._history}
+        self._running: dict[str, Trial] = {}
+        family = spec.space.family
+        self._evidence = [one for one in (*published_observations(), *evidence) if one.architecture.family == family]
+        self._posteriors: dict[str, Posterior] = {}
+        self._fitted = 0  # results when hyperparameters were last fitted
+        self._known_costs: dict[tuple[str, Architecture], float] = {}
+
+    def propose(self) -> Trial | None:
+        """Return a trial of a candidate that the study does not know; None where the space has no more."""
+        pool = self._pool() if len(self._results) >= _FEWEST_TO_LEARN_FROM else []
+        trial = self._choose(pool) if pool else self._unseen.draw()
+        if trial is not None:
+            self.adopt(trial)
+        return trial
+
+    def adopt(self, trial: Trial) -> None:
+        """Know of a trial that begins."""
+        self._unseen.known.add(trial.key)
+        self._running[trial.key] = trial
+        self._drawn.pop(trial.key, None)
+
+    def tell(self, trial: Trial) -> Mapping[str, Any]:
+        """Note how a trial ended."""
+        self._running.pop(trial.key, None)
+        if trial.has_result:
+            self._results[trial.key] = trial
+            self._history.append(trial)
+        return {}
+
+    def _pool(self) -> list[Trial]:
+        """Return unseen networks: uniform draws, and what one change makes of the front's."""
+        self._drawn |= {trial.key: trial for trial in self._unseen.sample(_MORE if self._drawn else _POOL)}
+        for trial in self._front():
+            if trial.key not in self._near:
+                self._near[trial.key] = list(self._neighbours(trial))
+        near = (one for trial in self._front() for one in self._near[trial.key])
+        return list((self._drawn | {one.key: one for one in near if one.key not in self._unseen.known}).values())
+
+    def _front(self) -> list[Trial]:
+        feasible = [one for one in self._results.values() if one.is_feasible(self._spec.constraints)]
+        losses = np.array([one.losses(self._spec.objectives) for one in feasible]).reshape(len(feasible), -1)
+        return list(itertools.compress(feasible, non_dominated(losses)))
+
+    def _neighbours(self, trial: Trial) -> Iterator[Trial]:
+        for parameter in self._spec.space.parameters if trial.params else ():
+            values, value = parameter.values or (), trial.params[parameter.name]
+            at = values.index(value) if value in values else 0
+            # The next of numbers, any other of choices.
+            others = values if isinstance(value, str) else (*values[max(at - 1, 0) : at], *values[at + 1 : at + 2])
+            for other in others:
+                one = self._unseen.decode({**trial.params, parameter.name: other})
+                if not self._unseen.is_settled(one):
+                    yield one
+
+    def _choose(self, pool: list[Trial]) -> Trial:
+        """Return the one of the pool that is expected to add most hypervolume to the front."""
+        self._learn()
+        known = [*self._results.values(), *self._running.values()]
+        front, _ = self._losses(known)
+        counts = np.isfinite(front).all(axis=1) & (self._chance(known) > 0.5)
+        front, known = front[counts], list(itertools.compress(known, counts))
+        mean, std = self._losses(pool)
+        chance = np.where(np.isfinite(mean).all(axis=1), self._chance(pool), 0.0)
+        if not known:  # nothing keeps the constraints yet
+            return pool[int(np.argmax(chance))]
+        reference = front.max(axis=0) + _BEYOND * np.ptp(front, axis=0) + 1e-6
+        first = chance * np.nan_to_num(expected_improvement(mean, std, front, reference))
+        short = np.argsort(-first, kind="stable")[:_SHORT_LIST]
+        pool, mean, std, chance = [pool[row] for row in short], mean[short], std[short], chance[short]
+        fronts, means, std = self._draw_fronts(known, pool, front, mean, std)
+        drawn = [expected_improvement(one, std, of, reference) for one, of in zip(means, fronts, strict=True)]
+        return pool[int(np.argmax(chance * np.nan_to_num(np.mean(drawn, axis=0))))]
+
+    def _draw_fronts(
+        self, known: Sequence[Trial], pool: Sequence[Trial], front: FloatArray, mean: FloatArray, std: FloatArray
+    ) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
+        """Return fronts drawn from the posterior, and the pool's losses if each were the true one."""
+        column = next((at for at, one in enumerate(self._spec.objectives) if is_accuracy(one.name)), None)
+        if column is None:
+            return [front], [mean], std
+        posterior = self._posteriors[self._spec.objectives[column].name]
+        found = posterior.joint([one.candidate.architecture for one in (*known, *pool)])[1]
+        covariance, n = np.asarray(found, dtype=np.float64), len(known)
+        root = np.linalg.cholesky(covariance[:n, :n] + _JITTER * covariance.diagonal().mean() * np.eye(n))
+        told = np.linalg.solve(root, covariance[:n, n:])  # of the pool by the front, both whitened
+        rng = np.random.default_rng(self._seed + len(self._history))
+        fronts, means = [], []
+        for white in rng.standard_normal((_FRONTS, n)):
+            fronts.append(front.copy())
+            fronts[-1][:, column] += root @ white
+            means.append(mean.copy())
+            means[-1][:, column] += white @ told
+        std = std.copy()
+        std[:, column] = np.sqrt(np.maximum(covariance.diagonal()[n:] - (told**2).sum(axis=0), 0.0))
+        return fronts, means, std
+
+    def _learn(self) -> None:
+        """Fit the posteriors to the results, their hyperparameters now and then."""
+        count = len(self._history)
+        refit = not self._posteriors or _REFIT_AFTER * self._fitted <= count <= _REFIT_UNTIL
+        if refit:
+            self._fitted = count
+        target = task_of(self._spec)
+        for name in filter(is_accuracy, self._spec.quantities):
+            own = observations(self._spec, self._history, name)
+            like = None if refit else self._posteriors[name]
+            self._posteriors[name] = fit_posterior([*self._evidence, *own], target=target, seed=self._seed, like=like)
+
+    def _losses(self, trials: Sequence[Trial]) -> tuple[FloatArray, FloatArray]:
+        """Return (n, m) means and standard deviations of the losses' logarithms, NaN where nothing can be said."""
+        goals = self._spec.objectives
+        found = np.array([self._predict(one.name, trials) for one in goals])
+        signs = [1 if is_accuracy(one.name) or one.direction == "minimize" else -1 for one in goals]
+        return found[:, 0].T * signs, found[:, 1].T
+
+    def _predict(self, name: str, trials: Sequence[Trial]) -> tuple[FloatArray, FloatArray]:
+        """Return (n,) mean and standard deviation of a cost's logarithm, or of an accuracy's error's."""
+        architectures = [one.candidate.architecture for one in trials]
+        if is_accuracy(name):
+            estimates = self._posteriors[name].estimate(architectures)
+            best, worst = (
+                np.log(np.maximum(100 - np.array([getattr(e, end) for e in estimates]), 0.01))
+                for end in ("high", "low")
+            )
+            return (best + worst) / 2, (worst - best) / (2 * _Z90)
+        if name in ("macs", "num_params") or name in self._spec.profiles:
+            values = np.array([self._compute(name, one) for one in architectures])
+            return np.log(values), np.zeros(len(values))
+        mean, std = self._regress(name, architectures)
+        for row, trial in enumerate(trials):  # what was measured is known
+            if trial.values.get(name, 0.0) > 0:
+                mean[row], std[row] = math.log(trial.values[name]), 0.0
+        return mean, std
+
+    def _compute(self, name: str, architecture: Architecture) -> float:
+        """Return a count, or a latency predicted from its profile; NaN where the profile has no term for a layer."""
+        key = name, architecture
+        if key not in self._known_costs:
+            resolution, classes = self._spec.space.resolution, self._num_classes
+            if name == "macs":
+                value = float(count_macs(architecture, resolution=resolution, num_classes=classes))
+            elif name == "num_params":
+                value = float(count_params(architecture, num_classes=classes))
+            else:
+                profile = self._spec.profiles[name]
+                try:
+                    value = predict_latency(profile, architecture, resolution=resolution, num_classes=classes).value
+                except EvaluationError:
+                    value = math.nan
+            self._known_costs[key] = value
+        return self._known_costs[key]
+
+    def _regress(self, name: str, architectures: Sequence[Architecture]) -> tuple[FloatArray, FloatArray]:
+        """Return what a log-linear regression on the results says of a quantity that is only measured."""
+        from sklearn.linear_model import BayesianRidge
+
+        told = [one for one in self._results.values() if one.values.get(name, 0.0) > 0]
+        if len(told) < _FEWEST_TO_LEARN_FROM:
+            return np.zeros(len(architectures)), np.ones(len(architectures))
+        inputs = np.array([encode(one.candidate.architecture) for one in told])
+        center, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-6)
+        model = BayesianRidge().fit((inputs - center) / scale, np.log([one.values[name] for one in told]))
+        asked = (np.array([encode(one) for one in architectures]) - center) / scale
+        mean, std = model.predict(np.clip(asked, -5, 5), return_std=True)
+        return mean, std
+
+    def _chance(self, trials: Sequence[Trial]) -> FloatArray:
+        """Return (n,) how probable it is that the constraints hold."""
+        from scipy.special import ndtr
+
+        chance = np.ones(len(trials))
+        for one in self._spec.constraints:
+            mean, std = self._predict(one.name, trials)
+            for bound, sign in ((one.high, 1.0), (one.low, -1.0)):
+                if bound is not None:
+                    limit = math.log(max(100 - bound if is_accuracy(one.name) else bound, 1e-9))
+                    sign = -sign if is_accuracy(one.name) else sign
+                    chance *= ndtr(sign * (limit - mean) / np.maximum(std, 1e-9))
+        return chance
+
+
+def is_accuracy(name: str) -> bool:
+    """Whether a quantity is the accuracy that training reaches, which the posterior estimates."""
+    return "top1" in name or "top5" in name
+
+
+def expected_improvement(mean: FloatArray, std: FloatArray, front: FloatArray, reference: FloatArray) -> FloatArray:
+    """Return (n,), by how much each candidate is expected to raise a front's hypervolume.
+
+    Exact for independent normal losses: a sum over the boxes of the region that nothing dominates (Yang et al. 2019,
+    "Efficient Computation of Expected Hypervolume Improvement Using Box Decomposition Algorithms").
+
+    Args:
+        mean, std: (n, m), of the candidates' losses; a standard deviation of 0 is of a known loss.
+        front: (k, m), the losses so far.
+        reference: (m,), beyond which nothing counts.
+    """
+    import torch
+    from scipy.special import ndtr
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch.jit.script, which a dependency of BoTorch still uses
+        from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
+
+    if front.shape[1] == 1:
+        lower, upper = -np.minimum(front.min(axis=0), reference)[None], np.array([[np.inf]])
+    else:  # BoTorch maximises
+        found = FastNondominatedPartitioning(torch.from_numpy(-reference), torch.from_numpy(-front))
+        lower, upper = found.get_hypercell_bounds().numpy()
+    std = np.maximum(std, 1e-9)[:, None]
+
+    def expected_above(level: FloatArray) -> FloatArray:
+        """Return (n, c, m): by how much each loss, negated, is expected to exceed a level."""
+        units = (-mean[:, None] - level) / std
+        found: FloatArray = std * (np.exp(-(units**2) / 2) / math.sqrt(2 * math.pi) + units * ndtr(units))
+        return found
+
+    lengths = expected_above(lower) - expected_above(np.minimum(upper, _INFINITY))
+    total: FloatArray = lengths.prod(axis=2).sum(axis=1)
+    return total

@@ -1,0 +1,89 @@
+"""A study's trials as evidence about accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
+
+from starsearch.accuracy.evidence import Observation
+from starsearch.errors import StudyError, counted
+from starsearch.measurement import Measurement
+from starsearch.records.record import FIDELITIES, StudyRecord, differences
+from starsearch.study.spec import StudySpec
+from starsearch.trial import Trial
+
+
+def task_of(spec: StudySpec, *, epochs: int | None = None) -> str:
+    """Return the task of a study's trials: data and fidelity, of those stopped at a rung also their epochs."""
+    return f"{spec.data}/{spec.fidelity.name}" + (f"@{epochs}" if epochs else "")
+
+
+def observations(spec: StudySpec, trials: Iterable[Trial], quantity: str = "top1_percent") -> list[Observation]:
+    """Return what trials that have a result say of their networks' accuracy.
+
+    Networks with a recipe of their own are left out: what is learned is the architecture's.
+    """
+    found = []
+    for trial in trials:
+        reading = trial.reading(quantity)
+        if trial.has_result and reading is not None and trial.candidate.recipe == spec.recipe:
+            spread = reading.spread if isinstance(reading, Measurement) else None
+            found.append(
+                Observation(
+                    architecture=trial.candidate.architecture,
+                    task=task_of(spec, epochs=trial.epochs),
+                    value=float(reading.value),
+                    standard_error=spread or 0.0,
+                    source=spec.name,
+                )
+            )
+    return found
+
+
+def read_evidence(url: str, name: str, spec: StudySpec, *, data: str) -> tuple[list[Observation], list[str]]:
+    """Return what another study says of its networks' accuracy, and in words how it differs from the one of `spec`.
+
+    Results by another recipe or at another fidelity are a task of their own: what they are worth is learned.
+
+    Args:
+        url, name: where the other study is recorded, with all its fidelities.
+        data: the data set's counts and fingerprint in words, as records have them.
+
+    Raises:
+        StudyError: the other study is of other data, or of networks of another family.
+    """
+    first = StudyRecord.find(url, name)
+    found: list[Observation] = []
+    lines = []
+    for number, fidelity in enumerate(first.attribute(FIDELITIES) or [name]):
+        try:
+            record = StudyRecord.find(url, fidelity) if number else first
+        except StudyError:  # a later fidelity that has not begun
+            continue
+        with closing(record):
+            _refuse_others(record, spec, data)
+            own = observations(record.spec, record.trials())
+            changed = differences(record.spec.describe(), spec.describe())
+        trained = [words for item, words in changed.items() if item.startswith(("recipe.", "fidelity."))]
+        searched = [words for item, words in changed.items() if item.startswith("space.dimensions.")]
+        task = f"{fidelity}: {task_of(record.spec)}" if trained else task_of(spec)
+        found += [replace(one, task=one.task.replace(task_of(record.spec), task, 1)) for one in own]
+        lines.append(f"Evidence from {fidelity}: {counted(len(own), 'result')}.")
+        if trained:
+            lines.append(f"  Trained otherwise, so a task of its own: {'; '.join(trained)}.")
+        if searched:
+            outside = sum(spec.space.why_outside(one.architecture) is not None for one in own)
+            lines.append(f"  Of another space, {outside} of its networks outside this one: {'; '.join(searched)}.")
+    return found, lines
+
+
+def _refuse_others(record: StudyRecord, spec: StudySpec, data: str) -> None:
+    theirs, family = record.attribute("conditions").get("data"), record.spec.space.family
+    if theirs != data:
+        raise StudyError(
+            f"Accuracies on other data are no evidence here: {record.name} was run on {theirs}; this study has {data}. "
+            "Name a study of the same data, or leave --from out."
+        )
+    if family != spec.space.family:
+        raise StudyError(f"{record.name} searched {family} networks, which say nothing of {spec.space.family} ones.")

@@ -1,0 +1,103 @@
+"""The sampler auto: its criterion against Monte Carlo, its choices on a space whose results are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from starsearch.errors import SpecError
+from starsearch.objective import Constraint, Objective
+from starsearch.pareto import hypervolume
+from starsearch.search.auto import AutoProposer, expected_improvement
+from starsearch.search.planned import anchor_trials
+from starsearch.search.proposer import Proposer
+from starsearch.study.study_file import load_study
+from tests.search.studies import WIDE, make_spec, measure
+
+OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
+
+
+def make_auto(**changes):
+    spec = make_spec(WIDE, sampler="auto", objectives=OBJECTIVES, **{"constraints": (), **changes})
+    return replace(spec, space=replace(spec.space, anchors=("starnet_s1",)))
+
+
+def judge(trial, seed=0):
+    """The known truth with a noise of half a point, as a proxy on 10,000 images has it."""
+    noise = 0.5 * np.random.default_rng([seed, int(trial.key[:8], 16)]).standard_normal()
+    top1, _, macs = measure(trial.candidate)
+    return replace(trial, state="complete", readings=(replace(top1, value=top1.value + noise, spread=0.5), macs))
+
+
+def search(proposer, spec, evaluations):
+    """Evaluate the anchors and what is proposed; return the trials in their order."""
+    todo, ended = list(anchor_trials(spec)), []
+    while len(ended) < evaluations:
+        trial = todo.pop(0) if todo else proposer.propose()
+        proposer.adopt(trial)
+        ended.append(judge(trial, spec.seed))
+        proposer.tell(ended[-1])
+    return ended
+
+
+def dominated(trials):
+    """The hypervolume of the trials' true values."""
+    true = [{one.name: one.value for one in measure(trial.candidate)} for trial in trials]
+    losses = np.array([(60 - one["top1_percent"], one["macs"] / 1e9) for one in true])
+    return hypervolume(losses[(losses <= [20, 0.7]).all(axis=1)], np.array([20, 0.7]))
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_the_expected_improvement_is_the_mean_of_drawn_ones(objectives):
+    rng = np.random.default_rng(0)
+    front, reference = rng.uniform(0.2, 1, (6, objectives)), np.ones(objectives)
+    mean, std = rng.uniform(0, 1, (5, objectives)), rng.uniform(0.02, 0.3, (5, objectives))
+    std[:, -1] *= np.arange(5) > 1  # of the first two the last loss is known
+    before, drawn = hypervolume(front, reference), []
+    for row in range(5):
+        draws = np.minimum(rng.normal(mean[row], std[row], (4_000, objectives)), reference)
+        drawn.append([hypervolume(np.vstack([front, draw]), reference) - before for draw in draws])
+    errors = np.std(drawn, axis=1) / 4_000**0.5
+    assert np.abs(expected_improvement(mean, std, front, reference) - np.mean(drawn, axis=1)) == pytest.approx(
+        0, abs=1e-9 + 4 * errors.max()
+    )
+
+
+def draw(spec, evaluations):
+    """Evaluate the anchors and random candidates."""
+    return search(Proposer(replace(spec, sampler="random"), []), spec, evaluations)
+
+
+def test_a_known_front_takes_fewer_evaluations_than_at_random():
+    spec = make_auto()
+    assert dominated(search(AutoProposer(spec, []), spec, 16)) > dominated(draw(spec, 40))
+
+
+def test_known_constraints_hold_in_every_proposal():
+    spec = make_auto(constraints=(Constraint(name="macs", high=0.3e9),))
+    proposer = AutoProposer(spec, draw(spec, 8))
+    assert all(judge(proposer.propose()).values["macs"] <= 0.3e9 for _ in range(4))
+
+
+def test_running_candidates_are_neither_proposed_again_nor_crowded():
+    spec = make_auto()
+    proposer = AutoProposer(spec, draw(spec, 12))
+    batch = [judge(proposer.propose()) for _ in range(4)]
+    assert len({trial.key for trial in batch}) == 4
+    costs = sorted(trial.values["macs"] for trial in batch)
+    assert costs[-1] > 1.5 * costs[0], "they lie in different places of the front"
+
+
+def test_the_same_record_gives_the_same_proposal_and_no_known_candidate():
+    spec = make_auto()
+    ended = draw(spec, 12)
+    first, again = AutoProposer(spec, ended).propose(), AutoProposer(spec, ended).propose()
+    assert first == again
+    assert first.key not in {trial.key for trial in ended}
+
+
+def test_a_study_that_searches_the_recipe_is_refused_in_words(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("space: starnet\nrecipe: {lr: {low: 1e-3, high: 1e-2}}\nsearch: {sampler: auto}\n")
+    with pytest.raises(SpecError, match=r"auto models networks, not recipes.* recipe\.lr: say sampler: tpe"):
+        load_study(str(path))
