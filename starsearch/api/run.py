@@ -27,6 +27,7 @@ from starsearch.api.study_folder import (
     fidelity_folder,
     make_folder,
     open_view,
+    place_of,
     point_to_storage,
 )
 from starsearch.api.workplaces import Workplace, warn_of_unknown_fidelities
@@ -38,6 +39,7 @@ from starsearch.study.spec import StudySpec
 from starsearch.study.study_file import load_specs
 
 if TYPE_CHECKING:
+    from starsearch.accuracy.evidence import Observation
     from starsearch.data import DataSet
     from starsearch.evaluators.evaluator import Evaluator
     from starsearch.latency.reference import Reference
@@ -63,6 +65,7 @@ def run(
     name: str | None = None,
     seed: int | None = None,
     settings: Sequence[str] = (),
+    earlier: str | None = None,
     evaluator: Evaluator | None = None,
     watch: Watch | None = None,
     view: View | None = None,
@@ -79,6 +82,8 @@ def run(
         time_budget_s: seconds after which no trial is started.
         storage: an Optuna storage URL; None for study.db in the study's folder.
         settings: "KEY=VALUE", changes of single values in the file; "runner.KEY=VALUE", in the runner's.
+        earlier: another study on the same data, as a folder or NAME@STORAGE-URL, whose results the sampler auto
+            learns from; its space and fidelity may be others.
         evaluator: judges candidates in place of a training; see `starsearch.evaluators.evaluator.Evaluator`.
         watch: called with each event of `starsearch.search.events`, in this process.
         view: a context manager that makes `watch` for each fidelity, from its spec and the study's folder.
@@ -114,10 +119,20 @@ def run(
     folder = make_folder(Path(out), specs[0].name, storage)
     place = StudyPlace(name=specs[0].name, url=storage or database_url(folder), folder=folder)
     command = _command(study, dataset, settings, name=name, trials=trials, seed=seed)
+    evidence = [] if earlier is None else _evidence(earlier, specs[0], dataset, say)
     if watch is not None:
         view = lambda _spec, _folder: nullcontext(watch)  # noqa: E731
     for spec, ended in run_fidelities(
-        specs, place, dataset, where, command=command, deadline=deadline, view=view, say=say, evaluator=evaluator
+        specs,
+        place,
+        dataset,
+        where,
+        command=command,
+        deadline=deadline,
+        view=view,
+        say=say,
+        evaluator=evaluator,
+        evidence=evidence,
     ):
         for line in agreement_with_lower(place, spec.name):
             say(line)
@@ -139,6 +154,7 @@ def run_fidelities(
     say: Callable[[str], None] = lambda _line: None,
     planned: Mapping[str, Sequence[Trial]] | None = None,
     evaluator: Evaluator | None = None,
+    evidence: Sequence[Observation] = (),
 ) -> Iterator[tuple[StudySpec, StudyEnded]]:
     """Run each fidelity of a study while the caller asks for more; yield how it ended.
 
@@ -148,6 +164,7 @@ def run_fidelities(
         deadline: the monotonic clock's time in seconds after which no trial is begun.
         planned: by the study's name, candidates that no sampler and no promotion chooses.
         evaluator: judges in place of a training and of this machine's clock.
+        evidence: what other studies say of accuracy, for the sampler auto.
     """
     from starsearch.evaluators import ProxyEvaluator
     from starsearch.search.driver import run_study
@@ -190,6 +207,7 @@ def run_fidelities(
                         meters=meters,
                         lower=lower,
                         planned=None if planned is None else planned[spec.name],
+                        evidence=evidence,
                     )
                 if above is not None and planned is None:
                     lower = look_below(above, below=spec, record=record, folder=folder)
@@ -201,6 +219,21 @@ def run_fidelities(
                     f"Only {there} of the {wanted} candidates that {above.fidelity.name} wants can be promoted: the "
                     "others are infeasible, failed, or were stopped at a rung."
                 )
+
+
+def _evidence(earlier: str, spec: StudySpec, dataset: DataSet, say: Callable[[str], None]) -> list[Observation]:
+    from starsearch.search.evidence import read_evidence
+
+    if spec.sampler != "auto":
+        raise StudyError(
+            f"Only the sampler auto learns from another study; this one's is {spec.sampler}. "
+            "Add --set search.sampler=auto."
+        )
+    place = place_of(earlier)
+    found, lines = read_evidence(place.url, place.name, spec, data=data_in_words(dataset))
+    for line in lines:
+        say(line)
+    return found
 
 
 def open_dataset(specs: Sequence[StudySpec]) -> DataSet:

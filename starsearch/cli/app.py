@@ -78,6 +78,10 @@ def run(
     out: Out = Path("studies"),
     seed: OptionalSeed = None,
     settings: Set = None,
+    earlier: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STUDY", help="Another study on this data; the sampler auto learns from it."),
+    ] = None,
 ) -> None:
     """Search a space: train proxies, measure latency, keep the Pareto front.
 
@@ -111,6 +115,7 @@ def run(
         name=name,
         seed=seed,
         settings=settings or (),
+        earlier=earlier,
         say=say,
         view=lambda spec, folder: LiveView(spec.objectives, spec.constraints, title=f"{spec.name} in {folder}"),
     )
