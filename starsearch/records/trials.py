@@ -1,10 +1,12 @@
 """A `Trial` as Optuna keeps it: parameters, intermediate values and user attributes that optuna-dashboard shows.
 
 Set when it starts: `architecture` (its hash), `architecture_text`, `anchor`, `recipe` (JSON of the fields that differ
-from the study's), and the numbers of other trials `retry_of`, `continues`, `promoted_from`. Each costs the start of a
-trial a statement or two of SQL, so what the study's spec says (data, seed, fidelity) is not repeated.
-Set when it ends: each reading's value by its name and all that is known of it under `readings`, `seconds`, `weights`;
-of a stopped trial `rung` (from 0) and `epochs`; of a failed one `reason`, and `lost` where it runs again.
+from the study's), and the numbers of other trials `retry_of`, `continues`, `promoted_from`. Each costs two
+statements of SQL, so what Optuna keeps (values, how long it took) and what the study's spec says (data, seed, fidelity)
+is not repeated.
+Set when it ends: all that is known of each reading under `readings`, and its value by its name where it is not one of
+a complete trial's values, which the study's metric names name; `weights`; of a stopped trial `rung` (from 0) and
+`epochs`; of a failed one `reason`, and `lost` where it runs again.
 """
 
 from __future__ import annotations
@@ -63,15 +65,15 @@ def recipe_text(trial: Trial, spec: StudySpec) -> str:
     return json.dumps(dict(changed_fields(trial.candidate.recipe, spec.recipe)), sort_keys=True)
 
 
-def ended_attributes(trial: Trial) -> dict[str, Any]:
+def ended_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
     """Return the user attributes with which a trial ends."""
     found = {name: getattr(trial, name) for name in ("weights", "reason") if getattr(trial, name) is not None}
-    if trial.seconds:
-        found["seconds"] = trial.seconds
     if trial.lost:
         found["lost"] = True
     if trial.has_result:
-        found |= trial.values | {"readings": [_reading_json(one) for one in trial.readings]}
+        objectives = {one.name for one in spec.objectives} if trial.state == "complete" else ()
+        found |= {name: value for name, value in trial.values.items() if name not in objectives}
+        found["readings"] = [_reading_json(one) for one in trial.readings]
     if trial.state == "pruned":
         found |= {"rung": trial.rung, "epochs": trial.epochs}
     return found
@@ -121,7 +123,7 @@ def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
         started=found.datetime_start.astimezone()
         if found.datetime_start
         else None,  # Optuna hands out naive local time
-        seconds=said.get("seconds", 0.0),
+        seconds=0.0 if said.get("lost") or not found.duration else max(found.duration.total_seconds(), 0.0),
         lost=said.get("lost", False),
         **plain,
     )

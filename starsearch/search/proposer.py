@@ -90,7 +90,8 @@ class Proposer:
         below = (found[trial.key].noted for found in self._results[:level] if trial.key in found)
         noted = next(below, {})
         if asked is not None:
-            noted = sampler_attributes(self._answer(asked, trial if level == self._level else None))
+            answered = self._answer(asked, trial if level == self._level else None)
+            noted = sampler_attributes(answered) if self._kind.generational else {}
         elif level == self._level:
             self.mirror.add_trial(self._mirrored(replace(trial, noted=noted)))
         self._results[level][trial.key] = replace(trial, noted=noted)

@@ -61,7 +61,7 @@ def test_accuracies_carry_the_standard_error_of_their_images(finished):
     for trial, row in zip(study.trials, trials.to_dict("records"), strict=True):
         for name in ("top1_percent", "top5_percent"):
             (reading,) = (one for one in trial.user_attrs["readings"] if one["name"] == name)
-            share, spread = trial.user_attrs[name] / 100, reading["spread"]
+            share, spread = reading["value"] / 100, reading["spread"]
             assert spread == pytest.approx(100 * math.sqrt(share * (1 - share) / 200), rel=0.1, abs=0.2)
             assert (row[f"{name}_spread"], row[f"{name}_runs"]) == (pytest.approx(spread), 200)
         assert f"top-1 {row['top1_percent']:.2f} ± {row['top1_percent_spread']:.2f} %" in printed

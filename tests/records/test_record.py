@@ -3,7 +3,7 @@
 import time
 import warnings
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import optuna
 import pandas as pd
@@ -43,7 +43,7 @@ def record(tmp_path, spec):
 
 
 def complete(record, trial=TRIAL, **changes):
-    ended = replace(record.start(trial), **{"state": "complete", "readings": READINGS, "seconds": 9.5, **changes})
+    ended = replace(record.start(trial), **{"state": "complete", "readings": READINGS, **changes})
     return record.finish(ended)
 
 
@@ -52,16 +52,18 @@ def test_a_trial_comes_back_as_it_was_and_as_the_row_that_the_reports_expect(tmp
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "trial-0.safetensors").touch()
     before = datetime.now(UTC)
-    trial = record.start(replace(TRIAL, candidate=candidate, retry_of=7))
+    trial = record.start(replace(TRIAL, candidate=candidate, retry_of=7, seconds=9.5))  # begun so long ago
     record.report(trial, epoch=1, value=60.0)
     ended = replace(
-        trial, curve={1: 60.0}, state="complete", readings=READINGS, seconds=9.5, noted={"generation": 2},
+        trial, curve={1: 60.0}, state="complete", readings=READINGS, noted={"generation": 2},
         weights="weights/trial-0.safetensors",
     )  # fmt: skip
     assert record.finish(ended) == ended
     (read,) = record.trials()
-    assert before <= read.started <= datetime.now(UTC)
-    assert replace(read, started=None) == ended
+    took = timedelta(seconds=9.5), datetime.now(UTC) - before + timedelta(seconds=9.5)
+    assert before <= read.started + timedelta(seconds=9.5) <= datetime.now(UTC)
+    assert took[0] <= timedelta(seconds=read.seconds) <= took[1]
+    assert replace(read, started=None, seconds=9.5) == ended
 
     (row,) = load_trials(url_of(tmp_path)).to_dict("records")
     assert row.pop("started") == read.started
@@ -84,7 +86,7 @@ def test_a_trial_comes_back_as_it_was_and_as_the_row_that_the_reports_expect(tmp
         "reason": None,
         "data": "none",
         "seed": 0,
-        "seconds": 9.5,
+        "seconds": read.seconds,
         "weights": "weights/trial-0.safetensors",
         "params_embed_dim": 24,
         "params_ops": "star",
@@ -98,20 +100,21 @@ def test_a_trial_comes_back_as_it_was_and_as_the_row_that_the_reports_expect(tmp
 def test_plain_optuna_reads_values_curve_attributes_and_constraints(tmp_path, record):
     trial = record.start(TRIAL)
     record.report(trial, epoch=1, value=60.0)
-    record.finish(replace(trial, state="complete", readings=READINGS, seconds=9.5))
+    record.finish(replace(trial, state="complete", readings=READINGS))
     study = optuna.load_study(study_name="small", storage=url_of(tmp_path))
     (found,) = study.trials
     assert (found.values, found.intermediate_values, found.params) == ([71.5, 4.25], {1: 60.0}, PARAMS)
     assert study.metric_names == ["top1_percent", "latency_ms"]
     assert dict(found.constraints) == {"latency_ms.max": -3.75}
-    assert (found.user_attrs["latency_ms"], found.user_attrs["anchor"]) == (4.25, "starnet_s1")
+    assert "latency_ms" not in found.user_attrs
+    assert found.user_attrs["anchor"] == "starnet_s1"
     assert found.user_attrs["readings"][1] == {
         "kind": "measured", "name": "latency_ms", "value": 4.25, "runs": 20, "spread": 0.03, "device": "one core",
     }  # fmt: skip
 
 
 def test_failed_stopped_running_and_infeasible_trials_stand_in_the_table_too(tmp_path, record):
-    record.finish(replace(record.start(TRIAL), state="fail", reason="out of luck", seconds=2.0))
+    record.finish(replace(record.start(TRIAL), state="fail", reason="out of luck"))
     record.start(TRIAL)
     slow = replace(READINGS[1], value=8.25)
     complete(record, replace(TRIAL, candidate=replace(TRIAL.candidate, anchor=None)), readings=(READINGS[0], slow))

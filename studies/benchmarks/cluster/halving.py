@@ -13,32 +13,33 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import read_options, show, write
 
+from starsearch.families.text import format_architecture
 from starsearch.pareto import hypervolume, next_promotion, non_dominated
+from starsearch.records.record import StudyRecord
 
 CURVES = Path(__file__).with_name("curves.csv")
 
 
 def record(study):
     """The curves of a study's complete trials as CSV."""
-    trials = optuna.load_study(study_name=study.name, storage=f"sqlite:///{study}/study.db").get_trials(
-        states=(optuna.trial.TrialState.COMPLETE,)
-    )
+    with closing(StudyRecord.find(f"sqlite:///{study}/study.db", study.name)) as kept:
+        trials = [one for one in kept.trials() if one.state == "complete"]
     rows = [
         {
-            "architecture": trial.user_attrs["architecture_text"],
-            "latency_ms": round(trial.user_attrs["latency_ms"], 4),
-            "top1_percent_by_epoch": json.dumps([round(v, 4) for _, v in sorted(trial.intermediate_values.items())]),
+            "architecture": format_architecture(one.candidate.architecture),
+            "latency_ms": round(one.values["latency_ms"], 4),
+            "top1_percent_by_epoch": json.dumps([round(value, 4) for _, value in sorted(one.curve.items())]),
         }
-        for trial in trials
+        for one in trials
     ]
     write(pd.DataFrame(rows), CURVES)
 
