@@ -127,6 +127,7 @@ class LiveView:
         self._front: list[Trial] = []
         self._started, self._found = clock(), 0
         self._finished = self._wanted = self._failed = 0
+        self._why = ""  # of the latest trial
         # Transient: the end of the run prints the whole front; a frozen copy of the live one would stand above it.
         self._live = Live(get_renderable=self._render, console=self._console, transient=True)
 
@@ -148,9 +149,13 @@ class LiveView:
         match event:
             case StudyStarted():
                 self._study_started(event)
-            case TrialStarted(trial=trial):
+            case TrialStarted(trial=trial, why=why):
                 note = "" if trial.continues is None else f" (continues trial {trial.continues})"
                 self._show(trial.number, f"trial {trial.number}  {candidate_name(trial.candidate)}{note}", 0.0, "")
+                if why:
+                    self._why = f"trial {trial.number}: {why}"
+                    if not self._console.is_terminal:
+                        self._say(self._why)
             case TrialProgressed(trial=trial, progress=progress):
                 self._trial_progressed(trial, progress)
             case TrialEnded(trial=trial):
@@ -247,7 +252,8 @@ class LiveView:
         from rich.text import Text
 
         front = [self._front_table()] if self._front else []
-        return Group(*([Text(self._title, style="bold")] if self._title else []), self._bars, *front)
+        why = [Text(self._why)] if self._why else []
+        return Group(*([Text(self._title, style="bold")] if self._title else []), self._bars, *why, *front)
 
     def _front_table(self) -> Table:
         """Return the front so far in at most ten rows, evenly chosen with both ends."""

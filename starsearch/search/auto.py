@@ -20,7 +20,8 @@ from starsearch.accuracy.posterior import Posterior, fit_posterior
 from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.latency.prediction.predict import predict_latency
-from starsearch.pareto import FloatArray, non_dominated
+from starsearch.pareto import FloatArray, hypervolume, non_dominated
+from starsearch.quantities import quantity
 from starsearch.search.evidence import observations, task_of
 from starsearch.search.unseen import Unseen
 from starsearch.study.spec import StudySpec
@@ -69,6 +70,7 @@ class AutoProposer:
         self._history = [trial for trial in recorded if trial.has_result]
         self._results = {trial.key: trial for trial in self._history}
         self._running: dict[str, Trial] = {}
+        self._why: dict[str, str] = {}
         family = spec.space.family
         self._evidence = [one for one in (*published_observations(), *evidence) if one.architecture.family == family]
         self._posteriors: dict[str, Posterior] = {}
@@ -80,11 +82,15 @@ class AutoProposer:
         pool = self._pool() if len(self._results) >= _FEWEST_TO_LEARN_FROM else []
         trial = self._choose(pool) if pool else self._unseen.draw()
         if trial is not None:
-            self.adopt(trial)
+            self._begin(trial)
         return trial
 
-    def adopt(self, trial: Trial) -> None:
-        """Know of a trial that begins."""
+    def adopt(self, trial: Trial) -> str:
+        """Know of a trial that begins; return why it was proposed, in words."""
+        self._begin(trial)
+        return self._why.pop(trial.key, "")
+
+    def _begin(self, trial: Trial) -> None:
         self._unseen.known.add(trial.key)
         self._running[trial.key] = trial
         self._drawn.pop(trial.key, None)
@@ -139,7 +145,24 @@ class AutoProposer:
         pool, mean, std, chance = [pool[row] for row in short], mean[short], std[short], chance[short]
         fronts, means, std = self._draw_fronts(known, pool, front, mean, std)
         drawn = [expected_improvement(one, std, of, reference) for one, of in zip(means, fronts, strict=True)]
-        return pool[int(np.argmax(chance * np.nan_to_num(np.mean(drawn, axis=0))))]
+        gains = chance * np.nan_to_num(np.mean(drawn, axis=0))
+        best = pool[int(np.argmax(gains))]
+        share = 100 * gains.max() / hypervolume(np.minimum(front, reference), reference)
+        self._why[best.key] = (
+            f"expected to add most to the front, {share:.2g} % of its hypervolume: {self._words(best)}"
+        )
+        return best
+
+    def _words(self, trial: Trial) -> str:
+        """Return what is expected of a trial."""
+        words = []
+        for shown in (quantity(one.name) for one in self._spec.objectives):
+            mean, std = (float(one[0]) for one in self._predict(shown.name, [trial]))
+            ends = [math.exp(mean + z * std) for z in (0.0, _Z90, -_Z90)]
+            middle, low, high = (shown.number(100 - end if is_accuracy(shown.name) else end) for end in ends)
+            interval = f" ({low}–{high})" if is_accuracy(shown.name) else ""
+            words.append(f"{shown.label} ≈ {middle}{interval} {shown.unit}".rstrip())
+        return ", ".join(words)
 
     def _draw_fronts(
         self, known: Sequence[Trial], pool: Sequence[Trial], front: FloatArray, mean: FloatArray, std: FloatArray

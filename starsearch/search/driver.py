@@ -234,9 +234,8 @@ class _Driver:
             trial = self._lower.hand_over(trial)
         trial = self._record.start(trial)
         self._running[trial.number], self._began[trial.number] = trial, self._clock()
-        if self._proposer is not None:
-            self._proposer.adopt(trial)
-        self._watch(TrialStarted(trial=trial))
+        why = "" if self._proposer is None else self._proposer.adopt(trial)
+        self._watch(TrialStarted(trial=trial, why=why))
         job = Job(
             number=trial.number,
             candidate=trial.candidate,

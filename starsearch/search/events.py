@@ -30,9 +30,10 @@ class StudyStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialStarted:
-    """A candidate is being evaluated."""
+    """A candidate is being evaluated; `why` says what is expected of it, where the sampler knows."""
 
     trial: Trial
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

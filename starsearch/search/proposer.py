@@ -67,16 +67,17 @@ class Proposer:
         self._is_exhausted = unseen is None
         return unseen
 
-    def adopt(self, trial: Trial) -> None:
-        """Let the sampler learn from a trial that begins without its proposal."""
+    def adopt(self, trial: Trial) -> str:
+        """Let the sampler learn from a trial that begins without its proposal; return why it does, "" as unknown."""
         if trial.key in self._asked or trial.continues is not None:  # it was told of the rung below
-            return
+            return ""
         self.mirror.enqueue_trial(dict(trial.params))
         asked = self.mirror.ask(self._distributions)
         if self._kind.generational:
             _ = asked.relative_params
         self._unseen.known.add(trial.key)
         self._asked[trial.key] = asked
+        return ""
 
     def tell(self, trial: Trial) -> Mapping[str, Any]:
         """Note how a trial ended; return what the sampler noted on it and needs again when the study is resumed."""

@@ -1,5 +1,6 @@
 """The sampler auto: its criterion against Monte Carlo, its choices on a space whose results are known."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,11 @@ from starsearch.errors import SpecError
 from starsearch.objective import Constraint, Objective
 from starsearch.pareto import hypervolume
 from starsearch.search.auto import AutoProposer, expected_improvement
+from starsearch.search.events import TrialStarted
 from starsearch.search.planned import anchor_trials
 from starsearch.search.proposer import Proposer
 from starsearch.study.study_file import load_study
-from tests.search.studies import WIDE, make_spec, measure
+from tests.search.studies import WIDE, make_spec, measure, run
 
 OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
 
@@ -94,6 +96,17 @@ def test_the_same_record_gives_the_same_proposal_and_no_known_candidate():
     first, again = AutoProposer(spec, ended).propose(), AutoProposer(spec, ended).propose()
     assert first == again
     assert first.key not in {trial.key for trial in ended}
+
+
+def test_a_run_says_of_each_proposal_what_is_expected_of_it(tmp_path):
+    events = []
+    run(tmp_path, make_spec(sampler="auto", objectives=OBJECTIVES, trials=5), watch=events.append)
+    said = [event.why for event in events if isinstance(event, TrialStarted)]
+    assert said[:4] == [""] * 4, "the anchor and random ones"
+    number = r"[\d.]+"
+    words = rf"expected to add most to the front, {number} % of its hypervolume: "
+    values = rf"Top-1 ≈ {number} \({number}–{number}\) %, MACs ≈ {number} M"
+    assert all(re.fullmatch(words + values, one) for one in said[4:]), said
 
 
 def test_a_study_that_searches_the_recipe_is_refused_in_words(tmp_path):
