@@ -11,7 +11,7 @@ import pandas as pd
 
 from starsearch.bench.judge import Judge
 from starsearch.bench.making import FIDELITIES, Made, Slice, latency_slice, make_slice, training_slice
-from starsearch.bench.networks import bench_networks
+from starsearch.bench.networks import bench_networks, bench_trainings
 from starsearch.bench.replay import replay_all
 from starsearch.bench.table import read_table, write_table
 from starsearch.errors import DataError, SpecError, did_you_mean
@@ -82,7 +82,7 @@ def _trainings(fidelity: Fidelity, data: str | None, networks: int, threads: int
         torch.set_num_threads(threads)
     dataset = open_data(data)
     check_samples([fidelity.samples], fidelity.validation_samples, dataset)
-    return training_slice(fidelity, dataset, networks=networks)
+    return training_slice(fidelity, dataset, wanted=bench_trainings(networks))
 
 
 def run_bench(

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.bench.networks import bench_networks, bench_trainings
+from starsearch.bench.networks import bench_networks
 from starsearch.bench.table import LATENCY_ROWS, append_row, read_table
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, StudyError
@@ -70,8 +70,8 @@ class Made:
     last: Row | None = None
 
 
-def training_slice(fidelity: Fidelity, data: DataSet, *, networks: int) -> Slice:
-    """Return the trainings at a fidelity, by its recipe; on a GPU where there is one, else by torch's threads."""
+def training_slice(fidelity: Fidelity, data: DataSet, *, wanted: Sequence[tuple[Architecture, int]]) -> Slice:
+    """Return trainings at a fidelity, by its recipe; on a GPU where there is one, else by torch's threads."""
     import torch
 
     recipe = load_recipe(fidelity.recipe)
@@ -105,7 +105,7 @@ def training_slice(fidelity: Fidelity, data: DataSet, *, networks: int) -> Slice
 
     return Slice(
         name=fidelity.name,
-        wanted=bench_trainings(networks),
+        wanted=wanted,
         make=make,
         processor=processor,
         conditions=_digest(fidelity, recipe, data.fingerprint),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli import bench, export, latency, planning, schema, space, training, tuning, validation
+from starsearch.cli import bench, export, latency, planning, reproducing, schema, space, training, tuning, validation
 from starsearch.cli import data as data_commands
 from starsearch.cli.options import (
     Budget,
@@ -44,6 +44,7 @@ app.add_typer(data_commands.app, name="data")
 app.command()(validation.validate)
 app.command()(export.export)
 app.command()(training.train)
+app.command()(reproducing.reproduce)
 app.command()(schema.schema)
 
 

@@ -1,0 +1,184 @@
+"""Tables of trained networks: each network by several seeds at one fidelity, judged by one contrast or by the order."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pandas as pd
+
+from starsearch.families.text import parse_architecture
+from starsearch.paper.finding import Finding, Reproduction, Setting, interval_of_mean, judge_sign
+from starsearch.progress import Progress
+from starsearch.recipe import Fidelity
+
+_S4 = "starnet:embed_dim=32,depths=3-3-12-5"
+_SMALL = Fidelity(name="starnet-small", epochs=3, samples=10_000, validation_samples=5_000, recipe="proxy")
+# A 32 px image has nine patches of 16 px that overlap by half.
+_SMALL_DEMONET = replace(_SMALL, name="demonet-small", stem_stride=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedTable:
+    """A table of accuracies.
+
+    Attributes:
+        networks: by the row's label the network's text and its published ImageNet top-1 in percent.
+        contrast: by label the weights of a difference that the claim says is positive, in points; without one the claim
+            is the order of the rows.
+        small: the fidelity of the small scale.
+        recipe: the shipped recipe of the paper's scale.
+    """
+
+    networks: Mapping[str, tuple[str, float]]
+    contrast: Mapping[str, float] | None = None
+    small: Fidelity = _SMALL
+    recipe: str = "starnet-imagenet"
+
+
+def _demonets(sizes: Sequence[tuple[int, int]], total: Sequence[float], star: Sequence[float]) -> TrainedTable:
+    """Tables 2 and 3: the mean of the gaps between star and sum is the claim."""
+    networks, contrast = {}, {}
+    for (width, depth), *published in zip(sizes, total, star, strict=True):
+        for op, top1, weight in zip(("sum", "star"), published, (-1, 1), strict=True):
+            label = f"{op}, width {width}, depth {depth}"
+            networks[label] = f"demonet:width={width},depths={depth},ops={op}", top1
+            contrast[label] = weight / len(sizes)
+    return TrainedTable(networks=networks, contrast=contrast, small=_SMALL_DEMONET, recipe="demonet-imagenet")
+
+
+def _ops(letters: str) -> str:
+    return f"{_S4},ops={'-'.join('star' if one == '*' else 'sum' for one in letters)}"
+
+
+_TABLE2 = _demonets(
+    [(width, 12) for width in range(96, 289, 32)],
+    (51.1, 58.5, 62.7, 66.2, 69.6, 71.4, 72.5),
+    (57.6, 64.0, 68.2, 71.7, 73.9, 75.3, 76.1),
+)
+_TABLE3 = _demonets(
+    [(192, depth) for depth in range(10, 23, 2)],
+    (63.8, 66.3, 68.2, 68.8, 69.9, 69.6, 70.6),
+    (70.3, 71.8, 72.9, 72.9, 73.9, 75.4, 75.4),
+)
+_TABLE4 = TrainedTable(
+    networks={
+        "sum": ("demonet:ops=sum", 66.2),
+        "sum, no activation": ("demonet:ops=sum,activation=none", 32.4),
+        "star": ("demonet:ops=star", 71.7),
+        "star, no activation": ("demonet:ops=star,activation=none", 70.5),
+    },
+    contrast={"sum": 1, "sum, no activation": -1, "star": -1, "star, no activation": 1},
+    small=_SMALL_DEMONET,
+    recipe="demonet-imagenet",
+)
+_TABLE7 = TrainedTable(
+    networks={
+        letters: (_ops(letters), top1)
+        for letters, top1 in (
+            ("++++", 75.3),
+            ("*+++", 75.1),
+            ("**++", 75.2),
+            ("***+", 76.8),
+            ("****", 78.4),
+            ("++*+", 76.4),
+            ("+++*", 76.9),
+            ("++**", 78.4),
+        )
+    }
+)
+_TABLE9 = TrainedTable(
+    networks={
+        f"act. {name}": (f"{_S4},activation={name}", top1)
+        for name, top1 in (("none", 75.6), ("both", 78.0), ("post", 77.0), ("one", 78.4))
+    }
+)
+_TABLE17 = TrainedTable(
+    networks={
+        name: (f"{_S4},act_type={name}", top1)
+        for name, top1 in (
+            ("relu6", 78.4),
+            ("relu", 77.6),
+            ("gelu", 77.8),
+            ("leaky_relu", 77.7),
+            ("hard_swish", 77.7),
+        )
+    }
+)
+_SECTION43 = TrainedTable(
+    networks={"both branches": (_S4, 78.4), "one branch": (f"{_S4},branches=one", 74.4)},
+    contrast={"both branches": 1, "one branch": -1},
+)
+
+
+def find_top1(table: TrainedTable, setting: Setting) -> Generator[Progress, None, Finding]:
+    """Train what is not there yet, and compare."""
+    from starsearch.bench.making import make_slice, training_slice
+    from starsearch.bench.table import read_table
+
+    assert setting.data is not None
+    fidelity = table.small
+    if setting.scale == "paper":
+        fidelity = Fidelity(name=table.recipe, resolution=224, recipe=table.recipe, crop_pct=0.875)
+    if setting.epochs is not None:
+        fidelity = replace(fidelity, name=f"{fidelity.name}-{setting.epochs}", epochs=setting.epochs)
+    networks = {parse_architecture(text): label for label, (text, _) in table.networks.items()}
+    wanted = [(network, seed) for seed in range(setting.seeds) for network in networks]
+    for made in make_slice(training_slice(fidelity, setting.data, wanted=wanted), setting.folder, names=networks):
+        left = made.seconds_left / 60
+        stage = f"{made.there} of {made.wanted} trained" + (f", {left:.0f} min left" if left == left else "")
+        yield Progress(fraction=made.there / made.wanted, stage=stage)
+    rows = read_table(setting.folder)
+    rows = rows[(rows["fidelity"] == fidelity.name) & rows["name"].isin(list(table.networks))]
+    top1 = rows.pivot_table(index="seed", columns="name", values="top1_percent")
+    return judge_top1(table, top1.head(setting.seeds), setting.data.name)
+
+
+def judge_top1(table: TrainedTable, top1: pd.DataFrame, data: str) -> Finding:
+    """Return the rows and the verdict from top-1 in percent (seeds, networks by label)."""
+    from scipy.stats import kendalltau
+
+    published = pd.Series({label: value for label, (_, value) in table.networks.items()})
+    top1 = top1.reindex(columns=list(published.index)).dropna()
+    shown = pd.DataFrame(
+        {
+            "network": published.index,
+            "published": published.to_numpy(),
+            "here": top1.mean().round(2).to_numpy(),
+            "spread": top1.std().round(2).to_numpy(),
+        }
+    )
+    taus = [kendalltau(values, published).statistic for values in top1.to_numpy()]
+    if table.contrast is None:
+        values, what = taus, "Kendall's τ with the published order"
+    else:
+        weights = pd.Series(table.contrast).reindex(published.index).to_numpy()
+        values, what = (top1.to_numpy() @ weights).tolist(), f"the difference (published {published @ weights:.1f})"
+    if len(values) < 2:
+        sentence = f"Of {len(values)} seeds no interval can be given: repeat with --seeds 3."
+        return Finding(rows=shown, verdict="could not be told", sentence=sentence)
+    mean, low, high = interval_of_mean(values)
+    overall = kendalltau(top1.mean(), published)
+    sentence = (
+        f"On {data}, {len(values)} seeds, {what} is {mean:.2f} ({low:.2f} to {high:.2f}, 95 %); "
+        f"τ of the means {overall.statistic:.2f} (p {overall.pvalue:.2f})."
+    )
+    return Finding(rows=shown, verdict=judge_sign(low, high), sentence=sentence.replace("-", "−"))
+
+
+def _row(title: str, claim: str, table: TrainedTable, hours: float) -> Reproduction:
+    return Reproduction(title=title, claim=claim, find=partial(find_top1, table), needs_data=True, hours=hours)
+
+
+TABLES = {
+    "table2": _row("Table 2: DemoNet over width", "Stars beat sums at every width.", _TABLE2, 1.0),
+    "table3": _row("Table 3: DemoNet over depth", "Stars beat sums at every depth.", _TABLE3, 1.3),
+    "table4": _row(
+        "Table 4: DemoNet without activations", "Without activations sums lose much and stars little.", _TABLE4, 0.3
+    ),
+    "table7": _row("Table 7: stars by stage", "Stars count most in the last two stages of S4.", _TABLE7, 0.6),
+    "table9": _row("Table 9: where the activation stands", "One activated branch is best.", _TABLE9, 0.3),
+    "table17": _row("Table 17: activation functions", "ReLU6 is best.", _TABLE17, 0.4),
+    "section4.3": _row("Section 4.3: one branch", "Both branches must be transformed.", _SECTION43, 0.2),
+}
