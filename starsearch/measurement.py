@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,11 @@ class Measurement:
     runs: int = 1
     spread: float | None = None
     device: str | None = None
+
+    @property
+    def ranked(self) -> float:
+        """The value by which candidates are compared."""
+        return self.value
 
 
 def accuracy_measurement(name: str, percent: float, *, num_images: int) -> Measurement:
@@ -49,22 +55,29 @@ def is_told_apart(difference: float, *errors: float | None) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """A quantity of one candidate that was computed from a device's profile, not measured.
+    """A quantity of one candidate that was not measured here.
 
     Attributes:
         name: the quantity with its unit.
-        value: the best guess.
+        value: the best guess, or what was published.
         low, high: ends of the 90 % prediction interval, in the unit of `value`.
-        device: the device it was predicted for, in words.
+        device: the device it was predicted for, in words; "" where the quantity has none.
         parts: the share of `value` that each sort of work takes; empty where that is not known.
+        kind: "predicted" from a device's profile, "estimated" from evidence about accuracy, or "published".
     """
 
     name: str
     value: float
     low: float
     high: float
-    device: str
+    device: str = ""
     parts: Mapping[str, float] = field(default_factory=dict)
+    kind: Literal["predicted", "estimated", "published"] = "predicted"
+
+    @property
+    def ranked(self) -> float:
+        """The value by which candidates are compared: of an estimate its lower end, so that no evidence is no gain."""
+        return self.low if self.kind == "estimated" else self.value
 
 
 Reading = Measurement | Prediction

@@ -8,6 +8,7 @@ from typing import Literal
 
 Direction = Literal["maximize", "minimize"]
 LATENCY = "latency_ms"
+IMAGENET_TOP1 = "imagenet_top1_percent"  # estimated or published, never measured here
 INT8_LATENCY = "int8_latency_ms"
 # The device that needs no profile: what it takes is measured in the trial.
 THIS_MACHINE = "this-machine"

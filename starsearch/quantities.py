@@ -53,9 +53,21 @@ class Quantity:
             f"{self.number(value)} ± {self.number(spread)}" if spread is not None and has_spread else self.number(value)
         )
 
-    def predicted(self, value: float) -> str:
-        """Return the number marked as predicted: "≈ 2.25"."""
-        return f"≈ {self.number(value)}" if math.isfinite(value) else self.number(value)
+    def predicted(self, value: float, low: float | None = None, high: float | None = None) -> str:
+        """Return the number marked as predicted, and its interval where that is given: "≈ 74.1 (72.7–75.4)"."""
+        text = f"≈ {self.number(value)}" if math.isfinite(value) else self.number(value)
+        return text if low is None or high is None else f"{text} ({self.number(low)}–{self.number(high)})"
+
+    def text(self, value: float, kind: str, *, spread: float | None, low: float | None, high: float | None) -> str:
+        """Return a value as what it is: "2.31 ± 0.02", "≈ 2.25", "≈ 74.1 (72.7–75.4)" or "73.5 published"."""
+        match kind:
+            case "predicted":
+                return self.predicted(value)
+            case "estimated":
+                return self.predicted(value, low, high)
+            case "published":
+                return f"{self.number(value)} published"
+        return self.with_spread(value, spread)
 
     def change(self, value: float) -> str:
         """Return a difference with sign and unit: "−0.42 ms"; of percentages in points: "+1.20 pp"."""
@@ -70,6 +82,9 @@ QUANTITIES = {
     for one in (
         Quantity(name="top1_percent", label="Top-1", direction="maximize", unit="%"),
         Quantity(name="top5_percent", label="Top-5", direction="maximize", unit="%"),
+        Quantity(
+            name="imagenet_top1_percent", label="Estimated ImageNet top-1", direction="maximize", unit="%", decimals=1
+        ),
         Quantity(name="latency_ms", label="Latency", direction="minimize", unit="ms"),
         Quantity(name="int8_latency_ms", label="Int8 latency", direction="minimize", unit="ms"),
         Quantity(name="int8_top1_percent", label="Int8 top-1", direction="maximize", unit="%"),

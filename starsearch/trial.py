@@ -80,8 +80,8 @@ class Trial:
 
     @property
     def values(self) -> dict[str, float]:
-        """The readings' values by name."""
-        return {one.name: float(one.value) for one in self.readings}
+        """The readings' values by name, of estimates the lower ends."""
+        return {one.name: float(one.ranked) for one in self.readings}
 
     def reading(self, name: str) -> Reading | None:
         """The reading of this name, if there is one."""

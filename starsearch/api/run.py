@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from starsearch.api.devices import (
     check_machine,
@@ -18,6 +18,12 @@ from starsearch.api.devices import (
     wants_int8,
     wants_placement,
     warn_of_other_resolutions,
+)
+from starsearch.api.estimating import (
+    choose_published,
+    keep_estimates,
+    published_dataset,
+    published_spec,
 )
 from starsearch.api.study import Study
 from starsearch.api.study_folder import (
@@ -32,14 +38,16 @@ from starsearch.api.study_folder import (
 )
 from starsearch.api.workplaces import Workplace, warn_of_unknown_fidelities
 from starsearch.errors import DataError, SpecError, StudyError
+from starsearch.objective import IMAGENET_TOP1
 from starsearch.space import ChoiceParameter
 from starsearch.study.runner_file import Runner, load_runner
 from starsearch.study.settings import runner_settings
 from starsearch.study.spec import StudySpec
-from starsearch.study.study_file import load_specs
+from starsearch.study.study_file import EMBEDDED_DATA, load_specs
 
 if TYPE_CHECKING:
     from starsearch.accuracy.evidence import Observation
+    from starsearch.accuracy.posterior import Posterior
     from starsearch.data import DataSet
     from starsearch.evaluators.evaluator import Evaluator
     from starsearch.latency.reference import Reference
@@ -58,6 +66,7 @@ def run(
     *,
     out: str | Path = "studies",
     data: str | None = None,
+    accuracy: Literal["trained", "published"] = "trained",
     runner: str | None = None,
     trials: int | None = None,
     time_budget_s: float | None = None,
@@ -77,6 +86,8 @@ def run(
         study: a space or study file, a shipped space's name, the mapping that such a file holds, or a `StudySpec`.
         out: the folder in which the study's folder is made.
         data: what `starsearch train` takes as --data; this, `trials`, `name` and `seed` replace what the file says.
+        accuracy: "published" trains nothing and estimates ImageNet top-1 from what is published, in a study of its own
+            (NAME-published); so does a study with the objective imagenet_top1_percent.
         runner: a runner file; None for this process, or Ray where RAY_ADDRESS is set.
         trials: how many finished searched trials the study should have at its first fidelity.
         time_budget_s: seconds after which no trial is started.
@@ -100,25 +111,26 @@ def run(
     deadline = deadline_after(time_budget_s)
     of_study, of_runner = runner_settings(settings)
     where = load_runner(runner, of_runner)
-    if isinstance(study, StudySpec):
-        given = {"name": name, "data": data, "trials": trials, "seed": seed}
-        specs: tuple[StudySpec, ...] = (replace(study, **{k: v for k, v in given.items() if v is not None}),)  # type: ignore[arg-type]
-        if of_study:
-            raise SpecError("`settings` change a file's values; change a StudySpec by dataclasses.replace.")
-    else:
-        said = str(study) if isinstance(study, Path) else study
-        specs = load_specs(said, name=name, data=data, trials=trials, seed=seed, settings=of_study)
+    specs = _read_specs(study, of_study, name=name, data=data, trials=trials, seed=seed)
+    estimates = evaluator is None and (accuracy == "published" or IMAGENET_TOP1 in specs[0].quantities)
+    if estimates:
+        if data is not None:
+            raise StudyError("Published accuracy takes no data: nothing is trained. Leave --data or --accuracy out.")
+        apart = "" if name or accuracy == "trained" else "-published"
+        specs = (published_spec(replace(specs[0], name=specs[0].name + apart)),)
     warn_of_unknown_fidelities(where, specs)
     if evaluator is None:
         for spec in specs:
             check_machine(spec)
         warn_of_other_resolutions(specs[0])
-    dataset = open_dataset(specs)
+    dataset = published_dataset() if estimates else open_dataset(specs)
     # By its name from here on: a record or a report holds no path of the machine it was made on.
     specs = tuple(replace(spec, data=dataset.name) for spec in specs)
     folder = make_folder(Path(out), specs[0].name, storage)
     place = StudyPlace(name=specs[0].name, url=storage or database_url(folder), folder=folder)
-    command = _command(study, dataset, settings, name=name, trials=trials, seed=seed)
+    how = accuracy if accuracy != "trained" else None
+    command = _command(study, dataset, settings, accuracy=how, name=name, trials=trials, seed=seed)
+    posterior, planned = choose_published(specs[0], say) if estimates else (None, None)
     evidence = [] if earlier is None else _evidence(earlier, specs[0], dataset, say)
     if watch is not None:
         view = lambda _spec, _folder: nullcontext(watch)  # noqa: E731
@@ -131,15 +143,30 @@ def run(
         deadline=deadline,
         view=view,
         say=say,
+        planned=planned,
         evaluator=evaluator,
         evidence=evidence,
+        posterior=posterior,
     ):
         for line in agreement_with_lower(place, spec.name):
             say(line)
         if ended.why not in _OVER:
             break
     found = open_view(place)
+    if evaluator is None and ended.why != "interrupted" and (estimates or dataset.name == EMBEDDED_DATA):
+        keep_estimates(place, found, posterior)
+        found = open_view(place)
     return Study(str(folder), found, ended=ended, files=tuple(write_report(found, folder)))
+
+
+def _read_specs(
+    study: str | Path | Mapping[str, Any] | StudySpec, settings: Sequence[str], **given: Any
+) -> tuple[StudySpec, ...]:
+    if not isinstance(study, StudySpec):
+        return load_specs(str(study) if isinstance(study, Path) else study, settings=settings, **given)
+    if settings:
+        raise SpecError("`settings` change a file's values; change a StudySpec by dataclasses.replace.")
+    return (replace(study, **{name: value for name, value in given.items() if value is not None}),)
 
 
 def run_fidelities(
@@ -155,6 +182,7 @@ def run_fidelities(
     planned: Mapping[str, Sequence[Trial]] | None = None,
     evaluator: Evaluator | None = None,
     evidence: Sequence[Observation] = (),
+    posterior: Posterior | None = None,
 ) -> Iterator[tuple[StudySpec, StudyEnded]]:
     """Run each fidelity of a study while the caller asks for more; yield how it ended.
 
@@ -165,8 +193,10 @@ def run_fidelities(
         planned: by the study's name, candidates that no sampler and no promotion chooses.
         evaluator: judges in place of a training and of this machine's clock.
         evidence: what other studies say of accuracy, for the sampler auto.
+        posterior: of ImageNet top-1, judges in place of a training.
     """
     from starsearch.evaluators import ProxyEvaluator
+    from starsearch.evaluators.estimate import EstimateEvaluator
     from starsearch.search.driver import run_study
     from starsearch.search.promotion import look_below
 
@@ -185,15 +215,22 @@ def run_fidelities(
                     meters = front_meters(spec, num_classes=len(dataset.classes), study=str(place.folder))
                 if place.url != database_url(place.folder):
                     point_to_storage(place.folder, place.name, place.url)
-                judge = evaluator or ProxyEvaluator(
-                    data=dataset,
-                    fidelity=spec.fidelity,
-                    resolution=spec.space.resolution,
-                    reference=reference,
-                    timed=timed_quantities(spec),
-                    profiles=spec.profiles,
-                    int8=wants_int8(spec),
-                    coreml_placement=wants_placement(spec),
+                deployed: dict[str, Any] = {
+                    "resolution": spec.space.resolution,
+                    "reference": reference,
+                    "timed": timed_quantities(spec),
+                    "profiles": spec.profiles,
+                }
+                judge = evaluator or (
+                    ProxyEvaluator(
+                        data=dataset,
+                        fidelity=spec.fidelity,
+                        int8=wants_int8(spec),
+                        coreml_placement=wants_placement(spec),
+                        **deployed,
+                    )
+                    if posterior is None
+                    else EstimateEvaluator(posterior=posterior, **deployed)
                 )
                 with view(spec, place.folder) if view else nullcontext(lambda _event: None) as watch:
                     ended = run_study(
@@ -288,6 +325,8 @@ def check_samples(samples: Iterable[int | None], validation_samples: int | None,
 
 def data_in_words(dataset: DataSet) -> str:
     """Return name, counts and fingerprint of a data set, as a study's conditions have them."""
+    if not dataset.num_validation:
+        return f"{dataset.name}: {len(dataset.classes)} classes, published results alone ({dataset.fingerprint})"
     return (
         f"{dataset.name}: {len(dataset.classes)} classes, {dataset.num_train:,} training and "
         f"{dataset.num_validation:,} validation images ({dataset.fingerprint})"
@@ -367,7 +406,7 @@ def _command(study: object, dataset: DataSet, settings: Sequence[str], **options
     if not isinstance(study, str | Path):
         return "starsearch.run(…)"
     named = Path(study).name if Path(study).is_absolute() else study
-    data = "" if dataset.name == "digits" else f" --data {shlex.quote(dataset.name)}"
+    data = "" if dataset.name == EMBEDDED_DATA or not dataset.num_validation else f" --data {shlex.quote(dataset.name)}"
     given = [f" --{key} {shlex.quote(str(value))}" for key, value in options.items() if value is not None]
     given += [f" --set {shlex.quote(setting)}" for setting in settings]
     return f"starsearch run {named}{data}{''.join(given)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -69,6 +69,13 @@ def run(
     validation_fraction: ValidationFraction = None,
     classes: Classes = None,
     orientation: Orientation = None,
+    accuracy: Annotated[
+        Literal["trained", "published"],
+        typer.Option(
+            help="Train candidates on the data, or train nothing and estimate their ImageNet top-1 from what is "
+            "published."
+        ),
+    ] = "trained",
     runner: Runner = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Finished searched trials to reach in all; anchors are not counted.")
@@ -98,6 +105,8 @@ def run(
         starsearch run studies/cifar10/study.yaml --data cifar10/ --time-budget 2h
 
         starsearch run starnet --runner ray
+
+        starsearch run starnet --accuracy published
     """
     from starsearch.api.run import parse_duration, run
     from starsearch.cli.live import LiveView
@@ -109,6 +118,7 @@ def run(
         file,
         out=out,
         data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
+        accuracy=accuracy,
         runner=runner,
         trials=trials,
         time_budget_s=None if time_budget is None else parse_duration(time_budget),

@@ -273,12 +273,12 @@ class LiveView:
 
 
 def _reading(trial: Trial, name: str) -> str:
-    """Return a reading with its spread, or marked as predicted: "2.31 ± 0.02", "≈ 2.25"."""
+    """Return a reading with its spread, or marked as what it is else: "2.31 ± 0.02", "≈ 2.25"."""
     reading, shown = trial.reading(name), quantity(name)
     if reading is None:
         return shown.number(math.nan)
     if isinstance(reading, Prediction):
-        return shown.predicted(reading.value)
+        return shown.text(reading.value, reading.kind, spread=None, low=reading.low, high=reading.high)
     return shown.with_spread(reading.value, reading.spread)
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from starsearch.cli.show import Cell, print_facts, print_table, say, table
 from starsearch.errors import counted, some
+from starsearch.objective import IMAGENET_TOP1
 from starsearch.report.front import anchor_recipe_note
 from starsearch.report.predictions import prediction_lines
 from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines
@@ -37,6 +38,7 @@ def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
         say(*miss_lines(view.miss))
     else:
         say("No trial is complete yet, so there is no front.")
+    _print_estimates(view)
     if (note := anchor_recipe_note(view.trials)) is not None:
         say(note)
     if foreign := view.count("FOREIGN"):
@@ -50,13 +52,20 @@ def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
         print_table(table(failure_reasons(view.trials), columns, title="Failed trials", left=3))
 
 
-def render_front(view: StudyView) -> Table:
+def _print_estimates(view: StudyView) -> None:
+    if view.estimated is not None:
+        print_table(render_front(view.estimated, title="Front in estimated ImageNet top-1"))
+        say(*legend_lines(view.estimated.front))
+    say(*view.evidence_lines)
+
+
+def render_front(view: StudyView, *, title: str | None = None) -> Table:
     """Return the front, or of one objective the ranking, as a table of figures."""
     headings, rows = front_rows(view.front, view.objectives)
     cells = [(f"{label}\n{unit}", f"{{cells[{at}]}}") for at, (label, unit) in enumerate(headings)]
     columns: list[tuple[str, Cell]] = [("#", "{rank}"), ("Trial", "{number}"), *cells]
     columns.append(("Against nearest published", _against))
-    title = "Front" if len(view.objectives) > 1 else "Ranking"
+    title = title or ("Front" if len(view.objectives) > 1 else "Ranking")
     shown = table(rows, columns, title=title, left=0, style=lambda row: "" if row.is_ranked else "dim")
     last = shown.columns[-1]
     last.justify, last.no_wrap, last.ratio, last.min_width = "left", False, 1, 12
@@ -122,6 +131,9 @@ def print_end(outcome: Study) -> None:
             say(f"{because}: {progress}. Nothing finished is lost; the same command resumes the study.")
     say("Written: " + ", ".join(str(path) for path in outcome.files), f"Next:    starsearch dashboard {study}")
     miss = view.miss or {}
+    if view.knee is not None and view.spec is not None and IMAGENET_TOP1 in view.spec.quantities:
+        say(f"         starsearch train {study}:{view.knee} --data imagenet/ --recipe starnet-imagenet")
+        return
     choice = "--knee" if view.knee is not None else f"--trial {miss['number']}" if miss.get("weights") else None
     if choice is not None:
         say(f"         starsearch export {study} {choice} --format timm,onnx --out best")

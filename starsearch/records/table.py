@@ -219,14 +219,14 @@ def _row(trial: Trial, latest: Trial, spec: StudySpec, folder: Path | None) -> d
 
 def _cells(latest: Reading, original: Reading | None) -> dict[str, Any]:
     """Return the cells of one reading: a value that replaces a prediction keeps what was predicted beside it."""
-    name, cells = latest.name, {latest.name: latest.value, f"{latest.name}_device": latest.device}
+    name, cells = latest.name, {latest.name: latest.value, f"{latest.name}_device": latest.device or None}
     if isinstance(latest, Prediction):
-        cells |= {f"{name}_kind": "predicted", f"{name}_low": latest.low, f"{name}_high": latest.high}
+        cells |= {f"{name}_kind": latest.kind, f"{name}_low": latest.low, f"{name}_high": latest.high}
     else:
         cells |= {f"{name}_spread": latest.spread, f"{name}_runs": latest.runs if latest.runs > 1 else None}
     if latest is not original and isinstance(latest, Measurement):
         cells[f"{name}_kind"] = "measured"
-    if isinstance(original, Prediction):
+    if isinstance(original, Prediction) and original.kind == "predicted":
         cells[f"{name}_predicted"] = original.value
         if isinstance(latest, Measurement):
             cells[f"{name}_error_percent"] = prediction_error_percent(original.value, latest.value)
@@ -249,8 +249,8 @@ def reading_names(keys: Iterable[str]) -> list[str]:
 def recorded_reading(row: Mapping[str, Any], name: str) -> Reading:
     """Return the reading `name` of a table's row without its missing cells."""
     value, device = row[name], row.get(f"{name}_device")
-    if row.get(f"{name}_kind") == "predicted":
+    if (kind := row.get(f"{name}_kind", "measured")) != "measured":
         low, high = row[f"{name}_low"], row[f"{name}_high"]
-        return Prediction(name=name, value=value, low=low, high=high, device=str(device))
+        return Prediction(name=name, value=value, low=low, high=high, device=str(device or ""), kind=kind)
     runs = int(row.get(f"{name}_runs", 1))
     return Measurement(name=name, value=value, runs=runs, spread=row.get(f"{name}_spread"), device=device)

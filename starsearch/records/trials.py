@@ -136,9 +136,8 @@ def _read_recipe(text: str, base: Recipe) -> Recipe:
 
 
 def _reading_json(one: Reading) -> dict[str, Any]:
-    kind = "measured" if isinstance(one, Measurement) else "predicted"
-    return {"kind": kind, **asdict(one), "value": float(one.value)}
+    return {"kind": "measured", **asdict(one), "value": float(one.value)}
 
 
-def _read_reading(*, kind: str, **known: Any) -> Reading:
-    return Measurement(**known) if kind == "measured" else Prediction(**known)
+def _read_reading(*, kind: Any, **known: Any) -> Reading:
+    return Measurement(**known) if kind == "measured" else Prediction(kind=kind, **known)

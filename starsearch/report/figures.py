@@ -47,10 +47,11 @@ def front_figure(view: StudyView) -> go.Figure:
         points.loc[points["number"] == view.knee, "what"] = "knee"
     points["hover"] = [_hover(row) for row in plain_rows(points)]
     points["label"] = [anchor_label(one) if isinstance(one, str) else "" for one in points["anchor"]]
-    points.loc[points["what"].isin(["trial", "breaks a constraint"]), ["dx", "dy"]] = np.nan
+    points.loc[points["what"].isin(["trial", "breaks a constraint"]), ["dx", "up", "down"]] = np.nan
     figure = px.scatter(
-        points, x="x", y="y", error_x="dx", error_y="dy", color="what", symbol="what", text="label",
-        custom_data=["hover"], color_discrete_map=_COLORS, symbol_map=dict.fromkeys(_COLORS, "circle") | _SYMBOLS,
+        points, x="x", y="y", error_x="dx", error_y="up", error_y_minus="down", color="what", symbol="what",
+        text="label", custom_data=["hover"], color_discrete_map=_COLORS,
+        symbol_map=dict.fromkeys(_COLORS, "circle") | _SYMBOLS,
         category_orders={"what": list(_COLORS)},
     )  # fmt: skip
     figure.update_traces(hovertemplate="%{customdata[0]}<extra></extra>", textposition="bottom right", marker_size=9)
@@ -60,7 +61,8 @@ def front_figure(view: StudyView) -> go.Figure:
         _add_line(figure, best_so_far(points, plane[1]), "best so far", color=BLUE, shape="hv")
     else:
         if len(view.objectives) == 2:
-            _add_line(figure, points[is_member], "border", color=BLUE, shape="hv")
+            border = points[is_member].assign(y=points["edge"])  # of estimates below the points
+            _add_line(figure, border, "border", color=BLUE, shape="hv")
         family = points[points["anchor"].isin(PUBLISHED_FAMILY)].sort_values("anchor")
         _add_line(figure, family, "S1–S4", color=VERMILION, dash="dash", width=1)
     titles = [html.escape(axis_label(one, points)) for one in plane]

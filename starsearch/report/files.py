@@ -28,10 +28,15 @@ def write_report(view: StudyView, folder: Path) -> list[Path]:
     title = _title(view)
     picture = io.BytesIO()
     draw_front(view, title=title).savefig(picture, format="png")
+    pictures = {"front.png": picture}
+    if view.estimated is not None:
+        pictures["estimated.png"] = io.BytesIO()
+        drawn = draw_front(view.estimated, title=f"{title} · ImageNet top-1 estimated, not trained")
+        drawn.savefig(pictures["estimated.png"], format="png")
     contents = {
         "trials.csv": all_trials(view).to_csv(index=False).encode(),
         "front.csv": whole_front(view).to_csv(index=False).encode(),
-        "front.png": picture.getvalue(),
+        **{name: one.getvalue() for name, one in pictures.items()},
         "report.html": render_page(view, not_promoted(view), title=title).encode(),
     }
     advice = (

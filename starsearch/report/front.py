@@ -109,10 +109,19 @@ def _recipe_text(value: Any) -> str:
 
 
 def loss_matrix(rows: pd.DataFrame, objectives: Sequence[Objective]) -> FloatArray:
-    """Return the objectives' values as (n, m) losses, all minimised; NaN where one was not measured."""
+    """Return the objectives' values as (n, m) losses, all minimised; NaN where one was not measured.
+
+    An estimate counts as its lower end (`starsearch.measurement.Prediction.ranked`).
+    """
     signs = [1.0 if objective.direction == "minimize" else -1.0 for objective in objectives]
-    values: FloatArray = rows[[objective.name for objective in objectives]].to_numpy(dtype=float) * signs
+    values: FloatArray = np.column_stack([ranked_values(rows, objective.name) for objective in objectives]) * signs
     return values
+
+
+def ranked_values(rows: pd.DataFrame, name: str) -> pd.Series[float]:
+    """Return the values of a quantity by which rows are compared: of estimates the lower ends."""
+    values = rows[name].astype(float)
+    return values.mask(rows[f"{name}_kind"].eq("estimated"), rows[f"{name}_low"]) if f"{name}_kind" in rows else values
 
 
 def knee(front: pd.DataFrame, objectives: Sequence[Objective]) -> int:

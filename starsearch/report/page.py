@@ -34,6 +34,8 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
     figures: dict[str, go.Figure] = {}
     if view.has_front:
         figures["Front"] = front_figure(view)
+        if view.estimated is not None:
+            figures["Estimated"] = front_figure(view.estimated)
         if measured := [name for name, found in view.predictions.items() if found["networks"]]:
             figures["Predictions"] = prediction_figure(view.trials, measured)
         figures |= optuna_figures(view)

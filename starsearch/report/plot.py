@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from starsearch.objective import Objective
 from starsearch.quantities import quantity
-from starsearch.report.front import errors_of
+from starsearch.report.front import errors_of, ranked_values
 from starsearch.report.summary import miss_lines
 from starsearch.report.table import anchor_label
 from starsearch.report.view import StudyView
@@ -76,6 +76,8 @@ def axis_label(objective: Objective | None, trials: pd.DataFrame) -> str:
     heading = quantity(objective.name).heading.replace("Top-1", "Top-1 accuracy").replace("Top-5", "Top-5 accuracy")
     columns = (f"{objective.name}_{end}" for end in ("device", "kind"))
     devices, kinds = (sorted(trials[one].dropna().unique()) if one in trials else [] for one in columns)
+    if "estimated" in kinds:
+        return f"{heading}, 90 % intervals"
     device = objective.device if not devices else devices[0] if len(devices) == 1 else f"{len(devices)} devices"
     if "predicted" in kinds:
         return f"{heading}, {'partly ' if len(kinds) > 1 else ''}predicted for {objective.device}"
@@ -83,10 +85,21 @@ def axis_label(objective: Objective | None, trials: pd.DataFrame) -> str:
 
 
 def placed(rows: pd.DataFrame, plane: tuple[Objective | None, Objective]) -> pd.DataFrame:
-    """Return rows by `x`, the best first, with `y` and the standard errors `dx` and `dy`, in the units shown."""
+    """Return rows by `x`, the best first, with `y` and the standard errors `dx` and `dy`, in the units shown.
+
+    Of estimates `y` is the best guess, `up` and `down` lead to the ends of its interval (else `dy`), and `edge`, where
+    the front runs, is what they are ranked by.
+    """
     shown = {axis: quantity(one.name) for axis, one in zip("xy", plane, strict=True) if one is not None}
     columns: dict[str, Any] = {axis: rows[one.name] * one.scale for axis, one in shown.items()}
     columns |= {f"d{axis}": errors_of(rows, one.name) * one.scale for axis, one in shown.items()}
+    up = shown["y"]
+    columns |= {"edge": ranked_values(rows, up.name) * up.scale, "up": columns["dy"], "down": columns["dy"]}
+    if f"{up.name}_kind" in rows:
+        is_estimate = rows[f"{up.name}_kind"].eq("estimated")
+        for name, end, sign in (("up", "high", 1), ("down", "low", -1)):
+            bar = sign * (rows[f"{up.name}_{end}"] - rows[up.name]) * up.scale
+            columns[name] = columns[name].mask(is_estimate, bar)
     best_first = plane[0] is None or plane[0].direction == "minimize"
     return rows.assign(x=rows["number"], dx=np.nan).assign(**columns).sort_values("x", ascending=best_first)
 
@@ -110,7 +123,7 @@ def _draw(axes: Axes, view: StudyView) -> None:
     if len(others):
         axes.scatter(others["x"], others["y"], s=15, fc="none", ec=GREY, alpha=0.6, lw=0.8, label="breaks a constraint")
     axes.errorbar(
-        marked["x"], marked["y"], xerr=marked["dx"].fillna(0), yerr=marked["dy"].fillna(0),
+        marked["x"], marked["y"], xerr=marked["dx"].fillna(0), yerr=marked[["down", "up"]].fillna(0).T,
         fmt="none", ecolor="#999999", elinewidth=0.9, capsize=2, zorder=2.5,
     )  # fmt: skip
     if plane[0] is None:
@@ -141,7 +154,7 @@ def _draw_members(
         drawn = axes.scatter(members["x"], members["y"], c=colors, s=30, ec="white", lw=0.7, zorder=4, label="front")
         axes.get_figure(root=True).colorbar(drawn, ax=axes, label=shown.heading)  # type: ignore[union-attr]
     else:
-        axes.plot(members["x"], members["y"], color=BLUE, lw=1.6, drawstyle="steps-post", zorder=3)
+        axes.plot(members["x"], members["edge"], color=BLUE, lw=1.6, drawstyle="steps-post", zorder=3)
         axes.plot(members["x"], members["y"], "o", ms=5, color=BLUE, mec="white", mew=0.7, zorder=4, label="front")
     best = members[members["number"] == view.knee]
     axes.plot(best["x"], best["y"], "*", ms=13, color=GREEN, mec="white", mew=0.8, zorder=6, ls="", label="knee")
@@ -152,8 +165,8 @@ def _frame(axes: Axes, points: pd.DataFrame, marked: pd.DataFrame) -> None:
     inside = points[["x", "y"]].notna().all(axis=1)
     known = int(inside.sum())
     for axis, set_limits in (("x", axes.set_xlim), ("y", axes.set_ylim)):
-        bars = marked[f"d{axis}"].fillna(0)
-        low, high = np.nanmin(marked[axis] - bars), np.nanmax(marked[axis] + bars)
+        down, up = (marked[name].fillna(0) for name in (("dx", "dx") if axis == "x" else ("down", "up")))
+        low, high = np.nanmin(marked[axis] - down), np.nanmax(marked[axis] + up)
         span = high - low or abs(high) or 1.0
         near = points[axis][points[axis].between(low - span / 2, high + span / 2)]
         low, high = min(low, near.min()) - 0.06 * span, max(high, near.max()) + 0.06 * span

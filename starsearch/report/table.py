@@ -91,9 +91,9 @@ def _readings(front: pd.DataFrame, row: Mapping[str, Any], shown: Quantity) -> l
 
 
 def reading_text(row: Mapping[str, Any], shown: Quantity) -> str:
-    """Return a row's value with its spread, or marked as predicted."""
-    value, spread = _float(row.get(shown.name)), row.get(f"{shown.name}_spread")
-    return shown.predicted(value) if row.get(f"{shown.name}_kind") == "predicted" else shown.with_spread(value, spread)
+    """Return a row's value with its spread, or marked as predicted, estimated or published."""
+    kind, *ends = (row.get(f"{shown.name}_{end}") for end in ("kind", "spread", "low", "high"))
+    return shown.text(_float(row.get(shown.name)), str(kind), spread=ends[0], low=ends[1], high=ends[2])
 
 
 def _was_measured_later(front: pd.DataFrame, shown: Quantity) -> bool:
@@ -129,6 +129,11 @@ def legend_lines(front: pd.DataFrame) -> list[str]:
     lines = []
     if any(str(column).endswith("_spread") for column in front):
         lines.append("± one standard error, of accuracies that of their validation images.")
+    if any(str(column).endswith("_kind") and front[column].eq("estimated").any() for column in front):
+        lines.append(
+            "≈ estimated from evidence, not measured: the best guess and its 90 % interval; its lower end ranks "
+            "networks and is compared with what is published."
+        )
     if any(str(column).startswith("told_apart") and front[column].eq(False).any() for column in front):
         lines.append(
             f"{NOT_APART} not told apart: a difference of less than twice its standard error; behind #, from the row "

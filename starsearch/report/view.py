@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from starsearch.objective import Objective
+from starsearch.objective import IMAGENET_TOP1, Objective
 from starsearch.report.agreement import Agreement, agreement_lines, compare_fidelities
 from starsearch.report.front import complete_trials, front_table, knee
 from starsearch.report.predictions import prediction_errors
 from starsearch.report.summary import best_values, compare_hypervolumes, halving_lines, nearest_miss
 from starsearch.study.spec import StudySpec
+
+_CELLS = {"": "value", "_low": "low", "_high": "high", "_kind": "kind"}  # of a table, and of what was estimated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,27 @@ class StudyView:
     def hypervolume(self) -> dict[str, Any] | None:
         """The front's hypervolume beside that of the published networks; None without a front."""
         return compare_hypervolumes(self.front, self.objectives) if self.has_front else None
+
+    @cached_property
+    def estimated(self) -> StudyView | None:
+        """The same networks by estimated ImageNet top-1 in place of trained; None where that was not estimated."""
+        if not (known := self.attributes.get("estimates", {}).get("networks")):
+            return None
+        said = [known.get(one, {}) for one in self.trials["architecture"]]
+        cells = {f"{IMAGENET_TOP1}{end}": [one.get(key) for one in said] for end, key in _CELLS.items()}
+        return replace(
+            self,
+            trials=self.trials.assign(**cells),
+            objectives=tuple(
+                replace(one, name=IMAGENET_TOP1) if one.name == "top1_percent" else one for one in self.objectives
+            ),
+            lower=(),
+        )
+
+    @property
+    def evidence_lines(self) -> list[str]:
+        """What estimates rest on, in sentences; none where nothing was estimated."""
+        return list(self.attributes.get("estimates", {}).get("lines", ()))
 
     @cached_property
     def predictions(self) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,238 @@
+"""Accuracy that is estimated from evidence: studies that train nothing, and what trainings say beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from starsearch.accuracy.evidence import IMAGENET, Observation, published_observations
+from starsearch.api.study_folder import StudyPlace
+from starsearch.errors import StudyError, counted, some
+from starsearch.evaluators.estimate import estimate_top1
+from starsearch.families.family import Architecture, count_macs
+from starsearch.families.fields import rules_of
+from starsearch.families.text import architecture_hash, parse_architecture
+from starsearch.objective import IMAGENET_TOP1, is_latency
+from starsearch.quantities import quantity
+from starsearch.recipe import Fidelity
+from starsearch.resources import find_file
+from starsearch.study.recipe_file import load_recipe
+from starsearch.study.spec import StudySpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from starsearch.accuracy.posterior import Posterior
+    from starsearch.data import DataSet
+    from starsearch.report.view import StudyView
+    from starsearch.trial import Trial
+
+ESTIMATES = "estimates"  # a study's attribute: what was estimated of its networks, and sentences about the evidence
+_JUDGED = (IMAGENET_TOP1, "macs", "num_params")
+_FAINT = 0.2  # a correlation of tasks below which one is not used for the other
+_RECIPE = "starnet-imagenet"
+_PROFILE = "e5-2680v4"
+
+
+def published_spec(spec: StudySpec) -> StudySpec:
+    """Return the study with ImageNet top-1, estimated from what is published, in place of trained top-1.
+
+    Raises:
+        StudyError: it is about something that only a training would tell, or nothing of its family is published.
+    """
+    named = {"top1_percent": IMAGENET_TOP1}
+    found = replace(
+        spec,
+        space=replace(spec.space, recipe_parameters=()),
+        data="imagenet-1k",
+        recipe=load_recipe(_RECIPE),
+        fidelity=Fidelity(name="published", resolution=224, crop_pct=0.875, recipe=_RECIPE),
+        objectives=tuple(replace(one, name=named.get(one.name, one.name)) for one in spec.objectives),
+        constraints=tuple(replace(one, name=named.get(one.name, one.name)) for one in spec.constraints),
+        halving=None,
+        anchor_recipes=0,
+        keep_weights="none",
+    )
+    if unknown := [name for name in found.quantities if name not in _JUDGED and not is_latency(name)]:
+        raise StudyError(
+            f"Published accuracy needs no training, but {', '.join(unknown)} can only be found by one. Leave it out of "
+            f"the study, or leave --accuracy out. Without training there are: {', '.join(_JUDGED)} and latencies."
+        )
+    if spec.space.family not in published_families():
+        raise StudyError(
+            f"No ImageNet result of {spec.space.family} networks ships with starsearch, so nothing can be estimated. "
+            "Leave --accuracy out to train them."
+        )
+    return found
+
+
+def published_dataset() -> DataSet:
+    """Return ImageNet-1k without its images: the classes that networks are deployed with."""
+    import numpy as np
+
+    from starsearch.data import DataSet
+    from starsearch.data.dataset import Split
+    from starsearch.data.synsets import imagenet_synsets
+
+    def nothing(_index: int) -> bytes:
+        raise IndexError
+
+    split = partial(Split, classes=imagenet_synsets(), targets=np.empty(0, np.int64), names=(), content=nothing)
+    digest = sha256(repr(published_observations()).encode()).hexdigest()[:12]
+    return DataSet(
+        name="imagenet-1k", train=split(name="train"), validation=split(name="validation"), fingerprint=digest
+    )
+
+
+def choose_published(spec: StudySpec, say: Callable[[str], None]) -> tuple[Posterior, dict[str, list[Trial]]]:
+    """Return the posterior of the published results, and by the study's name the networks that are worth measuring."""
+    from starsearch.accuracy.posterior import fit_posterior
+    from starsearch.evaluators.estimate import EstimateEvaluator
+    from starsearch.latency.prediction.profile import load_profile
+    from starsearch.search.estimated import choose_estimated
+
+    posterior = fit_posterior(published_observations(), seed=spec.seed)
+    # Only to choose what is measured here: another processor orders networks nearly as this one.
+    profile = load_profile(find_file(_PROFILE, "profiles"))
+    profiles = {name: spec.profiles.get(name, profile) for name in spec.quantities if is_latency(name)}
+    judge = EstimateEvaluator(posterior=posterior, resolution=spec.space.resolution, profiles=profiles)
+    planned = choose_estimated(spec, judge, 2 * spec.trials)  # some may fail
+    say(f"Nothing is trained: {len(planned)} networks are worth measuring by what is published.")
+    return posterior, {spec.name: planned}
+
+
+def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | None = None) -> None:
+    """Write into a study's record what its front in estimated ImageNet top-1 rests on, and the estimates if need be.
+
+    Args:
+        posterior: what the study's trials were judged by; None where they were trained, so that they are evidence, and
+            their networks are estimated now.
+    """
+    from starsearch.accuracy.posterior import fit_posterior
+    from starsearch.records.record import StudyRecord
+    from starsearch.search.evidence import observations
+
+    with closing(StudyRecord.find(place.url, view.name)) as record:
+        trials = [one for one in record.trials() if one.state == "complete"]
+        named = {one.name for one in view.objectives} & {IMAGENET_TOP1, "top1_percent"}
+        if not named or not trials or trials[0].candidate.architecture.family not in published_families():
+            return
+        seen, lines, networks = [*published_observations()], [], []
+        if posterior is None:
+            own = observations(record.spec, trials)
+            posterior = fit_posterior([*seen, *own], seed=record.spec.seed)
+            lines = [_weight_line(task, weight, [*seen, *own]) for task, weight in posterior.weights.items()]
+            if all(abs(weight) < _FAINT for weight in posterior.weights.values()):
+                posterior = fit_posterior(seen, seed=record.spec.seed)
+            networks = list(dict.fromkeys(one.candidate.architecture for one in trials))
+        found = zip(networks, estimate_top1(posterior, networks), strict=True)
+        estimates: dict[str, Any] = {
+            "networks": {architecture_hash(one): asdict(said) for one, said in found},
+            "lines": [_source_line(posterior), *lines],
+        }
+        shown = replace(view, attributes={**view.attributes, ESTIMATES: estimates})
+        front = (shown.estimated or shown).front
+        estimates["lines"] += beyond_lines(front[front["on_front"]], posterior)
+        record.set_attribute(ESTIMATES, estimates)
+
+
+def published_families() -> set[str]:
+    """Return the families of which ImageNet results are published."""
+    return {one.architecture.family for one in published_observations()}
+
+
+def _source_line(posterior: Posterior) -> str:
+    known = published_observations()
+    networks, sources = (dict.fromkeys(getattr(one, name) for one in known) for name in ("architecture", "source"))
+    return (
+        f"ImageNet top-1 by the paper's recipe is published, or estimated by a {posterior.kind} over {len(known)} "
+        f"published results of {len(networks)} networks ({some(sources, most=9)})."
+    )
+
+
+def _weight_line(task: str, weight: float, seen: Iterable[Observation]) -> str:
+    """Return what trainings here say of ImageNet, and whether that is used."""
+    from scipy.stats import kendalltau
+
+    here = {one.architecture: one.value for one in seen if one.task == task}
+    published = {one.architecture: one.value for one in seen if one.task == IMAGENET}
+    both = [one for one in here if one in published]
+    tau = (
+        kendalltau([here[one] for one in both], [published[one] for one in both]).statistic
+        if len(both) > 2
+        else math.nan
+    )
+    rank = f"they rank the {len(both)} published networks among them with τ {tau:.2f}" if tau == tau else "no ranking"
+    use = "not used" if abs(weight) < _FAINT else "used"
+    return f"{counted(len(here), 'training')} at {task}: {rank}; learned correlation {weight:.2f}: {use}.".replace(
+        " -", " −"
+    )
+
+
+def beyond_lines(front: pd.DataFrame, posterior: Posterior) -> list[str]:
+    """Return which of the front's members lie beyond the evidence in some field, and what of their gain rests on that.
+
+    Args:
+        front: the members, as `front_table` has them.
+        posterior: of ImageNet top-1.
+    """
+    known = list(dict.fromkeys(one.architecture for one in published_observations()))
+    own, lines = quantity(IMAGENET_TOP1), []
+    for row in front.to_dict("records"):
+        network = parse_architecture(str(row["architecture_text"]))
+        if not (nearest := nearest_known(network, known)):
+            continue
+        twin = replace(network, **nearest).canonical()  # type: ignore[type-var]
+        rules = rules_of(type(network))
+        far, near = (
+            ", ".join(f"{name}={rules[name].format(getattr(one, name))}" for name in nearest) for one in (network, twin)
+        )
+        here, there = (one.ranked for one in estimate_top1(posterior, [network, twin]))
+        gain, macs = row[f"gain_{IMAGENET_TOP1}"], count_macs(network) / count_macs(twin) - 1
+        over = f" of {own.change(gain)} over {row['nearest_anchor']}" if math.isfinite(gain) else ""
+        percent = f"{100 * macs:+.0f}".replace("-", "−")
+        lines.append(
+            f"  trial {row['number']}: {own.change(here - there)}{over} by {far}, where {near} is the nearest known "
+            f"({percent} % MACs)."
+        )
+    count = counted(len(front), "network")
+    if not lines:
+        return [f"All {count} on the front lie within what the published ones cover, field by field."]
+    head = (
+        f"{len(lines)} of {count} on the front lie beyond what the published ones cover in some field, which moves the "
+    )
+    return [f"{head}lower ends of their estimates by:", *lines]
+
+
+def nearest_known(network: Architecture, known: Sequence[Architecture]) -> dict[str, Any]:
+    """Return the fields in which no known network comes as far as this one, with the nearest value that is known."""
+    found = {}
+    for name, rule in rules_of(type(network)).items():
+        value, values = getattr(network, name), [getattr(one, name) for one in known if one.family == network.family]
+        if isinstance(value, tuple):
+            columns = zip(*(one for one in values if isinstance(one, tuple) and len(one) == len(value)), strict=True)
+            near: Any = tuple(_nearest(one, column, rule.kind) for one, column in zip(value, columns, strict=False))
+        else:
+            near = _nearest(value, values, rule.kind)
+        if near != value:
+            found[name] = near
+    return found
+
+
+def _nearest(value: Any, known: Sequence[Any], kind: str) -> Any:
+    """Return the value where it lies among the known ones, else the nearest of them.
+
+    Of numbers that vary in what is known, a step of 1 or of a quarter beyond counts as known.
+    """
+    if value in known or value is None or not known:
+        return value
+    if kind == "choice":
+        return max(known, key=known.count)
+    near = min(max(value, min(known)), max(known))
+    varies = min(known) < max(known)
+    return value if varies and abs(value - near) <= max(1, near / 4) else near
