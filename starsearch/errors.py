@@ -4,6 +4,7 @@
     ├── ArchitectureError            an architecture that cannot exist, or its text cannot be read
     ├── SpecError                    a YAML file (space, study, recipe) that breaks a rule
     ├── DataError                    a data set that is missing, unreadable or not the study's
+    ├── AccuracyError                an observation of an accuracy that cannot be one
     ├── BackendError                 a latency backend that is not known, or that this machine cannot run
     ├── StudyError                   a study that is missing, damaged or cannot be written
     │   ├── StudyChangedError        the file says something else than the study was begun with
@@ -38,6 +39,10 @@ class SpecError(StarsearchError, ValueError):
 
 class DataError(StarsearchError):
     """A data set is missing, unreadable, or differs from the study's."""
+
+
+class AccuracyError(StarsearchError, ValueError):
+    """An observation of an accuracy cannot be one."""
 
 
 class BackendError(StarsearchError):

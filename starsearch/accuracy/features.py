@@ -1,4 +1,4 @@
-"""`encode`: a network as the numbers that accuracy is predicted from."""
+"""`encode`: a network as the numbers that its accuracy is estimated from."""
 
 from __future__ import annotations
 
@@ -6,43 +6,56 @@ import math
 from functools import cache
 from typing import Any
 
-from starsearch.families.family import Architecture, count_macs, count_params
-from starsearch.families.layers import ACTIVATION_FUNCTIONS
+from starsearch.families.family import FAMILIES, Architecture, count_macs, count_params
+from starsearch.families.layers import ACTIVATION_FUNCTIONS, ACTIVATION_PLACEMENTS
 
 _STAGES = 4
-_PLACEMENTS = ("none", "one", "both", "post")
+_SIZES = ("log_macs", "log_params", "log_depth")
+_SHAPE = tuple(f"{name}.{stage}" for stage in range(_STAGES) for name in ("kernel_size", "mlp_ratio"))
+_CHOICES = (
+    *(f"star.{stage}" for stage in range(_STAGES)),
+    *ACTIVATION_PLACEMENTS,
+    *ACTIVATION_FUNCTIONS,
+    *list(FAMILIES)[1:],
+)
+FEATURES = (*_SIZES, *_CHOICES, *_SHAPE)
+"""The names of what `encode` returns, in its order."""
+LINEAR = tuple(range(len(_SIZES) + len(_CHOICES)))
+"""The features in which the logarithm of the error is nearly linear."""
+SHAPE = tuple(range(len(LINEAR), len(FEATURES)))
+"""Kernel sizes and ratios, of which nothing is published: each is a source of uncertainty of its own."""
 
 
 @cache
 def encode(architecture: Architecture) -> tuple[float, ...]:
-    """Return the logarithms of size and depth, then the choices of a block: each in units of its usual range.
+    """Return the network's `FEATURES`, each in units of its usual range.
 
-    Multiply-adds (at 224 px) and parameters (1000 classes) carry the scaling law. Of each quarter of the stages follow:
-    star or sum, kernel size, ratio; of all blocks the share of each activation placement; the activation function.
+    Multiply-adds (at 224 px), parameters (1000 classes) and depth by their logarithms; for each quarter of the stages
+    star or sum, kernel size and ratio; the share of blocks with each activation placement; the activation function;
+    the family. A field that a family does not have counts as StarNet-S1's.
     """
     network: Any = architecture
-    depths = network.depths
-    stages = [index * len(depths) // _STAGES for index in range(_STAGES)]
-    found = [
-        math.log(count_macs(architecture) / 4e8) / 0.6,
-        math.log(count_params(architecture) / 3e6) / 0.6,
-        math.log(sum(depths) / 15 or 1 / 15) / 0.4,
-    ]
-    for stage in stages:
-        found += [
-            2.0 * (_of(network, "ops", stage, "star") == "star") - 1,
-            math.log(_of(network, "kernel_size", stage, 7) / 7) / 0.35,
-            math.log(_of(network, "mlp_ratio", stage, 4) / 4) / 0.35,
-        ]
+    depths = architecture.depths
     blocks = max(sum(depths), 1)
-    for placement in _PLACEMENTS:
-        count = sum(depth for at, depth in enumerate(depths) if _of(network, "activation", at, "one") == placement)
-        found.append(2.0 * count / blocks)
-    act_type = getattr(network, "act_type", "relu6")
-    return (*found, *(2.0 * (act_type == name) for name in ACTIVATION_FUNCTIONS))
+    stages = [quarter * len(depths) // _STAGES for quarter in range(_STAGES)]
+    found = {
+        "log_macs": math.log(count_macs(architecture) / 4e8) / 0.6,
+        "log_params": math.log(count_params(architecture) / 3e6) / 0.6,
+        "log_depth": math.log(blocks / 15) / 0.4,
+        getattr(network, "act_type", "relu6"): 1.0,
+        architecture.family: 2.0,
+    }
+    for quarter, stage in enumerate(stages):
+        found[f"star.{quarter}"] = 1.0 if _value(network, "ops", stage, "star") == "star" else -1.0
+        found[f"kernel_size.{quarter}"] = math.log(_value(network, "kernel_size", stage, 7) / 7) / 0.35
+        found[f"mlp_ratio.{quarter}"] = math.log(_value(network, "mlp_ratio", stage, 4) / 4) / 0.35
+    for stage, depth in enumerate(depths):
+        placement = _value(network, "activation", stage, "one")
+        found[placement] = found.get(placement, 0.0) + 2.0 * depth / blocks
+    return tuple(found.get(name, 0.0) for name in FEATURES)
 
 
-def _of(network: Any, field: str, stage: int, default: Any) -> Any:
+def _value(network: Any, field: str, stage: int, default: Any) -> Any:
     """A stage's value of a field, where the family has it."""
     values = getattr(network, field, default)
     return values[stage] if isinstance(values, tuple) else values

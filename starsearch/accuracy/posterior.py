@@ -1,29 +1,40 @@
-"""`fit_posterior`: from observations of any tasks to what is known of one task's accuracy."""
+"""`fit_posterior`: from observations of any tasks to what is known of one task's accuracy.
+
+A Gaussian process over networks and tasks (Bonilla, Chai and Williams, "Multi-task Gaussian Process Prediction",
+2008) on the logarithm of the error. Between networks: a linear kernel, which is the scaling law, plus a Matérn 5/2
+kernel, plus another over kernel sizes and ratios alone. Between tasks: a matrix of learned correlations.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from starsearch.accuracy.evidence import IMAGENET, Observation
-from starsearch.accuracy.features import encode
-from starsearch.errors import StudyError
+from starsearch.accuracy.features import FEATURES, LINEAR, SHAPE, encode
+from starsearch.errors import AccuracyError
 from starsearch.families.family import Architecture
+from starsearch.families.text import format_architecture
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kind = Literal["multi-task GP", "GP", "prior"]
+Kind = Literal["multi-task GP", "GP", "scaling law", "prior"]
 _SIGNAL = "signal/"
 _FEWEST_TO_FIT = 4  # observations, below which the hyperparameters stay where their priors have them
-_ITERATIONS = 75
-_SPREAD = 0.25  # the usual spread of the error's logarithm among networks, and the model's unit
+_UNIT = 0.25  # the model's unit: the usual spread of the error's logarithm among networks
+_LEVEL = 4.0  # variance of a task's own level about its observations' mean, in units
+_LAW = -0.18  # change of the error's logarithm with the first feature, from S050 to S4 (tables 6 and 14 of the paper)
+_ERRORS = (0.05, 99.95)  # percent: 0 and 100 % of a finite number of images are no less than that
+# Where the hyperparameters begin, and stay where nothing is known: the modes of their priors.
+_LINEAR, _ALL, _OPEN, _NOISE = 0.05, 0.1, 0.1, 0.003  # variances, in units
+_ALL_LENGTH, _OPEN_LENGTH = 10.0, 3.0
 _Z90 = 1.6449
-_AT_ONCE = 200  # networks, whose joint covariance costs less than as many single ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,47 +52,73 @@ class Posterior:
 
     Attributes:
         target: the task.
-        kind: how it was found; "prior" where the hyperparameters were not fitted.
-        weights: of each other task its learned correlation with the target.
-        center: the mean of the target's logarithm of the error.
-        model: the Gaussian process, of features and a task's number.
+        kind: how it was found: by a "GP" of the target's observations, or a "multi-task GP" of other tasks' too;
+            "scaling law" where they are too few to fit, or the fit did not converge; "prior" where the target has no
+            observations.
+        model: the Gaussian process in BoTorch, of features and a task's number; the target's is 0.
+        level, slope: the model's 0 stands for the error's logarithm `level` + `slope` · the first feature.
+        signs: for each other task, -1 for a signal that rises with the error, else 1.
     """
 
     target: str
     kind: Kind
-    weights: Mapping[str, float]
-    center: float
     model: Any
+    level: float
+    slope: float
+    signs: Mapping[str, int]
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Each other task's learned correlation with the target, -1 to 1; of one observation, with its noise."""
+        import torch
+
+        inputs = self.model.train_inputs[0]
+        between = _between_tasks(self.model)
+        found, noise = between.covar_matrix.detach(), self.model.likelihood.noise.detach().flatten()
+        weights = {}
+        for number, (task, sign) in enumerate(self.signs.items(), start=1):
+            own = inputs[inputs[:, -1] == number]
+            with torch.no_grad():
+                covariance = self.model.covar_module.kernels[0](own).to_dense()
+            signal = covariance.diagonal().mean() - covariance.mean()  # variance about the task's level
+            share = signal / (signal + noise[number])
+            correlation = found[0, number] / (found[0, 0] * found[number, number]).sqrt()
+            weights[task] = sign * float(correlation * share.sqrt())
+        return weights
 
     def estimate(self, architectures: Sequence[Architecture]) -> list[Estimate]:
-        """Return each network's accuracy on the target."""
-        estimates = []
-        for begin in range(0, len(architectures), _AT_ONCE):
-            found = self._posterior(self._inputs(architectures[begin : begin + _AT_ONCE]), noise=True)
-            mean = (self.center + _SPREAD * found.mean).flatten().tolist()
-            std = (_SPREAD * found.variance.clamp_min(0).sqrt()).flatten().tolist()
-            for m, s in zip(mean, std, strict=True):
-                low, high = _percent(m + _Z90 * s), _percent(m - _Z90 * s)
-                estimates.append(Estimate(mean=_percent(m), low=low, high=high))
-        return estimates
+        """Return what one training of each network reaches on the target."""
+        if not architectures:
+            return []
+        inputs = self._inputs(architectures)
+        found = self._posterior(inputs[:, None])  # one by one: no covariance between them is computed
+        middle = self._log_error(inputs, found.mean.flatten())
+        noise = self.model.likelihood.noise.detach().flatten()[0]
+        spread = _Z90 * _UNIT * (found.variance.flatten().clamp_min(0) + noise).sqrt()
+        ends = (100 - one.exp().clamp_max(100) for one in (middle, middle + spread, middle - spread))
+        rows = zip(*(one.tolist() for one in ends), strict=True)
+        return [Estimate(mean=mean, low=low, high=high) for mean, low, high in rows]
 
     def joint(self, architectures: Sequence[Architecture]) -> tuple[Tensor, Tensor]:
         """Return mean (n,) and covariance (n, n) of the logarithm of the target's error in percent, without noise."""
-        found = self._posterior(self._inputs(architectures), noise=False).distribution
-        return self.center + _SPREAD * found.mean, _SPREAD**2 * found.covariance_matrix
+        inputs = self._inputs(architectures)
+        found = self._posterior(inputs).distribution
+        return self._log_error(inputs, found.mean), _UNIT**2 * found.covariance_matrix
 
     def _inputs(self, architectures: Sequence[Architecture]) -> Tensor:
         import torch
 
-        features = torch.tensor([encode(one) for one in architectures], dtype=torch.float64)
-        return torch.cat([features, torch.zeros(len(features), 1, dtype=torch.float64)], dim=1)
+        return torch.tensor([(*encode(one), 0.0) for one in architectures], dtype=torch.float64)
 
-    def _posterior(self, inputs: Tensor, *, noise: bool) -> Any:
+    def _log_error(self, inputs: Tensor, values: Tensor) -> Tensor:
+        return self.level + self.slope * inputs[:, 0] + _UNIT * values
+
+    def _posterior(self, inputs: Tensor) -> Any:
         import torch
 
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of jitter
-            return self.model.posterior(inputs, observation_noise=noise)
+            return self.model.posterior(inputs)
 
 
 def fit_posterior(
@@ -89,108 +126,172 @@ def fit_posterior(
 ) -> Posterior:
     """Return what observations say of the accuracy on the task `target`.
 
-    A Gaussian process over tasks (Bonilla et al. 2008) on the logarithm of the error: a linear kernel, the scaling
-    law, plus a Matérn 5/2 kernel. How tasks correlate is learned, so that one that ranks like noise moves nothing.
+    The correlations between tasks are learned, so that one that ranks like noise moves nothing. Each task has a noise,
+    which is learned too; standard errors add to it. Repeated trainings are observations of their own, exact duplicates
+    are one, and a value that is not a number is none. Takes seconds at 300 observations.
 
     Args:
+        seed: of the starts of a fit that does not converge at once.
         like: a posterior of the same tasks, whose hyperparameters are taken over.
 
     Raises:
-        StudyError: no observation has a finite value.
+        AccuracyError: an accuracy beyond 0 to 100 %, or a standard error that is negative or not finite.
     """
+    told = [one for one in dict.fromkeys(observations) if math.isfinite(one.value)]
+    for one in told:
+        _check(one)
+    tasks = list(dict.fromkeys([target, *(one.task for one in told)]))
+    known = any(one.task == target for one in told)
+    if like is not None and [like.target, *like.signs] == tasks:
+        posterior = _condition(told, tasks, kind=like.kind, slope=like.slope)
+        posterior.model.load_state_dict(like.model.state_dict())
+        return posterior
+    if len(told) >= _FEWEST_TO_FIT:
+        kind: Kind = "GP" if len(tasks) == 1 else "multi-task GP"
+        posterior = _condition(told, tasks, kind=kind if known else "prior", slope=0.0)
+        if _fit(posterior.model, seed):
+            return posterior
+    return _condition(told, tasks, kind="scaling law" if known else "prior", slope=_LAW)
+
+
+def _check(one: Observation) -> None:
+    """Raise `AccuracyError` for what cannot have been observed."""
+    where = f"for {format_architecture(one.architecture)} on {one.task}" + (f" ({one.source})" if one.source else "")
+    if not one.task.startswith(_SIGNAL) and not 0 <= one.value <= 100:
+        raise AccuracyError(f"An accuracy lies in 0..100 %; got {one.value:g} {where}. Correct it or leave it out.")
+    if not 0 <= one.standard_error < math.inf:
+        raise AccuracyError(
+            f"A standard error is finite and not negative; got {one.standard_error:g} {where}. 0 says it is not known."
+        )
+
+
+def _condition(told: Sequence[Observation], tasks: Sequence[str], *, kind: Kind, slope: float) -> Posterior:
+    """Return the posterior with hyperparameters as their priors have them."""
+    import torch
+
+    by_task = {task: [one for one in told if one.task == task] for task in tasks}
+    errors: dict[Architecture, float] = {one.architecture: -one.value for one in by_task[tasks[0]]}
+    levels, signs = {}, {}
+    rows, values, variances = [], [], []
+    for number, (task, own) in enumerate(by_task.items()):
+        rows += [(*encode(one.architecture), float(number)) for one in own]
+        signs[task] = 1
+        if task.startswith(_SIGNAL):
+            signs[task] = _sign(own, errors)
+            found = np.array([-signs[task] * one.value for one in own])
+            values += ((found - found.mean()) / (found.std() or 1.0)).tolist()
+            variances += [0.0] * len(own)
+            continue
+        error = np.clip([100 - one.value for one in own], *_ERRORS)
+        found = np.log(error) - slope * np.array([encode(one.architecture)[0] for one in own])
+        levels[task] = found.mean() if own else math.log(50.0)
+        values += ((found - levels[task]) / _UNIT).tolist()
+        variances += [(one.standard_error / at / _UNIT) ** 2 for one, at in zip(own, error, strict=True)]
+    if not rows:  # what is all but unknown says nothing
+        rows, values, variances = [(*encode(Architecture.of()), 0.0)], [0.0], [1e6]
+    model = _build(*(torch.tensor(one, dtype=torch.float64) for one in (rows, values, variances)), num_tasks=len(tasks))
+    del signs[tasks[0]]
+    return Posterior(target=tasks[0], kind=kind, model=model, level=float(levels[tasks[0]]), slope=slope, signs=signs)
+
+
+def _sign(signal: Sequence[Observation], errors: Mapping[Architecture, float]) -> int:
+    """Return -1 where a signal rises with the target's error, else 1; by multiply-adds where few networks have both."""
+    shared = [one for one in signal if one.architecture in errors]
+    pairs = [(one.value, errors[one.architecture]) for one in shared]
+    if len(pairs) < _FEWEST_TO_FIT:
+        pairs = [(one.value, -encode(one.architecture)[0]) for one in signal]
+    x, y = np.array(pairs).T
+    return -1 if ((x - x.mean()) * (y - y.mean())).sum() > 0 else 1
+
+
+def _build(inputs: Tensor, outputs: Tensor, variances: Tensor, *, num_tasks: int) -> Any:
+    """Return the Gaussian process, conditioned on the observations, with hyperparameters where the priors have them."""
     import torch
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch.jit.script, which a dependency of BoTorch still uses
-        from botorch.exceptions.errors import ModelFittingError
-        from botorch.fit import fit_gpytorch_mll
-        from botorch.models.gp_regression import SingleTaskGP
         from botorch.models.multitask import MultiTaskGP
-        from gpytorch.mlls import ExactMarginalLogLikelihood
+        from botorch.models.utils.priors import BetaPrior
+        from gpytorch.constraints import GreaterThan
+        from gpytorch.kernels import Kernel, LinearKernel, MaternKernel, ScaleKernel
+        from gpytorch.likelihoods import HadamardGaussianLikelihood
+        from gpytorch.means import MultitaskMean, ZeroMean
+        from gpytorch.priors import LogNormalPrior
+        from linear_operator.operators import DiagLinearOperator, LinearOperator
 
-    values = _by_task(observations)
-    if not values:
-        raise StudyError("An accuracy is estimated from observations; there are none with a finite value.")
-    tasks = [target, *(task for task in values if task != target)]
-    center = {task: sum(found.values()) / len(found) for task, found in values.items()}
-    center.setdefault(target, center.get(IMAGENET, math.log(50.0)))
-    rows = [
-        (*encode(network), float(tasks.index(task)), (value - center[task]) / _SPREAD)
-        for task, found in values.items()
-        for network, value in found.items()
-    ]
-    data = torch.tensor(rows, dtype=torch.float64)
-    inputs, outputs = data[:, :-1], data[:, -1:]
-    given = {"covar_module": _kernel(inputs.shape[1] - 1), "outcome_transform": None}
-    torch.manual_seed(seed)
-    model: Any
-    if len(tasks) > 1:
-        model = MultiTaskGP(
-            inputs, outputs, task_feature=-1, output_tasks=[0], all_tasks=list(range(len(tasks))), **given
+    class OwnLevels(Kernel):
+        """Each task's own level, about which nothing else says anything."""
+
+        def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **_: Any) -> Tensor:
+            if diag:
+                return torch.full(x1.shape[:-1], _LEVEL, dtype=x1.dtype)
+            return _LEVEL * (x1 == x2.mT).to(x1.dtype)
+
+    class Noise(HadamardGaussianLikelihood):
+        """Each task's learned noise, plus the observations' standard errors."""
+
+        def _shaped_noise_covar(self, base_shape: torch.Size, *params: Any, **kwargs: Any) -> LinearOperator:
+            learned = super()._shaped_noise_covar(base_shape, *params, **kwargs)
+            return learned + DiagLinearOperator(variances) if base_shape == variances.shape else learned
+
+    def positive(mode: float, scale: float, name: str) -> dict[str, Any]:
+        prior = LogNormalPrior(math.log(mode) + scale**2, scale)
+        constraint = GreaterThan(1e-4, transform=None, initial_value=mode)
+        return {f"{name}_prior": prior, f"{name}_constraint": constraint}
+
+    def matern(dims: Sequence[int], output: float, length: float) -> Kernel:
+        base = MaternKernel(
+            nu=2.5, active_dims=tuple(dims), ard_num_dims=len(dims), **positive(length, 1.0, "lengthscale")
         )
-    else:
-        model = SingleTaskGP(inputs, outputs, **given)
-    kind: Kind = "multi-task GP" if len(tasks) > 1 else "GP"
-    if like is not None and list(like.weights) == tasks[1:]:
-        model.load_state_dict(like.model.state_dict())
-        kind = like.kind
-    elif len(rows) >= _FEWEST_TO_FIT:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of attempts that did not converge; the last one raises
-                fit_gpytorch_mll(
-                    ExactMarginalLogLikelihood(model.likelihood, model),
-                    optimizer_kwargs={"options": {"maxiter": _ITERATIONS}},
-                )
-        except ModelFittingError:
-            kind = "prior"
-    else:
-        kind = "prior"
-    model.eval()
-    return Posterior(target=target, kind=kind, weights=_correlations(model, tasks), center=center[target], model=model)
+        return ScaleKernel(base, **positive(output, 1.0, "outputscale"))
+
+    linear = LinearKernel(active_dims=LINEAR, ard_num_dims=len(LINEAR), **positive(_LINEAR, 1.0, "variance"))
+    model = MultiTaskGP(
+        inputs,
+        outputs[:, None],
+        task_feature=-1,
+        output_tasks=[0],
+        all_tasks=list(range(num_tasks)),
+        rank=1,
+        covar_module=linear + matern(range(len(FEATURES)), _ALL, _ALL_LENGTH) + matern(SHAPE, _OPEN, _OPEN_LENGTH),
+        likelihood=Noise(num_tasks=num_tasks, task_feature_index=inputs.shape[1] - 1, **positive(_NOISE, 1.0, "noise")),
+        mean_module=MultitaskMean(base_means=ZeroMean(), num_tasks=num_tasks),
+        outcome_transform=None,
+        task_covar_prior=BetaPrior(2.5, 1.5) if num_tasks > 1 else None,
+    )
+    between = _between_tasks(model)
+    between.covar_factor = torch.ones_like(between.covar_factor)
+    between.var = torch.full_like(between.var, 0.5)
+    model.covar_module = model.covar_module + OwnLevels(active_dims=[inputs.shape[1] - 1])
+    return model.double().eval()
 
 
-def _by_task(observations: Iterable[Observation]) -> dict[str, dict[Architecture, float]]:
-    """Return the mean logarithm of the error, or the scaled signal, of each task's networks."""
-    found: defaultdict[str, defaultdict[Architecture, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for one in observations:
-        if math.isfinite(one.value):
-            value = one.value if one.task.startswith(_SIGNAL) else math.log(min(max(100 - one.value, 0.05), 99.9))
-            found[one.task][one.architecture].append(value)
-    means = {
-        task: {network: sum(values) / len(values) for network, values in networks.items()}
-        for task, networks in found.items()
-    }
-    for task, networks in means.items():
-        if task.startswith(_SIGNAL):
-            low, high = min(networks.values()), max(networks.values())
-            means[task] = {network: value / (high - low or 1.0) for network, value in networks.items()}
-    return means
+def _between_tasks(model: Any) -> Any:
+    """Return the kernel between tasks."""
+    from gpytorch.kernels import IndexKernel
+
+    return next(one for one in model.modules() if isinstance(one, IndexKernel))
 
 
-def _kernel(dimensions: int) -> Any:
-    from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
-    from gpytorch.kernels import LinearKernel, ScaleKernel
-    from gpytorch.priors import LogNormalPrior
-
-    dims = tuple(range(dimensions))
-    linear = LinearKernel(active_dims=dims, variance_prior=LogNormalPrior(-1.5, 1.0))
-    matern = get_covar_module_with_dim_scaled_prior(ard_num_dims=dimensions, active_dims=dims, use_rbf_kernel=False)
-    return linear + ScaleKernel(matern, outputscale_prior=LogNormalPrior(-1.5, 1.0))
-
-
-def _correlations(model: Any, tasks: Sequence[str]) -> dict[str, float]:
+def _fit(model: Any, seed: int) -> bool:
+    """Fit the hyperparameters, and return whether that converged."""
     import torch
 
-    if len(tasks) == 1:
-        return {}
-    with torch.no_grad():
-        kernel = next(one for one in model.covar_module.kernels if hasattr(one, "covar_factor"))
-        covariance = kernel.covar_matrix.to_dense()
-    scale = covariance.diagonal().sqrt()
-    row = (covariance[0] / (scale[0] * scale)).tolist()
-    return dict(zip(tasks[1:], row[1:], strict=True))
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of attempts that did not converge; the last one raises
+        from botorch.exceptions.errors import ModelFittingError
+        from botorch.fit import fit_gpytorch_mll
+        from gpytorch.mlls import ExactMarginalLogLikelihood
 
-
-def _percent(log_error: float) -> float:
-    return 100 - math.exp(min(log_error, math.log(100.0)))
+        torch.manual_seed(seed)
+        try:
+            fit_gpytorch_mll(
+                ExactMarginalLogLikelihood(model.likelihood, model),
+                optimizer_kwargs={"options": {"maxiter": 300, "ftol": 1e-5}},
+                max_attempts=2,
+            )
+        except (ModelFittingError, RuntimeError, ValueError):  # of linear algebra, or of a prior's bounds
+            return False
+        finally:
+            model.eval()
+    return True
