@@ -7,14 +7,18 @@ from functools import cache
 from typing import Any
 
 from starsearch.families.family import FAMILIES, Architecture, count_macs, count_params
-from starsearch.families.layers import ACTIVATION_FUNCTIONS, ACTIVATION_PLACEMENTS
+from starsearch.families.layers import ACTIVATION_FUNCTIONS, ACTIVATION_PLACEMENTS, BRANCH_OPS
 
 _STAGES = 4
 _SIZES = ("log_macs", "log_params", "log_depth")
-_SHAPE = tuple(f"{name}.{stage}" for stage in range(_STAGES) for name in ("kernel_size", "mlp_ratio"))
+_SHAPE = (
+    *(f"{name}.{stage}" for stage in range(_STAGES) for name in ("kernel_size", "mlp_ratio")),
+    *(f"ops={name}" for name in BRANCH_OPS[2:]),
+    *(f"branches={name}" for name in ("one", "self")),
+)
 _CHOICES = (
     *(f"star.{stage}" for stage in range(_STAGES)),
-    *ACTIVATION_PLACEMENTS,
+    *(f"activation={name}" for name in ACTIVATION_PLACEMENTS),
     *ACTIVATION_FUNCTIONS,
     *list(FAMILIES)[1:],
 )
@@ -23,7 +27,7 @@ FEATURES = (*_SIZES, *_CHOICES, *_SHAPE)
 LINEAR = tuple(range(len(_SIZES) + len(_CHOICES)))
 """The features in which the logarithm of the error is nearly linear."""
 SHAPE = tuple(range(len(LINEAR), len(FEATURES)))
-"""Kernel sizes and ratios, of which nothing is published: each is a source of uncertainty of its own."""
+"""Kernel sizes, ratios and rarer blocks, of which next to nothing is published: uncertainty of their own."""
 
 
 @cache
@@ -31,8 +35,8 @@ def encode(architecture: Architecture) -> tuple[float, ...]:
     """Return the network's `FEATURES`, each in units of its usual range.
 
     Multiply-adds (at 224 px), parameters (1000 classes) and depth by their logarithms; for each quarter of the stages
-    star or sum, kernel size and ratio; the share of blocks with each activation placement; the activation function;
-    the family. A field that a family does not have counts as StarNet-S1's.
+    star or not, kernel size and ratio; the share of blocks with each activation placement and each rarer way to join
+    branches; the activation function; the family. A field that a family does not have counts as StarNet-S1's.
     """
     network: Any = architecture
     depths = architecture.depths
@@ -50,8 +54,9 @@ def encode(architecture: Architecture) -> tuple[float, ...]:
         found[f"kernel_size.{quarter}"] = math.log(_value(network, "kernel_size", stage, 7) / 7) / 0.35
         found[f"mlp_ratio.{quarter}"] = math.log(_value(network, "mlp_ratio", stage, 4) / 4) / 0.35
     for stage, depth in enumerate(depths):
-        placement = _value(network, "activation", stage, "one")
-        found[placement] = found.get(placement, 0.0) + 2.0 * depth / blocks
+        for field, default in (("activation", "one"), ("ops", "star"), ("branches", "both")):
+            name = f"{field}={_value(network, field, stage, default)}"
+            found[name] = found.get(name, 0.0) + 2.0 * depth / blocks
     return tuple(found.get(name, 0.0) for name in FEATURES)
 
 
