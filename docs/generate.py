@@ -33,7 +33,15 @@ def commands_page() -> str:
 
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="starsearch", title="Commands")
-    return re.sub(r"(?m)^#(#+) ", r"\1 ", text.replace("# Commands", "## Commands", 1))
+    sections = re.split(r"(?m)^(?=#+ `)", text)
+    return "".join(map(linked, sections))
+
+
+def linked(section: str) -> str:
+    """A section whose list of commands leads to theirs, in place of the beginnings of their sentences."""
+    heading = re.match(r"#+ `(.+)`", section)
+    above = (heading[1] if heading else "starsearch").replace(" ", "-")
+    return re.sub(r"(?m)^\* `(\w[\w-]*)`: .*$", rf"* [`\1`](#{above}-\1)", section)
 
 
 def files_page() -> str:

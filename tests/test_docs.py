@@ -1,11 +1,14 @@
 """The documentation names what is there."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
+from starsearch.cli.app import app
 from starsearch.study.study_file import load_specs
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +45,26 @@ def test_spaces_and_studies_in_the_guide_are_read(tmp_path, monkeypatch):
     assert len(blocks) == 2
     for block in blocks:
         assert load_specs(yaml.safe_load(block), data="digits")
+
+
+def test_the_command_reference_has_every_command_and_option(monkeypatch):
+    """Against Click's own tree of the command line."""
+    pytest.importorskip("mkdocs")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    page = importlib.import_module("generate").commands_page()
+
+    def commands(command, name):
+        yield name, command
+        for below, one in getattr(command, "commands", {}).items():
+            yield from commands(one, f"{name} {below}")
+
+    found = dict(commands(typer.main.get_command(app), "starsearch"))
+    assert len(found) > 20
+    sections = dict(zip(*[iter(re.split(r"(?m)^#+ `(.+)`$", page)[1:])] * 2, strict=True))
+    assert set(sections) | {"starsearch"} == set(found)
+    for name, section in sections.items():
+        for option in (option for one in found[name].params for option in one.opts if option.startswith("--")):
+            assert option in section, (name, option)
 
 
 def test_links_between_the_pages_lead_somewhere():

@@ -93,7 +93,7 @@ def export(
         weights: a file of an architecture's weights.
         resolution: height and width of the images in pixels; None is the one it was trained at, 224 where that is not
             known.
-        formats: names of `starsearch.export.format.formats`.
+        formats: names of `starsearch.export.formats.formats`.
         data: the data set, as `open_data` takes it, for formats that are calibrated on it; None finds a study's or
             training's by its name. An architecture without weights takes its classes from it.
         pad: pad the channels of an ONNX file to this machine's vector width, where that measures faster here.

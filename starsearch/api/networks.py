@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _RESOLUTION = 224
 _TIMM = "timm:"
-_ONNX, _WEIGHTS = ".onnx", (".safetensors", ".pth", ".pt", ".tar", ".bin")
+_ONNX, _COREML, _WEIGHTS = ".onnx", ".mlpackage", (".safetensors", ".pth", ".pt", ".tar", ".bin")
 _PUBLISHED = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")  # the smaller ones' weights are not published
 
 
@@ -60,7 +60,7 @@ def resolve(text: str | Architecture) -> NamedNetwork:
     found: Architecture | StudyTrial | Path | str
     if text.startswith(_TIMM):
         found = text.removeprefix(_TIMM)
-    elif path.suffix in (_ONNX, *_WEIGHTS) or path.is_dir():
+    elif path.suffix in (_ONNX, _COREML, *_WEIGHTS) or path.is_dir():
         found = path
     elif path.is_file():
         found = _read_architecture(path)
@@ -130,6 +130,11 @@ class NamedNetwork:
         if isinstance(self.found, StudyTrial):
             text = f"{self.text} ({self.found.row['architecture_text']})"
             return Classifier.of_module(text, self.found.load(), device, self.found.validated)
+        if self.found.suffix == _COREML:
+            raise EvaluationError(
+                f"{self.found.name} is a Core ML package, which cannot be run here. Name what it was exported from, or "
+                "the ONNX file beside it."
+            )
         if self.found.is_dir():
             return _folder_classifier(self.found, device)
         if not self.found.is_file():

@@ -41,6 +41,7 @@ def _pairs(words: str) -> Any:
 Backend = Annotated[BackendName, typer.Option(help="What runs the networks.")]
 Threads = Annotated[int, typer.Option(min=1, help="Processor threads that a network may use.")]
 Units = Annotated[ComputeUnits, typer.Option(help="What Core ML may use.")]
+Team = Annotated[str, typer.Option(help="Your Apple team id; Xcode signs the app on the iPhone with it.")]
 
 
 @app.command()
@@ -62,9 +63,7 @@ def measure(
     ] = 1.0,
     resolution: Annotated[int | None, _pixels("By default STUDY's, a timm model's, or 224.")] = None,
     compute_units: Units = "all",
-    development_team: Annotated[
-        str, typer.Option(help="Your Apple team id; Xcode signs the app on the iPhone with it.")
-    ] = "",
+    development_team: Team = "",
     json: Json = False,
 ) -> None:
     """Measure one network, batch 1, in pairs with a reference network (StarNet-S1 at 224 px).
@@ -140,6 +139,7 @@ def fit(
     backend: Backend = "onnxruntime-cpu",
     threads: Threads = 1,
     compute_units: Units = "all",
+    development_team: Team = "",
     measurements: Annotated[
         Path | None,
         typer.Option(metavar="FILE.csv", help="Measure nothing: columns architecture, ms, as measured elsewhere."),
@@ -176,7 +176,7 @@ def fit(
         if device or resolution:
             raise SpecError("--device and --resolution go with --measurements; here the space says the resolution.")
         limits = replace(LIMITS, min_pairs=min(LIMITS.min_pairs, pairs), max_pairs=pairs)
-        options = BackendOptions(threads=threads, compute_units=compute_units)
+        options = BackendOptions(threads=threads, compute_units=compute_units, development_team=development_team)
         spec = MeasureSpec(backend=backend, options=options, limits=limits)
         try:
             with bar() as watch:

@@ -215,21 +215,25 @@ def training_view(
             if progress.epoch is not None:
                 values = progress.values
                 line(
-                    f"epoch {progress.epoch} of {epochs}: top-1 {values['top1_percent']:.2f} %, "
-                    f"top-5 {values['top5_percent']:.2f} %, loss {values['train_loss']:.4f}, "
+                    f"epoch {progress.epoch} of {epochs}: top-1 {values['top1_percent']:.2f} %"
+                    f"{_top5(values['top5_percent'])}, loss {values['train_loss']:.4f}, "
                     f"lr {values['learning_rate']:.3g}, {values['images_per_second']:,.0f} images/s"
                 )
 
         yield watch
 
 
+def _top5(percent: float) -> str:
+    """Return the top-5 accuracy to be added to the top-1; nothing where it says nothing, as with two classes."""
+    return "" if percent == 100 else f", top-5 {percent:.2f} %"
+
+
 def _print_end(trained: Trained, *, data: str) -> None:
     command = shlex.join(["starsearch", "export", str(trained.folder), "--data", data])
     say(
-        f"Done: {counted(trained.epochs, 'epoch')}, top-1 {trained.top1_percent:.2f} %, top-5 "
-        f"{trained.top5_percent:.2f} %; best: epoch {trained.best_epoch}, top-1 "
-        f"{trained.best_top1_percent:.2f} ± {trained.best_top1_spread:.2f} %, "
-        f"top-5 {trained.best_top5_percent:.2f} %."
+        f"Done: {counted(trained.epochs, 'epoch')}, top-1 {trained.top1_percent:.2f} %"
+        f"{_top5(trained.top5_percent)}; best: epoch {trained.best_epoch}, top-1 "
+        f"{trained.best_top1_percent:.2f} ± {trained.best_top1_spread:.2f} %{_top5(trained.best_top5_percent)}."
     )
     if trained.unreadable_images:
         say(f"{len(trained.unreadable_images)} images could not be read; their names are in summary.json.")

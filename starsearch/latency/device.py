@@ -40,10 +40,14 @@ class Device:
         Cores, governor and system are for the reader: a ratio to a reference does not follow them.
         """
         return tuple(
-            f"{name}: {getattr(self, name)!r} against {getattr(other, name)!r}"
+            f"{name}: {_shown(getattr(self, name))} against {_shown(getattr(other, name))}"
             for name in ("processor", "threads", "runtime", "optimization")
             if getattr(self, name) != getattr(other, name)
         )
+
+
+def _shown(value: object) -> str:
+    return "not known" if value is None else repr(value)
 
 
 def device_fingerprint(

@@ -13,7 +13,7 @@ from starsearch.errors import SpecError
 from starsearch.resources import find_file
 from starsearch.study.settings import apply_settings
 from starsearch.study.space_file import check_known
-from starsearch.study.validation import Document, broken, validate
+from starsearch.study.validation import Document, broken, shorten, validate
 from starsearch.yaml_file import read_yaml
 
 _RAYS_OWN = {"CPU": "cpu", "GPU": "gpu", "memory": "memory_gb", "object_store_memory": "nothing"}
@@ -164,6 +164,10 @@ def load_runner(text: str | None, settings: Sequence[str] = ()) -> Runner:
             raise SpecError(f"--set runner.{settings[0]} changes a runner file; name one with --runner.")
         return RayRunner() if os.environ.get("RAY_ADDRESS") else LocalRunner()
     file = apply_settings(read_yaml(find_file(text, "runners")), settings)
-    name = str(file.data.get("executor", "local")) if isinstance(file.data, Mapping) else "local"
+    if not isinstance(file.data, Mapping):
+        raise file.error(
+            (), f"a runner is a mapping of keys, as `workers: 4` or `executor: ray`; got {shorten(file.data)}."
+        )
+    name = str(file.data.get("executor", "local"))
     check_known(file, ("executor",), "executor", name, tuple(_RUNNERS))
     return validate(_RUNNERS[name], file.data, file=file)
