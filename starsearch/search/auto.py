@@ -22,7 +22,7 @@ from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.latency.prediction.predict import predict_latency
 from starsearch.pareto import FloatArray, hypervolume, non_dominated
 from starsearch.quantities import quantity
-from starsearch.search.evidence import observations, task_of
+from starsearch.search.evidence import is_accuracy, observations, task_of
 from starsearch.search.unseen import Unseen
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -270,11 +270,6 @@ class AutoProposer:
                     sign = -sign if is_accuracy(one.name) else sign
                     chance *= ndtr(sign * (limit - mean) / np.maximum(std, 1e-9))
         return chance
-
-
-def is_accuracy(name: str) -> bool:
-    """Whether a quantity is the accuracy that training reaches, which the posterior estimates."""
-    return "top1" in name or "top5" in name
 
 
 def expected_improvement(mean: FloatArray, std: FloatArray, front: FloatArray, reference: FloatArray) -> FloatArray:

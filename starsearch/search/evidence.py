@@ -14,6 +14,11 @@ from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
 
+def is_accuracy(name: str) -> bool:
+    """Whether a quantity is the accuracy that training reaches, which the posterior estimates."""
+    return "top1" in name or "top5" in name
+
+
 def task_of(spec: StudySpec, *, epochs: int | None = None) -> str:
     """Return the task of a study's trials: data and fidelity, of those stopped at a rung also their epochs."""
     return f"{spec.data}/{spec.fidelity.name}" + (f"@{epochs}" if epochs else "")

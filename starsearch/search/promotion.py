@@ -12,7 +12,8 @@ import numpy as np
 
 from starsearch.candidate import Candidate
 from starsearch.families.family import presets
-from starsearch.pareto import promotion_order
+from starsearch.pareto import FloatArray, promotion_order
+from starsearch.search.evidence import is_accuracy, observations, task_of
 from starsearch.search.planned import unfinished_trials
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -59,11 +60,32 @@ def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder
     here = {trial.number: _trial_here(trial, spec, folder) for trial in judged}
     searched = [trial for trial in judged if not trial.is_anchor and trial.is_feasible(below.constraints)]
     losses = np.array([trial.losses(spec.objectives) for trial in searched])
+    if below.sampler == "auto" and searched:
+        losses = expected_losses(below, judged, searched)
     return LowerFidelity(
         ranked=tuple(here[searched[row].number] for row in promotion_order(losses)) if searched else (),
         by_key={one.key: one for one in here.values()},
         measured=measured,
     )
+
+
+def expected_losses(spec: StudySpec, judged: Sequence[Trial], asked: Sequence[Trial]) -> FloatArray:
+    """Return (n, m), the losses of `asked`, each accuracy as all the `judged` and the published results let expect it.
+
+    One noisy proxy says less of a network than it and all those like it.
+    """
+    from starsearch.accuracy.evidence import published_observations
+    from starsearch.accuracy.posterior import fit_posterior
+
+    losses = np.array([trial.losses(spec.objectives) for trial in asked])
+    published = [one for one in published_observations() if one.architecture.family == spec.space.family]
+    for column, objective in enumerate(spec.objectives):
+        own = observations(spec, judged, objective.name) if is_accuracy(objective.name) else []
+        if own:
+            posterior = fit_posterior([*published, *own], target=task_of(spec), seed=spec.seed)
+            estimates = posterior.estimate([one.candidate.architecture for one in asked])
+            losses[:, column] = [-one.mean for one in estimates]
+    return losses
 
 
 def promoted_trials(

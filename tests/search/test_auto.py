@@ -12,6 +12,7 @@ from starsearch.pareto import hypervolume
 from starsearch.search.auto import AutoProposer, expected_improvement
 from starsearch.search.events import TrialStarted
 from starsearch.search.planned import anchor_trials
+from starsearch.search.promotion import expected_losses
 from starsearch.search.proposer import Proposer
 from starsearch.study.study_file import load_study
 from tests.search.studies import WIDE, make_spec, measure, run
@@ -96,6 +97,16 @@ def test_the_same_record_gives_the_same_proposal_and_no_known_candidate():
     first, again = AutoProposer(spec, ended).propose(), AutoProposer(spec, ended).propose()
     assert first == again
     assert first.key not in {trial.key for trial in ended}
+
+
+def test_promotion_goes_by_what_all_trials_let_expect_of_each():
+    spec = make_auto()
+    ended = draw(spec, 61)
+    expected = expected_losses(spec, ended, ended)
+    true = np.array([[-measure(one.candidate)[0].value, one.values["macs"]] for one in ended])
+    raw = np.array([one.losses(spec.objectives) for one in ended])
+    assert (expected[:, 1] == true[:, 1]).all()
+    assert np.abs(expected - true)[:, 0].mean() < 0.8 * np.abs(raw - true)[:, 0].mean()
 
 
 def test_a_run_says_of_each_proposal_what_is_expected_of_it(tmp_path):
