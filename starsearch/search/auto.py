@@ -149,7 +149,7 @@ class AutoProposer:
         best = pool[int(np.argmax(gains))]
         share = 100 * gains.max() / hypervolume(np.minimum(front, reference), reference)
         self._why[best.key] = (
-            f"expected to add most to the front, {share:.2g} % of its hypervolume: {self._words(best)}"
+            f"expected to add most to the front, {share:.1f} % of its hypervolume: {self._words(best)}"
         )
         return best
 
