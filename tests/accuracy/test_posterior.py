@@ -1,10 +1,15 @@
 """The posterior of accuracy: what it says of published networks, and what other tasks are worth to it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from sklearn.gaussian_process.kernels import Matern
 
 from starsearch.accuracy.evidence import IMAGENET, Observation, published_observations
+from starsearch.accuracy.features import LINEAR, SHAPE, encode
 from starsearch.accuracy.posterior import fit_posterior
+from starsearch.errors import AccuracyError
 from starsearch.families.family import Architecture, count_macs, presets
 
 
@@ -73,3 +78,83 @@ def test_hyperparameters_are_taken_over_and_the_new_observation_is_heeded():
     before, after = (one.estimate(networks[20:])[0] for one in (first, second))
     assert after.high - after.low < before.high - before.low
     assert abs(after.mean - told[20].value) <= abs(before.mean - told[20].value)
+
+
+def test_without_evidence_on_kernels_the_lower_bound_keeps_the_published_ones():
+    posterior = fit_posterior(published_observations())
+    for network in (presets()[f"starnet_s{size}"] for size in (1, 2, 3, 4)):
+        kernels = [replace(network, kernel_size=(size,) * 4) for size in (3, 5, 7)]
+        three, five, seven = posterior.estimate(kernels)
+        assert three.low < five.low < seven.low - 1
+        assert three.high - three.low > five.high - five.low > seven.high - seven.low
+    # Nor does it pay to go to a larger network whose smaller kernels save its latency.
+    small, large = presets()["starnet_s2"], presets()["starnet_s3"]
+    published, bought = posterior.estimate([small, replace(large, kernel_size=(3, 3, 3, 3))])
+    assert bought.low < published.low
+
+
+def test_fixed_hyperparameters_give_the_closed_form():
+    """The posterior mean and covariance of scikit-learn's Gaussian process with the same kernel."""
+    networks = draw_networks(9)
+    told = [Observation(architecture=one, task="a", value=truth(one), standard_error=0.5) for one in networks[:3]]
+    posterior = fit_posterior(told, target="a")
+    assert posterior.kind == "scaling law"
+    x = np.array([encode(one) for one in networks])
+    linear, everything, shape = 0.05, 0.1, 0.1
+    kernel = linear * x[:, LINEAR] @ x[:, LINEAR].T + 4.0
+    kernel = kernel + everything * Matern(10.0, nu=2.5)(x) + shape * Matern(3.0, nu=2.5)(x[:, SHAPE])
+    error = np.array([100 - one.value for one in told])
+    residual = np.log(error) + 0.18 * x[:3, 0]
+    noise = 0.003 + (0.5 / error / 0.25) ** 2
+    gain = kernel[3:, :3] @ np.linalg.inv(kernel[:3, :3] + np.diag(noise))
+    mean, covariance = posterior.joint(networks[3:])
+    expected = residual.mean() - 0.18 * x[3:, 0] + gain @ (residual - residual.mean())
+    assert mean.numpy() == pytest.approx(expected, abs=1e-3)
+    assert covariance.numpy() == pytest.approx(0.25**2 * (kernel[3:, 3:] - gain @ kernel[:3, 3:]), abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_few_observations_give_a_wide_estimate(count):
+    networks = draw_networks(6)
+    told = [Observation(architecture=one, task=IMAGENET, value=truth(one)) for one in networks[:count]]
+    estimate = fit_posterior(told).estimate(networks[5:])[0]
+    assert 0 <= estimate.low < truth(networks[5]) < estimate.high <= 100
+
+
+@pytest.mark.parametrize(
+    "values", [[50.0] * 6, [0.0, 100.0, 50.0, 60.0, 70.0, 40.0], [float("nan"), 60.0, 61.0, 62.0, 63.0, 64.0]]
+)
+def test_odd_values_give_finite_estimates(values):
+    networks = draw_networks(6)
+    told = [Observation(architecture=one, task="a", value=v) for one, v in zip(networks, values, strict=True)]
+    again = [Observation(architecture=networks[1], task="a", value=20.0)] * 100  # contradicts the first one
+    for one in fit_posterior([*told, *again], target="a").estimate(networks):
+        assert 0 <= one.low <= one.mean <= one.high <= 100
+
+
+def test_an_exact_duplicate_says_nothing_new():
+    published = published_observations()
+    network = presets()["starnet_s1"]
+    once, often = (fit_posterior(one).estimate([network]) for one in (published, [*published, *published[:1] * 100]))
+    assert once == often
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"value": 733.0}, r"0..100 %; got 733 for starnet:.* on imagenet \(table 6\)"),
+        ({"standard_error": -1.0}, "finite and not negative; got -1"),
+    ],
+)
+def test_what_cannot_have_been_observed_is_refused(change, message):
+    one = next(one for one in published_observations() if one.source == "table 6")
+    with pytest.raises(AccuracyError, match=message):
+        fit_posterior([replace(one, **change)])
+
+
+def test_a_fit_that_does_not_converge_falls_back_to_the_scaling_law(monkeypatch):
+    monkeypatch.setattr("starsearch.accuracy.posterior._fit", lambda model, seed: False)
+    posterior = fit_posterior(published_observations())
+    small, large = posterior.estimate([presets()["starnet_s1"], presets()["starnet_s4"]])
+    assert posterior.kind == "scaling law"
+    assert small.mean < large.mean
