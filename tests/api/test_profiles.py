@@ -118,7 +118,7 @@ def test_the_phones_own_figures_stand_in_for_its_predictions(copied):
     found = import_measurements(str(study), file, device="phone")
     assert (found.name, found.networks) == ("latency_ms@phone", len(before))
     assert len(found.passed_over) == 1
-    assert set(found.files) == {study / name for name in ("trials.csv", "front.csv", "front.png", "report.html")}
+    assert {path.name for path in found.files} >= {"trials.csv", "front.csv", "front.png", "report.html"}
     after = front_of(copied).set_index("number")
     shown = [number for number in before["number"] if number in after.index]
     assert set(after.loc[shown, "latency_ms@phone_kind"]) == {"measured"}
