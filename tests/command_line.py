@@ -4,8 +4,6 @@ A server process imports the libraries once and is forked for each command, whic
 That run, export, front and validate need no library imported before them is shown where `fresh_starsearch` is called.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -17,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 # Not ray and onnxruntime, whose threads do not outlive a fork, nor starsearch, whose own imports are tested along.
 _LIBRARIES = [
@@ -24,6 +23,7 @@ _LIBRARIES = [
     "sklearn.datasets", "matplotlib.pyplot", "plotly.graph_objects", "pydantic", "typer", "rich.console",
 ]  # fmt: skip
 _LONGEST_S = 300.0
+ROOT = Path(__file__).parents[1]
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(_LIBRARIES)
@@ -54,14 +54,28 @@ def begun(*arguments: str, cwd: Path) -> Iterator[tuple[BaseProcess, Path, Path]
 
 def fresh_starsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The same in an interpreter that has imported nothing yet, and that ends as one: Ray is stopped at exit."""
-    return subprocess.run(
-        [sys.executable, "-c", "from starsearch.cli import main; main()", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        check=False,
-        timeout=_LONGEST_S,
-    )
+    return python("-c", "from starsearch.cli import main; main()", *arguments, cwd=cwd)
+
+
+def python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter, run to its end."""
+    with running(*arguments, **{"stderr": subprocess.PIPE, **options}) as process:
+        out, err = process.communicate(timeout=_LONGEST_S)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+@contextmanager
+def running(
+    *arguments: object, cwd: Path = ROOT, environment: dict[str, str] | None = None, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A fresh interpreter at work, which finds modules as this process does; killed if it is left before its end."""
+    command, options = [sys.executable, *map(str, arguments)], {"stdout": subprocess.PIPE, "text": True, **options}
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(environment or {})}
+    with subprocess.Popen(command, cwd=cwd, env=found, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _run(arguments: tuple[str, ...], cwd: str, environment: dict[str, str], out: Path, err: Path) -> None:

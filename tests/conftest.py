@@ -1,7 +1,5 @@
 """Set before anything imports torch, here and in the processes that tests start."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from multiprocessing.util import get_temp_dir

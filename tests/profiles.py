@@ -1,7 +1,5 @@
 """Made-up device profiles, so that no test has to calibrate a device."""
 
-from __future__ import annotations
-
 from starsearch.families.family import Architecture, lower, presets
 from starsearch.latency.device import Device, device_fingerprint
 from starsearch.latency.prediction.imported import Sample

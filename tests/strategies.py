@@ -1,7 +1,5 @@
 """Hypothesis strategies that several folders of tests share."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 import ast
-import os
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -10,38 +8,21 @@ from pathlib import Path
 import pytest
 
 import starsearch
+from tests.command_line import python
 
 ROOT = Path(__file__).parent.parent
 
 
 def _run(code):
-    finished = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    finished = python("-c", code)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout.strip()
 
 
 def test_importing_starsearch_imports_nothing_heavy():
     loaded = _run("import sys; bare = set(sys.modules); import starsearch; print(*sorted(set(sys.modules) - bare))")
-    roots = {name.partition(".")[0] for name in loaded.split()}
-    assert not roots & {
-        "torch",
-        "timm",
-        "numpy",
-        "onnx",
-        "onnxruntime",
-        "optuna",
-        "pandas",
-        "plotly",
-        "pydantic",
-        "ray",
-    }
+    heavy = {"torch", "timm", "numpy", "onnx", "onnxruntime", "optuna", "pandas", "plotly", "pydantic", "ray"}
+    assert not {name.partition(".")[0] for name in loaded.split()} & heavy
     assert len(loaded.split()) < 30
 
 

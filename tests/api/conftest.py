@@ -1,7 +1,5 @@
 """A tiny study on the embedded digits, run once by the real command line."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

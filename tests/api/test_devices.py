@@ -1,7 +1,5 @@
 """What is said of a study's device profiles before anything is evaluated."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 

@@ -1,14 +1,10 @@
 """The main job through the real command line: training, ONNX Runtime, SQLite, files."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
 import re
 import signal
-import subprocess
-import sys
 
 import optuna
 import pandas as pd
@@ -18,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.api.conftest import UNTIMED, write_tiny_files
-from tests.command_line import begun, fresh_starsearch, starsearch
+from tests.command_line import begun, fresh_starsearch, python, starsearch
 
 
 def test_a_run_leaves_every_artefact_and_prints_what_to_do_next(finished):
@@ -113,7 +109,8 @@ def test_exports_load_in_onnx_runtime_and_in_timm_an_anchors_without_starsearch(
         "with torch.no_grad(): theirs = model(images).numpy()\n"
         "assert ours.shape == (1, 10) and np.allclose(ours, theirs, atol=1e-3 * theirs.std()), (ours, theirs)\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=300)
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "top-1" in (tmp_path / "best" / "README.md").read_text().lower()
 
 
@@ -147,9 +144,8 @@ def test_a_pipe_that_is_closed_silences_a_run_and_never_ends_it(tmp_path):
     write_tiny_files(tmp_path, UNTIMED)
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "starsearch", "run", "few.yaml", "--trials", "1"]
-    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, timeout=300, check=False)
+    done = python("-m", "starsearch", "run", "few.yaml", "--trials", "1", cwd=tmp_path, stdout=writer)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, "")
     study = optuna.load_study(study_name="few", storage=f"sqlite:///{tmp_path}/studies/few/study.db")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2

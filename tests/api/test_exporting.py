@@ -1,13 +1,9 @@
 """`starsearch export` in every format, on a study that the real command line has run."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import onnx
@@ -23,7 +19,7 @@ from starsearch.api.validation import validate
 from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import DataError, ExportError
 from starsearch.training.weight_file import save_weights
-from tests.command_line import starsearch
+from tests.command_line import python, starsearch
 from tests.data.pictures import write_pictures
 from tests.export.networks import settled_model
 
@@ -189,13 +185,7 @@ def test_the_script_beside_an_export_answers_as_timms_own_transform(best, tmp_pa
         "import runpy, sys; sys.modules.update(starsearch=None, timm=None)\n"
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
     )
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code, best / script, tmp_path / "picture.png"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = python("-I", "-c", code, best / script, tmp_path / "picture.png")
     assert done.returncode == 0, done.stderr
     model = timm.create_model(f"local-dir:{best}", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))

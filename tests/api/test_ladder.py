@@ -83,23 +83,6 @@ def test_a_trial_is_validated_with_the_weights_of_the_highest_fidelity(climbed):
     assert full["architecture_text"][1] in json.loads(done.stdout)["network"]
 
 
-@pytest.mark.slow  # Ray is started at each fidelity
-def test_a_ladder_is_climbed_on_ray_as_well(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY_SPACE)
-    (tmp_path / "two.yaml").write_text(LADDER)
-    (tmp_path / "ray.yaml").write_text(
-        "executor: ray\naddress: local\nresources: {cpu: 1}\nfidelities: {full: {cpu: 2}}\n"
-    )
-    done = fresh_starsearch("run", "two.yaml", "--runner", "ray.yaml", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "none of the study's" not in done.stderr
-    trials = pd.read_csv(tmp_path / "studies/two/trials.csv")
-    assert trials.groupby("study")["state"].value_counts().to_dict() == {
-        ("two", "COMPLETE"): 6,
-        ("two.full", "COMPLETE"): 4,
-    }
-
-
 def test_a_budget_that_is_spent_between_fidelities_is_no_failure(climbed, tmp_path):
     more = ("--set", "fidelities.full.samples=500", "--set", "fidelities.full.promote=4", "--time-budget", "0.01s")
     done = starsearch("run", "two.yaml", *more, cwd=climbed)

@@ -1,7 +1,5 @@
 """The less trodden ways of the command line, each through the real thing."""
 
-from __future__ import annotations
-
 import html
 import json
 import shutil

@@ -1,7 +1,5 @@
 """A study about two devices: one profile is this machine's, so its predictions are measured; the other is a phone's."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

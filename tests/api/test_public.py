@@ -1,7 +1,5 @@
 """The public API: `import starsearch` and what a notebook does with it."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,6 +10,7 @@ from starsearch.measurement import Measurement
 from starsearch.objective import Objective
 from starsearch.quantities import QUANTITIES, Quantity
 from starsearch.search.events import StudyEnded, TrialEnded
+from tests.command_line import python
 
 SPACE = {
     "family": "starnet",
@@ -104,7 +103,7 @@ def test_every_public_name_exists_and_nothing_heavy_is_imported_for_it():
         "assert not {'torch', 'optuna', 'pandas', 'timm', 'ray'} & set(sys.modules), sys.modules.keys()\n"
         "assert all(getattr(starsearch, name) is not None for name in dir(starsearch))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert python("-c", code).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'runs'"):
         starsearch.runs  # noqa: B018
 

@@ -1,7 +1,5 @@
 """The main job elsewhere than in its own process: worker processes, a Ray cluster of this machine."""
 
-from __future__ import annotations
-
 import json
 
 import pandas as pd

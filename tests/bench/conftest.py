@@ -1,7 +1,5 @@
 """A table whose accuracies and latencies follow a formula, made without any training."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

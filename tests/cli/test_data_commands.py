@@ -122,18 +122,17 @@ def test_data_check_shows_the_first_classes_and_the_last_and_what_was_left_out(s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("command", "words"),
     [
-        (("validate", "starnet_s1", "--data", "nowhere"), ("'nowhere' names no data set", "Parquet")),
-        (("validate", "starnet_s1", "--data", "imagenet"), ("cannot be fetched", "--weights")),
-        (("validate", "starnet_s9", "--data", "imagenet"), ("starnet_s9",)),
-        (("validate", "starnet_s1", "--data", "imagenet", "--weights", "s050.pth.tar"), ("of another network",)),
-        (("validate", "starnet_s1", "--data", "imagenet", "--crop-pct", "2"), ("--crop-pct",)),
-        (("data", "check", "imagenet/train"), ("--data imagenet/train --validation-fraction 0.2",)),
+        ("validate starnet_s1 --data nowhere", "'nowhere' names no data set"),
+        ("validate starnet_s1 --data imagenet", "cannot be fetched"),
+        ("validate starnet_s9 --data imagenet", "starnet_s9"),
+        ("validate starnet_s1 --data imagenet --weights s050.pth.tar", "of another network"),
+        ("validate starnet_s1 --data imagenet --crop-pct 2", "--crop-pct"),
+        ("data check imagenet/train", "--data imagenet/train --validation-fraction 0.2"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(starsearch, arguments, words):
-    code, _, err = starsearch(*arguments)
+def test_a_mistake_is_one_message_and_exit_code_2(starsearch, command, words):
+    code, _, err = starsearch(*command.split())
     assert code == 2
-    for word in words:
-        assert word in err
+    assert words in err

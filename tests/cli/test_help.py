@@ -1,11 +1,9 @@
-from __future__ import annotations
-
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.command_line import python
 
 COMMANDS = [
     *("run", "status", "front", "report", "dashboard", "export", "tune", "plan", "train", "validate", "schema", "data"),
@@ -35,8 +33,7 @@ def test_help_imports_nothing_heavy():
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"print('LOADED', [name for name in {heavy!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert "LOADED []" in done.stdout
+    assert "LOADED []" in python("-c", code).stdout
 
 
 def test_the_readme_shows_every_command():
@@ -46,34 +43,31 @@ def test_the_readme_shows_every_command():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("command", "words"),
     [
-        (["run", "nowhere.yaml"], ["nowhere.yaml", "Shipped spaces"]),
-        (["run", "starnet", "--data", "nowhere/"], ["nowhere"]),
-        (["run", "starnet", "--time-budget", "soon"], ["30m", "soon"]),
-        (["run", "starnet", "--name", "a/b"], ["a/b"]),
-        (["run", "starnet", "--runner", "nowhere"], ["nowhere", "local"]),
-        (["run", "starnet", "--trials", "0"], ["--trials"]),
-        (["front", "nowhere"], ["nowhere", "study folder"]),
-        (["status", "study@nosuch://x"], ["nosuch"]),
-        (["export", "nowhere", "--out", "x"], ["nowhere"]),
-        (["space", "show", "starnett"], ["Did you mean 'starnet'"]),
-        (["space", "check", "."], ["folder"]),
-        (["latency", "measure", "starnet_s9"], ["starnet_s9"]),
-        (["train", "starnet_s9", "--data", "digits"], ["starnet_s9", "Known by name"]),
-        (
-            ["train", "starnet_s1", "--data", "digits", "--recipe", "starnet-imagnet"],
-            ["Did you mean 'starnet-imagenet'"],
-        ),
-        (["train", "starnet_s1", "--data", "digits", "--precision", "float8"], ["float8", "bfloat16"]),
-        (["tune", "starnet_s1", "--samples", "9"], ["samples must be", "got 9", "10 classes"]),
-        (["run", "starnet", "--classes", "outermost"], ["--classes", "give --data too"]),
-        (["plan", "starnet", "--data", "x", "--validation-fraction", "2"], ["--validation-fraction"]),
-        (["fly"], ["fly"]),
+        ("run nowhere.yaml", ["nowhere.yaml", "Shipped spaces"]),
+        ("run starnet --data nowhere/", ["nowhere"]),
+        ("run starnet --time-budget soon", ["30m", "soon"]),
+        ("run starnet --name a/b", ["a/b"]),
+        ("run starnet --runner nowhere", ["nowhere", "local"]),
+        ("run starnet --trials 0", ["--trials"]),
+        ("run starnet --classes outermost", ["--classes", "give --data too"]),
+        ("front nowhere", ["nowhere", "study folder"]),
+        ("status study@nosuch://x", ["nosuch"]),
+        ("export nowhere --out x", ["nowhere"]),
+        ("space show starnett", ["Did you mean 'starnet'"]),
+        ("space check .", ["folder"]),
+        ("latency measure starnet_s9", ["starnet_s9"]),
+        ("train starnet_s9 --data digits", ["starnet_s9", "Known by name"]),
+        ("train starnet_s1 --data digits --recipe starnet-imagnet", ["Did you mean 'starnet-imagenet'"]),
+        ("train starnet_s1 --data digits --precision float8", ["float8", "bfloat16"]),
+        ("tune starnet_s1 --samples 9", ["samples must be", "got 9", "10 classes"]),
+        ("plan starnet --data x --validation-fraction 2", ["--validation-fraction"]),
+        ("fly", ["fly"]),
     ],
 )
-def test_a_users_mistake_is_one_message_and_exit_code_2(starsearch, arguments, words):
-    code, _, err = starsearch(*arguments)
+def test_a_users_mistake_is_one_message_and_exit_code_2(starsearch, command, words):
+    code, _, err = starsearch(*command.split())
     assert code == 2
     assert "Traceback" not in err
     for word in words:

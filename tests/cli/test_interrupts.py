@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.command_line import python
+
 # Signals itself when a module is imported: while the command line is still loading, or once it works.
 SIGNALLED = """
 import os, sys
@@ -40,14 +42,7 @@ main()
 def test_an_interrupted_command_ends_in_a_word_and_so_that_the_next_one_is_not_run(
     tmp_path, number, module, command, code
 ):
-    done = subprocess.run(
-        [sys.executable, "-c", SIGNALLED, str(int(number)), module, *command.split()],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = python("-c", SIGNALLED, int(number), module, *command.split(), cwd=tmp_path)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Interrupted" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -69,13 +64,6 @@ def test_nohup_goes_on_without_its_terminal(tmp_path):
 def test_a_pipe_that_nobody_reads_ends_a_command_without_a_word(arguments):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-m", "starsearch", *arguments],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = python("-m", "starsearch", *arguments, stdout=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")

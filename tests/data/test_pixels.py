@@ -115,10 +115,7 @@ FILES = {
     "bits.png": (_saved(Image.new("1", (1, 1), 1), "PNG"), (WHITE,)),
 }
 RANGE_UNKNOWN = {
-    "bytes_as_float.tif": (
-        _saved(_of_values((0, 100, 255), "f4"), "TIFF"),
-        "in 0..1 but reach from 0 to 255",
-    ),
+    "bytes_as_float.tif": (_saved(_of_values((0, 100, 255), "f4"), "TIFF"), "in 0..1 but reach from 0 to 255"),
     "signed.tif": (_saved(_of_values((-5, 100), "i2"), "TIFF"), "whose range the file does not say"),
     "thirty_two.tif": (_saved(_of_values((0, 100), "i4"), "TIFF"), "whose range the file does not say"),
 }

@@ -1,7 +1,5 @@
 """Networks whose outputs can be compared, as tests of every format need them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,4 +1,3 @@
-import subprocess
 import sys
 
 import pytest
@@ -7,6 +6,7 @@ from starsearch.errors import ExportError
 from starsearch.export import formats as package
 from starsearch.export.format import write_format
 from starsearch.export.formats import find_formats, formats
+from tests.command_line import python
 from tests.export.networks import exportable, settled_model, write
 
 SMALL = "starnet:embed_dim=8,depths=1-1-1"
@@ -56,8 +56,7 @@ def test_a_format_is_added_by_one_file(toy, tmp_path):
         "from starsearch.export import formats; formats.__path__.append(__import__('sys').argv.pop())\n"
         "from starsearch.cli import main; main()"
     )
-    command = [sys.executable, "-c", shown, "export", "--help", str(tmp_path / "more")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"COLUMNS": "200"})
+    done = python("-c", shown, "export", "--help", tmp_path / "more", environment={"COLUMNS": "200"})
     assert "toy, a number" in done.stdout, done.stderr
 
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from onnx import numpy_helper
 
-from starsearch.errors import ExportError
 from starsearch.export.formats.onnx_int8 import build_int8_onnx, with_image_size
 from starsearch.export.onnx import build_onnx
 from starsearch.export.verification import onnx_logits
@@ -80,11 +79,6 @@ def test_the_same_network_of_another_image_size_has_the_same_weights():
     expected = onnx_logits(build_onnx(deployed, weights), images)
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
     assert onnx_logits(int8, _images()).shape == (8, 10)  # what was given stays
-
-
-def test_without_images_it_says_what_they_are_for():
-    with pytest.raises(ExportError, match="calibrated on images; none were given"):
-        build_int8_onnx(_layers(SMALL), random_weights(_layers(SMALL), np.random.default_rng(0)), images=[])
 
 
 def test_the_exported_file_is_judged_and_says_what_it_is(tmp_path):

@@ -11,7 +11,6 @@ from starsearch.export.onnx import build_onnx
 from starsearch.export.verification import check_onnx, deployed_copy, onnx_logits, relative_difference, torch_logits
 from starsearch.export.weights import random_weights, state_dict_arrays
 from starsearch.families.family import lower
-from starsearch.families.layers import ACTIVATION_FUNCTIONS
 from starsearch.families.network import build_model
 from starsearch.families.text import parse_architecture
 from tests.export.networks import settled_model, write
@@ -23,12 +22,6 @@ SMALL = "starnet:embed_dim=8,depths=1-1-1"
 def _build(model, resolution=64, **options):
     layers = model.lower(resolution=resolution)
     return build_onnx(layers, state_dict_arrays(model), **options)
-
-
-@pytest.mark.parametrize("act_type", ACTIVATION_FUNCTIONS)
-def test_every_activation_function_is_the_modules(act_type):
-    model = settled_model(f"{SMALL},act_type={act_type},activation=one-both-post", num_classes=20)
-    assert check_onnx(_build(model), model, resolution=64) < 2e-5
 
 
 @given(architectures(), st.sampled_from((0, 2, 10)), st.sampled_from((1, 2)), st.integers(20, 40))
@@ -58,12 +51,6 @@ def test_a_file_of_a_dynamic_batch_takes_one_image_or_three(tmp_path):
         assert at_once.shape == (3, 7)
         assert np.allclose(at_once[:1], alone, atol=1e-5)
         assert not np.allclose(at_once[1:], alone, atol=1e-2)
-
-
-@pytest.mark.parametrize("name", ["starnet_s050", "starnet_s150"])
-def test_anchors_at_their_resolution_compute_what_the_module_computes(name):
-    model = settled_model(name, batches=2)
-    assert check_onnx(_build(model, 224), model, resolution=224) < 2e-5
 
 
 def test_batch_norms_are_folded_and_branches_stay_two_convolutions():
@@ -108,13 +95,6 @@ def test_a_deep_star_without_activations_neither_overflows_nor_dies_out_with_ran
     image = np.random.default_rng(1).standard_normal((1, 3, 64, 64), dtype=np.float32)
     logits = onnx_logits(build_onnx(layers, random_weights(layers, np.random.default_rng(0))), image)
     assert 0.01 < logits.std() < 100
-
-
-def test_a_model_is_exported_as_it_is_whatever_its_mode_and_layout(tmp_path):
-    model = settled_model(SMALL, stem_stride=1, num_classes=7).to(memory_format=torch.channels_last).train()
-    write(model, "onnx", tmp_path / "deep")
-    assert model.training
-    assert {path.name for path in (tmp_path / "deep").iterdir()} == {"model.onnx", "run_onnx.py"}
 
 
 def test_what_is_no_onnx_model_or_computes_nothing_finite_is_refused():

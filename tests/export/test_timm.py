@@ -1,9 +1,6 @@
 import json
-import os
 import resource
 import runpy
-import subprocess
-import sys
 import tempfile
 import textwrap
 from pathlib import Path
@@ -23,6 +20,7 @@ from starsearch.families.family import Architecture, presets
 from starsearch.families.network import build_model
 from starsearch.families.starnet import StarNetArchitecture
 from starsearch.families.text import parse_architecture
+from tests.command_line import python
 from tests.export.networks import exportable, settled_model, write
 from tests.strategies import architectures
 
@@ -32,13 +30,7 @@ TIMM_CANNOT = "starnet:embed_dim=8,depths=1-1,ops=sum-star,kernel_size=3"
 
 def _run(code, *arguments, **environment):
     """Standard output of a fresh Python; the package is found as this process finds it."""
-    finished = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment},
-    )
+    finished = python("-c", textwrap.dedent(code), *arguments, environment=environment)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout.strip()
 

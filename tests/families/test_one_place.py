@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
 
 from starsearch.data import open_data
 from starsearch.export.onnx import WRITERS, build_onnx
@@ -15,7 +14,6 @@ from starsearch.export.weights import random_weights, state_dict_arrays
 from starsearch.families.family import FAMILIES, Architecture, count_params, lower
 from starsearch.families.fields import ruled
 from starsearch.families.layers import ACTIVATION_FUNCTIONS, OPS, Activation
-from starsearch.families.network import build_model
 from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
 from starsearch.latency.prediction.terms import QUANTITIES, NetworkTerms
 from starsearch.progress import follow
@@ -23,6 +21,7 @@ from starsearch.recipe import Fidelity, Recipe
 from starsearch.study.space_file import parse_space
 from starsearch.training import train
 from starsearch.yaml_file import parse_yaml
+from tests.export.networks import settled_model
 from tests.families.toy import ToyArchitecture, registered
 
 TEXT = "toy:width=12,depths=2-1,kernel_size=5-3"
@@ -31,14 +30,6 @@ TEXT = "toy:width=12,depths=2-1,kernel_size=5-3"
 @pytest.fixture
 def toy(monkeypatch):
     registered(monkeypatch)
-
-
-def settled_model(text, **options):
-    """A network whose running statistics are not those of a new one."""
-    torch.manual_seed(0)
-    model = build_model(parse_architecture(text), num_classes=5, **options).train()
-    model(torch.randn(8, 3, 32, 32))
-    return model.eval()
 
 
 def verify_export(model):
@@ -57,7 +48,7 @@ def test_a_family_is_lowered_counted_built_exported_and_predicted():
     assert format_architecture(architecture) == TEXT
     assert parse_architecture("toy_large") == Architecture.of("toy", width=24)
     assert architecture_hash(architecture) != architecture_hash(parse_architecture("toy_large"))
-    model = settled_model(TEXT)
+    model = settled_model(TEXT, num_classes=5)
     assert count_params(architecture, num_classes=5) == sum(one.numel() for one in model.parameters())
     verify_export(model)
     terms = NetworkTerms.of(lower(architecture, resolution=32), vector_width=8)
@@ -118,7 +109,7 @@ def test_a_dimension_of_the_blocks_is_a_field_that_text_space_and_canonical_form
 def test_an_activation_function_is_a_row(monkeypatch):
     nodes = (("Softplus", "x"), ("Tanh", "-"), ("Mul", "x", "-"))
     monkeypatch.setitem(ACTIVATION_FUNCTIONS, "mish", Activation(torch="Mish", onnx=nodes))
-    verify_export(settled_model("starnet:embed_dim=8,depths=1-1,act_type=mish"))
+    verify_export(settled_model("starnet:embed_dim=8,depths=1-1,act_type=mish", num_classes=5))
     space = "dimensions: {act_type: [relu, mish]}"
     assert parse_space(parse_yaml(space, Path("s.yaml"))).num_architectures == 2
     terms = NetworkTerms.of(lower(parse_architecture("starnet:depths=1,act_type=mish"), resolution=32), vector_width=8)

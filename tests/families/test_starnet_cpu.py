@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from starsearch.families import starnet_cpu
 from starsearch.families.family import Architecture, presets
-from starsearch.families.layers import ACTIVATION_FUNCTIONS
 from starsearch.families.network import build_model
 from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
 from starsearch.families.starnet_cpu import fast_forward
@@ -69,11 +68,6 @@ def test_every_operation_and_placement_steps_alike_with_other_kernels_a_stage(op
     assert_same_step(architecture, resolution=64)
 
 
-@pytest.mark.parametrize("act_type", ACTIVATION_FUNCTIONS)
-def test_every_activation_function_steps_alike(act_type):
-    assert_same_step(Architecture.of(embed_dim=8, depths=(1, 1, 1, 1), act_type=act_type), resolution=32)
-
-
 @pytest.mark.parametrize("resolution", range(17, 75, 8))
 def test_odd_maps_step_alike(resolution):
     assert_same_step(Architecture.of(embed_dim=4, depths=(1, 1, 1, 1), mlp_ratio=2), resolution=resolution, batch=3)
@@ -107,14 +101,6 @@ def test_a_network_that_was_judged_before_anything_was_trained_can_be_trained(mo
         fast_forward(model.eval(), images)
     fast_forward(model.train(), images).sum().backward()
     assert all(p.grad is not None for p in model.head.parameters())
-
-
-def test_the_model_keeps_its_state_and_its_own_forward():
-    plain, fast = build_pair(presets()["starnet_s050"])
-    fast.quick_forward()
-    assert list(fast.state_dict()) == list(plain.state_dict())
-    images = torch.randn(2, 3, 32, 32).double()
-    assert_close(fast(images), plain(images), "logits")
 
 
 def test_gradient_checkpointing_takes_the_modules_own_way():

@@ -1,7 +1,5 @@
 """A family with an operation of its own, as a file would add it: fields, layers, module, and a row per table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -87,16 +87,6 @@ def test_a_reading_is_the_median_of_five_runs_after_one_that_is_not_counted(mac,
     assert not list(tmp_path.glob("starsearch-*/*.mlpackage"))
 
 
-def test_what_is_timed_reads_pixels_and_writes_logits_as_tensors(mac, loaded):
-    MAC.make_timer(SMALL, **USUAL)()
-    (image,), (output,) = (getattr(loaded[0].asked["spec_or_path"].description, way) for way in ("input", "output"))
-    assert image.type.WhichOneof("Type") == output.type.WhichOneof("Type") == "multiArrayType"
-    assert tuple(image.type.multiArrayType.shape) == (1, 3, 32, 32)
-    (pixels,) = loaded[0].inputs[0].values()
-    assert (pixels.dtype, pixels.shape) == (np.float32, (1, 3, 32, 32))
-    assert pixels.min() >= 0 < pixels.max() <= 255
-
-
 @pytest.mark.parametrize("units", COMPUTE_UNITS)
 def test_the_compute_units_are_asked_for_and_read_from_the_device(units, mac, loaded):
     backend = Mac(BackendOptions(compute_units=units))

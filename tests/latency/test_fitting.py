@@ -49,13 +49,6 @@ def test_few_networks_predict_better_with_the_runtimes_own_profile():
     assert with_shares.mape_percent < 5
 
 
-def test_profiled_shares_count_little_once_networks_are_many():
-    samples = measure_imagined(draw_networks(60, seed=1), noise=0.0)
-    assert np.allclose(
-        fit_coefficients(samples, resolution=RESOLUTION).predicted_ms, [s.ms for s in samples], rtol=0.02
-    )
-
-
 def test_too_few_networks_are_refused_with_what_would_be_enough(base):
     samples = measure_imagined(draw_networks(7, seed=1))
     with pytest.raises(EvaluationError, match=r"at least 8 measured networks; there are 7"):
@@ -112,9 +105,3 @@ def test_a_profile_is_adapted_to_a_device_whose_depthwise_convolutions_are_slow(
     assert after < 3
     assert "Adapted from imagined" in adapted.note
     assert adapted.interval_log[1] >= base.interval_log[1]
-
-
-def test_adapting_to_the_same_device_changes_next_to_nothing(base):
-    same = adapt(base, measure_imagined(draw_networks(8, seed=5), noise=0.0))
-    for name, value in base.coefficients_ms.items():
-        assert same.coefficients_ms[name] == pytest.approx(value, rel=0.1, abs=1e-6)

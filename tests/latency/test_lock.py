@@ -1,20 +1,18 @@
 import contextlib
 import fcntl
-import logging
 import mmap
 import os
 import select
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
 import pytest
 
-from starsearch.latency import lock
 from starsearch.latency.lock import computing, measuring
+from tests.command_line import running
 
 DEADLINE_S = 30
 
@@ -80,22 +78,11 @@ def folder(tmp_path, monkeypatch):
 
 
 def start(script, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    return running("-c", script, *arguments, stdin=subprocess.PIPE)
 
 
-@contextlib.contextmanager
 def holder(mode):
-    with start(HOLDER, mode) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    return start(HOLDER, mode)
 
 
 def says(process):
@@ -178,13 +165,16 @@ def test_measuring_is_alone_and_not_starved_among_threads_of_many_processes(tmp_
         file.write(bytes(16))
         file.flush()
         board = mmap.mmap(file.fileno(), 0)
-    trainers = [start(CROWD, tmp_path / "board", "computing", 1 + 2 * i, 10**9) for i in range(2)]
-    measurers = [start(CROWD, tmp_path / "board", "measuring", 5 + 2 * i, 100) for i in range(2)]
-    try:
-        # The trainers compute without a pause until the measurers are done.
-        assert [process.communicate(timeout=DEADLINE_S)[0] for process in measurers] == ["100 100\n"] * 2
-    finally:
-        board[0] = 1
+    with contextlib.ExitStack() as stack:
+        trainers, measurers = (
+            [stack.enter_context(start(CROWD, tmp_path / "board", mode, first + 2 * i, rounds)) for i in range(2)]
+            for mode, first, rounds in (("computing", 1, 10**9), ("measuring", 5, 100))
+        )
+        try:
+            # The trainers compute without a pause until the measurers are done.
+            assert [process.communicate(timeout=DEADLINE_S)[0] for process in measurers] == ["100 100\n"] * 2
+        finally:
+            board[0] = 1
         computed = [process.communicate(timeout=DEADLINE_S)[0] for process in trainers]
     assert all(process.returncode == 0 for process in trainers + measurers)
     assert all(int(rounds) > 0 for line in computed for rounds in line.split())
@@ -228,22 +218,3 @@ def test_a_folder_that_cannot_be_used_is_said_once_and_work_goes_on(folder, capl
             pass
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "without a lock" in caplog.text
-
-
-def test_who_waits_long_is_told_that_another_process_may_be_suspended(monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE_S", 0.0)
-    said = threading.Event()
-    handler = logging.Handler()
-    handler.emit = lambda record: said.set() if "suspended" in record.getMessage() else None
-    logging.getLogger(lock.__name__).addHandler(handler)
-    try:
-        with holder("measuring") as process:
-            assert says(process) == "inside"
-            waiter = threading.Thread(target=can_enter, args=(computing,))
-            waiter.start()
-            assert said.wait(DEADLINE_S)
-            let_go(process)
-            waiter.join(DEADLINE_S)
-            assert not waiter.is_alive()
-    finally:
-        logging.getLogger(lock.__name__).removeHandler(handler)

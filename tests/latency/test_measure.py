@@ -13,7 +13,7 @@ from starsearch.latency.backends.torch_eager import TorchEager
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.measure import MeasureSpec, measure
 from starsearch.latency.paired import PairLimits
-from starsearch.latency.reference import calibrate_reference, reference_timer
+from starsearch.latency.reference import calibrate_reference
 
 from .generators import run
 from .networks import convolutions
@@ -65,10 +65,6 @@ def test_a_scale_from_another_device_is_refused_with_the_difference(reference):
         run(measure(convolutions(1), MeasureSpec(reference=foreign)))
     with pytest.raises(EvaluationError, match="threads: 1 against 2"):
         run(measure(convolutions(1), MeasureSpec(reference=reference, options=BackendOptions(threads=2))))
-
-
-def test_the_reference_network_is_made_ready_once_for_equal_backends():
-    assert reference_timer(Cpu(BackendOptions())) is reference_timer(Cpu(BackendOptions()))
 
 
 @pytest.mark.parametrize(("backend", "threads"), [("onnxruntime-cpu", 1), ("onnxruntime-cpu", 2), ("torch-eager", 1)])

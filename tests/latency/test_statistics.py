@@ -57,8 +57,5 @@ def test_outliers_are_counted_and_do_not_move_the_median():
     summary = summarize([*readings, 20.0, 1.0, 30.0])
     assert summary.outliers == 3
     assert summary.median == pytest.approx(10, abs=0.1)
-
-
-def test_equal_readings_have_no_spread_and_no_outliers():
     summary = summarize([3.0] * 20)
     assert (summary.median, summary.spread, summary.outliers, summary.relative_half_width) == (3.0, 0.0, 0, 0.0)

@@ -1,10 +1,5 @@
 import json
-import shutil
-import subprocess
-import threading
-from contextlib import contextmanager
 from io import BytesIO
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 
@@ -13,8 +8,6 @@ from starsearch.records.dashboard import show_constraints
 from starsearch.records.storage import close_storage, open_storage
 from starsearch.records.table import load_trials
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def fail_the_narrow(candidate):
@@ -49,35 +42,3 @@ def test_the_dashboard_is_told_states_curves_constraints_and_reasons(dashboard):
             assert (violation <= 0) == kept.feasible
     assert set(trials["state"]) == {"COMPLETE", "FAIL"}
     assert set(trials[trials["state"] == "COMPLETE"]["feasible"]) == {False, True}
-
-
-class Silent(WSGIRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def served(app):
-    with make_server("127.0.0.1", 0, app, handler_class=Silent) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/dashboard/studies/1"
-        server.shutdown()
-        thread.join()
-
-
-def dumped_dom(address, profile):
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --window-size=1400,2000 --virtual-time-budget=8000 --dump-dom"
-    )
-    command = [CHROMIUM, *flags.split(), f"--user-data-dir={profile}", address]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to render the page with")
-def test_a_real_browser_shows_that_trials_are_infeasible(dashboard, tmp_path):
-    app, _ = dashboard
-    with served(app) as address:
-        assert ">Infeasible<" in dumped_dom(address, tmp_path / "profile"), "in the time line"

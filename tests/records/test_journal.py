@@ -9,11 +9,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from starsearch.errors import StudyError
-from starsearch.records.record import StudyRecord
 from starsearch.records.table import load_trials
-from starsearch.search.driver import run_study
-from starsearch.search.executor import LocalExecutor
-from tests.search.studies import FakeEvaluator, make_spec
+from tests.search.studies import make_spec, run
 
 HALF = b'{"op_code":8,"worker_id":"01","trial_id":1,"user_at'
 
@@ -34,9 +31,7 @@ def journal(finished, tmp_path):
 
 
 def go_on(file, *, trials):
-    spec = make_spec(trials=trials)
-    record = StudyRecord.open(f"journal:///{file}", spec)
-    run_study(spec, record, LocalExecutor(FakeEvaluator()))
+    run(f"journal:///{file}", make_spec(trials=trials))
 
 
 def states(file):

@@ -8,13 +8,10 @@ import pytest
 
 from starsearch.errors import StudyError, StudyLeasedError
 from starsearch.records.record import StudyRecord, hold_lease
-from starsearch.records.storage import _with_driver
 from starsearch.records.table import load_trials, study_names
-from starsearch.search.driver import run_study
-from starsearch.search.executor import LocalExecutor
 from tests.command_line import processes
 from tests.records import postgres
-from tests.search.studies import FakeEvaluator, make_spec
+from tests.search.studies import FakeEvaluator, make_spec, run
 
 pytestmark = pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
 pytest.importorskip("psycopg", reason="psycopg is not installed")
@@ -32,14 +29,6 @@ def server():
 @pytest.fixture
 def url(server):
     return server.url
-
-
-def run(url, spec, evaluator, **options):
-    record = StudyRecord.open(url, spec)
-    try:
-        return run_study(spec, record, LocalExecutor(evaluator), **options)
-    finally:
-        record.close()
 
 
 def test_a_study_runs_is_interrupted_goes_on_and_is_read(url):
@@ -74,12 +63,6 @@ def test_two_drivers_are_kept_apart(url):
     other.close()
 
 
-def test_several_studies_share_a_server_and_trials_keep_their_numbers(url):
-    for name in ("left", "right"):
-        run(url, make_spec(name=name, trials=3), FakeEvaluator())
-    assert load_trials(url, "left")["number"].tolist() == load_trials(url, "right")["number"].tolist() == [0, 1, 2, 3]
-
-
 def test_a_server_that_is_not_there_is_told_without_its_password():
     with pytest.raises(StudyError) as caught:
         StudyRecord.find("postgresql://me:secret@127.0.0.1:1/studies", "any")
@@ -110,18 +93,6 @@ def test_a_connection_that_a_restart_has_cut_is_made_anew(server):
     evaluator = FakeEvaluator(restart)
     assert run(server.url, make_spec(name="restarted", trials=6), evaluator).why == "complete"
     assert load_trials(server.url, "restarted")["state"].tolist() == ["COMPLETE"] * 7
-
-
-@pytest.mark.parametrize(
-    ("url", "complete"),
-    [
-        ("postgresql://me@host/db", "postgresql+psycopg://me@host/db?connect_timeout=5"),
-        ("postgresql://me@host/db?connect_timeout=60", "postgresql+psycopg://me@host/db?connect_timeout=60"),
-        ("mysql+pymysql://me@host/db", "mysql+pymysql://me@host/db"),
-    ],
-)
-def test_connecting_with_psycopg_takes_five_seconds_at_most_unless_the_url_says_another_time(url, complete):
-    assert _with_driver(url) == complete
 
 
 def test_processes_that_begin_at_once_in_an_empty_database_make_its_tables_together(server):

@@ -68,16 +68,6 @@ def test_a_file_that_is_no_database_is_called_damaged(tmp_path):
         StudyRecord.open(url_of(tmp_path), make_spec())
 
 
-def test_a_database_with_overwritten_pages_is_called_damaged(tmp_path):
-    run(tmp_path, make_spec(trials=3))
-    file = tmp_path / "study.db"
-    content = bytearray(file.read_bytes())
-    content[4096:] = b"\xff" * (len(content) - 4096)
-    file.write_bytes(content)
-    with pytest.raises(StudyError, match="it is damaged"):
-        load_trials(url_of(tmp_path))
-
-
 def test_a_database_of_something_else_holds_no_study(tmp_path):
     with sqlite3.connect(tmp_path / "study.db") as connection:
         connection.execute("CREATE TABLE things (name)")

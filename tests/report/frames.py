@@ -1,7 +1,5 @@
 """Made-up trials with the columns that a study's record has."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -173,19 +171,6 @@ def test_without_complete_trials_the_front_is_empty_with_all_its_columns(trials)
 def test_the_knee_bulges_furthest_from_the_line_between_the_ends(points, expected):
     trials = frame([trial(i, top1_percent=top1, latency_ms=latency) for i, (top1, latency) in enumerate(points)])
     assert knee(front_table(trials, BOTH), BOTH) == expected
-
-
-def test_the_knee_is_the_point_furthest_from_the_line_measured_by_geometry():
-    trials = realistic_trials(60)
-    front = front_table(trials, BOTH)
-    members = front[front["on_front"]]
-    points = members[["latency_ms", "top1_percent"]].to_numpy()
-    points = (points - points.min(axis=0)) / np.ptp(points, axis=0)
-    start, end = points[points[:, 0].argmin()], points[points[:, 0].argmax()]
-    along = (end - start) / np.linalg.norm(end - start)
-    away = points - start
-    heights = along[0] * away[:, 1] - along[1] * away[:, 0]  # signed, up and to the left of the line
-    assert knee(front, BOTH) == members["number"].iloc[heights.argmax()]
 
 
 def test_the_hypervolume_of_two_points_is_counted_by_hand():

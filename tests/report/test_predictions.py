@@ -1,7 +1,5 @@
 """Predicted and measured latencies in tables, pictures and the page."""
 
-from __future__ import annotations
-
 import io
 import json
 

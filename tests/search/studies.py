@@ -4,15 +4,14 @@ from contextlib import closing
 from pathlib import Path
 
 from starsearch.candidate import Candidate
-from starsearch.evaluators.evaluator import WHOLE
-from starsearch.families.family import Architecture, count_macs
+from starsearch.families.family import count_macs
 from starsearch.measurement import Measurement
 from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.records.record import StudyRecord
 from starsearch.search.driver import run_study
-from starsearch.search.executor import Job, LocalExecutor
+from starsearch.search.executor import LocalExecutor
 from starsearch.study.space_file import parse_space
 from starsearch.study.spec import StudySpec
 from starsearch.yaml_file import parse_yaml
@@ -65,13 +64,9 @@ def make_spec(space=TWELVE, **changes):
     return StudySpec(**{**values, **changes})
 
 
-def make_job(number=0):
-    candidate = Candidate(architecture=Architecture.of(), recipe=Recipe())
-    return Job(number=number, candidate=candidate, seed=0, weights=None, part=WHOLE)
-
-
-def url_of(folder):
-    return f"sqlite:///{folder}/study.db"
+def url_of(place):
+    """The address of the study in a folder, or an address itself."""
+    return place if "://" in str(place) else f"sqlite:///{place}/study.db"
 
 
 def measure(candidate: Candidate):
@@ -107,7 +102,8 @@ def opened(folder, spec):
     return closing(StudyRecord.open(url_of(folder), spec))
 
 
-def run(folder, spec, evaluator=None, make_executor=LocalExecutor, **options):
-    """Open the study in `folder`, run it, close it."""
-    with opened(folder, spec) as record:
+def run(place, spec, evaluator=None, make_executor=LocalExecutor, **options):
+    """Open the study in a folder, or at an address, run it, close it."""
+    folder = None if place == url_of(place) else place
+    with opened(place, spec) as record:
         return run_study(spec, record, make_executor(evaluator or FakeEvaluator()), **{"folder": folder, **options})

@@ -1,7 +1,5 @@
 """The front's members are measured at the end of a run, until all that are shown have been."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from dataclasses import replace
@@ -205,16 +203,6 @@ def test_weights_are_kept_of_all_that_measuring_may_bring_to_the_front(measured)
     on_show, trials = shown(measured[0])
     assert on_show["weights"].notna().all()
     assert trials["weights"].isna().any()  # those that are surely dominated
-
-
-def test_weights_of_exact_values_are_those_of_the_front_alone(tmp_path):
-    def exact(candidate, *, seed, weights, part=None):
-        top1, predicted = yield from evaluate(candidate, seed=seed, weights=weights)
-        return top1, Measurement(name=NAME, value=predicted.value)
-
-    run(tmp_path, spec_of(), exact)
-    on_show, trials = shown(tmp_path)
-    assert set(trials["number"][trials["weights"].notna()]) == set(on_show["number"])
 
 
 def test_the_live_front_of_a_resumed_study_leaves_out_what_measured_beyond_a_constraint(tmp_path):

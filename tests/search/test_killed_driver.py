@@ -1,19 +1,15 @@
 """Real driver processes that are killed, interrupted, or meet each other."""
 
-import os
 import signal
 import subprocess
-import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from starsearch.errors import StudyLeasedError
 from starsearch.records.table import load_trials
+from tests.command_line import running
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
-
-ROOT = Path(__file__).parents[2]
 
 
 class Driver:
@@ -36,20 +32,9 @@ class Driver:
 
 @contextmanager
 def driver(folder, trials):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.search.driver_process", str(folder), str(trials)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    with process:
-        try:
-            yield Driver(process)
-        finally:
-            process.kill()
+    pipes = dict.fromkeys(("stdin", "stderr"), subprocess.PIPE)
+    with running("-m", "tests.search.driver_process", folder, trials, **pipes) as process:
+        yield Driver(process)
 
 
 def test_a_killed_driver_loses_no_finished_trial_and_its_candidate_runs_again_first(tmp_path):

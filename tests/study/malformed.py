@@ -1,7 +1,5 @@
 """Malformed files: what is wrong, and the words that the message must hold."""
 
-from __future__ import annotations
-
 SPACE = """\
 family: starnet
 resolution: 224
@@ -30,6 +28,8 @@ _DIMENSIONS = SPACE[SPACE.index("  embed_dim") : SPACE.index("constraints")]
 _DEPTHS = SPACE[SPACE.index("[{") : SPACE.index("\n  ops")]
 _FIDELITIES = STUDY[STUDY.index("[{name") : STUDY.index("\nsearch")]
 _OBJECTIVES = STUDY[STUDY.index("{top1") : -1]
+_PROXY = "[{name: proxy, epochs: 1, recipe: proxy}"
+_HALVED = "trials: 40, halving: "
 
 # Text replaced, by what, and words of the message.
 SPACE_CHANGES: list[tuple[str, ...]] = [
@@ -144,4 +144,24 @@ STUDY_CHANGES: list[tuple[str, ...]] = [
     ("this-machine", "my-phone", "line 7", "this-machine", "'my-phone'"),
     ("top1_percent: maximize", "top1_percent: {direction: maximize, device: x}", "line 7", "no device"),
     (_OBJECTIVES, "{}", "line 7", "at least one entry is needed"),
+    (_FIDELITIES, _PROXY + ", {name: full, epochs: 3}]", "line 4", "Say promote: 5"),
+    (_FIDELITIES, _PROXY + ", {name: proxy, promote: 2}]", "line 4", "two fidelities are called 'proxy'"),
+    (_FIDELITIES, _PROXY + ", {epochs: 3, promote: 2}]", "line 4", "have a name of their own"),
+    (_FIDELITIES, "[{name: proxy, promote: 2}]", "line 4", "this is the first"),
+    (_FIDELITIES, _PROXY + ", {name: 'fu/ll', promote: 2}]", "line 4", "letters, digits"),
+    (_FIDELITIES, _PROXY + ", {name: full, promote: 41}]", "line 4", "41 are promoted, but 'proxy' has 40 candidates"),
+    (_FIDELITIES, _PROXY + ", {name: full, promote: -1}]", "line 4", "promote"),
+    (_FIDELITIES, _PROXY + ", {name: full, promote: 2, start: weight}]", "line 4", "start"),
+    (_FIDELITIES, _PROXY + ", {name: full, promot: 2}]", "line 4", "Did you mean 'promote'?"),
+    (_FIDELITIES, _PROXY + ", {name: full, promote: 2, epoch: 3}]", "line 4", "Did you mean 'epochs'?"),
+    (_FIDELITIES, _PROXY + ", 3]", "line 4", "mapping"),
+    (_FIDELITIES, _PROXY + ", {name: full, promote: 2, recipe: starnet-imagnet}]", "line 4", "fidelities.1.recipe"),
+    ("trials: 40", _HALVED + "{eta: 1}", "line 5", "search.halving.eta", "greater than or equal to 2"),
+    ("trials: 40", _HALVED + "{etta: 3}", "line 5", "unknown key 'etta'", "Did you mean 'eta'?"),
+    ("trials: 40", _HALVED + "{eta: 4}", "line 5", "a training of 3 epochs has no room for a rung"),
+    ("trials: 40", _HALVED + "{rungs: [2, 1]}", "line 5", "ascend", "got 2, 1"),
+    ("trials: 40", _HALVED + "{rungs: [1, 3]}", "line 5", "less than the training's 3 epochs"),
+    ("trials: 40", _HALVED + "{rungs: []}", "line 5", "at least one entry"),
+    ("trials: 40", _HALVED + "{rungs: [{epoch: 1}]}", "line 5", "unknown key 'epoch'"),
+    ("trials: 40", _HALVED + "3", "line 5", "a mapping of keys is needed"),
 ]

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import contextlib
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Devices as a study file names them: this machine, a profile's file, a profile's name, a label."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

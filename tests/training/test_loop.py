@@ -1,5 +1,4 @@
 import dataclasses
-import multiprocessing
 
 import pytest
 import torch
@@ -7,7 +6,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from starsearch.data import open_data
-from starsearch.errors import DataError, TimeLimitError
+from starsearch.errors import TimeLimitError
 from starsearch.families.family import Architecture
 from starsearch.families.network import build_model
 from starsearch.progress import follow
@@ -29,12 +28,8 @@ def training(*, data=None, **options):
 
 def run(**options):
     """Progress and result."""
-    generator, progress = training(**options), []
-    while True:
-        try:
-            progress.append(next(generator))
-        except StopIteration as stop:
-            return progress, stop.value
+    progress = []
+    return progress, follow(training(**options), progress.append)
 
 
 @pytest.fixture
@@ -73,22 +68,8 @@ def test_the_fidelity_overrides_the_epochs_and_the_stem():
     assert result.model.stem[0].conv.stride == (1, 1)
 
 
-def test_the_accuracy_is_that_of_the_plain_network_on_the_same_images():
-    fidelity = dataclasses.replace(SHORT, validation_samples=None)
-    data = open_data("digits")
-    _, result = run(data=data, fidelity=fidelity)
-    from timm.data import create_transform
-
-    transform = create_transform(16, mean=data.mean, std=data.std, interpolation="bicubic", crop_pct=1.0)
-    images = torch.stack([transform(data.validation.read(index)) for index in range(data.num_validation)])
-    with torch.no_grad():
-        hits = result.model(images).argmax(1) == torch.from_numpy(data.validation.targets)
-    assert result.top1_percent == pytest.approx(100 * hits.float().mean().item(), abs=0.5)
-
-
 def test_top_5_of_two_classes_is_top_2(pictures):
-    fidelity = Fidelity(resolution=16)
-    _, result = run(data=pictures, recipe=dataclasses.replace(RECIPE, batch_size=8), fidelity=fidelity)
+    _, result = run(data=pictures, recipe=dataclasses.replace(RECIPE, batch_size=8), fidelity=Fidelity(resolution=16))
     assert result.top5_percent == 100
 
 
@@ -107,22 +88,6 @@ def test_validation_counts_like_brute_force():
 def test_a_training_beyond_its_time_limit_is_given_up():
     with pytest.raises(TimeLimitError, match=r"time limit of 0\.001 s"):
         run(fidelity=dataclasses.replace(SHORT, time_limit_s=0.001))
-
-
-def test_a_batch_larger_than_the_samples_is_refused():
-    with pytest.raises(DataError, match="batch_size 256 images but there are only 128"):
-        run(recipe=dataclasses.replace(RECIPE, batch_size=256))
-
-
-def test_a_closed_training_leaves_nothing_running(pictures):
-    from_files = dataclasses.replace(pictures, cache_limit_bytes=0)
-    steps = training(
-        data=from_files, recipe=dataclasses.replace(RECIPE, batch_size=8, epochs=100), fidelity=Fidelity(resolution=16)
-    )
-    while next(steps).epoch is None:
-        pass
-    steps.close()
-    assert not multiprocessing.active_children()
 
 
 def test_the_papers_recipe_is_the_supplements():

@@ -9,12 +9,11 @@ from datetime import timedelta
 import pytest
 import torch
 
-from starsearch.data import open_data
 from starsearch.errors import EvaluationError
-from starsearch.recipe import Fidelity, Recipe
-from starsearch.training import Hardware, ranks, train
+from starsearch.recipe import Recipe
+from starsearch.training import Hardware, ranks
 from starsearch.training.ranks import Ranks, joined_ranks, telling_of_lost_ranks
-from tests.training.test_loop import TINY
+from tests.training.test_loop import training
 
 
 def be_rank(rank, port, patience_s, said, act, folder):
@@ -45,15 +44,8 @@ def begin_late(both):
 
 def stall(both):
     """The second rank hangs in the midst of a training."""
-    steps = train(
-        TINY,
-        data=open_data("digits"),
-        recipe=Recipe(batch_size=16, epochs=1000, hflip=0),
-        fidelity=Fidelity(resolution=16, samples=128, validation_samples=50),
-        seed=0,
-        hardware=Hardware(rank=both.rank, world_size=both.count),
-    )
-    for progress in steps:
+    hardware = Hardware(rank=both.rank, world_size=both.count)
+    for progress in training(recipe=Recipe(batch_size=16, epochs=1000, hflip=0), hardware=hardware):
         if both.rank == 1 and progress.epoch == 2:
             time.sleep(8)
 

@@ -6,7 +6,7 @@ from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture
 from starsearch.families.network import build_model
 from starsearch.recipe import Recipe
-from starsearch.training.optimisation import Optimisation, make_loss, make_mixup, make_scheduler
+from starsearch.training.optimisation import Optimisation, make_scheduler
 
 TINY = Architecture.of(embed_dim=4, depths=(1, 1), mlp_ratio=2)
 
@@ -21,25 +21,17 @@ def learning_rates(recipe, *, steps_per_epoch):
     return rates
 
 
-def test_the_warm_up_may_be_a_fraction_of_an_epoch():
-    rates = learning_rates(Recipe(epochs=2, warmup_epochs=0.5, lr=1.0, warmup_lr=0.0), steps_per_epoch=10)
-    assert rates[:6] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, rates[5]])
-    assert max(rates) == rates[5]
-
-
-def test_the_warm_up_takes_half_of_a_training_at_most():
-    rates = learning_rates(Recipe(epochs=2, warmup_epochs=5, lr=1.0), steps_per_epoch=10)
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[9:] == sorted(rates[9:], reverse=True)
-
-
-def test_linear_step_and_no_schedules_are_what_they_say():
+def test_schedules_and_the_warm_up_are_what_they_say():
     common = {"epochs": 3, "warmup_epochs": 0, "lr": 1.0, "min_lr": 0.0}
     linear = learning_rates(Recipe(schedule="linear", **common), steps_per_epoch=10)
     assert linear == pytest.approx([1 - step / 30 for step in range(30)])
     stepped = learning_rates(Recipe(schedule="step", **common), steps_per_epoch=10)
     assert stepped[::10] == pytest.approx([1.0, 0.1, 0.01])
     assert set(learning_rates(Recipe(schedule="none", **common), steps_per_epoch=10)) == {1.0}
+    rates = learning_rates(Recipe(epochs=2, warmup_epochs=0.5, lr=1.0, warmup_lr=0.0), steps_per_epoch=10)
+    assert rates[:6] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, max(rates)])
+    rates = learning_rates(Recipe(epochs=2, warmup_epochs=5, lr=1.0), steps_per_epoch=10)
+    assert (rates[:10], rates[9:]) == (sorted(rates[:10]), sorted(rates[9:], reverse=True)), "half of the training"
 
 
 def test_a_step_is_the_one_written_out_with_torch():
@@ -66,18 +58,6 @@ def test_the_moving_average_is_what_is_judged():
         optimisation.step(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0]))
     assert optimisation.judged_model is not model
     assert not torch.equal(optimisation.judged_model.head.weight, model.head.weight)
-
-
-def test_mixed_batches_have_soft_targets_that_sum_to_one():
-    mixup = make_mixup(Recipe(mixup=0.8, cutmix=1.0), 5)
-    _, targets = mixup(torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3]))
-    assert targets.shape == (4, 5)
-    assert torch.allclose(targets.sum(1), torch.ones(4))
-    assert make_mixup(Recipe(), 5) is None
-    logits = torch.randn(4, 5)
-    assert make_loss(Recipe(mixup=0.8))(logits, targets).item() == pytest.approx(
-        functional.cross_entropy(logits, targets).item(), rel=1e-5
-    )
 
 
 @pytest.mark.parametrize(

@@ -118,13 +118,6 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in kept["optimisation"]["model"].values())
 
 
-def test_weights_to_begin_with_are_begun_with():
-    begun = build_model(TINY, num_classes=10, initialization="timm")
-    result = run(recipe=dataclasses.replace(RECIPE, lr=1e-9, warmup_lr=0.0, min_lr=0.0), initial=begun.state_dict())
-    for one, other in zip(result.model.parameters(), begun.parameters(), strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
-
-
 def test_weights_of_other_classes_get_a_new_head():
     begun = build_model(TINY, num_classes=3, initialization="timm")
     with pytest.warns(UserWarning, match="made anew for the 10 classes of 'digits': the weights .* of 3 classes"):

@@ -159,14 +159,6 @@ def test_broken_images_that_were_found_before_a_stop_are_still_known_after_it(tm
     assert second.skipped == first.skipped
 
 
-def test_the_best_epochs_weights_are_kept_beside_the_last(tmp_path):
-    from starsearch.training.weight_file import load_weights
-
-    result = run(tmp_path / "a.pt", data=open_data("digits"), recipe=EVERYTHING, best=tmp_path / "best.safetensors")
-    assert result.best_top1_percent >= result.top1_percent
-    assert load_weights(tmp_path / "best.safetensors").architecture == TINY.canonical()
-
-
 def test_a_disk_that_is_full_leaves_the_checkpoint_from_which_it_goes_on(tmp_path):
     data, recipe = open_data("digits"), dataclasses.replace(EVERYTHING, epochs=2)
     run(tmp_path / "whole.pt", data=data, recipe=recipe)

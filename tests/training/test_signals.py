@@ -5,15 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
 
 from starsearch.errors import TrainingStoppedError, WorkerLostError
-from starsearch.recipe import Fidelity, Recipe
-from starsearch.training import Hardware, Keeping, train
+from starsearch.recipe import Recipe
+from starsearch.training import Keeping
 from tests.training.imagenet import write_imagenet
-from tests.training.test_loop import TINY
+from tests.training.test_loop import run
 
 ARCHITECTURE = "starnet:embed_dim=8,depths=1-1-1,mlp_ratio=2,kernel_size=3"
 
@@ -78,7 +79,6 @@ def test_ctrl_c_at_the_driver_of_a_cluster_lets_the_ranks_keep_where_they_are(tm
 
 def test_a_worker_that_dies_with_a_stop_asked_for_loses_nothing_else_it_is_an_error(tmp_path, monkeypatch):
     """Between its start and its first line a worker does not outlive signals yet."""
-    from starsearch.data import open_data
 
     def lost(*_, **__):
         raise WorkerLostError("a process that reads images was killed")
@@ -87,22 +87,8 @@ def test_a_worker_that_dies_with_a_stop_asked_for_loses_nothing_else_it_is_an_er
     monkeypatch.setattr("starsearch.training.loop.validate", lost)
     for asked, error in ((False, WorkerLostError), (True, TrainingStoppedError)):
         answers = iter([False] * 8)  # one a step; what comes then is of the loss
-        keeping = Keeping(
-            last=tmp_path / "a.pt",
-            lasting=True,
-            is_asked_to_stop=lambda answers=answers, asked=asked: next(answers, asked),
-        )
+        keeping = Keeping(last=tmp_path / "a.pt", lasting=True, is_asked_to_stop=partial(next, answers, asked))
         with pytest.raises(error):
-            list(
-                train(
-                    TINY,
-                    data=open_data("digits"),
-                    recipe=Recipe(batch_size=16, epochs=2, hflip=0),
-                    fidelity=Fidelity(resolution=16, samples=128, validation_samples=100),
-                    seed=0,
-                    checkpoint=keeping,
-                    hardware=Hardware(),
-                )
-            )
+            run(recipe=Recipe(batch_size=16, epochs=2, hflip=0), checkpoint=keeping)
         assert (tmp_path / "a.pt").exists() == asked
     assert torch.load(tmp_path / "a.pt", weights_only=True)["step"] == 8

@@ -14,7 +14,7 @@ from starsearch.families.starnet_module import StarNet
 from starsearch.progress import follow
 from starsearch.training.weight_file import save_weights
 from tests.api.validation.judged import HERE, percent, settled, timms_logits
-from tests.data.imagenet_like import SYNSETS, images, write_folders, write_original_tars
+from tests.data.imagenet_like import SYNSETS, images, write_folders
 
 
 @pytest.mark.parametrize("crop_pct", [0.875, 1.0])
@@ -60,13 +60,6 @@ def test_images_are_prepared_as_timms_validation_prepares_them(folder, name, mon
     assert (3, found.resolution, found.resolution) == expected["input_size"]
     for key in ("mean", "std", "interpolation", "crop_pct", "crop_mode"):
         assert getattr(found, key) == expected[key]
-
-
-def test_original_tars_validate_as_their_folders(folder, saved, tmp_path):
-    root = write_original_tars(tmp_path / "imagenet", train=(2, 2, 2), validation=(12, 12, 12))
-    name = str(saved / "own.safetensors")
-    of_tars = validate(name, str(root), resolution=64, **HERE)
-    assert of_tars.top1_percent == validate(name, str(folder), resolution=64, **HERE).top1_percent
 
 
 def test_unreadable_images_are_left_out_and_named(starnet, saved, tmp_path, monkeypatch):
