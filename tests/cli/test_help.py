@@ -8,7 +8,18 @@ from tests.command_line import python
 COMMANDS = [
     *("run", "status", "front", "report", "dashboard", "export", "tune", "plan", "train", "validate", "schema", "data"),
     *("data check", "space", "space show", "space sample", "space check", "latency", "latency measure", "latency fit"),
-    *("latency kit", "latency predict", "latency check", "latency import", "latency backends"),
+    *(
+        "latency kit",
+        "latency predict",
+        "latency check",
+        "latency import",
+        "latency backends",
+        "bench",
+        "bench make",
+        "bench run",
+        "bench export",
+        "reproduce",
+    ),
 ]
 
 
