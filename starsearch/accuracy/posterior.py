@@ -75,11 +75,12 @@ class Posterior:
         inputs = self.model.train_inputs[0]
         between = _between_tasks(self.model)
         found, noise = between.covar_matrix.detach(), self.model.likelihood.noise.detach().flatten()
+        networks = self.model.covar_module.kernels[0].kernels[0]
         weights = {}
         for number, (task, sign) in enumerate(self.signs.items(), start=1):
             own = inputs[inputs[:, -1] == number]
             with torch.no_grad():
-                covariance = self.model.covar_module.kernels[0](own).to_dense()
+                covariance = found[number, number] * networks(own).to_dense()
             signal = covariance.diagonal().mean() - covariance.mean()  # variance about the task's level
             share = signal / (signal + noise[number])
             correlation = found[0, number] / (found[0, 0] * found[number, number]).sqrt()
