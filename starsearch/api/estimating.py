@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -96,7 +97,9 @@ def choose_published(spec: StudySpec, say: Callable[[str], None]) -> tuple[Poste
     from starsearch.latency.prediction.profile import load_profile
     from starsearch.search.estimated import choose_estimated
 
-    posterior = fit_posterior(published_observations(), seed=spec.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # as in keep_estimates
+        posterior = fit_posterior(published_observations(), seed=spec.seed)
     # Only to choose what is measured here: another processor orders networks nearly as this one.
     profile = load_profile(find_file(_PROFILE, "profiles"))
     profiles = {name: spec.profiles.get(name, profile) for name in spec.quantities if is_latency(name)}
@@ -117,7 +120,8 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
     from starsearch.records.record import StudyRecord
     from starsearch.search.evidence import observations
 
-    with closing(StudyRecord.find(place.url, view.name)) as record:
+    with closing(StudyRecord.find(place.url, view.name)) as record, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of the jitter that GPyTorch adds to a matrix
         trials = [one for one in record.trials() if one.state == "complete"]
         named = {one.name for one in view.objectives} & {IMAGENET_TOP1, "top1_percent"}
         if not named or not trials or trials[0].candidate.architecture.family not in published_families():
