@@ -237,7 +237,8 @@ def _build(inputs: Tensor, outputs: Tensor, variances: Tensor, *, num_tasks: int
 
     def positive(mode: float, scale: float, name: str) -> dict[str, Any]:
         prior = LogNormalPrior(math.log(mode) + scale**2, scale)
-        constraint = GreaterThan(1e-4, transform=None, initial_value=mode)
+        # In logarithms: as they are, L-BFGS stops near its start, and no correlation between tasks is learned.
+        constraint = GreaterThan(1e-4, transform=torch.exp, inv_transform=torch.log, initial_value=mode)
         return {f"{name}_prior": prior, f"{name}_constraint": constraint}
 
     def matern(dims: Sequence[int], output: float, length: float) -> Kernel:
@@ -288,7 +289,7 @@ def _fit(model: Any, seed: int) -> bool:
         try:
             fit_gpytorch_mll(
                 ExactMarginalLogLikelihood(model.likelihood, model),
-                optimizer_kwargs={"options": {"maxiter": 300, "ftol": 1e-5}},
+                optimizer_kwargs={"options": {"maxiter": 300, "ftol": 1e-7}},
                 max_attempts=2,
             )
         except (ModelFittingError, RuntimeError, ValueError):  # of linear algebra, or of a prior's bounds

@@ -158,3 +158,15 @@ def test_a_fit_that_does_not_converge_falls_back_to_the_scaling_law(monkeypatch)
     small, large = posterior.estimate([presets()["starnet_s1"], presets()["starnet_s4"]])
     assert posterior.kind == "scaling law"
     assert small.mean < large.mean
+
+
+def test_a_task_that_ranks_has_weight_and_one_of_random_values_none():
+    rng = np.random.default_rng(1)
+    told = [
+        Observation(architecture=one, task=task, value=value)
+        for one in draw_networks(30)
+        for task, value in (("full", truth(one)), ("proxy", truth(one) / 2), ("signal/x", rng.normal()))
+    ]
+    weights = fit_posterior(told, target="full").weights
+    assert weights["proxy"] > 0.9
+    assert abs(weights["signal/x"]) < 0.3
