@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from starsearch.cli import bench, export, latency, planning, reproducing, schema, space, training, tuning, validation
+from starsearch.cli import (
+    bench,
+    export,
+    latency,
+    planning,
+    reproducing,
+    schema,
+    signals,
+    space,
+    training,
+    tuning,
+    validation,
+)
 from starsearch.cli import data as data_commands
 from starsearch.cli.options import (
     Budget,
@@ -45,6 +57,7 @@ app.command()(validation.validate)
 app.command()(export.export)
 app.command()(training.train)
 app.command()(reproducing.reproduce)
+app.command()(signals.signals)
 app.command()(schema.schema)
 
 

@@ -19,6 +19,7 @@ COMMANDS = [
         "bench run",
         "bench export",
         "reproduce",
+        "signals",
     ),
 ]
 

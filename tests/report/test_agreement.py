@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
+from starsearch.accuracy.audit import kendall
 from starsearch.objective import Objective
-from starsearch.report.agreement import PUBLISHED_TOP1_PERCENT, agreement_lines, compare_fidelities, kendall
+from starsearch.report.agreement import PUBLISHED_TOP1_PERCENT, agreement_lines, compare_fidelities
 
 OBJECTIVES = (
     Objective(name="top1_percent", direction="maximize"),
