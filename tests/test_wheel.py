@@ -47,7 +47,7 @@ def test_spaces_runners_and_recipes_are_found_by_name_from_a_wheel_in_an_empty_f
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert "spaces starnet starnet-wide" in done.stdout
+    assert "spaces demonet starnet starnet-wide" in done.stdout
     assert "runners imagenet-8gpu imagenet-cluster local ray" in done.stdout
     assert "starnet-imagenet" in done.stdout
     assert "starnet_s4" in done.stdout

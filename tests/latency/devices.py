@@ -5,7 +5,7 @@ import random
 import numpy as np
 
 from starsearch.families.family import Architecture, lower
-from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
+from starsearch.families.starnet import ACTIVATION_PLACEMENTS
 from starsearch.families.text import format_architecture
 from starsearch.latency.device import Device
 from starsearch.latency.prediction.calibration import fit_profile
@@ -23,7 +23,7 @@ def draw_networks(count, *, seed):
         Architecture.of(
             embed_dim=rng.randrange(16, 49, 4),
             depths=(rng.randint(1, 4), rng.randint(1, 4), rng.randint(2, 12), rng.randint(1, 6)),
-            ops=tuple(rng.choice(BRANCH_OPS) for _ in range(4)),
+            ops=tuple(rng.choice(("star", "sum")) for _ in range(4)),
             activation=rng.choice(ACTIVATION_PLACEMENTS),
             mlp_ratio=rng.randint(2, 6),
             kernel_size=rng.choice((3, 5, 7)),

@@ -63,7 +63,7 @@ def test_a_whole_file(tmp_path):
         ("executor: ray\naddress: ray://10.0.0.1:10001", ["line 2", "Ray Client", "ray job submit"]),
         ("executor: local\nworkers: none", ["line 2", "workers", "'none'"]),
         ("executor: local\naddress: auto", ["line 2", "unknown key 'address'"]),
-        ("- ray", ["a mapping of keys is needed", "['ray']"]),
+        ("- ray", ["a runner is a mapping of keys", "['ray']"]),
         ("executor: [ray]", ["unknown executor"]),
         ("executor: ray\nresources: 4", ["resources"]),
         ("executor: ray\ntries: 0", ["tries"]),
