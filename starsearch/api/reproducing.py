@@ -131,7 +131,8 @@ def _page(folder: Path, known: Mapping[str, Mapping[str, object]]) -> str:
         lines.append(f"| [{part.title}](#{name.replace('.', '')}) | {part.claim} | **{one['verdict']}** | {facts} |")
     for name in there:
         part, one = REPRODUCTIONS[name], known[name]
-        rows = pd.read_csv(folder / f"{name}.csv").fillna("")
+        rows = pd.read_csv(folder / f"{name}.csv")
+        rows = rows.astype(object).where(rows.notna(), "")
         lines += ["", f"## {name}", "", f"{part.title}. {one['sentence']}", ""]
         lines += [f"| {' | '.join(map(str, rows.columns))} |", f"|{' --- |' * len(rows.columns)}"]
         cells = (
