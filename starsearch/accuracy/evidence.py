@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 
 from starsearch.families.family import Architecture
 from starsearch.families.text import parse_architecture
@@ -47,3 +49,9 @@ def published_observations() -> tuple[Observation, ...]:
         )
         for row in rows
     )
+
+
+@cache
+def published_top1_percent() -> Mapping[Architecture, float]:
+    """Return the published ImageNet top-1 of each architecture, as the paper has it where several sources have one."""
+    return MappingProxyType({one.architecture: one.value for one in reversed(published_observations())})

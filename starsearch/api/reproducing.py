@@ -127,7 +127,8 @@ def _page(folder: Path, known: Mapping[str, Mapping[str, object]]) -> str:
     there = [name for name in REPRODUCTIONS if name in known]
     for name in there:
         one, part = known[name], REPRODUCTIONS[name]
-        facts = f"{one['scale']}, {one['seeds']}, {one['seconds']:.0f} s"
+        trained = f"{one['scale']}, {one['seeds']} seeds, " if part.needs_data else ""
+        facts = f"{trained}{one['seconds']:.0f} s"
         lines.append(f"| [{part.title}](#{name.replace('.', '')}) | {part.claim} | **{one['verdict']}** | {facts} |")
     for name in there:
         part, one = REPRODUCTIONS[name], known[name]

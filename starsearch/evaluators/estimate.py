@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.accuracy.evidence import published_observations
+from starsearch.accuracy.evidence import published_top1_percent
 from starsearch.candidate import Candidate
 from starsearch.data.synsets import NUM_IMAGENET_CLASSES
 from starsearch.evaluators.evaluator import WHOLE, Evaluation, TrainingPart
@@ -73,7 +73,7 @@ class EstimateEvaluator:
 
 def estimate_top1(posterior: Posterior, architectures: Sequence[Architecture]) -> list[Prediction]:
     """Return `imagenet_top1_percent` of each: as published first where it is, else estimated with its 90 % interval."""
-    known = {one.architecture: one.value for one in reversed(published_observations())}
+    known = published_top1_percent()
     return [
         Prediction(name=IMAGENET_TOP1, value=known[network], low=known[network], high=known[network], kind="published")
         if network in known

@@ -13,7 +13,7 @@ from torch import nn
 from starsearch.errors import ArchitectureError
 from starsearch.families.demonet import EXPANSION, KERNEL_SIZE, PATCH_SIZE, DemoNetArchitecture
 from starsearch.families.layers import ACTIVATION_FUNCTIONS, LAYER_NORM_EPSILON
-from starsearch.families.network import Network, join, parsed
+from starsearch.families.network import Network, combine, parsed
 
 
 class Block(nn.Module):
@@ -35,13 +35,7 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, width, height, width of the map) to the same shape."""
         y = self.dwconv(self.norm(x))
-        x1, x2 = self.f1(y), self.f2(y)
-        if self.activation in ("one", "both"):
-            x1 = self.act(x1)
-        if self.activation == "both":
-            x2 = self.act(x2)
-        y = join(self.op, x1, x2)
-        y = self.g(self.act(y) if self.activation == "post" else y)
+        y = self.g(combine(self, self.f1(y), self.f2(y)))
         out: torch.Tensor = x + self.drop_path(self.scale(y))
         return out
 

@@ -65,6 +65,16 @@ def join(op: str, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
             return x1 * x2.sigmoid()
 
 
+def combine(block: Any, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    """Return the branches of a block joined by its `op`, its `act` applied as its `activation` says (table 9)."""
+    if block.activation in ("one", "both"):
+        x1 = block.act(x1)
+    if block.activation == "both":
+        x2 = block.act(x2)
+    x = join(block.op, x1, x2)
+    return block.act(x) if block.activation == "post" else x
+
+
 def parsed(architecture: Architecture | str, family: type[A]) -> A:
     """Return the architecture of a text; refuse one of another family."""
     found = parse_architecture(architecture) if isinstance(architecture, str) else architecture

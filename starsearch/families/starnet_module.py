@@ -17,7 +17,7 @@ from torch import nn
 
 from starsearch.errors import ArchitectureError
 from starsearch.families.layers import ACTIVATION_FUNCTIONS
-from starsearch.families.network import Network, join, parsed
+from starsearch.families.network import Network, combine, join, parsed
 from starsearch.families.starnet import StarNetArchitecture
 from starsearch.families.starnet_cpu import fast_forward
 
@@ -46,12 +46,7 @@ class Block(nn.Module):
 
     def combine(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
         """Return the star or sum of the branches (batch, hidden, height, width), activated as placed (table 9)."""
-        if self.activation in ("one", "both"):
-            x1 = self.act(x1)
-        if self.activation == "both":
-            x2 = self.act(x2)
-        x = join(self.op, x1, x2)
-        return self.act(x) if self.activation == "post" else x
+        return combine(self, x1, x2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, dim, height, width) to the same shape."""

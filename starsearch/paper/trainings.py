@@ -8,6 +8,7 @@ from functools import partial
 
 import pandas as pd
 
+from starsearch.accuracy.evidence import published_top1_percent
 from starsearch.families.text import parse_architecture
 from starsearch.paper.finding import Finding, Reproduction, Setting, interval_of_mean, judge_sign
 from starsearch.progress import Progress
@@ -48,8 +49,15 @@ def _demonets(sizes: Sequence[tuple[int, int]], total: Sequence[float], star: Se
     return TrainedTable(networks=networks, contrast=contrast, small=_SMALL_DEMONET, recipe="demonet-imagenet")
 
 
+def _starnets(**texts: str) -> dict[str, tuple[str, float]]:
+    """Rows by label, from what each changes of S4, with the published top-1."""
+    found = {label: f"{_S4},{text}" if text else _S4 for label, text in texts.items()}
+    known = published_top1_percent()
+    return {label: (text, known[parse_architecture(text).canonical()]) for label, text in found.items()}
+
+
 def _ops(letters: str) -> str:
-    return f"{_S4},ops={'-'.join('star' if one == '*' else 'sum' for one in letters)}"
+    return f"ops={'-'.join('star' if one == '*' else 'sum' for one in letters)}"
 
 
 _TABLE2 = _demonets(
@@ -74,40 +82,18 @@ _TABLE4 = TrainedTable(
     recipe="demonet-imagenet",
 )
 _TABLE7 = TrainedTable(
-    networks={
-        letters: (_ops(letters), top1)
-        for letters, top1 in (
-            ("++++", 75.3),
-            ("*+++", 75.1),
-            ("**++", 75.2),
-            ("***+", 76.8),
-            ("****", 78.4),
-            ("++*+", 76.4),
-            ("+++*", 76.9),
-            ("++**", 78.4),
-        )
-    }
+    networks=_starnets(
+        **{one: _ops(one) for one in ("++++", "*+++", "**++", "***+", "****", "++*+", "+++*", "++**")},
+    )
 )
 _TABLE9 = TrainedTable(
-    networks={
-        f"act. {name}": (f"{_S4},activation={name}", top1)
-        for name, top1 in (("none", 75.6), ("both", 78.0), ("post", 77.0), ("one", 78.4))
-    }
+    networks=_starnets(**{f"act. {one}": f"activation={one}" for one in ("none", "both", "post", "one")})
 )
 _TABLE17 = TrainedTable(
-    networks={
-        name: (f"{_S4},act_type={name}", top1)
-        for name, top1 in (
-            ("relu6", 78.4),
-            ("relu", 77.6),
-            ("gelu", 77.8),
-            ("leaky_relu", 77.7),
-            ("hard_swish", 77.7),
-        )
-    }
+    networks=_starnets(**{one: f"act_type={one}" for one in ("relu6", "relu", "gelu", "leaky_relu", "hard_swish")})
 )
 _SECTION43 = TrainedTable(
-    networks={"both branches": (_S4, 78.4), "one branch": (f"{_S4},branches=one", 74.4)},
+    networks=_starnets(**{"both branches": "", "one branch": "branches=one"}),
     contrast={"both branches": 1, "one branch": -1},
 )
 

@@ -12,19 +12,17 @@ import pandas as pd
 
 from starsearch.accuracy.audit import LEAST, Audit, Tau, kendall
 from starsearch.accuracy.audit import audit as audit_ranking
+from starsearch.accuracy.evidence import published_top1_percent
 from starsearch.errors import some
+from starsearch.families.family import presets
 from starsearch.measurement import is_told_apart
 from starsearch.objective import Objective, is_latency
 from starsearch.report.front import RECIPE_COLUMN, FloatArray, errors_of, loss_matrix
 
 PUBLISHED_TOP1_PERCENT: Mapping[str, float] = {
-    "starnet_s050": 55.7,
-    "starnet_s100": 64.3,
-    "starnet_s150": 68.0,
-    "starnet_s1": 73.5,
-    "starnet_s2": 74.8,
-    "starnet_s3": 77.3,
-    "starnet_s4": 78.4,
+    name: published_top1_percent()[architecture.canonical()]
+    for name, architecture in presets().items()
+    if architecture.canonical() in published_top1_percent()
 }
 """On ImageNet-1k at 224 px: "Rewrite the Stars", table 6; S050 to S150: its supplement, table 14."""
 
