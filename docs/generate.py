@@ -34,14 +34,21 @@ def commands_page() -> str:
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="starsearch", title="Commands")
     sections = re.split(r"(?m)^(?=#+ `)", text)
-    return "".join(map(linked, sections))
+    return "".join(linked(section, command) for section in sections)
 
 
-def linked(section: str) -> str:
-    """A section whose list of commands leads to theirs, in place of the beginnings of their sentences."""
+def linked(section: str, command: Any) -> str:
+    """A section whose list of commands leads to theirs, with their whole first sentences."""
     heading = re.match(r"#+ `(.+)`", section)
-    above = (heading[1] if heading else "starsearch").replace(" ", "-")
-    return re.sub(r"(?m)^\* `(\w[\w-]*)`: .*$", rf"* [`\1`](#{above}-\1)", section)
+    above = heading[1].split() if heading else ["starsearch"]
+    for name in above[1:]:
+        command = command.commands[name]
+
+    def link(found: re.Match[str]) -> str:
+        what = " ".join(command.commands[found[1]].help.split("\n\n")[0].split())
+        return f"* [`{found[1]}`](#{'-'.join([*above, found[1]])}): {what}"
+
+    return re.sub(r"(?m)^\* `(\w[\w-]*)`: .*$", link, section)
 
 
 def files_page() -> str:

@@ -39,26 +39,15 @@ from starsearch.cli.options import (
 )
 from starsearch.cli.show import print_json
 
+SEARCH, NETWORKS, BEFORE, SCIENCE = "Search", "Networks", "Before a search", "Star operation and search methods"
+
 app = typer.Typer(
     name="starsearch",
     help="Search the star-operation design space (StarNet) for the best small network for your device.",
-    epilog="Begin with: starsearch run starnet    Then: starsearch front studies/starnet",
+    epilog="Begin with `starsearch run starnet`, then look at `starsearch front studies/starnet`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(space.app, name="space")
-app.add_typer(latency.app, name="latency")
-app.add_typer(bench.app, name="bench")
-app.command()(tuning.tune)
-
-app.command()(planning.plan)
-app.add_typer(data_commands.app, name="data")
-app.command()(validation.validate)
-app.command()(export.export)
-app.command()(training.train)
-app.command()(reproducing.reproduce)
-app.command()(signals.signals)
-app.command()(schema.schema)
 
 
 @app.callback(invoke_without_command=True)
@@ -73,7 +62,7 @@ def starsearch(
         raise typer.Exit
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def run(
     file: Annotated[
         str, typer.Argument(metavar="SPACE_OR_STUDY.yaml", help="A space or study file, or a shipped space's name.")
@@ -151,7 +140,7 @@ def run(
         raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def status(study: Study, json: Json = False) -> None:
     """Say how far a study is: trials, failures with reasons, time, best values, and who works on it."""
     from starsearch.api.study import study_status
@@ -161,7 +150,7 @@ def status(study: Study, json: Json = False) -> None:
     print_json(found) if json else print_status(found)
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def front(study: Study, json: Json = False) -> None:
     """Print the Pareto front with the published networks among it."""
     from starsearch.api.study import load_study
@@ -172,7 +161,7 @@ def front(study: Study, json: Json = False) -> None:
     typer.echo(to_json(view.front, view.summary)) if json else print_front(view)
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def report(study: Study) -> None:
     """Write trials.csv, front.csv, front.png and report.html into the study's folder again."""
     from starsearch.api.study import write_study_report
@@ -181,7 +170,7 @@ def report(study: Study) -> None:
         typer.echo(path)
 
 
-@app.command()
+@app.command(rich_help_panel=SEARCH)
 def dashboard(
     study: Study,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
@@ -190,3 +179,17 @@ def dashboard(
     from starsearch.api.study import serve_dashboard
 
     serve_dashboard(study, port=port, say=typer.echo)
+
+
+app.command(rich_help_panel=NETWORKS)(training.train)
+app.command(rich_help_panel=NETWORKS)(validation.validate)
+app.command(rich_help_panel=NETWORKS)(export.export)
+app.command(rich_help_panel=NETWORKS)(tuning.tune)
+app.add_typer(space.app, name="space", rich_help_panel=BEFORE)
+app.add_typer(data_commands.app, name="data", rich_help_panel=BEFORE)
+app.add_typer(latency.app, name="latency", rich_help_panel=BEFORE)
+app.command(rich_help_panel=BEFORE)(planning.plan)
+app.command(rich_help_panel=BEFORE)(schema.schema)
+app.command(rich_help_panel=SCIENCE)(reproducing.reproduce)
+app.command(rich_help_panel=SCIENCE)(signals.signals)
+app.add_typer(bench.app, name="bench", rich_help_panel=SCIENCE)

@@ -16,8 +16,11 @@ def schema(
 ) -> None:
     """Print the JSON schema of a kind of file, by which an editor completes and checks it.
 
-    Save it (starsearch schema study > study.schema.json) and name it in the file's first line:
-    # yaml-language-server: $schema=study.schema.json
+    Save it, and name it in the file's first line, `# yaml-language-server: $schema=study.schema.json`.
+
+    Examples:
+
+        starsearch schema study > study.schema.json
     """
     from starsearch.api.schemas import file_schema
 
