@@ -36,11 +36,11 @@ class Observation:
 
 
 @cache
-def published_observations() -> tuple[Observation, ...]:
-    """Return the published ImageNet results of `published.csv`, which says their sources."""
+def published_observations(family: str = "") -> tuple[Observation, ...]:
+    """Return the published ImageNet results of a family, or of all, from `published.csv`, which says their sources."""
     text = files("starsearch.accuracy").joinpath("published.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return tuple(
+    found = (
         Observation(
             architecture=parse_architecture(row["architecture"]).canonical(),
             task=IMAGENET,
@@ -49,9 +49,17 @@ def published_observations() -> tuple[Observation, ...]:
         )
         for row in rows
     )
+    return tuple(one for one in found if family in ("", one.architecture.family))
 
 
 @cache
-def published_top1_percent() -> Mapping[Architecture, float]:
-    """Return the published ImageNet top-1 of each architecture, as the paper has it where several sources have one."""
-    return MappingProxyType({one.architecture: one.value for one in reversed(published_observations())})
+def published_top1_percent(source: str = "") -> Mapping[Architecture, float]:
+    """Return the published ImageNet top-1 of each architecture; of several sources' that of `source`, else the first's.
+
+    The first is the paper. Its table 3 has two networks of table 2, trained again.
+    """
+    found: dict[Architecture, float] = {}
+    for one in published_observations():
+        if one.source == source or one.architecture not in found:
+            found[one.architecture] = one.value
+    return MappingProxyType(found)

@@ -180,6 +180,7 @@ def _condition(told: Sequence[Observation], tasks: Sequence[str], *, kind: Kind,
         if task.startswith(_SIGNAL):
             signs[task] = _sign(own, errors)
             found = np.array([-signs[task] * one.value for one in own])
+            found /= np.abs(found).max() or 1.0  # so that no square overflows
             values += ((found - found.mean()) / (found.std() or 1.0)).tolist()
             variances += [0.0] * len(own)
             continue
@@ -188,8 +189,8 @@ def _condition(told: Sequence[Observation], tasks: Sequence[str], *, kind: Kind,
         levels[task] = found.mean() if own else math.log(50.0)
         values += ((found - levels[task]) / _UNIT).tolist()
         variances += [(one.standard_error / at / _UNIT) ** 2 for one, at in zip(own, error, strict=True)]
-    if not rows:  # what is all but unknown says nothing
-        rows, values, variances = [(*encode(Architecture.of()), 0.0)], [0.0], [1e6]
+    if not by_task[tasks[0]]:  # BoTorch needs one of each task; what is all but unknown says nothing
+        rows, values, variances = [*rows, (*encode(Architecture.of()), 0.0)], [*values, 0.0], [*variances, 1e6]
     model = _build(*(torch.tensor(one, dtype=torch.float64) for one in (rows, values, variances)), num_tasks=len(tasks))
     del signs[tasks[0]]
     return Posterior(target=tasks[0], kind=kind, model=model, level=float(levels[tasks[0]]), slope=slope, signs=signs)

@@ -34,10 +34,11 @@ from starsearch.progress import Progress, follow
 
 _BATCHES, _BATCH = 2, 32  # SWAP packs a code of base 3 for each image of a batch into 64 bits: at most 39
 _ZEN_STEP = 0.01
-_AZ_NAS = ("az_expressivity", "az_progressivity", "az_trainability", "macs")
 _MECO_CHANNELS = 8
 _ACTIVATIONS = tuple(getattr(nn, one.torch) for one in ACTIVATION_FUNCTIONS.values())
 _WEIGHTED = (nn.Conv2d, nn.Linear)
+AZ_NAS = ("az_expressivity", "az_progressivity", "az_trainability", "macs")
+"""The signals that AZ-NAS combines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +91,8 @@ def read_signals(
         seed: of the networks' weights, and of what a signal draws.
 
     Returns:
-        A row for each network, a column for each signal, NaN where there is none, as where numbers overflow; of all
-        signals also "az_nas": AZ-NAS's Σ log(rank / n) of its four (Lee & Ham, CVPR 2024). `attrs["seconds"]` has the
-        processor's seconds a network.
+        A row for each network, a column for each signal, NaN where there is none, as where numbers overflow.
+        `attrs["seconds"]` has the processor's seconds a network.
 
     Raises:
         SpecError: an unknown signal.
@@ -113,11 +113,13 @@ def read_signals(
                 values[name][index] = SIGNALS[name](network, batches)
             seconds[name] += (time.process_time() - begun) / len(architectures)
     found = pd.DataFrame(values).replace([math.inf, -math.inf], math.nan)
-    if set(_AZ_NAS) <= set(asked):
-        found["az_nas"] = found[list(_AZ_NAS)].rank(pct=True).map(math.log).sum(axis=1, skipna=False)
-        seconds["az_nas"] = sum(seconds[name] for name in _AZ_NAS)
     found.attrs["seconds"] = seconds
     return found
+
+
+def az_nas(signals: pd.DataFrame) -> pd.Series[float]:
+    """Return Σ log(rank / n) of each network over `AZ_NAS`, ranks among these networks (Lee & Ham, CVPR 2024)."""
+    return signals[list(AZ_NAS)].rank(pct=True).map(math.log).sum(axis=1, skipna=False)
 
 
 def num_params(network: Network, _: SignalBatches) -> float:
@@ -174,10 +176,10 @@ def grad_norm(network: nn.Module, batches: SignalBatches) -> float:
 
 
 def log_synflow(network: nn.Module, batches: SignalBatches) -> float:
-    """Return log Σ w ∂R/∂w, R the outputs' sum for ones and weights |w| (Tanaka et al., NeurIPS 2020).
+    """Return log Σ w ∂R/∂w, R the outputs' sum for ones and weights |w|, no biases (Tanaka et al., NeurIPS 2020).
 
     Norms and activations pass on what comes, since all is positive. A star squares the scale, which overflows after a
-    dozen blocks and has no conservation of flow; here it is the geometric mean √(x₁x₂), of degree one as a sum is.
+    dozen blocks and conserves no flow; here it is the geometric mean √(x₁x₂), of degree one as a sum is.
     """
     network = network.double().eval()
     for parameter in network.parameters():
@@ -197,8 +199,8 @@ def log_synflow(network: nn.Module, batches: SignalBatches) -> float:
 def zico(network: nn.Module, batches: SignalBatches) -> float:
     """Return Σ over layers of log Σ over weights of mean / deviation of |∂L/∂w| (Li et al., ICLR 2023).
 
-    Mean and deviation are over batches. Weights whose gradient does not vary are left out, as the authors do.
-    Nothing had to change.
+    Mean and deviation are over batches. Weights whose gradient does not vary are left out. This is the paper's
+    equation; its code takes the deviation of ∂L/∂w and lets the batches' gradients add up. Nothing had to change.
     """
     gradients = [_gradients(network, *batch) for batch in zip(batches.images, batches.targets, strict=True)]
     score = 0.0
@@ -213,10 +215,10 @@ def zico(network: nn.Module, batches: SignalBatches) -> float:
 
 @torch.no_grad()
 def zen(network: nn.Module, batches: SignalBatches) -> float:
-    """Return log E‖f(x) − f(x + 0.01 ε)‖ + Σ log σ of the batch norms (Lin et al., ICCV 2021).
+    """Return log E‖f(x) − f(x + 0.01 ε)‖ + Σ log σ of the batch norms (Lin et al., ICCV 2021, algorithm 1).
 
-    f: weights from N(0, 1), no skip connections, before pooling. A norm in front of a star counts twice: the paper
-    takes what follows to be linear in its scale, and a star is quadratic.
+    f: weights from N(0, 1), no skip connections, up to the last block. The norm in front of a star counts twice: the
+    paper takes what follows to be linear in its scale, and a star is quadratic. One draw, where the authors average 32.
     """
     _initialize(network, nn.init.normal_)
     for block in _blocks(network):
@@ -273,8 +275,8 @@ def az_trainability(network: nn.Module, batches: SignalBatches) -> float:
 def meco(network: nn.Module, batches: SignalBatches) -> float:
     """Return Σ over convolutions of the least eigenvalue of the channels' correlations (Jiang et al., NeurIPS 2023).
 
-    As the paper's faster form, of eight channels, times an eighth of all; over the positions of a whole batch, since
-    the last maps of small images have fewer than channels. A star is seen by the projection behind it.
+    As the paper's faster form: eight channels, times an eighth of all. Over the positions of a whole batch, not of one
+    image, since the last maps of small images have fewer than channels. A star is seen by the projection behind it.
     """
     score = 0.0
 

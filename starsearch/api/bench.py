@@ -9,11 +9,13 @@ from typing import Literal
 
 import pandas as pd
 
+from starsearch.api.run import check_samples
 from starsearch.bench.judge import Judge
-from starsearch.bench.making import FIDELITIES, Made, Slice, latency_slice, make_slice, training_slice
+from starsearch.bench.making import FIDELITIES, Made, latency_slice, make_slice, signal_slice, training_slice
 from starsearch.bench.networks import bench_networks, bench_trainings
 from starsearch.bench.replay import replay_all
 from starsearch.bench.table import read_table, write_table
+from starsearch.data import DataSet
 from starsearch.errors import DataError, SpecError, did_you_mean
 from starsearch.recipe import Fidelity
 from starsearch.samplers import SAMPLERS
@@ -23,7 +25,7 @@ BenchFidelity = Literal["proxy", "long"]
 
 def make_bench(
     out: Path,
-    rows: Literal["proxy", "long", "latency"] | Fidelity = "proxy",
+    rows: Literal["proxy", "long", "latency", "signals"] | Fidelity = "proxy",
     *,
     data: str | None = None,
     networks: int = 160,
@@ -40,8 +42,8 @@ def make_bench(
 
     Args:
         out: the table's folder.
-        rows: trainings at the fidelity "proxy" or "long" or at one of one's own, or "latency", which is measured here,
-            on a machine that does nothing else.
+        rows: trainings at the fidelity "proxy" or "long" or at one of one's own; "latency", which is measured here, on
+            a machine that does nothing else; or "signals" of untrained networks (`starsearch.accuracy.signals`).
         data: what is trained on, as `starsearch run` takes it: CIFAR-10.
         networks: how many there are to be.
         threads: of a training on the processor; None is torch's own number.
@@ -50,7 +52,7 @@ def make_bench(
         watch: called before the first row and after each.
 
     Raises:
-        DataError: trainings without data.
+        DataError: trainings or signals without data.
         SpecError: a table to be merged is not there.
         StudyError: rows do not belong together, or cannot be written.
     """
@@ -61,7 +63,13 @@ def make_bench(
         known = read_table(out)["reference_ms"].dropna()
         wanted = latency_slice(networks=networks, reference_ms=float(known.iloc[0]) if len(known) else None)
     else:
-        wanted = _trainings(FIDELITIES[rows] if isinstance(rows, str) else rows, data, networks, threads)
+        dataset = _open(data, threads)
+        if rows == "signals":
+            wanted = signal_slice(dataset, networks=networks)
+        else:
+            fidelity = FIDELITIES[rows] if isinstance(rows, str) else rows
+            check_samples([fidelity.samples], fidelity.validation_samples, dataset)
+            wanted = training_slice(fidelity, dataset, wanted=bench_trainings(networks))
     try:
         for made in make_slice(wanted, out, names=bench_networks(networks), deadline=deadline):
             watch(made)
@@ -70,19 +78,16 @@ def make_bench(
     return table
 
 
-def _trainings(fidelity: Fidelity, data: str | None, networks: int, threads: int | None) -> Slice:
+def _open(data: str | None, threads: int | None) -> DataSet:
     if data is None:
         raise DataError("StarBench's networks are trained on CIFAR-10: give its folder with --data.")
     import torch
 
-    from starsearch.api.run import check_samples
     from starsearch.data import open_data
 
     if threads is not None:
         torch.set_num_threads(threads)
-    dataset = open_data(data)
-    check_samples([fidelity.samples], fidelity.validation_samples, dataset)
-    return training_slice(fidelity, dataset, wanted=bench_trainings(networks))
+    return open_data(data)
 
 
 def run_bench(

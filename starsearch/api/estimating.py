@@ -64,7 +64,7 @@ def published_spec(spec: StudySpec) -> StudySpec:
             f"Published accuracy needs no training, but {', '.join(unknown)} can only be found by one. Leave it out of "
             f"the study, or leave --accuracy out. Without training there are: {', '.join(_JUDGED)} and latencies."
         )
-    if spec.space.family not in published_families():
+    if not published_observations(spec.space.family):
         raise StudyError(
             f"No ImageNet result of {spec.space.family} networks ships with starsearch, so nothing can be estimated. "
             "Leave --accuracy out to train them."
@@ -99,7 +99,7 @@ def choose_published(spec: StudySpec, say: Callable[[str], None]) -> tuple[Poste
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # as in keep_estimates
-        posterior = fit_posterior(published_observations(), seed=spec.seed)
+        posterior = fit_posterior(published_observations(spec.space.family), seed=spec.seed)
     # Only to choose what is measured here: another processor orders networks nearly as this one.
     profile = load_profile(find_file(_PROFILE, "profiles"))
     profiles = {name: spec.profiles.get(name, profile) for name in spec.quantities if is_latency(name)}
@@ -124,9 +124,10 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
         warnings.simplefilter("ignore", RuntimeWarning)  # of the jitter that GPyTorch adds to a matrix
         trials = [one for one in record.trials() if one.state == "complete"]
         named = {one.name for one in view.objectives} & {IMAGENET_TOP1, "top1_percent"}
-        if not named or not trials or trials[0].candidate.architecture.family not in published_families():
+        if not named or not (seen := published_observations(record.spec.space.family)) or not trials:
             return
-        seen, lines, networks = [*published_observations()], [], []
+        lines: list[str] = []
+        networks: list[Architecture] = []
         if posterior is None:
             own = observations(record.spec, trials)
             posterior = fit_posterior([*seen, *own], seed=record.spec.seed)
@@ -137,7 +138,7 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
         found = zip(networks, estimate_top1(posterior, networks), strict=True)
         estimates: dict[str, Any] = {
             "networks": {architecture_hash(one): asdict(said) for one, said in found},
-            "lines": [_source_line(posterior), *lines],
+            "lines": [_source_line(posterior, seen), *lines],
         }
         shown = replace(view, attributes={**view.attributes, ESTIMATES: estimates})
         front = (shown.estimated or shown).front
@@ -145,13 +146,7 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
         record.set_attribute(ESTIMATES, estimates)
 
 
-def published_families() -> set[str]:
-    """Return the families of which ImageNet results are published."""
-    return {one.architecture.family for one in published_observations()}
-
-
-def _source_line(posterior: Posterior) -> str:
-    known = published_observations()
+def _source_line(posterior: Posterior, known: Sequence[Observation]) -> str:
     networks, sources = (dict.fromkeys(getattr(one, name) for one in known) for name in ("architecture", "source"))
     return (
         f"ImageNet top-1 by the paper's recipe is published, or estimated by a {posterior.kind} over {len(known)} "

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from starsearch.accuracy.audit import LEAST, Audit, FloatArray, audit, flipped, sight
-from starsearch.accuracy.evidence import published_observations
-from starsearch.accuracy.signals import make_batches, read_signals
+from starsearch.accuracy.evidence import published_top1_percent
+from starsearch.accuracy.signals import AZ_NAS, az_nas, make_batches, read_signals
 from starsearch.api.spaces import load_space_of
 from starsearch.api.study import load_study
+from starsearch.bench.table import LATENCY_ROWS, SIGNAL, SIGNAL_ROWS, read_table, table_files
 from starsearch.data import open_data
 from starsearch.errors import StudyError, counted
 from starsearch.families.family import Architecture, count_macs, count_params
@@ -32,7 +34,7 @@ class SignalAudit:
     Attributes:
         ranking: how well it ranks networks by their accuracy.
         sees: by field of `starsearch.accuracy.audit.FLIPS` what `sight` says.
-        seconds: of the processor, a network.
+        seconds: of the processor, a network; NaN where a table has the signal.
     """
 
     signal: str
@@ -41,8 +43,18 @@ class SignalAudit:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Truth:
+    """Accuracies that are known, with the networks' costs (networks,), in words, and signals that were read before."""
+
+    accuracy: dict[Architecture, float]
+    cost: FloatArray
+    words: str
+    signals: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
 def audit_signals(
-    space_or_study: str,
+    truth: str,
     *,
     data: str | None = None,
     signals: Iterable[str] = (),
@@ -53,9 +65,10 @@ def audit_signals(
     """Return what the accuracies are, in words, and what signals of untrained networks say of them.
 
     Args:
-        space_or_study: of a study its complete networks are ranked by their accuracy; of a space the published ones
-            of its family by their ImageNet top-1. Fields are flipped of the smallest six of the study's networks, or
-            of thirty drawn ones.
+        truth: whose networks are ranked by their accuracy: a study's complete ones; of a space the published ones of
+            its family by their ImageNet top-1; of a StarBench table those trained at the fidelity "proxy", whose
+            signals are taken from the table if it has any. Fields are flipped of the smallest six of these networks,
+            or of thirty drawn ones of a space.
         data: whose training images are shown; without any, Gaussian noise.
         signals: names of `starsearch.accuracy.signals.SIGNALS`; without any, all, with AZ-NAS's combination.
         resolution: of the images, in pixels, a multiple of 32.
@@ -65,54 +78,83 @@ def audit_signals(
         SpecError: an unknown signal or space.
         StudyError: no such study, or fewer than three of its networks have an accuracy.
     """
-    is_study = "://" in space_or_study or (
-        Path(space_or_study).is_dir() and space_or_study not in shipped_names("spaces")
-    )
-    if is_study:
-        truth, cost, words = _of_study(space_or_study)
-        drawn = list(truth)
-    else:
-        space = load_space_of(space_or_study)
-        truth, cost, words = _published(space.family)
-        drawn = [one.canonical() for one in space.sample_architectures(_DRAWN, seed)]
-    pairs = pd.DataFrame([flipped(network) for network in sorted(drawn, key=count_macs)[:_FLIPPED]])
-    networks = list(dict.fromkeys((*truth, *(one for pair in pairs.to_numpy().ravel() for one in pair))))
+    known, drawn = _find(truth, seed)
+    top1, networks = np.array(list(known.accuracy.values())), list(known.accuracy)
+    pairs = pd.DataFrame([flipped(network) for network in sorted(drawn or networks, key=count_macs)[:_FLIPPED]])
+    asked = [*(networks if known.signals.empty else ()), *(one for pair in pairs.to_numpy().ravel() for one in pair)]
+    asked = [one for one in dict.fromkeys(asked) if one not in known.signals.index]
     batches = make_batches(None if data is None else open_data(data), resolution=resolution, seed=seed)
-    read = follow(read_signals(networks, batches, names=signals, seed=seed), watch)
-    found, num_params = [], np.array([count_params(one) for one in truth], dtype=float)
-    for name in read:
-        value = dict(zip(networks, read[name].tolist(), strict=True))
-        ranked = np.array([value[one] for one in truth])
-        ranking = audit(ranked, np.array(list(truth.values())), num_params=num_params, cost=cost, seed=seed)
+    read = follow(read_signals(asked, batches, names=signals, seed=seed), watch)
+    seconds = read.attrs["seconds"] if known.signals.empty else {}
+    parts = [known.signals.reindex(columns=read.columns), read.set_axis(asked)]
+    values = pd.concat([part for part in parts if len(part)])
+    if set(AZ_NAS) <= set(values):
+        values["az_nas"] = az_nas(values)
+        seconds["az_nas"] = sum(seconds.get(name, math.nan) for name in AZ_NAS)
+    num_params = np.array([count_params(one) for one in networks], dtype=float)
+    found = []
+    for name in values:
+        value = values[name].to_dict()
+        ranked = np.array([value[one] for one in networks])
         sees = {
-            str(field): sight([value[one] for one, _ in pairs[field]], [value[other] for _, other in pairs[field]])
-            for field in pairs
+            str(flip): sight([value[one] for one, _ in pairs[flip]], [value[other] for _, other in pairs[flip]])
+            for flip in pairs
         }
-        found.append(SignalAudit(signal=str(name), ranking=ranking, sees=sees, seconds=read.attrs["seconds"][name]))
-    return words, found
+        ranking = audit(ranked, top1, num_params=num_params, cost=known.cost, seed=seed)
+        found.append(SignalAudit(signal=str(name), ranking=ranking, sees=sees, seconds=seconds.get(name, math.nan)))
+    return known.words, found
 
 
-def _published(family: str) -> tuple[dict[Architecture, float], FloatArray, str]:
-    """Return the published networks' first results, their multiply-adds, and what they are."""
-    truth: dict[Architecture, float] = {}
-    for one in published_observations():
-        if one.architecture.family == family:
-            truth.setdefault(one.architecture, one.value)
-    if len(truth) < LEAST:
+def _find(truth: str, seed: int) -> tuple[_Truth, list[Architecture]]:
+    """Return what is known of a space, study or table, and networks drawn of a space."""
+    if "://" not in truth and table_files(Path(truth)):
+        return _of_table(Path(truth)), []
+    if "://" in truth or (Path(truth).is_dir() and truth not in shipped_names("spaces")):
+        return _of_study(truth), []
+    space = load_space_of(truth)
+    return _published(space.family), [one.canonical() for one in space.sample_architectures(_DRAWN, seed)]
+
+
+def _published(family: str) -> _Truth:
+    """Return the published networks' results as their papers have them, and their multiply-adds."""
+    accuracy = {one: value for one, value in published_top1_percent().items() if one.family == family}
+    if len(accuracy) < LEAST:
         raise StudyError(f"No accuracies of the family {family} are published: name a study of it that has run.")
-    return (
-        truth,
-        np.array([count_macs(one) for one in truth], dtype=float),
-        f"published ImageNet top-1 of {len(truth)} networks",
-    )
+    macs = np.array([count_macs(one) for one in accuracy], dtype=float)
+    return _Truth(accuracy=accuracy, cost=macs, words=f"published ImageNet top-1 of {len(accuracy)} networks")
 
 
-def _of_study(study: str) -> tuple[dict[Architecture, float], FloatArray, str]:
+def _of_study(study: str) -> _Truth:
     view = load_study(study).view
     ranked = accuracy_of(view.objectives)
     trials = view.complete.drop_duplicates("architecture_text")
     if ranked is None or len(trials) < LEAST:
         raise StudyError(f"{study} has {counted(len(trials), 'complete network')} with an accuracy; three are needed.")
     networks = [parse_architecture(text).canonical() for text in trials["architecture_text"]]
-    truth = dict(zip(networks, trials[ranked.name].astype(float), strict=True))
-    return truth, costs(trials, view.objectives), f"{ranked.name} of {len(truth)} networks of {study}"
+    return _Truth(
+        accuracy=dict(zip(networks, trials[ranked.name].astype(float), strict=True)),
+        cost=costs(trials, view.objectives),
+        words=f"{ranked.name} of {len(networks)} networks of {study}",
+    )
+
+
+def _of_table(folder: Path) -> _Truth:
+    """Return StarBench's trainings at "proxy" by the first seed, latencies where all have one, and signals."""
+    rows = read_table(folder)
+    rows = rows[rows["seed"] == 0]
+    trained, latency, signals = (
+        rows[rows["fidelity"] == kind].set_index("network") for kind in ("proxy", LATENCY_ROWS, SIGNAL_ROWS)
+    )
+    trained = trained[trained["top1_percent"].notna()]
+    if len(trained) < LEAST:
+        raise StudyError(f"{folder} has {counted(len(trained), 'training')} at 'proxy'; three are needed.")
+    latency_ms = latency["latency_ms"].reindex(trained.index)
+    signals = signals.filter(like=SIGNAL).rename(columns=lambda name: name.removeprefix(SIGNAL))
+    networks = [parse_architecture(text).canonical() for text in trained.index]
+    cost, what = (trained["macs"], "multiply-adds") if latency_ms.isna().any() else (latency_ms, "latency")
+    return _Truth(
+        accuracy=dict(zip(networks, trained["top1_percent"].tolist(), strict=True)),
+        cost=cost.to_numpy(float),
+        words=f"top-1 at 'proxy' of {len(trained)} networks of {folder}, cost by {what}",
+        signals=signals if signals.empty else signals.reindex(trained.index).set_axis(networks),
+    )

@@ -1,4 +1,4 @@
-"""Rows for the table: trainings at a fidelity, and latencies."""
+"""Rows for the table: trainings at a fidelity, latencies, and signals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.bench.networks import bench_networks
-from starsearch.bench.table import LATENCY_ROWS, append_row, read_table
+from starsearch.bench.table import LATENCY_ROWS, SIGNAL, SIGNAL_ROWS, append_row, read_table
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, StudyError
 from starsearch.evaluators.latency import measure_latency, without_measuring
@@ -137,6 +137,26 @@ def latency_slice(*, networks: int, reference_ms: float | None) -> Slice:
         make=make,
         processor=processor_name(),
         conditions=_digest(device_fingerprint().text),
+    )
+
+
+def signal_slice(data: DataSet, *, networks: int) -> Slice:
+    """Return every signal of the untrained networks, shown the data's images."""
+    from starsearch.accuracy.signals import SIGNALS, make_batches, read_signals
+
+    batches = cache(lambda: make_batches(data))  # when the first network is read
+
+    def make(architecture: Architecture, seed: int) -> Generator[Progress, None, Row]:
+        found = yield from without_measuring(read_signals([architecture], batches(), seed=seed))
+        values = found.iloc[0].dropna()
+        return {f"{SIGNAL}{name}": float(f"{value:.8g}") for name, value in values.items()}
+
+    return Slice(
+        name=SIGNAL_ROWS,
+        wanted=[(one, 0) for one in bench_networks(networks)],
+        make=make,
+        processor=processor_name(),
+        conditions=_digest(list(SIGNALS), data.fingerprint),
     )
 
 

@@ -1,4 +1,4 @@
-"""The table: one row for each training of a network, and for each latency measured of one.
+"""The table: one row for each training of a network, and for each latency and all signals of one.
 
 While rows are made they are appended to `rows.jsonl`, each whole as it ends; the compressed table holds all of them,
 keyed by fidelity, network and seed.
@@ -23,7 +23,8 @@ from starsearch.files import written_whole
 
 TABLE = "starbench.csv.xz"
 KEY = ("fidelity", "network", "seed")
-LATENCY_ROWS = "latency"  # what stands as the fidelity of a row that holds a latency
+LATENCY_ROWS, SIGNAL_ROWS = "latency", "signals"  # what stands as the fidelity of rows that are no trainings
+SIGNAL = "signal/"  # before a signal's name: its column
 _ROWS = "rows.jsonl"
 _COLUMNS = (
     *KEY,
@@ -50,8 +51,12 @@ def read_table(folder: Path) -> pd.DataFrame:
     Raises:
         StudyError: a file cannot be read as such a table, or its rows were made under different conditions.
     """
-    parts = [read_rows(path) for path in (folder / TABLE, folder / _ROWS) if path.exists()]
-    return join_rows(parts)
+    return join_rows(read_rows(path) for path in table_files(folder))
+
+
+def table_files(folder: Path) -> list[Path]:
+    """Return the files that have a folder's rows, packed or still in the making; none where it is no table's."""
+    return [path for path in (folder / TABLE, folder / _ROWS) if path.is_file()]
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -75,7 +80,9 @@ def join_rows(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     filled = [part.dropna(axis="columns", how="all") for part in parts if len(part)]
     if not filled:
         return pd.DataFrame(columns=list(_COLUMNS))
-    rows = pd.concat(filled, ignore_index=True).reindex(columns=list(_COLUMNS))
+    rows = pd.concat(filled, ignore_index=True)
+    signals = sorted(name for name in map(str, rows) if name.startswith(SIGNAL))
+    rows = rows.reindex(columns=[*_COLUMNS, *signals])
     for fidelity, group in rows.groupby("fidelity"):
         if len(set(group["conditions"].dropna())) > 1:
             raise StudyError(
@@ -120,10 +127,9 @@ def write_table(folder: Path, others: Iterable[Path] = ()) -> Path:
     """
     parts = [read_table(folder)]
     for path in others:
-        path = path / TABLE if path.is_dir() else path
-        if not path.is_file():
+        if not (files := [path] if path.is_file() else table_files(path)):
             raise SpecError(f"There is no table {path}: name a folder with {TABLE}, or the file.")
-        parts.append(read_rows(path))
+        parts += [read_rows(file) for file in files]
     rows = join_rows(parts)
     with written_whole(folder / TABLE, "the table") as partial:
         rows.to_csv(partial, index=False, compression={"method": "xz", "preset": 9})

@@ -43,6 +43,7 @@ def make(
         bool,
         typer.Option("--latency", help="Measure latencies instead, one thread, batch 1; nothing else should run."),
     ] = False,
+    signals: Annotated[bool, typer.Option("--signals", help="Read signals of untrained networks instead.")] = False,
     networks: Annotated[int, typer.Option(min=1, max=10_000, help="Networks the table is to have.")] = 160,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a training; without it torch's own.")] = None,
     time_limit: Annotated[
@@ -53,7 +54,7 @@ def make(
     ] = None,
     out: _Folder = _FOLDER,
 ) -> None:
-    """Train the networks of StarBench that its table lacks, or measure their latencies.
+    """Train the networks of StarBench that its table lacks, measure their latencies, or read their signals.
 
     The same command goes on where it was stopped: each row is kept as it ends.
 
@@ -75,7 +76,7 @@ def make(
 
     table = make_bench(
         out,
-        "latency" if latency else fidelity,
+        "latency" if latency else "signals" if signals else fidelity,
         data=data,
         networks=networks,
         threads=threads,
@@ -170,7 +171,8 @@ def _count(number: float, trials: int) -> str:
 def _say_made(made: Made) -> None:
     row, left, done = made.last, made.wanted - made.there, ""
     if row is not None:
-        found = f"{row['latency_ms']:.3f} ms" if "latency_ms" in row else f"{row.get('top1_percent')} %"
+        units = {"latency_ms": "{:.3f} ms", "top1_percent": "{:.2f} %"}
+        found = next((text.format(row[name]) for name, text in units.items() if name in row), "signals read")
         name = row.get("name", row["network"])
         done = f"{name}, seed {row['seed']}: {row.get('failed', found)} ({row['seconds']:.0f} s). "
     rest = f"{left} left" + (f", about {_in_words(made.seconds_left)}" if made.seconds_left > 0 else "")

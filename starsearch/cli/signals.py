@@ -26,8 +26,12 @@ _READING = (
 
 
 def signals(
-    space_or_study: Annotated[
-        str, typer.Argument(metavar="SPACE|STUDY", help="A space file or a shipped space's name, or a study's folder.")
+    truth: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPACE|STUDY|TABLE",
+            help="A space file or a shipped space's name, a study's folder, or the folder of a StarBench table.",
+        ),
     ],
     data: Annotated[
         str | None,
@@ -46,7 +50,8 @@ def signals(
     A signal (NWOT, SNIP, SynFlow, ZiCo, Zen) takes seconds where a training takes minutes.
     Most know little beyond size, and none is used unless you ask for it.
 
-    Of a space, the published networks are ranked by their ImageNet top-1; of a study, its own by their accuracy.
+    Of a space, the published networks are ranked by their ImageNet top-1; of a study, its own by their accuracy; of a
+    StarBench table, its networks by their short trainings.
     Kendall's tau is 1 where a signal has their order, and 0 where it knows nothing.
 
     Examples:
@@ -54,6 +59,8 @@ def signals(
         starsearch signals starnet
 
         starsearch signals studies/starnet --data cifar10/ --signal zico --signal num_params
+
+        starsearch signals studies/starbench
     """
     import pandas as pd
 
@@ -63,7 +70,7 @@ def signals(
 
     with bar() as watch:
         words, found = audit_signals(
-            space_or_study,
+            truth,
             data=data,
             signals=signal or (),
             resolution=resolution,
@@ -86,7 +93,7 @@ def signals(
         "star/sum": lambda one: _number(one.sees.get("ops", math.nan)),
         "one/none": lambda one: _number(one.sees.get("activation", math.nan)),
         "7/3": lambda one: _number(one.sees.get("kernel_size", math.nan)),
-        "CPU s": lambda one: f"{one.seconds:.2f}",
+        "CPU s": lambda one: _number(one.seconds),
     }
     print_table(table(found, columns, title=f"Signals of untrained networks against {words}"))
     say(*_lessons(found))

@@ -38,45 +38,45 @@ class TrainedTable:
     recipe: str = "starnet-imagenet"
 
 
-def _demonets(sizes: Sequence[tuple[int, int]], total: Sequence[float], star: Sequence[float]) -> TrainedTable:
+def _published(texts: Mapping[str, str], table: str = "") -> dict[str, tuple[str, float]]:
+    """Rows by label: each network's text with its published top-1, that of `table` where several have it."""
+    known = published_top1_percent(table)
+    return {label: (text, known[parse_architecture(text).canonical()]) for label, text in texts.items()}
+
+
+def _demonets(table: str, sizes: Sequence[tuple[int, int]]) -> TrainedTable:
     """Tables 2 and 3: the mean of the gaps between star and sum is the claim."""
     networks, contrast = {}, {}
-    for (width, depth), *published in zip(sizes, total, star, strict=True):
-        for op, top1, weight in zip(("sum", "star"), published, (-1, 1), strict=True):
+    for width, depth in sizes:
+        for op, weight in (("sum", -1), ("star", 1)):
             label = f"{op}, width {width}, depth {depth}"
-            networks[label] = f"demonet:width={width},depths={depth},ops={op}", top1
+            networks[label] = f"demonet:width={width},depths={depth},ops={op}"
             contrast[label] = weight / len(sizes)
-    return TrainedTable(networks=networks, contrast=contrast, small=_SMALL_DEMONET, recipe="demonet-imagenet")
+    return TrainedTable(
+        networks=_published(networks, table), contrast=contrast, small=_SMALL_DEMONET, recipe="demonet-imagenet"
+    )
 
 
 def _starnets(**texts: str) -> dict[str, tuple[str, float]]:
-    """Rows by label, from what each changes of S4, with the published top-1."""
-    found = {label: f"{_S4},{text}" if text else _S4 for label, text in texts.items()}
-    known = published_top1_percent()
-    return {label: (text, known[parse_architecture(text).canonical()]) for label, text in found.items()}
+    """Rows by label, from what each changes of S4."""
+    return _published({label: f"{_S4},{text}" if text else _S4 for label, text in texts.items()})
 
 
 def _ops(letters: str) -> str:
     return f"ops={'-'.join('star' if one == '*' else 'sum' for one in letters)}"
 
 
-_TABLE2 = _demonets(
-    [(width, 12) for width in range(96, 289, 32)],
-    (51.1, 58.5, 62.7, 66.2, 69.6, 71.4, 72.5),
-    (57.6, 64.0, 68.2, 71.7, 73.9, 75.3, 76.1),
-)
-_TABLE3 = _demonets(
-    [(192, depth) for depth in range(10, 23, 2)],
-    (63.8, 66.3, 68.2, 68.8, 69.9, 69.6, 70.6),
-    (70.3, 71.8, 72.9, 72.9, 73.9, 75.4, 75.4),
-)
+_TABLE2 = _demonets("table 2", [(width, 12) for width in range(96, 289, 32)])
+_TABLE3 = _demonets("table 3", [(192, depth) for depth in range(10, 23, 2)])
 _TABLE4 = TrainedTable(
-    networks={
-        "sum": ("demonet:ops=sum", 66.2),
-        "sum, no activation": ("demonet:ops=sum,activation=none", 32.4),
-        "star": ("demonet:ops=star", 71.7),
-        "star, no activation": ("demonet:ops=star,activation=none", 70.5),
-    },
+    networks=_published(
+        {
+            "sum": "demonet:ops=sum",
+            "sum, no activation": "demonet:ops=sum,activation=none",
+            "star": "demonet:ops=star",
+            "star, no activation": "demonet:ops=star,activation=none",
+        }
+    ),
     contrast={"sum": 1, "sum, no activation": -1, "star": -1, "star, no activation": 1},
     small=_SMALL_DEMONET,
     recipe="demonet-imagenet",

@@ -72,7 +72,8 @@ class AutoProposer:
         self._running: dict[str, Trial] = {}
         self._why: dict[str, str] = {}
         family = spec.space.family
-        self._evidence = [one for one in (*published_observations(), *evidence) if one.architecture.family == family]
+        own = (one for one in evidence if one.architecture.family == family)
+        self._evidence = [*published_observations(family), *own]
         self._posteriors: dict[str, Posterior] = {}
         self._fitted = 0  # results when hyperparameters were last fitted
         self._known_costs: dict[tuple[str, Architecture], float] = {}

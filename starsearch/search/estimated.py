@@ -64,7 +64,7 @@ def _judged(trials: Iterable[Trial], judge: EstimateEvaluator) -> list[Trial]:
 
 def _ranked(trials: list[Trial], spec: StudySpec) -> list[Trial]:
     """Return the feasible trials above the least that is published, the best first."""
-    least = min(one.value for one in published_observations())
+    least = min(one.value for one in published_observations(spec.space.family))
     able = [
         one
         for one in trials

@@ -78,7 +78,7 @@ def expected_losses(spec: StudySpec, judged: Sequence[Trial], asked: Sequence[Tr
     from starsearch.accuracy.posterior import fit_posterior
 
     losses = np.array([trial.losses(spec.objectives) for trial in asked])
-    published = [one for one in published_observations() if one.architecture.family == spec.space.family]
+    published = published_observations(spec.space.family)
     for column, objective in enumerate(spec.objectives):
         own = observations(spec, judged, objective.name) if is_accuracy(objective.name) else []
         if own:

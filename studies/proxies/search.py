@@ -23,31 +23,21 @@ import pandas as pd
 import torch
 from scipy.stats import kendalltau, t
 
+from starsearch.accuracy.evidence import published_top1_percent
 from starsearch.data import open_data
 from starsearch.families.family import presets
 from starsearch.progress import follow, ignore
 from starsearch.recipe import Fidelity
-from starsearch.report.agreement import PUBLISHED_TOP1_PERCENT
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.study_file import DIGITS_FIDELITY
 from starsearch.training import train
 
 TRAININGS = Path(__file__).with_name("trainings.csv")
-# ImageNet top-1 of S4 with star or sum in its four stages (table 7), and with the activation elsewhere (table 9).
-EQUAL_SIZE = {
-    "starnet_s4": 78.4,
-    "++++": 75.3,
-    "*+++": 75.1,
-    "**++": 75.2,
-    "***+": 76.8,
-    "++*+": 76.4,
-    "+++*": 76.9,
-    "++**": 78.4,
-    "none": 75.6,
-    "both": 78.0,
-    "post": 77.0,
+# Of equal size: S4 with star or sum in its four stages (table 7), and with the activation elsewhere (table 9).
+NETWORKS = {
+    "seven": tuple(name for name, one in presets().items() if one.family == "starnet"),
+    "equal-size": ("starnet_s4", "++++", "*+++", "**++", "***+", "++*+", "+++*", "++**", "none", "both", "post"),
 }
-NETWORKS = {"seven": dict(PUBLISHED_TOP1_PERCENT), "equal-size": EQUAL_SIZE}
 CIFAR = Fidelity(resolution=32, epochs=3, samples=10_000, validation_samples=5_000, recipe="proxy")
 # By name: the fidelity's changes, the recipe's changes. "depth" in place of a rate divides it by √(blocks / 8).
 SETTINGS = {
@@ -132,12 +122,12 @@ def report(table: pd.DataFrame) -> None:
     lines = []
     for setting, trained in table.groupby("setting", sort=False):
         top1_percent = trained.pivot_table(index="seed", columns="network", values="top1_percent")
-        for group, published in NETWORKS.items():
-            names = [name for name in published if name in top1_percent]
+        for group, members in NETWORKS.items():
+            names = [name for name in members if name in top1_percent]
             found = top1_percent[names].dropna()
             if len(names) < 4 or found.empty:
                 continue
-            order = [published[name] for name in names]
+            order = [published_top1_percent()[architecture_of(name).canonical()] for name in names]
             taus = pd.Series([kendalltau(values, order).statistic for values in found.to_numpy()])
             half = t.ppf(0.975, len(taus) - 1) * taus.sem() if len(taus) > 1 else float("nan")
             lines.append(

@@ -1,9 +1,11 @@
 """The posterior of accuracy: what it says of published networks, and what other tasks are worth to it."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from botorch.exceptions.errors import ModelFittingError
 from sklearn.gaussian_process.kernels import Matern
 
 from starsearch.accuracy.evidence import IMAGENET, Observation, published_observations
@@ -36,9 +38,10 @@ def truth(network):
     return 100 - 30 * (count_macs(network) / 4e8) ** -0.25 * 0.97**stars
 
 
-def test_published_networks_are_estimated_as_published():
-    published = published_observations()
-    networks = [one.canonical() for one in presets().values() if one.family == "starnet"]
+@pytest.mark.parametrize("family", ["starnet", "demonet"])
+def test_published_networks_are_estimated_as_published(family):
+    published = published_observations(family)
+    networks = [one.canonical() for one in presets().values() if one.family == family]
     assert set(networks) <= {one.architecture for one in published}
     for estimate, network in zip(fit_posterior(published).estimate(networks), networks, strict=True):
         values = [one.value for one in published if one.architecture == network]
@@ -61,7 +64,7 @@ def test_a_task_that_ranks_moves_much_and_one_of_random_values_little(kind):
 
 def test_the_joint_posterior_agrees_with_the_estimates_and_both_are_deterministic():
     networks = draw_networks(12)
-    first, again = fit_posterior(published_observations()), fit_posterior(published_observations())
+    first, again = fit_posterior(published_observations("starnet")), fit_posterior(published_observations("starnet"))
     mean, covariance = (found.numpy() for found in first.joint(networks))
     estimates = first.estimate(networks)
     assert estimates == again.estimate(networks)
@@ -81,7 +84,7 @@ def test_hyperparameters_are_taken_over_and_the_new_observation_is_heeded():
 
 
 def test_without_evidence_on_kernels_the_lower_bound_keeps_the_published_ones():
-    posterior = fit_posterior(published_observations())
+    posterior = fit_posterior(published_observations("starnet"))
     for network in (presets()[f"starnet_s{size}"] for size in (1, 2, 3, 4)):
         kernels = [replace(network, kernel_size=(size,) * 4) for size in (3, 5, 7)]
         three, five, seven = posterior.estimate(kernels)
@@ -121,19 +124,62 @@ def test_few_observations_give_a_wide_estimate(count):
     assert 0 <= estimate.low < truth(networks[5]) < estimate.high <= 100
 
 
-@pytest.mark.parametrize(
-    "values", [[50.0] * 6, [0.0, 100.0, 50.0, 60.0, 70.0, 40.0], [float("nan"), 60.0, 61.0, 62.0, 63.0, 64.0]]
-)
-def test_odd_values_give_finite_estimates(values):
-    networks = draw_networks(6)
-    told = [Observation(architecture=one, task="a", value=v) for one, v in zip(networks, values, strict=True)]
-    again = [Observation(architecture=networks[1], task="a", value=20.0)] * 100  # contradicts the first one
-    for one in fit_posterior([*told, *again], target="a").estimate(networks):
+def told(values, task="a", networks=None, **more):
+    networks = networks or draw_networks(6)
+    return [Observation(architecture=one, task=task, value=v, **more) for one, v in zip(networks, values, strict=False)]
+
+
+NAN, SIX = float("nan"), (60.0, 61.0, 62.0, 63.0, 64.0, 65.0)
+BAD_INPUT = {
+    "no observation": ([], "prior"),
+    "one": (told(SIX[:1]), "scaling law"),
+    "two": (told(SIX[:2]), "scaling law"),
+    "five": (told(SIX[:5]), "GP"),
+    "contradicting ones": ([*told(SIX), *told(SIX[::-1])], "GP"),
+    "contradicting ones that are said to be exact": ([*told(SIX), *told(SIX[::-1], standard_error=1e-9)], "GP"),
+    "one a hundred times": ([*told(SIX), *told(SIX)[:1] * 100], "GP"),
+    "one a hundred times, from different studies": (
+        [*told(SIX), *(one for number in range(100) for one in told(SIX[:1], source=f"study {number}"))],
+        "GP",
+    ),
+    "no number": (told((NAN, *SIX[1:])), "GP"),
+    "nothing but no numbers": (told((NAN,) * 6), "prior"),
+    "infinite": (told((float("inf"), *SIX[1:])), "GP"),
+    "accuracies of 0 and 100": (told((0.0, 100.0, *SIX[2:])), "GP"),
+    "all 0": (told((0.0,) * 6), "GP"),
+    "all 100": (told((100.0,) * 6), "GP"),
+    "all equal": (told((50.0,) * 6), "GP"),
+    "all of one network": (told(SIX, networks=draw_networks(1) * 6), "GP"),
+    "another number of classes": (
+        [*told(SIX), *told((93.0, 94.0, 95.0, 96.0, 97.0, 98.0), task="10 classes")],
+        "multi-task GP",
+    ),
+    "another task alone": (told(SIX, task="b"), "prior"),
+    "a signal that never changes": ([*told(SIX), *told((1.0,) * 6, task="signal/x")], "multi-task GP"),
+    "a signal without numbers": ([*told(SIX), *told((NAN,) * 6, task="signal/x")], "GP"),
+    "a signal of huge numbers": ([*told(SIX), *told((1e300, -1e300, *SIX[2:]), task="signal/x")], "multi-task GP"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_odd_observations_give_sane_estimates_the_same_each_time(case):
+    observations, kind = BAD_INPUT[case]
+    posterior = fit_posterior(observations, target="a", seed=1)
+    assert posterior.kind == kind
+    networks = draw_networks(9)
+    estimates = posterior.estimate(networks)
+    for one in estimates:
         assert 0 <= one.low <= one.mean <= one.high <= 100
+    known = [one.value for one in observations if one.task == "a" and math.isfinite(one.value)]
+    if known:  # of new networks it says at least that they may be like the known ones
+        assert all(one.low <= max(known) and one.high >= min(known) - 0.1 for one in estimates[6:])
+    if kind == "prior":
+        assert all(one.high - one.low > 30 for one in estimates)
+    assert fit_posterior(observations, target="a", seed=1).estimate(networks) == estimates
 
 
 def test_an_exact_duplicate_says_nothing_new():
-    published = published_observations()
+    published = published_observations("starnet")
     network = presets()["starnet_s1"]
     once, often = (fit_posterior(one).estimate([network]) for one in (published, [*published, *published[:1] * 100]))
     assert once == often
@@ -147,14 +193,17 @@ def test_an_exact_duplicate_says_nothing_new():
     ],
 )
 def test_what_cannot_have_been_observed_is_refused(change, message):
-    one = next(one for one in published_observations() if one.source == "table 6")
+    one = next(one for one in published_observations("starnet") if one.source == "table 6")
     with pytest.raises(AccuracyError, match=message):
         fit_posterior([replace(one, **change)])
 
 
 def test_a_fit_that_does_not_converge_falls_back_to_the_scaling_law(monkeypatch):
-    monkeypatch.setattr("starsearch.accuracy.posterior._fit", lambda model, seed: False)
-    posterior = fit_posterior(published_observations())
+    def fail(_mll, **_options):
+        raise ModelFittingError("All attempts to fit the model have failed.")
+
+    monkeypatch.setattr("botorch.fit.fit_gpytorch_mll", fail)
+    posterior = fit_posterior(published_observations("starnet"))
     small, large = posterior.estimate([presets()["starnet_s1"], presets()["starnet_s4"]])
     assert posterior.kind == "scaling law"
     assert small.mean < large.mean

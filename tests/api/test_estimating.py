@@ -83,7 +83,7 @@ def test_without_evidence_on_kernels_no_network_wins_by_its_kernels(published):
     members = front["architecture_text"][front["on_front"]].map(parse_architecture)
     assert not [one for one in members if 3 in one.kernel_size]
     # Smaller kernels are the cheaper twins: each would be on the front if only best guesses counted.
-    posterior = fit_posterior(published_observations())
+    posterior = fit_posterior(published_observations("starnet"))
     twins = [replace(one, kernel_size=(3,) * 4) for one in members]
     cheaper = np.array([[one.ranked for one in estimate_top1(posterior, some)] for some in (members.tolist(), twins)])
     assert (cheaper[1] < cheaper[0] - 1).all()
@@ -94,7 +94,7 @@ def test_a_front_says_what_of_it_lies_beyond_the_evidence(capsys, published):
     said = capsys.readouterr().out
     assert "published results of" in said
     assert "estimated from evidence, not measured" in said
-    known = [one.architecture for one in published_observations()]
+    known = [one.architecture for one in published_observations("starnet")]
     s4 = presets()["starnet_s4"]
     assert nearest_known(s4, known) == {}
     assert nearest_known(replace(s4, depths=(3, 3, 11, 6)), known) == {}

@@ -112,3 +112,14 @@ def test_the_command_says_what_is_left(starsearch, tmp_path):
     code, _, err = starsearch("bench", "make", *options)
     assert code == 2
     assert "--data" in err
+
+
+def test_signals_are_columns_beside_the_trainings(tmp_path):
+    make(tmp_path)
+    make_bench(tmp_path, "signals", data="digits", networks=1)
+    rows = read_table(tmp_path)
+    signals = rows[rows["fidelity"] == "signals"]
+    assert list(signals["name"]) == ["starnet_s050"]
+    assert list(signals["signal/num_params"]) == list(signals["num_params"])
+    assert signals["signal/nwot"].notna().all()
+    assert rows.loc[rows["fidelity"] == "tiny", "top1_percent"].notna().all()

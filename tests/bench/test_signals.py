@@ -1,0 +1,49 @@
+"""Signals judged by the table's trainings."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from starsearch.api.signals import audit_signals
+from starsearch.bench.table import read_table
+from starsearch.errors import StudyError
+
+
+@pytest.fixture(scope="module")
+def with_signals(table, tmp_path_factory):
+    """The table, with a signal that knows the accuracies and one that is missing for half of the networks."""
+    rows = read_table(table)
+    trained = rows[(rows["fidelity"] == "proxy") & (rows["seed"] == 0)]
+    signals = {"signal/snip": trained["top1_percent"], "signal/num_params": trained["num_params"].iloc[::2]}
+    signals = trained[["network", "seed"]].assign(fidelity="signals", **signals)
+    folder = tmp_path_factory.mktemp("with-signals")
+    pd.concat([rows, signals]).to_csv(folder / "starbench.csv.xz", index=False)
+    return folder
+
+
+def test_the_tables_signals_are_judged_by_its_trainings(starsearch, with_signals):
+    code, out, err = starsearch("signals", with_signals, "--signal", "snip", "--signal", "num_params", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert f"top-1 at 'proxy' of 40 networks of {with_signals}, cost by latency" in found["truth"]
+    by_name = {one["signal"]: one for one in found["signals"]}
+    assert by_name["snip"]["ranking_overall_value"] == by_name["snip"]["ranking_in_bands_value"] == 1
+    assert by_name["snip"]["ranking_better_than_params"] > 0.95
+    assert by_name["num_params"]["ranking_candidates"] == 20
+    assert by_name["num_params"]["sees_kernel_size"] == 1
+    assert by_name["snip"]["seconds"] is None
+
+
+def test_a_table_without_signals_has_its_networks_read(table):
+    _, found = audit_signals(str(table), signals=["num_params"])
+    assert [one.signal for one in found] == ["num_params"]
+    assert found[0].ranking.candidates == 40
+    assert found[0].ranking.overall.value == found[0].ranking.num_params.value
+
+
+def test_a_table_of_latencies_alone_judges_nothing(table, tmp_path):
+    rows = read_table(table)
+    rows[rows["fidelity"] == "latency"].to_csv(tmp_path / "starbench.csv.xz", index=False)
+    with pytest.raises(StudyError, match="0 trainings at 'proxy'; three are needed"):
+        audit_signals(str(tmp_path))
