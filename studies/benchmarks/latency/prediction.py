@@ -13,6 +13,7 @@ of the 90 % intervals, and few-shot adaptation to two threads.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,14 @@ def times_of(samples):
     return np.array([sample.ms for sample in samples])
 
 
+def measured_on(threads):
+    """The machine of the measurements, wherever they are read: its vector width is found by the fit."""
+    device = replace(device_fingerprint(threads=threads), processor="AMD EPYC with AVX2")
+    return {"name": "x", "device": device, "backend": "onnxruntime-cpu", "resolution": RESOLUTION, "reference": None}
+
+
 def make_profile(samples):
-    about = {"name": "x", "device": device_fingerprint(threads=1), "backend": "onnxruntime-cpu"}
-    return fit_profile(samples, resolution=RESOLUTION, reference=None, **about)
+    return fit_profile(samples, **measured_on(threads=1))
 
 
 def boosted(rows, targets, trees=300, **options):
@@ -166,10 +172,9 @@ def judge_fits(data):
 def judge_adaptation(base, other):
     """From one thread to two."""
     profile = make_profile([*base["chosen"], *base["random"]])
-    about = {"name": "x", "device": device_fingerprint(threads=2), "backend": "onnxruntime-cpu"}
     for count in (5, 10):
         for calibration, few in calibrations(other, count):
-            adapted = fit_profile(few, base=profile, resolution=RESOLUTION, reference=None, **about)
+            adapted = fit_profile(few, base=profile, **measured_on(threads=2))
             head = {"method": "adapted from 1 thread to 2", "networks": count, "calibration": calibration}
             yield {**head, **judge_profile(adapted, other["held-out"])}
 
