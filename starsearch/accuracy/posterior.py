@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -92,10 +93,9 @@ class Posterior:
         if not architectures:
             return []
         inputs = self._inputs(architectures)
-        found = self._posterior(inputs[:, None])  # one by one: no covariance between them is computed
-        middle = self._log_error(inputs, found.mean.flatten())
-        noise = self.model.likelihood.noise.detach().flatten()[0]
-        spread = _Z90 * _UNIT * (found.variance.flatten().clamp_min(0) + noise).sqrt()
+        mean, reduced = self._condition(inputs)
+        variance = (self._prior(inputs, inputs) - (reduced**2).sum(dim=0)).clamp_min(0) + self._noise(0)
+        middle, spread = self._log_error(inputs, mean), _Z90 * _UNIT * variance.sqrt()
         ends = (100 - one.exp().clamp_max(100) for one in (middle, middle + spread, middle - spread))
         rows = zip(*(one.tolist() for one in ends), strict=True)
         return [Estimate(mean=mean, low=low, high=high) for mean, low, high in rows]
@@ -103,23 +103,73 @@ class Posterior:
     def joint(self, architectures: Sequence[Architecture]) -> tuple[Tensor, Tensor]:
         """Return mean (n,) and covariance (n, n) of the logarithm of the target's error in percent, without noise."""
         inputs = self._inputs(architectures)
-        found = self._posterior(inputs).distribution
-        return self._log_error(inputs, found.mean), _UNIT**2 * found.covariance_matrix
+        mean, reduced = self._condition(inputs)
+        with _no_gradients():
+            covariance = self.model.covar_module(inputs).to_dense() - reduced.T @ reduced
+        return self._log_error(inputs, mean), _UNIT**2 * covariance
 
-    def _inputs(self, architectures: Sequence[Architecture]) -> Tensor:
+    def moved_by(self, architectures: Sequence[Architecture], task: str, *, standard_error: float) -> Tensor:
+        """Return (n,) standard deviations of how far one observation of each network moves its target's mean.
+
+        Of the logarithm of the error; 0 for a task without observations, which may be worth anything.
+
+        Args:
+            standard_error: of the observation's logarithm of the error, beside the task's own noise.
+        """
         import torch
 
-        return torch.tensor([(*encode(one), 0.0) for one in architectures], dtype=torch.float64)
+        if task != self.target and task not in self.signs:
+            return torch.zeros(len(architectures), dtype=torch.float64)
+        number = [self.target, *self.signs].index(task)
+        target, seen = self._inputs(architectures), self._inputs(architectures, number)
+        own, other = self._condition(target)[1], self._condition(seen)[1]
+        covariance = self._prior(target, seen) - (own * other).sum(dim=0)
+        variance = (self._prior(seen, seen) - (other**2).sum(dim=0)).clamp_min(0)
+        return _UNIT * covariance.abs() / (variance + self._noise(number) + (standard_error / _UNIT) ** 2).sqrt()
+
+    def _inputs(self, architectures: Sequence[Architecture], number: int = 0) -> Tensor:
+        import torch
+
+        return torch.tensor([(*encode(one), float(number)) for one in architectures], dtype=torch.float64)
 
     def _log_error(self, inputs: Tensor, values: Tensor) -> Tensor:
         return self.level + self.slope * inputs[:, 0] + _UNIT * values
 
-    def _posterior(self, inputs: Tensor) -> Any:
-        import torch
+    def _noise(self, number: int) -> Tensor:
+        found: Tensor = self.model.likelihood.noise.detach().flatten()[number]
+        return found
 
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of jitter
-            return self.model.posterior(inputs)
+    def _prior(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return (n,), the covariance of each row of one with the same row of the other before any observation."""
+        with _no_gradients():
+            found: Tensor = self.model.covar_module(one, other, diag=True)
+        return found
+
+    def _condition(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean (n,), and (observations, n) whose products are what observations take off the covariance.
+
+        By one Cholesky decomposition: BoTorch's posterior of n networks one by one copies the observations n times.
+        """
+        import torch
+        from linear_operator.utils.cholesky import psd_safe_cholesky
+
+        model = self.model
+        with _no_gradients():
+            told = model.train_inputs[0]
+            root = psd_safe_cholesky(model.likelihood(model.forward(told), [told]).covariance_matrix)
+            cross = model.covar_module(told, inputs).to_dense()
+            both = torch.linalg.solve_triangular(root, torch.cat([model.train_targets[:, None], cross], 1), upper=False)
+        return both[:, 0] @ both[:, 1:], both[:, 1:]
+
+
+@contextmanager
+def _no_gradients() -> Iterator[None]:
+    """Compute without gradients, and without warnings of jitter."""
+    import torch
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def fit_posterior(
@@ -226,7 +276,7 @@ def _build(inputs: Tensor, outputs: Tensor, variances: Tensor, *, num_tasks: int
 
         def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **_: Any) -> Tensor:
             if diag:
-                return torch.full(x1.shape[:-1], _LEVEL, dtype=x1.dtype)
+                return _LEVEL * (x1 == x2)[..., 0].to(x1.dtype)
             return _LEVEL * (x1 == x2.mT).to(x1.dtype)
 
     class Noise(HadamardGaussianLikelihood):

@@ -6,7 +6,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar, Self, cast
 
 from starsearch.errors import ArchitectureError, did_you_mean
@@ -157,8 +157,7 @@ def count_macs(
     >>> count_macs(Architecture.of())
     421877376
     """
-    layers = lower(architecture, resolution=resolution, num_classes=num_classes, stem_stride=stem_stride)
-    return sum(map(layer_macs, layers))
+    return _count(architecture, resolution, num_classes, stem_stride)[0]
 
 
 def count_params(architecture: Architecture, *, num_classes: int = 1000) -> int:
@@ -167,7 +166,14 @@ def count_params(architecture: Architecture, *, num_classes: int = 1000) -> int:
     >>> count_params(Architecture.of(), num_classes=10)
     2678098
     """
-    return sum(map(layer_params, lower(architecture, num_classes=num_classes)))
+    return _count(architecture, 224, num_classes, 2)[1]
+
+
+@lru_cache(maxsize=100_000)  # a search asks of each network of its pool, for several reasons
+def _count(architecture: Architecture, resolution: int, num_classes: int, stem_stride: int) -> tuple[int, int]:
+    """Return multiply-accumulates and parameters."""
+    layers = lower(architecture, resolution=resolution, num_classes=num_classes, stem_stride=stem_stride)
+    return sum(map(layer_macs, layers)), sum(map(layer_params, layers))
 
 
 def _spread(rule: Rule, value: Any, num_stages: int) -> Any:

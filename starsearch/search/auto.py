@@ -1,7 +1,9 @@
 """`AutoProposer`: the candidate that is expected to add most to the front, by a model of what is known.
 
 The criterion is noisy expected hypervolume improvement (Daulton et al. 2021, "Parallel Bayesian Optimization of
-Multiple Noisy Objectives"), exact over a pool of networks: where costs are known, only accuracy is uncertain.
+Multiple Noisy Objectives"), exact over a pool of networks: where costs are known, only accuracy is uncertain. With
+rungs it is that improvement for each second of training, of what goes on from a rung only if it is worth it there: a
+rule of Gittins's kind (Xie et al. 2024, "Cost-aware Bayesian Optimization via the Pandora's Box Gittins Index").
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +25,9 @@ from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.latency.prediction.predict import predict_latency
 from starsearch.pareto import FloatArray, hypervolume, non_dominated
 from starsearch.quantities import quantity
+from starsearch.search.compute import Compute
 from starsearch.search.evidence import is_accuracy, observations, task_of
+from starsearch.search.halving import Rungs
 from starsearch.search.unseen import Unseen
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -34,6 +39,8 @@ _SHORT_LIST = 200  # networks that are compared by the joint posterior
 _FRONTS = 16  # draws of the front from the posterior
 _REFIT_AFTER = 1.3  # times as many results as when the hyperparameters were last fitted
 _REFIT_UNTIL = 150  # results, which have settled them; fitting takes a second or two by then
+_FIT_TO = 150  # observations at most, some of each task; all count for what follows
+_SEEN = 5  # values that an observation at a rung may have, by which its worth is averaged
 _BEYOND = 0.1  # how far the reference lies beyond the worst results, as a share of their range
 _Z90 = 1.6449
 _JITTER = 1e-8
@@ -52,6 +59,7 @@ class AutoProposer:
         recorded: the study's trials so far.
         evidence: what is known beside them and the published results.
         num_classes: of the networks as they are deployed.
+        rungs: the study's, whose trials go on where that is worth more than a new candidate.
     """
 
     def __init__(
@@ -61,6 +69,7 @@ class AutoProposer:
         *,
         evidence: Sequence[Observation] = (),
         num_classes: int = 1000,
+        rungs: Rungs | None = None,
     ) -> None:
         self._spec, self._num_classes = spec, num_classes
         self._seed = spec.seed + len(recorded)
@@ -68,6 +77,8 @@ class AutoProposer:
         self._drawn: dict[str, Trial] = {}
         self._near: dict[str, list[Trial]] = {}  # by the key of what has been on the front
         self._history = [trial for trial in recorded if trial.has_result]
+        self._rungs = rungs or Rungs(spec, recorded)
+        self._compute = Compute(spec)
         self._results = {trial.key: trial for trial in self._history}
         self._running: dict[str, Trial] = {}
         self._why: dict[str, str] = {}
@@ -75,12 +86,16 @@ class AutoProposer:
         own = (one for one in evidence if one.architecture.family == family)
         self._evidence = [*published_observations(family), *own]
         self._posteriors: dict[str, Posterior] = {}
+        self._told: dict[str, list[Observation]] = {}
         self._fitted = 0  # results when hyperparameters were last fitted
         self._known_costs: dict[tuple[str, Architecture], float] = {}
 
     def propose(self) -> Trial | None:
-        """Return a trial of a candidate that the study does not know; None where the space has no more."""
-        pool = self._pool() if len(self._results) >= _FEWEST_TO_LEARN_FROM else []
+        """Return a trial of a new candidate, or one that goes on from its rung; None where there are no more."""
+        pool: list[Trial] = []
+        if len(self._results) >= _FEWEST_TO_LEARN_FROM:
+            self._learn()
+            pool = [*self._pool(), *self._rungs.waiting()]
         trial = self._choose(pool) if pool else self._unseen.draw()
         if trial is not None:
             self._begin(trial)
@@ -90,6 +105,11 @@ class AutoProposer:
         """Know of a trial that begins; return why it was proposed, in words."""
         self._begin(trial)
         return self._why.pop(trial.key, "")
+
+    def expected(self, trials: Sequence[Trial]) -> FloatArray:
+        """Return (n, m), the logarithms of the losses that trials at any rung are expected to end with."""
+        self._learn()
+        return self._losses(trials)[0]
 
     def _begin(self, trial: Trial) -> None:
         self._unseen.known.add(trial.key)
@@ -115,8 +135,7 @@ class AutoProposer:
 
     def _front(self) -> list[Trial]:
         feasible = [one for one in self._results.values() if one.is_feasible(self._spec.constraints)]
-        losses = np.array([one.losses(self._spec.objectives) for one in feasible]).reshape(len(feasible), -1)
-        return list(itertools.compress(feasible, non_dominated(losses)))
+        return list(itertools.compress(feasible, non_dominated(self._losses(feasible)[0]))) if feasible else []
 
     def _neighbours(self, trial: Trial) -> Iterator[Trial]:
         for parameter in self._spec.space.parameters if trial.params else ():
@@ -130,9 +149,9 @@ class AutoProposer:
                     yield one
 
     def _choose(self, pool: list[Trial]) -> Trial:
-        """Return the one of the pool that is expected to add most hypervolume to the front."""
-        self._learn()
-        known = [*self._results.values(), *self._running.values()]
+        """Return the one of the pool that is expected to add most hypervolume to the front, with rungs a second."""
+        ended = [one for one in self._results.values() if one.state == "complete"] or list(self._results.values())
+        known = [*ended, *self._running.values()]
         front, _ = self._losses(known)
         counts = np.isfinite(front).all(axis=1) & (self._chance(known) > 0.5)
         front, known = front[counts], list(itertools.compress(known, counts))
@@ -141,18 +160,64 @@ class AutoProposer:
         if not known:  # nothing keeps the constraints yet
             return pool[int(np.argmax(chance))]
         reference = front.max(axis=0) + _BEYOND * np.ptp(front, axis=0) + 1e-6
-        first = chance * np.nan_to_num(expected_improvement(mean, std, front, reference))
+        seconds = self._compute.seconds(pool, self._history)
+        first = chance * np.nan_to_num(expected_improvement(mean, std, front, reference)) / seconds.sum(axis=1)
         short = np.argsort(-first, kind="stable")[:_SHORT_LIST]
-        pool, mean, std, chance = [pool[row] for row in short], mean[short], std[short], chance[short]
-        fronts, means, std = self._draw_fronts(known, pool, front, mean, std)
-        drawn = [expected_improvement(one, std, of, reference) for one, of in zip(means, fronts, strict=True)]
-        gains = chance * np.nan_to_num(np.mean(drawn, axis=0))
-        best = pool[int(np.argmax(gains))]
-        share = 100 * gains.max() / hypervolume(np.minimum(front, reference), reference)
-        self._why[best.key] = (
-            f"expected to add most to the front, {share:.1f} % of its hypervolume: {self._words(best)}"
-        )
+        pool, mean, std = [pool[row] for row in short], mean[short], std[short]
+        chance, (now, later) = chance[short], seconds[short].T
+        gains, weights = self._gains(known, pool, front, mean, std, reference)
+        # Of the values that may be seen at the next rung it goes on from the best, as far down as that pays.
+        order = np.argsort(-gains, axis=0)
+        goes_on = np.cumsum(weights[order], axis=0)
+        worth = chance * np.cumsum(np.take_along_axis(weights[:, None] * gains, order, axis=0), axis=0)
+        rates = worth / (now + later * goes_on)
+        least, at = np.unravel_index(int(np.argmax(rates)), rates.shape)
+        share = 100 * worth[-1, at] / hypervolume(np.minimum(front, reference), reference)
+        goal, step, best = "expected to add most to the front", "", pool[at]
+        if self._spec.halving:
+            best, step = self._compute.choose_end(best, goes_on=bool(least == len(rates) - 1))
+            goal, step = f"{goal} for its compute", f"; {step}"
+        self._why[best.key] = f"{goal}, {share:.1f} % of its hypervolume: {self._words(best)}{step}"
         return best
+
+    def _gains(
+        self,
+        known: Sequence[Trial],
+        pool: Sequence[Trial],
+        front: FloatArray,
+        mean: FloatArray,
+        std: FloatArray,
+        reference: FloatArray,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return (s, n), what the pool's ends add to the front after each value seen on the way, and (s,) its weight.
+
+        One value where nothing is seen before the end.
+        """
+        column = next((at for at, one in enumerate(self._spec.objectives) if is_accuracy(one.name)), None)
+        values, weights = np.polynomial.hermite_e.hermegauss(_SEEN if self._spec.halving else 1)
+        fronts, means, std = self._draw_fronts(known, pool, front, mean, std)
+        shift, left = np.zeros((len(values), *mean.shape)), np.tile(std, (len(values), 1, 1))
+        if self._spec.halving and column is not None:
+            moved = np.minimum(self._moved(pool, self._spec.objectives[column].name), 0.999 * std[:, column])
+            shift[:, :, column] = values[:, None] * moved
+            left[:, :, column] = np.sqrt(std[:, column] ** 2 - moved**2)
+        left = left.reshape(-1, mean.shape[1])
+        drawn = [
+            expected_improvement((shift + one).reshape(left.shape), left, of, reference)
+            for one, of in zip(means, fronts, strict=True)
+        ]
+        return np.nan_to_num(np.mean(drawn, axis=0)).reshape(len(values), -1), weights / weights.sum()
+
+    def _moved(self, pool: Sequence[Trial], name: str) -> FloatArray:
+        """Return (n,), how far the result at its next rung moves a candidate's expected loss; 0 at the end."""
+        moved = np.zeros(len(pool))
+        for rung, task in enumerate(self._compute.tasks):
+            rows = [row for row, one in enumerate(pool) if (one.rung or 0) == rung]
+            told = [one for one in self._told[name] if one.task == task]
+            error = float(np.mean([one.standard_error / (100.01 - one.value) for one in told])) if told else 0.0
+            architectures = [pool[row].candidate.architecture for row in rows]
+            moved[rows] = self._posteriors[name].moved_by(architectures, task, standard_error=error)
+        return moved
 
     def _words(self, trial: Trial) -> str:
         """Return what is expected of a trial."""
@@ -191,14 +256,16 @@ class AutoProposer:
     def _learn(self) -> None:
         """Fit the posteriors to the results, their hyperparameters now and then."""
         count = len(self._history)
-        refit = not self._posteriors or _REFIT_AFTER * self._fitted <= count <= _REFIT_UNTIL
-        if refit:
-            self._fitted = count
+        settled = not _REFIT_AFTER * self._fitted <= count <= _REFIT_UNTIL
         target = task_of(self._spec)
         for name in filter(is_accuracy, self._spec.quantities):
-            own = observations(self._spec, self._history, name)
-            like = None if refit else self._posteriors[name]
-            self._posteriors[name] = fit_posterior([*self._evidence, *own], target=target, seed=self._seed, like=like)
+            told = [*self._evidence, *observations(self._spec, self._history, name)]
+            like = self._posteriors.get(name)
+            if not settled or like is None or {like.target, *like.signs} != {target, *(one.task for one in told)}:
+                like = fit_posterior(_some_of_each_task(told, _FIT_TO), target=target, seed=self._seed)
+                self._fitted = count
+            self._told[name] = told
+            self._posteriors[name] = fit_posterior(told, target=target, seed=self._seed, like=like)
 
     def _losses(self, trials: Sequence[Trial]) -> tuple[FloatArray, FloatArray]:
         """Return (n, m) means and standard deviations of the losses' logarithms, NaN where nothing can be said."""
@@ -218,7 +285,7 @@ class AutoProposer:
             )
             return (best + worst) / 2, (worst - best) / (2 * _Z90)
         if name in ("macs", "num_params") or name in self._spec.profiles:
-            values = np.array([self._compute(name, one) for one in architectures])
+            values = np.array([self._computed(name, one) for one in architectures])
             return np.log(values), np.zeros(len(values))
         mean, std = self._regress(name, architectures)
         for row, trial in enumerate(trials):  # what was measured is known
@@ -226,7 +293,7 @@ class AutoProposer:
                 mean[row], std[row] = math.log(trial.values[name]), 0.0
         return mean, std
 
-    def _compute(self, name: str, architecture: Architecture) -> float:
+    def _computed(self, name: str, architecture: Architecture) -> float:
         """Return a count, or a latency predicted from its profile; NaN where the profile has no term for a layer."""
         key = name, architecture
         if key not in self._known_costs:
@@ -271,6 +338,16 @@ class AutoProposer:
                     sign = -sign if is_accuracy(one.name) else sign
                     chance *= ndtr(sign * (limit - mean) / np.maximum(std, 1e-9))
         return chance
+
+
+def _some_of_each_task(told: Sequence[Observation], count: int) -> list[Observation]:
+    """Return `count` of the observations in their order, the first of each task."""
+    before = Counter[str]()
+    turns = []
+    for one in told:
+        turns.append(before[one.task])
+        before[one.task] += 1
+    return [told[row] for row in sorted(np.argsort(turns, kind="stable")[:count])]
 
 
 def expected_improvement(mean: FloatArray, std: FloatArray, front: FloatArray, reference: FloatArray) -> FloatArray:

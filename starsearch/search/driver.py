@@ -62,7 +62,8 @@ def run_study(
     """Run the study of `record` until it has the trials that `spec` wants, or resume it; return why it ended.
 
     Trials that were cut off run first, then anchors, then candidates that may leave a rung of successive halving, then
-    those that come from the lower fidelity or the sampler; no candidate is evaluated twice. A candidate whose
+    those that come from the lower fidelity or the sampler; no candidate is evaluated twice. The sampler auto chooses
+    between candidates at a rung and new ones itself, and has halving only settle who else goes on. A candidate whose
     evaluation raises is a failed trial; one whose worker or driver dies runs again. On Ctrl-C the running trials end as
     interrupted, and run again when the study is resumed. At the end, what was predicted of the front is measured.
 
@@ -172,7 +173,7 @@ class _Driver:
         from starsearch.search.auto import AutoProposer
 
         num_classes = len(self._record.attribute("classes") or ()) or 1000
-        return AutoProposer(self._spec, known, evidence=evidence, num_classes=num_classes)
+        return AutoProposer(self._spec, known, evidence=evidence, num_classes=num_classes, rungs=self._rungs)
 
     def run(self) -> Why:
         """Begin what fits and act on what happens, until there is nothing left to do."""
@@ -213,7 +214,9 @@ class _Driver:
 
     def _next(self) -> Trial | Why:
         """Return the next trial to begin, or the reason to begin no more."""
-        trial = self._next_planned() or self._rungs.next()
+        trial, expected = self._next_planned(), self._proposer.expected if self._proposer else None
+        if trial is None and not (expected and self._wants_more):  # else the proposer chooses between both
+            trial = self._rungs.next(expected)
         if trial is None and not self._wants_more:
             return "complete"
         if self._clock() >= self._deadline:

@@ -27,22 +27,32 @@ def task_of(spec: StudySpec, *, epochs: int | None = None) -> str:
 def observations(spec: StudySpec, trials: Iterable[Trial], quantity: str = "top1_percent") -> list[Observation]:
     """Return what trials that have a result say of their networks' accuracy.
 
-    Networks with a recipe of their own are left out: what is learned is the architecture's.
+    Networks with a recipe of their own are left out: what is learned is the architecture's. A training that passed
+    rungs without a stop was judged there as well, if it trained as those that stop there do.
     """
     found = []
+    rungs = spec.halving.rungs if spec.halving else ()
+    passed = [one.epochs for one in rungs if one.samples is None and one.resolution is None]
+    first = next((one.name for one in spec.objectives if is_accuracy(one.name)), None)
     for trial in trials:
         reading = trial.reading(quantity)
-        if trial.has_result and reading is not None and trial.candidate.recipe == spec.recipe:
-            spread = reading.spread if isinstance(reading, Measurement) else None
-            found.append(
-                Observation(
-                    architecture=trial.candidate.architecture,
-                    task=task_of(spec, epochs=trial.epochs),
-                    value=float(reading.value),
-                    standard_error=spread or 0.0,
-                    source=spec.name,
-                )
+        if not trial.has_result or reading is None or trial.candidate.recipe != spec.recipe:
+            continue
+        seen: dict[int | None, float] = {trial.epochs: float(reading.value)}
+        if quantity == first and trial.continues is None:
+            last = trial.epochs or spec.num_epochs
+            seen |= {epoch: trial.curve[epoch] for epoch in passed if epoch < last and epoch in trial.curve}
+        spread = reading.spread if isinstance(reading, Measurement) else None
+        found += [
+            Observation(
+                architecture=trial.candidate.architecture,
+                task=task_of(spec, epochs=epochs),
+                value=value,
+                standard_error=spread or 0.0,
+                source=spec.name,
             )
+            for epochs, value in seen.items()
+        ]
     return found
 
 

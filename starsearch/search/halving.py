@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from starsearch.pareto import next_promotion
+from starsearch.pareto import FloatArray, next_promotion
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
@@ -39,28 +39,42 @@ class Rungs:
             self._reached[trial.rung].append(row)
             self._by_number[trial.number] = trial
 
-    def next(self) -> Trial | None:
-        """Return the continuation of a trial that may leave its rung, the highest first; None where none may."""
+    def next(self, expected: Callable[[Sequence[Trial]], FloatArray] | None = None) -> Trial | None:
+        """Return the continuation of a trial that may leave its rung, the highest first; None where none may.
+
+        Args:
+            expected: returns the losses, (n, m), by which a rung's trials are ranked; None for those they had there.
+        """
         for reached in reversed(self._reached):
+            trials = [one for one, _, _ in reached]
             row = next_promotion(
-                np.array([losses for _, losses, _ in reached]),
-                promoted=np.array([one.number in self._continued for one, _, _ in reached], dtype=bool),
+                expected(trials) if expected and trials else np.array([losses for _, losses, _ in reached]),
+                promoted=np.array([one.number in self._continued for one in trials], dtype=bool),
                 allowed=np.array([may_continue for _, _, may_continue in reached], dtype=bool),
                 eta=self._eta,
             )
             if row is not None:
-                one = reached[row][0]
-                return Trial(candidate=one.candidate, params=one.params, continues=one.number, curve=one.curve)
+                return self._continue(trials[row])
         return None
+
+    def waiting(self) -> list[Trial]:
+        """Return the continuations of all trials that stopped at a rung and may be wanted at the end."""
+        every = (row for reached in self._reached for row in reached)
+        return [self._continue(one) for one, _, may in every if may and one.number not in self._continued]
+
+    def _continue(self, one: Trial) -> Trial:
+        rung = 0 if one.rung is None else one.rung + 1
+        return Trial(candidate=one.candidate, params=one.params, continues=one.number, curve=one.curve, rung=rung)
 
     def begin(self, trial: Trial) -> Trial:
         """Return a trial with the rung at which it stops, and what is known of it from the rung below.
 
+        That is the rung it has, where it was chosen for one or repeats a trial that was cut off, else the first.
         Anchors are trained to the end: a front without them says nothing.
         """
         self._continued.add(trial.continues)
         before = None if trial.continues is None else self._by_number[trial.continues]
-        rung = 0 if before is None or before.rung is None else before.rung + 1
+        rung = trial.rung if trial.rung is not None else 0 if trial.retry_of is None else len(self._rungs)
         known = () if before is None else before.fixed_readings
         if trial.is_anchor or rung >= len(self._rungs):
             return replace(trial, rung=None, epochs=None, known=known)

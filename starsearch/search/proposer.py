@@ -34,6 +34,8 @@ class Proposer:
     enough to learn from, as BOHB does (Falkner et al. 2018, section 3.2).
     """
 
+    expected: None = None  # it does not estimate what trials at a rung come to
+
     def __init__(self, spec: StudySpec, recorded: Sequence[Trial]) -> None:
         seed = spec.seed + len(recorded)
         self._spec = spec

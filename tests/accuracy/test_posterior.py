@@ -83,6 +83,27 @@ def test_hyperparameters_are_taken_over_and_the_new_observation_is_heeded():
     assert abs(after.mean - told[20].value) <= abs(before.mean - told[20].value)
 
 
+@pytest.mark.parametrize("task", ["full", "proxy"])
+def test_an_observation_moves_the_mean_as_far_as_it_takes_off_the_variance(task):
+    networks = draw_networks(12)
+    told = [Observation(architecture=one, task="full", value=truth(one)) for one in networks[:6]]
+    told += [Observation(architecture=one, task="proxy", value=truth(one) / 2) for one in networks[:8]]
+    before = fit_posterior(told, target="full")
+    moved = before.moved_by(networks[9:], task, standard_error=0.02)
+    new = Observation(architecture=networks[9], task=task, value=50.0, standard_error=1.0)  # 2 % of an error of 50 %
+    after = fit_posterior([*told, new], target="full", like=before)
+    old, left = (float(one.joint(networks[9:10])[1]) for one in (before, after))
+    assert float(moved[0]) ** 2 == pytest.approx(old - left, rel=1e-4)
+    assert float(before.moved_by(networks[9:], "no such task", standard_error=0.02).max()) == 0
+
+
+def test_a_target_that_nobody_observed_is_estimated_all_but_blindly():
+    told = [Observation(architecture=one, task="proxy", value=truth(one)) for one in draw_networks(6)]
+    posterior = fit_posterior(told, target="full")
+    assert posterior.kind == "prior"
+    assert all(one.high - one.low > 60 for one in posterior.estimate(draw_networks(6)))
+
+
 def test_without_evidence_on_kernels_the_lower_bound_keeps_the_published_ones():
     posterior = fit_posterior(published_observations("starnet"))
     for network in (presets()[f"starnet_s{size}"] for size in (1, 2, 3, 4)):

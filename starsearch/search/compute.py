@@ -1,0 +1,87 @@
+"""`Compute`: where a study's trainings may stop, and what they take from one such point to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from starsearch.families.family import count_macs
+from starsearch.pareto import FloatArray
+from starsearch.search.evidence import task_of
+from starsearch.study.spec import StudySpec
+from starsearch.trial import Trial
+
+_FEWEST_TO_LEARN_FROM = 4  # trials, before which seconds are taken to be in proportion to the work
+_UNIT = 1e8  # multiply-adds
+
+
+class Compute:
+    """Predicts the seconds of a study's trainings from its trials; before there are enough, their multiply-adds.
+
+    Attributes:
+        tasks: what a result at each rung is an observation of.
+    """
+
+    def __init__(self, spec: StudySpec) -> None:
+        rungs = spec.halving.rungs if spec.halving else ()
+        self.tasks = [task_of(spec, epochs=one.epochs) for one in rungs]
+        self._space = spec.space
+        self._epochs = [*(one.epochs for one in rungs), spec.num_epochs]
+        self._may_skip = all(one.samples is None and one.resolution is None for one in rungs)
+        images, pixels = spec.fidelity.samples, spec.fidelity.resolution
+        shares = [(one.samples or images or 1) / (images or one.samples or 1) for one in rungs]
+        shares = [share * ((one.resolution or pixels) / pixels) ** 2 for share, one in zip(shares, rungs, strict=True)]
+        # What a training has done by each of the points, in epochs of the last part.
+        self._work = np.cumsum([0.0, *np.diff(self._epochs, prepend=0) * np.array([*shares, 1.0])])
+
+    def seconds(self, pool: Sequence[Trial], history: Sequence[Trial]) -> FloatArray:
+        """Return (n, 2): what each trial takes to where it may stop first, and from there to its end.
+
+        Without rungs all trials count as one: evaluations are what is spared.
+
+        Args:
+            pool: new candidates, and trials that go on to `rung`.
+            history: trials that have ended.
+        """
+        from scipy.optimize import nnls
+
+        if not self.tasks:
+            return np.tile([1.0, 0.0], (len(pool), 1))
+        factors = np.array([0.0, 0.0, 1.0])
+        ended = {one.number: one for one in history if one.seconds > 0}
+        if len(ended) >= _FEWEST_TO_LEARN_FROM:
+            rows = [self._inputs(one, *self._way(one, ended)) for one in ended.values()]
+            # By relative error: a small network's seconds are as well known as a large one's.
+            seconds = np.array([one.seconds for one in ended.values()])
+            factors = nnls(np.array(rows) / seconds[:, None], np.ones(len(rows)))[0]
+        last = len(self.tasks)
+        now = [self._inputs(one, one.rung or 0, (one.rung or 0) + 1) for one in pool]
+        later = [self._inputs(one, (one.rung or 0) + 1, last + 1) for one in pool]
+        return np.maximum(np.stack([now @ factors, later @ factors], axis=1), [1e-9, 0.0])
+
+    def choose_end(self, trial: Trial, *, goes_on: bool) -> tuple[Trial, str]:
+        """Return a trial with the rung at which it stops, and in words where that is.
+
+        Args:
+            goes_on: whether it does in any case, whatever the next rung shows: it trains to the end, if no rung on the
+                way trains otherwise.
+        """
+        begins, stops = trial.rung or 0, (trial.rung or 0) + 1
+        if goes_on and self._may_skip:
+            stops = len(self._epochs)
+        way = f"goes on from epoch {self._epochs[begins - 1]}" if begins else "trains"
+        return replace(trial, rung=stops - 1), f"{way} to epoch {self._epochs[stops - 1]} of {self._epochs[-1]}"
+
+    def _way(self, trial: Trial, ended: dict[int, Trial]) -> tuple[int, int]:
+        """Return between which of the points a trial has trained."""
+        before = None if trial.continues is None else ended.get(trial.continues)
+        begins = 0 if before is None or before.rung is None else before.rung + 1
+        return begins, len(self._epochs) if trial.rung is None else trial.rung + 1
+
+    def _inputs(self, trial: Trial, begins: int, stops: int) -> FloatArray:
+        """Return what a part of a training takes: its start with what is measured then, its images, their layers."""
+        work = self._work[stops] - self._work[begins]
+        macs = count_macs(trial.candidate.architecture, resolution=self._space.resolution)
+        return np.array([float(begins == 0), work, work * macs / _UNIT])
