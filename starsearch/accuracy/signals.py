@@ -294,19 +294,11 @@ def meco(network: nn.Module, batches: SignalBatches) -> float:
 
 
 SIGNALS: dict[str, Signal] = {
-    "num_params": num_params,
-    "macs": macs,
-    "nwot": nwot,
-    "snip": snip,
-    "grad_norm": grad_norm,
-    "log_synflow": log_synflow,
-    "zico": zico,
-    "zen": zen,
-    "az_expressivity": az_expressivity,
-    "az_progressivity": az_progressivity,
-    "az_trainability": az_trainability,
-    "meco": meco,
-    "swap": swap,
+    one.__name__: one
+    for one in (
+        *(num_params, macs, nwot, snip, grad_norm, log_synflow, zico, zen),
+        *(az_expressivity, az_progressivity, az_trainability, meco, swap),
+    )
 }
 """Each returns of a new network a number that is to be the higher, the better the network will be."""
 

@@ -124,17 +124,10 @@ def run_bench(
                 f"Unknown sampler {name!r}.{did_you_mean(name, known)} Known: {', '.join(SAMPLERS)}, each also with "
                 "+halving behind it."
             )
-    judge = Judge.of(table, fidelity)
+    judge = Judge(table, fidelity)
     asked = tuple(dict.fromkeys(samplers))
     found = []
     for one in replay_all(judge, FIDELITIES[fidelity], asked, seeds=seeds, trials=trials, workers=workers):
         found.append(one)
         watch(len(found), seeds * len(asked))
     return judge, pd.concat(found).sort_values(["sampler", "seed"], kind="stable", ignore_index=True)
-
-
-def export_bench(table: Path, out: Path, *, fidelity: BenchFidelity = "proxy") -> Path:
-    """Write the table as a blackbox of Syne Tune; see `starsearch.bench.serving.write_syne_tune`."""
-    from starsearch.bench.serving import write_syne_tune
-
-    return write_syne_tune(table, fidelity, out)

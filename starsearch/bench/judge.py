@@ -49,10 +49,17 @@ class Judge:
         curves: (networks, seeds, epochs), top-1 in percent; of a seed by which a network was not trained what follows
             from its others.
         noise: standard deviation that a seed adds to a network's own top-1, in points; 0 where no two have all seeds.
+
+    Args:
+        table: the table's folder.
+        fidelity: whose trainings are judged by.
+
+    Raises:
+        StudyError: the table has too few rows for that.
     """
 
-    def __init__(self, rows: pd.DataFrame, fidelity: str) -> None:
-        self.space = open_space()
+    def __init__(self, table: Path, fidelity: str) -> None:
+        rows, self.space = read_table(table), open_space()
         trained = rows[(rows["fidelity"] == fidelity) & rows["top1_percent"].notna() & (rows["seed"] < SEEDS)]
         latencies = rows[(rows["fidelity"] == LATENCY_ROWS) & rows["latency_ms"].notna()]
         if trained["network"].nunique() < _FOLDS or len(latencies) < MIN_SAMPLES:
@@ -82,15 +89,6 @@ class Judge:
         self._model = _fit_top1(self.networks, self._truth[:, -1])
         self._shape = (self._truth - self._truth[:, -1:]).mean(axis=0)  # of a curve, against its end
         self._judged: dict[Architecture, Judgement] = {}
-
-    @classmethod
-    def of(cls, table: Path, fidelity: str) -> Judge:
-        """Return what the table in a folder says.
-
-        Raises:
-            StudyError: it has too few rows for that.
-        """
-        return cls(read_table(table), fidelity)
 
     def judge(self, architecture: Architecture) -> Judgement:
         """Return what is known or estimated of a network."""

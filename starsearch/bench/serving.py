@@ -40,7 +40,7 @@ def write_syne_tune(table: Path, fidelity: str, out: Path) -> Path:
         raise ExportError(
             f"A blackbox is written by Syne Tune with fastparquet: {error}. pip install 'starnet-search[bench]'"
         ) from error
-    judge = Judge.of(table, fidelity)
+    judge = Judge(table, fidelity)
     judged = [judge.judge(one) for one in judge.networks]
     num_epochs = judge.curves.shape[-1]
     elapsed = np.outer([one.seconds for one in judged], np.arange(1, num_epochs + 1) / num_epochs)
@@ -83,7 +83,7 @@ class StarBenchProblem:
     """
 
     def __init__(self, table: str | Path, fidelity: str = "proxy") -> None:
-        self._judge = Judge.of(Path(table), fidelity)
+        self._judge = Judge(Path(table), fidelity)
 
     @property
     def search_space(self) -> dict[str, optuna.distributions.BaseDistribution]:

@@ -159,9 +159,9 @@ def export(
 
     OptunaHub's form needs no file: `starsearch.bench.serving.StarBenchProblem`.
     """
-    from starsearch.api.bench import export_bench
+    from starsearch.bench.serving import write_syne_tune
 
-    say(f"Blackbox: {export_bench(table, out, fidelity=fidelity)}")
+    say(f"Blackbox: {write_syne_tune(table, fidelity, out)}")
 
 
 def _count(number: float, trials: int) -> str:

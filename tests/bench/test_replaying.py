@@ -16,7 +16,7 @@ PROXY = FIDELITIES["proxy"]
 
 @pytest.fixture(scope="module")
 def judge(table):
-    return Judge.of(table, "proxy")
+    return Judge(table, "proxy")
 
 
 def area(points, worst):

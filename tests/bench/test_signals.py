@@ -12,10 +12,10 @@ from starsearch.errors import StudyError
 
 @pytest.fixture(scope="module")
 def with_signals(table, tmp_path_factory):
-    """The table, with a signal that knows the accuracies and one that is missing for half of the networks."""
+    """The table, with a signal that knows the accuracies, and one that half of the networks lack."""
     rows = read_table(table)
     trained = rows[(rows["fidelity"] == "proxy") & (rows["seed"] == 0)]
-    signals = {"signal/snip": trained["top1_percent"], "signal/num_params": trained["num_params"].iloc[::2]}
+    signals = {"signal/macs": trained["top1_percent"], "signal/num_params": trained["num_params"].iloc[::2]}
     signals = trained[["network", "seed"]].assign(fidelity="signals", **signals)
     folder = tmp_path_factory.mktemp("with-signals")
     pd.concat([rows, signals]).to_csv(folder / "starbench.csv.xz", index=False)
@@ -23,16 +23,16 @@ def with_signals(table, tmp_path_factory):
 
 
 def test_the_tables_signals_are_judged_by_its_trainings(starsearch, with_signals):
-    code, out, err = starsearch("signals", with_signals, "--signal", "snip", "--signal", "num_params", "--json")
+    code, out, err = starsearch("signals", with_signals, "--signal", "macs", "--signal", "num_params", "--json")
     assert code == 0, err
     found = json.loads(out)
     assert f"top-1 at 'proxy' of 40 networks of {with_signals}, cost by latency" in found["truth"]
     by_name = {one["signal"]: one for one in found["signals"]}
-    assert by_name["snip"]["ranking_overall_value"] == by_name["snip"]["ranking_in_bands_value"] == 1
-    assert by_name["snip"]["ranking_better_than_params"] > 0.95
+    assert by_name["macs"]["ranking_overall_value"] == by_name["macs"]["ranking_in_bands_value"] == 1
+    assert by_name["macs"]["ranking_better_than_params"] > 0.95
     assert by_name["num_params"]["ranking_candidates"] == 20
     assert by_name["num_params"]["sees_kernel_size"] == 1
-    assert by_name["snip"]["seconds"] is None
+    assert by_name["macs"]["seconds"] is None
 
 
 def test_a_table_without_signals_has_its_networks_read(table):
