@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -13,10 +13,11 @@ from starsearch.api.run import check_samples
 from starsearch.bench.judge import Judge
 from starsearch.bench.making import FIDELITIES, Made, latency_slice, make_slice, signal_slice, training_slice
 from starsearch.bench.networks import bench_networks, bench_trainings
-from starsearch.bench.replay import replay_all
+from starsearch.bench.replay import BASELINE, replay_all
 from starsearch.bench.table import read_table, write_table
 from starsearch.data import DataSet
-from starsearch.errors import DataError, SpecError, did_you_mean
+from starsearch.errors import DataError, SpecError, StudyError, did_you_mean
+from starsearch.files import written_whole
 from starsearch.recipe import Fidelity
 from starsearch.samplers import SAMPLERS
 
@@ -98,36 +99,59 @@ def run_bench(
     seeds: int = 20,
     trials: int = 200,
     workers: int = 1,
+    csv: Path | None = None,
     watch: Callable[[int, int], None] = lambda _ended, _all: None,
 ) -> tuple[Judge, pd.DataFrame]:
-    """Replay the search by each sampler and seed on the table in a folder, in simulated time.
+    """Replay the search by each sampler and seed on the table in a folder until it has come as far as NSGA-II.
 
     Args:
-        samplers: names of samplers; with "+halving" behind it, with successive halving.
+        samplers: names of samplers; with "+halving" behind it, with successive halving; with ":120" at the end, one
+            that gives up after 120 candidates.
         fidelity: what the searches train at.
         seeds: replays of each sampler.
         trials: candidates of each replay, beside the anchors.
         workers: processes that replay.
+        csv: where each replay's outcome is written as it ends; what is there already is not repeated.
         watch: called with the number of replays that have ended, and that of all.
 
     Returns:
-        What was known of the networks, and a row for each trial of each replay (`starsearch.bench.replay.replay`).
+        What was known of the networks, and a row for each replay (`starsearch.bench.replay.outcome`).
 
     Raises:
         SpecError: an unknown sampler.
-        StudyError: the table has too few rows.
+        StudyError: the table has too few rows, or the file was written with another one.
     """
-    known = [*SAMPLERS, *(f"{name}+halving" for name in SAMPLERS)]
-    for name in samplers:
-        if name not in known:
-            raise SpecError(
-                f"Unknown sampler {name!r}.{did_you_mean(name, known)} Known: {', '.join(SAMPLERS)}, each also with "
-                "+halving behind it."
-            )
+    most = dict(_sampler_and_trials(one, trials) for one in samplers)
     judge = Judge(table, fidelity)
-    asked = tuple(dict.fromkeys(samplers))
-    found = []
-    for one in replay_all(judge, FIDELITIES[fidelity], asked, seeds=seeds, trials=trials, workers=workers):
-        found.append(one)
-        watch(len(found), seeds * len(asked))
-    return judge, pd.concat(found).sort_values(["sampler", "seed"], kind="stable", ignore_index=True)
+    made_with = {"fidelity": fidelity, "networks": len(judge.networks)}
+    found: list[dict[str, Any]] = []
+    if csv is not None and csv.is_file():
+        found = [dict(row) for _, row in pd.read_csv(csv).iterrows()]
+        if any(one.get(name) != value for one in found for name, value in made_with.items()):
+            raise StudyError(
+                f"{csv} was written with another table or fidelity; this table has {len(judge.networks)} networks "
+                f"trained at {fidelity}. Give another --csv."
+            )
+    wanted = [(name, seed) for name in {BASELINE: trials} | most for seed in range(seeds)]
+    ended = sum((one["sampler"], one["seed"]) in wanted for one in found)
+    for one in replay_all(judge, FIDELITIES[fidelity], most, seeds=seeds, trials=trials, workers=workers, known=found):
+        found.append(made_with | one)
+        ended += 1
+        if csv is not None:
+            with written_whole(csv) as partial:
+                pd.DataFrame(found).to_csv(partial, index=False, float_format="%.6g")
+        watch(ended, len(wanted))
+    return judge, pd.DataFrame([one for one in found if (one["sampler"], one["seed"]) in wanted])
+
+
+def _sampler_and_trials(text: str, trials: int) -> tuple[str, int]:
+    name, _, most = text.partition(":")
+    known = [*SAMPLERS, *(f"{name}+halving" for name in SAMPLERS)]
+    if name not in known:
+        raise SpecError(
+            f"Unknown sampler {name!r}.{did_you_mean(name, known)} Known: {', '.join(SAMPLERS)}, each also with "
+            "+halving behind it."
+        )
+    if most and (not most.isdecimal() or int(most) < 1):
+        raise SpecError(f"Behind a sampler's colon stands after how many candidates it gives up; got {text!r}.")
+    return name, int(most or trials)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +17,7 @@ from starsearch.bench.networks import SEEDS, open_space
 from starsearch.bench.table import LATENCY_ROWS, parse_curves, quiet_seconds, read_table
 from starsearch.errors import StudyError
 from starsearch.families.family import Architecture, count_macs, count_params
-from starsearch.families.text import parse_architecture
+from starsearch.families.text import architecture_hash, parse_architecture
 from starsearch.latency.device import Device
 from starsearch.latency.prediction.calibration import fit_profile
 from starsearch.latency.prediction.fitting import MIN_SAMPLES
@@ -41,14 +43,15 @@ class Judge:
     Of a network in the table its accuracy is the mean over its seeds, after what a seed changes for all networks alike
     (it draws their images) is taken off. That of others is a ridge regression of the error's logarithm with extra trees
     (Geurts et al. 2006) on what it leaves: another kind of model than the Gaussian process with which a search may
-    model accuracy, which its own kind would flatter. Their latency is predicted by a profile that is fitted to the
-    table's, their seconds by MACs.
+    model accuracy, which its own kind would flatter. Each of them departs from it by a fixed draw, as far as networks
+    do that the model has not seen. Their latency is predicted by a profile that is fitted to the table's, their seconds
+    by MACs.
 
     Attributes:
         networks: the table's.
         curves: (networks, seeds, epochs), top-1 in percent; of a seed by which a network was not trained what follows
             from its others.
-        noise: standard deviation that a seed adds to a network's own top-1, in points; 0 where no two have all seeds.
+        luck: (epochs, epochs), covariance of what a seed adds to a network's own curve; 0 where no two have all seeds.
 
     Args:
         table: the table's folder.
@@ -81,14 +84,18 @@ class Judge:
         self._latency = {parse_architecture(text): ms for text, ms in latency_ms.items()}
         groups = {parse_architecture(str(text)): group for text, group in trained.groupby("network")}
         self.networks = tuple(groups)
-        self.curves, self._truth, self.noise = _average([_by_seed(group) for group in groups.values()])
+        self.curves, self._truth, self.luck = _average([_by_seed(group) for group in groups.values()])
         self._rows = {one: row for row, one in enumerate(self.networks)}
         self._seconds = {one: float(quiet_seconds(group).mean()) for one, group in groups.items()}
         macs = [count_macs(one) for one in self.networks]
         self._cost = np.polynomial.Polynomial.fit(macs, list(self._seconds.values()), 1)
-        self._model = _fit_top1(self.networks, self._truth[:, -1])
-        self._shape = (self._truth - self._truth[:, -1:]).mean(axis=0)  # of a curve, against its end
+        self._model = _fit_top1(self.networks, self._truth)
         self._judged: dict[Architecture, Judgement] = {}
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation that a seed adds to a network's own top-1, in points."""
+        return math.sqrt(self.luck[-1, -1])
 
     def judge(self, architecture: Architecture) -> Judgement:
         """Return what is known or estimated of a network."""
@@ -98,7 +105,11 @@ class Judge:
 
     def _judge(self, architecture: Architecture) -> Judgement:
         row = self._rows.get(architecture)
-        curve = self._truth[row] if row is not None else self._model([architecture])[0] + self._shape
+        if row is None:
+            estimated = self._model([architecture])[0]
+            curve = np.clip(estimated + drawn(self._own, architecture_hash(architecture)), 0.0, 100.0)
+        else:
+            curve = self._truth[row]
         seconds, latency = self._seconds.get(architecture), self._latency.get(architecture)
         if latency is None:
             latency = predict_latency(self._profile, architecture, resolution=self.space.resolution).value
@@ -106,16 +117,35 @@ class Judge:
             seconds = max(1.0, float(self._cost(count_macs(architecture))))
         return Judgement(curve=tuple(map(float, curve)), seconds=seconds, latency_ms=float(latency))
 
-    @cached_property
+    @property
     def error(self) -> float:
         """Mean absolute error of the estimated top-1 of networks that the model has not seen, in points."""
+        return float(np.abs(self._residuals[:, -1]).mean())
+
+    @cached_property
+    def _residuals(self) -> FloatArray:
+        """(networks, epochs), by how much each network's curve departs from what the others let expect."""
         from sklearn.model_selection import KFold
 
-        final, errors = self._truth[:, -1], []
-        for kept, held_out in KFold(_FOLDS, shuffle=True, random_state=0).split(final):
-            model = _fit_top1([self.networks[row] for row in kept], final[kept])
-            errors.append(np.abs(model([self.networks[row] for row in held_out]) - final[held_out]))
-        return float(np.concatenate(errors).mean())
+        found = np.empty_like(self._truth)
+        for kept, held_out in KFold(_FOLDS, shuffle=True, random_state=0).split(found):
+            model = _fit_top1([self.networks[row] for row in kept], self._truth[kept])
+            found[held_out] = self._truth[held_out] - model([self.networks[row] for row in held_out])
+        return found
+
+    @cached_property
+    def _own(self) -> FloatArray:
+        """(epochs, epochs), covariance of what sets a network apart from its estimate, without a training's luck."""
+        found: FloatArray = self._residuals.T @ self._residuals / len(self._residuals) - self.luck
+        return found
+
+
+def drawn(covariance: FloatArray, seed: str) -> FloatArray:
+    """Return (n,), normal values of a covariance, whose negative eigenvalues count as 0: the same for a seed."""
+    rng = random.Random(seed)  # noqa: S311 — noise, not secrets
+    values, vectors = np.linalg.eigh(covariance)
+    found: FloatArray = vectors @ (np.sqrt(np.maximum(values, 0.0)) * [rng.gauss(0.0, 1.0) for _ in values])
+    return found
 
 
 def _by_seed(rows: pd.DataFrame) -> FloatArray:
@@ -126,8 +156,8 @@ def _by_seed(rows: pd.DataFrame) -> FloatArray:
     return curves
 
 
-def _average(curves: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, float]:
-    """Return the curves with none missing, their means without the seeds' effects, and the noise that is left.
+def _average(curves: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the curves with none missing, their means without the seeds' effects, and what is left's covariance.
 
     The model is that of an analysis of variance with two factors and no interaction: network + seed + noise.
     """
@@ -138,12 +168,13 @@ def _average(curves: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, floa
     truth: FloatArray = np.nanmean(found - effects, axis=1)
     filled: FloatArray = np.where(np.isnan(found), truth[:, None] + effects, found)
     if count < 2:
-        return filled, truth, 0.0
+        return filled, truth, np.zeros((found.shape[2],) * 2)
     left = repeated - effects - (repeated - effects).mean(axis=1, keepdims=True)
-    return filled, truth, float(np.sqrt((left[..., -1] ** 2).sum() / ((count - 1) * (SEEDS - 1))))
+    return filled, truth, np.einsum("nse,nsf->ef", left, left) / ((count - 1) * (SEEDS - 1))
 
 
 def _fit_top1(networks: Sequence[Architecture], top1: FloatArray) -> Callable[[Sequence[Architecture]], FloatArray]:
+    """Return what estimates (n, epochs) curves from (networks, epochs) of known ones."""
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.feature_extraction import DictVectorizer
     from sklearn.linear_model import RidgeCV
@@ -161,8 +192,9 @@ def _fit_top1(networks: Sequence[Architecture], top1: FloatArray) -> Callable[[S
 
     def predict(architectures: Sequence[Architecture]) -> FloatArray:
         described = [_describe(one) for one in architectures]
-        found: FloatArray = 100.5 - np.exp(linear.predict(described) + trees.predict(described))
-        return np.clip(found, 0.0, 100.0)
+        found = [model.predict(described).reshape(len(described), -1) for model in (linear, trees)]
+        curves: FloatArray = np.clip(100.5 - np.exp(found[0] + found[1]), 0.0, 100.0)
+        return curves
 
     return predict
 

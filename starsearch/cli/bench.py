@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +12,6 @@ import typer
 from starsearch.cli.options import Json
 from starsearch.cli.show import print_table, say
 from starsearch.cli.show import table as table_of
-from starsearch.files import written_whole
 
 if TYPE_CHECKING:
     from starsearch.bench.making import Made
@@ -93,59 +93,62 @@ def make(
 def run(
     samplers: Annotated[
         str,
-        typer.Option(help="Names separated by commas; tpe+halving is tpe with successive halving."),
-    ] = "nsga2,tpe,random",
+        typer.Option(
+            help="Names separated by commas; tpe+halving is tpe with successive halving, gp:120 gives up after 120."
+        ),
+    ] = "auto,tpe,random",
     fidelity: _Fidelity = "proxy",
     seeds: Annotated[int, typer.Option(min=1, help="Replays of each sampler.")] = 20,
-    trials: Annotated[int, typer.Option(min=1, help="Candidates of each replay, beside the anchors.")] = 200,
+    trials: Annotated[int, typer.Option(min=1, help="Candidates of each replay at most, beside the anchors.")] = 200,
     workers: Annotated[int, typer.Option(min=1, help="Processes that replay.")] = 1,
     table: _Folder = _FOLDER,
     csv: Annotated[
-        Path | None, typer.Option(help="Write hypervolume after each trial of each replay to this file.")
+        Path | None,
+        typer.Option(help="Write each replay's outcome to this file as it ends; those that it has are not repeated."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Replay searches on the table, in simulated time, and compare what they need to come as far as NSGA-II.
+    """Replay searches on the table, in simulated time, until they have come as far as NSGA-II.
 
     The driver is the one of `starsearch run`; only the trainings are looked up. Anchors are known to all samplers.
 
     Examples:
 
-        starsearch bench run --samplers nsga2,tpe,tpe+halving --workers 2
+        starsearch bench run --samplers auto,auto+halving,tpe,tpe+halving --csv replays.csv
 
-        starsearch bench run --samplers nsga2,gp --seeds 3 --trials 50
+        starsearch bench run --samplers gp:50 --seeds 3
     """
     from starsearch.api.bench import run_bench
     from starsearch.bench.replay import BASELINE, summarise
 
     def show(ended: int, wanted: int) -> None:
-        if ended == wanted or ended % 20 == 0:
-            say(f"{ended} of {wanted} replays", error=True)
+        say(f"{ended} of {wanted} replays", error=True)
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
-    judge, replays = run_bench(table, names, fidelity=fidelity, seeds=seeds, trials=trials, workers=workers, watch=show)
-    if csv is not None:
-        with written_whole(csv) as partial:
-            replays.to_csv(partial, index=False)
-    summary = summarise(replays)
+    judge, outcomes = run_bench(
+        table, names, fidelity=fidelity, seeds=seeds, trials=trials, workers=workers, csv=csv, watch=show
+    )
+    summary = summarise(outcomes)
     if json:
         typer.echo(summary.to_json(orient="records", indent=2))
         return
     columns: dict[str, Any] = {
         "Sampler": "{sampler}",
-        "Hypervolume": "{hypervolume:.3f} ± {deviation:.3f}",
-        "Evaluations": lambda row: _count(row["evaluations"], trials),
-        "Compute": lambda row: _in_words(row["seconds"]) if math.isfinite(row["seconds"]) else "–",
-        "Reached": lambda row: "–" if math.isnan(row["reached"]) else f"{row['reached']:.0%}",
+        "Replays": "{replays}",
+        "Reached": lambda row: f"{row['reached']:.0%}",
+        "Evaluations": lambda row: _interval(row, "evaluations", ".0f"),
+        "Compute (h)": lambda row: _interval(row, "hours", ".2f"),
+        "Ask (s)": "{ask_s:.2f}",
+        "Slowest": "{slowest_ask_s:.2f}",
     }
-    title = f"{seeds} replays of {trials} candidates, fidelity {fidelity}"
-    print_table(table_of(summary, columns, title=title))
+    print_table(table_of(summary, columns, title=f"To the hypervolume of {BASELINE} after {trials}, at {fidelity}"))
     say(
-        f"Evaluations and compute (simulated) until half of the replays have reached {BASELINE}'s median hypervolume "
-        f"after {trials}; anchors cost nothing.",
+        f"Evaluations and simulated compute until half of the replays have reached the hypervolume that {BASELINE} has "
+        f"with the same seed after {trials}, with 90 % intervals; > where they gave up before. Anchors cost nothing. "
+        "An ask counts the processor's seconds.",
         f"Trainings of {len(judge.networks)} networks are looked up. All others are estimated from them by a "
-        f"regression (error {judge.error:.2f} points, seeds differ by {judge.noise:.2f}); the hypervolume is that of "
-        "the values without noise.",
+        f"regression (error {judge.error:.2f} points, by which each is drawn to depart from it; seeds differ by "
+        f"{judge.noise:.2f}). The hypervolume is that of the values without the seed's noise.",
     )
 
 
@@ -164,8 +167,12 @@ def export(
     say(f"Blackbox: {write_syne_tune(table, fidelity, out)}")
 
 
-def _count(number: float, trials: int) -> str:
-    return "–" if math.isnan(number) else f"> {trials}" if math.isinf(number) else f"{number:.0f}"
+def _interval(row: Mapping[str, Any], name: str, form: str) -> str:
+    """Return a median with its interval; > where it was not reached."""
+    middle, low, high = (
+        format(row[key], form) if math.isfinite(row[key]) else ">" for key in (name, f"{name}_low", f"{name}_high")
+    )
+    return f"{middle} ({low}–{high})"
 
 
 def _say_made(made: Made) -> None:

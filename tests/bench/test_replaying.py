@@ -5,7 +5,7 @@ import pytest
 from starsearch.bench.judge import Judge
 from starsearch.bench.making import FIDELITIES
 from starsearch.bench.networks import bench_networks, open_space
-from starsearch.bench.replay import replay, summarise
+from starsearch.bench.replay import outcome, replay, summarise
 from starsearch.bench.table import read_table
 from starsearch.families.family import count_macs
 from starsearch.families.text import parse_architecture
@@ -61,7 +61,11 @@ def test_other_networks_are_estimated(judge):
     assert judge.error < 2.5 * NOISE
     assert np.median([abs(judge.judge(one).latency_ms / latency_of(one) - 1) for one in others]) < 0.1
     curve = judge.judge(others[0]).curve
-    assert np.diff(curve) == pytest.approx([11, 4], abs=0.02)
+    assert np.diff(curve) == pytest.approx([11, 4], abs=1)
+    # They depart from the model as networks do that it has not seen, and one always as far.
+    smooth = judge._model(others)[:, -1]
+    departures = [judge.judge(one).curve[-1] - at for one, at in zip(others, smooth, strict=True)]
+    assert np.std(departures) == pytest.approx(judge._own[-1, -1] ** 0.5, rel=0.5)
 
 
 def test_a_replay_is_the_real_search_in_simulated_time(judge):
@@ -71,8 +75,20 @@ def test_a_replay_is_the_real_search_in_simulated_time(judge):
     assert rows["hypervolume"].is_monotonic_increasing
     steps = rows["seconds"].diff()[4:]
     assert ((steps > 10) & (steps < 10 + 1.2e9 / 2e7 + 5)).all()
-    assert rows.equals(replay(judge, PROXY, "random", seed=3, trials=12))
-    assert not rows.equals(replay(judge, PROXY, "random", seed=4, trials=12))
+    again = replay(judge, PROXY, "random", seed=3, trials=12)
+    assert rows.drop(columns="ask_s").equals(again.drop(columns="ask_s"))
+    assert not rows["hypervolume"].equals(replay(judge, PROXY, "random", seed=4, trials=12)["hypervolume"])
+
+
+def test_a_replay_stops_where_its_goal_is_reached(judge):
+    whole = replay(judge, PROXY, "random", seed=3, trials=12)
+    goal = whole["hypervolume"].iloc[-1]
+    stopped = replay(judge, PROXY, "random", seed=3, trials=12, goal=goal)
+    first = whole[whole["hypervolume"] >= goal].iloc[0]
+    assert len(stopped) == first.name + 1
+    found = outcome(stopped, trials=12, goal=goal)
+    assert (found["evaluations"], found["seconds"]) == (first["evaluations"], first["seconds"])
+    assert outcome(stopped, trials=12, goal=1.0)["evaluations"] == np.inf
 
 
 def test_the_hypervolume_is_that_of_the_truth(judge):
@@ -101,34 +117,37 @@ def test_ctrl_c_ends_the_replays_and_not_only_a_study(table, judge, monkeypatch)
         replay(judge, PROXY, "random", seed=0, trials=5)
 
 
-def test_samplers_are_compared_with_where_nsga2_ends():
-    def rows(sampler, seed, volumes):
-        steps = np.arange(1, len(volumes) + 1)
-        return pd.DataFrame(
-            {"sampler": sampler, "seed": seed, "evaluations": steps, "seconds": 10.0 * steps, "hypervolume": volumes}
-        )
+def test_half_of_the_replays_count_and_the_interval_is_that_of_resampled_seeds():
+    def rows(sampler, evaluations):
+        common = {"sampler": sampler, "ask_s": 0.5, "slowest_ask_s": 1.0, "trials": 9, "goal": 0.5}
+        return [{**common, "seed": at, "evaluations": one, "seconds": 3600 * one} for at, one in enumerate(evaluations)]
 
-    replays = [rows("nsga2", 0, [0.1, 0.4]), rows("nsga2", 1, [0.3, 0.6])]  # the median end is 0.5
-    replays += [rows("tpe", 0, [0.5, 0.7]), rows("tpe", 1, [0.2, 0.3])]
-    replays += [rows("random", 0, [0.1, 0.2]), rows("random", 1, [0.1, 0.2])]
-    found = summarise(pd.concat(replays, ignore_index=True)).set_index("sampler")
-    assert list(found.index) == ["tpe", "nsga2", "random"]
-    assert list(found["evaluations"]) == [1, 2, np.inf]
-    assert list(found["seconds"]) == [10, 20, np.inf]
-    assert list(found["reached"]) == [0.5, 0.5, 0]
-    assert found.loc["tpe", "hypervolume"] == pytest.approx(0.5)
-    alone = summarise(pd.concat(replays[2:4], ignore_index=True))
-    assert alone["evaluations"].isna().all()
+    outcomes = pd.DataFrame(rows("tpe", [1, 2, 3, 4, 5, 6, 7, np.inf, np.inf]) + rows("random", [8.0] + [np.inf] * 8))
+    tpe, rand = summarise(outcomes).to_dict("records")
+    assert (tpe["evaluations"], tpe["hours"], tpe["reached"]) == (5, 5, 7 / 9)
+    # Of nine values the median's 90 % interval is about from the third to the seventh, by the binomial distribution.
+    assert (tpe["evaluations_low"], tpe["evaluations_high"]) == (3, 7)
+    assert rand["evaluations"] == np.inf
 
 
 def test_the_command_prints_a_row_a_sampler_and_says_what_is_estimated(starsearch, table, tmp_path):
     csv = tmp_path / "replays.csv"
     options = ["--seeds", "1", "--trials", "10", "--table", str(table), "--csv", str(csv)]
-    code, out, err = starsearch("bench", "run", "--samplers", "nsga2,random", *options)
+    code, out, err = starsearch("bench", "run", "--samplers", "random", *options)
     assert code == 0, err
-    assert "nsga2" in out
     assert "Trainings of 40 networks are looked up" in " ".join(out.split())
-    assert set(pd.read_csv(csv)["sampler"]) == {"nsga2", "random"}
+    before = pd.read_csv(csv)
+    assert list(before["sampler"]) == ["nsga2", "random"]
+    code, out, err = starsearch("bench", "run", "--samplers", "random,qmc:3", *options)
+    assert "3 of 3 replays" in err
+    assert "1 of 3" not in err, "what is there is not repeated"
+    after = pd.read_csv(csv)
+    assert after[:2].equals(before)
+    assert list(after["trials"]) == [10, 10, 3]
+    csv.write_text(csv.read_text().replace("proxy,40", "proxy,41"))
+    code, _, err = starsearch("bench", "run", "--samplers", "random", *options)
+    assert code == 2
+    assert "was written with another table" in err
     code, _, err = starsearch("bench", "run", "--samplers", "rnadom", *options)
     assert code == 2
     assert "Did you mean 'random'" in err
