@@ -276,10 +276,10 @@ def _check_timm_knows(name: str) -> None:
 
 
 def _timm_for_timing(name: str, resolution: int | None) -> TimedNetwork:
-    import timm
+    from starsearch.latency.backends.networks import timm_network
 
     _check_timm_knows(name)
-    module: Any = timm.create_model(name, pretrained=False).eval()
+    module = timm_network(name)
     config = getattr(module, "pretrained_cfg", None) or {}
     own = int(config.get("input_size", (3, _RESOLUTION, _RESOLUTION))[-1])
     return TimedNetwork(text=f"{_TIMM}{name}", network=module, resolution=resolution or own)

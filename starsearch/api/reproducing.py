@@ -12,6 +12,7 @@ from starsearch.files import written_whole
 from starsearch.paper.boundaries import find_boundaries
 from starsearch.paper.counts import find_counts
 from starsearch.paper.finding import Finding, Reproduction, Scale, Setting
+from starsearch.paper.latencies import LATENCIES
 from starsearch.paper.spans import find_spans
 from starsearch.paper.trainings import TABLES
 from starsearch.progress import Progress, follow
@@ -33,6 +34,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
         find=find_counts,
     ),
     **TABLES,
+    **LATENCIES,
 }
 _RESULTS = "results.json"
 
@@ -83,8 +85,9 @@ def reproduce(
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         part = REPRODUCTIONS[name]
-        hours = f", about {part.hours * seeds / 3:.1f} h of one core" if part.hours and scale == "small" else ""
-        say(f"{name}: {part.title}{hours}")
+        minutes = 60 * part.hours * (seeds / 3 if part.needs_data else 1)
+        time_needed = f", about {minutes:.0f} min of one core" if minutes and scale == "small" else ""
+        say(f"{name}: {part.title}{time_needed}")
         began = time.monotonic()
         setting = Setting(scale=scale, seeds=seeds, data=dataset, folder=folder / "trainings", epochs=epochs)
         found = findings[name] = follow(part.find(setting), watch)

@@ -16,10 +16,10 @@ from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, StudyError
 from starsearch.evaluators.latency import measure_latency, without_measuring
 from starsearch.families.family import Architecture, count_macs, count_params
-from starsearch.families.text import format_architecture
+from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.latency.device import device_fingerprint, processor_name
 from starsearch.progress import Progress, mapped
-from starsearch.recipe import Fidelity
+from starsearch.recipe import Fidelity, with_batch_size
 from starsearch.study.recipe_file import load_recipe
 
 if TYPE_CHECKING:
@@ -70,11 +70,25 @@ class Made:
     last: Row | None = None
 
 
-def training_slice(fidelity: Fidelity, data: DataSet, *, wanted: Sequence[tuple[Architecture, int]]) -> Slice:
-    """Return trainings at a fidelity, by its recipe; on a GPU where there is one, else by torch's threads."""
+def training_slice(
+    fidelity: Fidelity,
+    data: DataSet,
+    *,
+    wanted: Sequence[tuple[Architecture, int]],
+    checkpoints: Path | None = None,
+) -> Slice:
+    """Return trainings at a fidelity, by its recipe; on a GPU where there is one, else by torch's threads.
+
+    Data of fewer images than the recipe's batch is taken as one batch, with the learning rate that goes with it.
+
+    Args:
+        checkpoints: a folder from which a training that was cut off goes on; None where each is short.
+    """
     import torch
 
     recipe = load_recipe(fidelity.recipe)
+    if recipe.batch_size > data.num_train:
+        recipe = with_batch_size(recipe, data.num_train // 2 * 2)  # mixup takes pairs
     is_cuda = torch.cuda.is_available()
     processor = torch.cuda.get_device_name() if is_cuda else processor_name()
 
@@ -92,9 +106,17 @@ def training_slice(fidelity: Fidelity, data: DataSet, *, wanted: Sequence[tuple[
                 curve.append(f"{progress.values['top1_percent']:.2f}")
             return progress
 
+        kept = None
+        if checkpoints is not None:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            kept = checkpoints / f"{architecture_hash(architecture)}-{seed}.pt"
         device = "cuda" if is_cuda else "cpu"
-        training = train(architecture, data=data, recipe=recipe, fidelity=fidelity, seed=seed, device=device)
+        training = train(
+            architecture, data=data, recipe=recipe, fidelity=fidelity, seed=seed, device=device, checkpoint=kept
+        )
         result = yield from mapped(without_measuring(training), note)
+        if kept is not None:
+            kept.unlink(missing_ok=True)
         return {
             "top1_percent": round(result.top1_percent, 3),
             "curve": " ".join(curve),

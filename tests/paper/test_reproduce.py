@@ -5,18 +5,25 @@ from math import comb
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from starsearch.api.reproducing import REPRODUCTIONS, reproduce
+from starsearch.bench.table import append_row
 from starsearch.cli.app import app
 from starsearch.data import open_data
+from starsearch.errors import StudyError
 from starsearch.families.family import presets
 from starsearch.families.text import parse_architecture
+from starsearch.latency.backends.networks import timm_network
+from starsearch.latency.device import device_fingerprint
 from starsearch.paper.counts import count_as_fvcore
 from starsearch.paper.finding import Setting, interval_of_mean
+from starsearch.paper.latencies import find_table6, judge_table6, judge_table8, measure_each
 from starsearch.paper.spans import implicit_rank
 from starsearch.paper.trainings import TrainedTable, find_top1, judge_top1
 from starsearch.progress import follow
+from starsearch.resources import shipped_folder
 
 
 @pytest.mark.parametrize("d", range(1, 9))
@@ -102,6 +109,88 @@ def test_trainings_go_on_where_they_were_stopped(tmp_path):
     assert found.rows["network"].tolist() == ["a", "b"]
     assert found.rows["here"].between(5, 100).all()
     assert follow(find_top1(table, setting), stages.append).rows.equals(found.rows)
+
+
+@pytest.mark.slow
+def test_the_papers_scale_takes_a_folder_in_imagenets_layout(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, images in (("train", 3), ("val", 1)):
+        for wnid in ("n01440764", "n01443537"):
+            folder = tmp_path / "imagenet" / split / wnid
+            folder.mkdir(parents=True)
+            for number in range(images):
+                pixels = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{wnid}_{number}.JPEG")
+    arguments = ["--data", str(tmp_path / "imagenet"), "--scale", "paper", "--epochs", "1", "--seeds", "1"]
+    done = CliRunner().invoke(app, ["reproduce", "section4.3", *arguments, "--out", str(tmp_path / "paper")])
+    assert done.exit_code == 0, done.output
+    assert "repeat with --seeds 3" in " ".join(done.output.split())
+    rows = pd.read_csv(tmp_path / "paper" / "section4.3.csv")
+    assert rows["here"].between(0, 100).all()
+    assert not any((tmp_path / "paper" / "trainings" / "checkpoints").iterdir())
+
+
+def _table6(**ms):
+    models = {
+        "StarNet-S1": (73.5, 4.3),
+        "MobileOne-S0": (71.4, 2.2),
+        "MobileOne-S1": (75.9, 6.0),
+        "ShuffleV2-1.0": (69.4, 3.8),
+    }
+    table = pd.DataFrame.from_dict(models, orient="index", columns=["top1_percent", "xeon_ms"])
+    table[["iphone_ms", "p100_ms"]] = 1.0
+    table["ms"] = pd.Series(ms, dtype=float)
+    return table.assign(spread_ms=0.1)
+
+
+@pytest.mark.parametrize(("one_s1_ms", "verdict"), [(12.0, "held"), (10.1, "could not be told"), (9.0, "did not hold")])
+def test_a_peer_that_is_as_accurate_and_faster_speaks_against_table_6(one_s1_ms, verdict):
+    found = judge_table6(_table6(**{"StarNet-S1": 10.0, "MobileOne-S0": 6.0, "MobileOne-S1": one_s1_ms}))
+    assert found.verdict == verdict
+    assert ("MobileOne-S1 than StarNet-S1" in found.sentence) == (verdict != "held")
+    assert "Not measured: ShuffleV2-1.0" in found.sentence
+
+
+def test_a_stars_price_is_judged_over_the_four_sizes():
+    index = pd.MultiIndex.from_product([["s1", "s2", "s3", "s4"], ["star", "sum"]], names=["model", "op"])
+    table = pd.DataFrame({"iphone": 1.0, "p100": 1.0, "e5-2680v4": [1.1, 1.0] * 4, "spread_ms": 0.1}, index=index)
+    ms = [10.5, 10.0, 20.8, 20.0, 30.9, 30.0, 42.0, 40.0]
+    assert judge_table8(table.assign(ms=ms)).verdict == "held"
+    assert judge_table8(table.assign(ms=ms[::-1])).verdict == "did not hold"
+
+
+def test_latencies_go_on_where_they_were_stopped_and_stay_on_one_device(tmp_path):
+    here = device_fingerprint().text
+    row = {"fidelity": "latency", "seed": 0, "latency_ms": 5.0, "latency_spread_ms": 0.1, "reference_ms": 9.0}
+    append_row(tmp_path / "latencies", {**row, "network": "starnet_s1", "conditions": here})
+    found = follow(measure_each(["starnet_s1"], tmp_path / "latencies"), lambda _progress: None)
+    assert found.loc["starnet_s1"].tolist() == [5.0, 0.1]
+    append_row(tmp_path / "other", {**row, "network": "starnet_s1", "conditions": "another processor"})
+    with pytest.raises(StudyError, match="another device's"):
+        follow(measure_each(["starnet_s1"], tmp_path / "other"), lambda _progress: None)
+
+
+def test_table_6_is_printed_in_full_and_its_starnets_are_those_of_table_8(tmp_path, monkeypatch):
+    def measure(networks, _folder):
+        yield from ()
+        return pd.DataFrame({"ms": range(len(networks)), "spread_ms": 0.1}, index=networks)
+
+    monkeypatch.setattr("starsearch.paper.latencies.measure_each", measure)
+    setting = Setting(scale="small", seeds=1, data=None, folder=tmp_path / "trainings")
+    rows = follow(find_table6(setting), lambda _progress: None).rows.set_index("network")
+    assert len(rows) == 25
+    shipped = pd.read_csv(shipped_folder("profiles") / "published" / "latency_ms.csv", comment="#")
+    shipped = shipped[(shipped["source"] == "table8") & (shipped["op"] == "star")]
+    for size in ("s1", "s2", "s3", "s4"):
+        of_size = shipped[shipped["model"] == f"starnet_{size}"].set_index("device")["ms"]
+        printed = rows.loc[f"StarNet-{size.upper()}", ["iPhone, ms", "P100, ms", "published"]]
+        assert printed.tolist() == of_size[["iphone", "p100", "e5-2680v4"]].tolist()
+
+
+def test_a_timm_network_is_timed_without_the_branches_that_only_training_has():
+    # 2.08 M as deployed (table 2 of the MobileOne paper: 2.1 M), 5.29 M in training.
+    params = sum(weights.numel() for weights in timm_network("mobileone_s0").parameters())
+    assert params == pytest.approx(2.08e6, rel=0.01)
 
 
 def test_exact_parts_are_written_with_a_page(tmp_path):

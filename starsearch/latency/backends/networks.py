@@ -78,6 +78,15 @@ def as_module(network: Network, *, resolution: int, rng: np.random.Generator, nu
     return model.eval()
 
 
+def timm_network(name: str) -> nn.Module:
+    """Return a network of timm with random weights, as it is deployed: branches that only training has are folded."""
+    import timm
+    from timm.utils.model import reparameterize_model
+
+    found: nn.Module = reparameterize_model(timm.create_model(name, pretrained=False).eval())
+    return found
+
+
 def image_channels(module: nn.Module) -> int:
     """Return the channels of the image that `module` takes: as timm's configuration says, else 3."""
     config = getattr(module, "pretrained_cfg", None) or {}
