@@ -53,7 +53,7 @@ def linked(section: str, command: Any) -> str:
 
 def files_page() -> str:
     """Every key of every kind of YAML file, from the models that read them."""
-    from starsearch.api.schemas import file_schema
+    from starsearch.cli.schema import file_schema
 
     lines = ["# YAML files", "", "`starsearch schema KIND` prints the JSON schema of each, for editors.", ""]
     for kind, what in KINDS.items():

@@ -37,25 +37,10 @@ def make_bench(
 ) -> Path:
     """Add rows of one kind to the table in a folder until all are there; return the table's path.
 
+    `rows` may be a fidelity of one's own; "signals" are those of untrained networks (`starsearch.accuracy.signals`).
     What was made before, here or in the tables of `merge`, is not made again. Each row is written as it ends, so that
     an interrupt or a kill costs the running one at most; the compressed table is written at the end, also of an
-    interrupted call.
-
-    Args:
-        out: the table's folder.
-        rows: trainings at the fidelity "proxy" or "long" or at one of one's own; "latency", which is measured here, on
-            a machine that does nothing else; or "signals" of untrained networks (`starsearch.accuracy.signals`).
-        data: what is trained on, as `starsearch run` takes it: CIFAR-10.
-        networks: how many there are to be.
-        threads: of a training on the processor; None is torch's own number.
-        time_limit_s: seconds after which it stops.
-        merge: tables made elsewhere, or their folders.
-        watch: called before the first row and after each.
-
-    Raises:
-        DataError: trainings or signals without data.
-        SpecError: a table to be merged is not there.
-        StudyError: rows do not belong together, or cannot be written.
+    interrupted call. `watch` is called before the first row and after each.
     """
     deadline = float("inf") if time_limit_s is None else time.monotonic() + time_limit_s
     if merge:
@@ -104,22 +89,10 @@ def run_bench(
 ) -> tuple[Judge, pd.DataFrame]:
     """Replay the search by each sampler and seed on the table in a folder until it has come as far as NSGA-II.
 
-    Args:
-        samplers: names of samplers; with "+halving" behind it, with successive halving; with ":120" at the end, one
-            that gives up after 120 candidates.
-        fidelity: what the searches train at.
-        seeds: replays of each sampler.
-        trials: candidates of each replay, beside the anchors.
-        workers: processes that replay.
-        csv: where each replay's outcome is written as it ends; what is there already is not repeated.
-        watch: called with the number of replays that have ended, and that of all.
+    Each replay's outcome is written to `csv` as it ends; what is there already is not repeated.
 
     Returns:
         What was known of the networks, and a row for each replay (`starsearch.bench.replay.outcome`).
-
-    Raises:
-        SpecError: an unknown sampler.
-        StudyError: the table has too few rows, or the file was written with another one.
     """
     most = dict(_sampler_and_trials(one, trials) for one in samplers)
     judge = Judge(table, fidelity)

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
+from starsearch.data import DataSet, Split, open_data
+from starsearch.data.shared_images import SharedImages, find_shared_images
+from starsearch.data.synsets import NUM_IMAGENET_CLASSES, imagenet_indices, imagenet_synsets
+from starsearch.data.unreadable import MOST_UNREADABLE, are_too_many
 from starsearch.errors import some
 from starsearch.progress import Progress, ignore
 
 if TYPE_CHECKING:
-    from starsearch.data import DataSet, Split
     from starsearch.data.decode_speed import SplitCheck
-    from starsearch.data.shared_images import SharedImages
     from starsearch.data.source import Orientation
 
 _PER_WORKER = 48  # images that each process decodes at least, to be timed
@@ -34,17 +36,10 @@ class DataCheck:
     """What was found in a data set.
 
     Attributes:
-        classes: what the classes are, in a sentence.
+        classes: what they are, in a sentence.
         examples: three training images each for the first classes and the last.
         left_out: files beside the images that no training uses, by suffix ("" for none).
-        resolution: what images were prepared for, in pixels.
-        one_worker_images_per_second: read and augmented by one process.
-        workers: processes that were timed together.
-        workers_images_per_second: what these read and augment.
-        training_images_per_second: what the training takes, as it was given.
-        workers_needed: how many would keep up with it; None if it was not given.
-        orientation: "exif" if photos are turned as their EXIF tag says, "stored" if they are left.
-        shared: validation images that are among the training images too.
+        workers_needed: how many would keep up with `training_images_per_second`; None if that was not given.
         warnings: what should be looked at first, a sentence each.
         errors: what a training refuses, a sentence each.
     """
@@ -80,21 +75,9 @@ def check_data(
 ) -> DataCheck:
     """Look at classes, images per class, a sample's unreadable images, and whether decoding keeps up with a training.
 
-    Args:
-        data: a data set, or what `open_data` takes.
-        resolution: the training's, in pixels.
-        workers: processes that decode; None for one per core, at most 8.
-        images_per_second: what the training takes; None if that is not known.
-        samples: images of each split that are read; of 300 with 1 % of damaged ones, 95 % of samples show one.
-        seed: draws the sample.
-        watch: is told how far it is.
-
-    Raises:
-        DataError: the data set cannot be opened.
+    `samples` images of each split are read: of 300 with 1 % of damaged ones, 95 % of samples show one.
     """
-    from starsearch.data import open_data
     from starsearch.data.decode_speed import check_split, measure_workers, paper_transform
-    from starsearch.data.shared_images import find_shared_images
 
     dataset = open_data(data) if isinstance(data, str) else data
     transform = paper_transform(dataset, resolution=resolution)
@@ -167,8 +150,6 @@ def _examples(data: DataSet) -> dict[str, tuple[str, ...]]:
 
 def describe_classes(classes: Sequence[str]) -> str:
     """Say in a sentence what these classes are: ImageNet's, some of them, or others."""
-    from starsearch.data.synsets import NUM_IMAGENET_CLASSES, imagenet_indices, imagenet_synsets
-
     places, synsets = imagenet_indices(classes), imagenet_synsets()
     if places == tuple(range(NUM_IMAGENET_CLASSES)):
         return "These are ImageNet's 1,000 classes in timm's order."
@@ -186,8 +167,6 @@ def describe_classes(classes: Sequence[str]) -> str:
 
 
 def _refuse_split(name: str, check: SplitCheck) -> Iterator[str]:
-    from starsearch.data.unreadable import MOST_UNREADABLE, are_too_many
-
     if are_too_many(len(check.unreadable), check.sampled):
         yield (
             f"{_unreadable_in_words(name, check)} cannot be read, as {check.unreadable[0]}. A training leaves out no "

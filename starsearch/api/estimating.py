@@ -12,24 +12,30 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from starsearch.accuracy.evidence import IMAGENET, Observation, published_observations
+from starsearch.accuracy.posterior import Posterior, fit_posterior
 from starsearch.api.study_folder import StudyPlace
+from starsearch.data import DataSet
+from starsearch.data.dataset import Split
+from starsearch.data.synsets import imagenet_synsets
 from starsearch.errors import StudyError, counted, some
-from starsearch.evaluators.estimate import estimate_top1
+from starsearch.evaluators.estimate import EstimateEvaluator, estimate_top1
 from starsearch.families.family import Architecture, count_macs
 from starsearch.families.fields import rules_of
 from starsearch.families.text import architecture_hash, parse_architecture
+from starsearch.latency.prediction.profile import load_profile
 from starsearch.objective import IMAGENET_TOP1, is_latency
 from starsearch.quantities import quantity
 from starsearch.recipe import Fidelity
+from starsearch.records.record import StudyRecord
 from starsearch.resources import find_file
+from starsearch.search.estimated import choose_estimated
+from starsearch.search.evidence import observations
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.spec import StudySpec
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from starsearch.accuracy.posterior import Posterior
-    from starsearch.data import DataSet
     from starsearch.report.view import StudyView
     from starsearch.trial import Trial
 
@@ -41,11 +47,7 @@ _PROFILE = "e5-2680v4"
 
 
 def published_spec(spec: StudySpec) -> StudySpec:
-    """Return the study with ImageNet top-1, estimated from what is published, in place of trained top-1.
-
-    Raises:
-        StudyError: it is about something that only a training would tell, or nothing of its family is published.
-    """
+    """Return the study with ImageNet top-1, estimated from what is published, in place of trained top-1."""
     named = {"top1_percent": IMAGENET_TOP1}
     found = replace(
         spec,
@@ -76,10 +78,6 @@ def published_dataset() -> DataSet:
     """Return ImageNet-1k without its images: the classes that networks are deployed with."""
     import numpy as np
 
-    from starsearch.data import DataSet
-    from starsearch.data.dataset import Split
-    from starsearch.data.synsets import imagenet_synsets
-
     def nothing(_index: int) -> bytes:
         raise IndexError
 
@@ -92,11 +90,6 @@ def published_dataset() -> DataSet:
 
 def choose_published(spec: StudySpec, say: Callable[[str], None]) -> tuple[Posterior, dict[str, list[Trial]]]:
     """Return the posterior of the published results, and by the study's name the networks that are worth measuring."""
-    from starsearch.accuracy.posterior import fit_posterior
-    from starsearch.evaluators.estimate import EstimateEvaluator
-    from starsearch.latency.prediction.profile import load_profile
-    from starsearch.search.estimated import choose_estimated
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # as in keep_estimates
         posterior = fit_posterior(published_observations(spec.space.family), seed=spec.seed)
@@ -112,14 +105,8 @@ def choose_published(spec: StudySpec, say: Callable[[str], None]) -> tuple[Poste
 def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | None = None) -> None:
     """Write into a study's record what its front in estimated ImageNet top-1 rests on, and the estimates if need be.
 
-    Args:
-        posterior: what the study's trials were judged by; None where they were trained, so that they are evidence, and
-            their networks are estimated now.
+    Without a `posterior` the study's trials were trained: they are evidence, and their networks are estimated now.
     """
-    from starsearch.accuracy.posterior import fit_posterior
-    from starsearch.records.record import StudyRecord
-    from starsearch.search.evidence import observations
-
     with closing(StudyRecord.find(place.url, view.name)) as record, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of the jitter that GPyTorch adds to a matrix
         trials = [one for one in record.trials() if one.state == "complete"]
@@ -174,12 +161,7 @@ def _weight_line(task: str, weight: float, seen: Iterable[Observation]) -> str:
 
 
 def beyond_lines(front: pd.DataFrame, posterior: Posterior) -> list[str]:
-    """Return which of the front's members lie beyond the evidence in some field, and what of their gain rests on that.
-
-    Args:
-        front: the members, as `front_table` has them.
-        posterior: of ImageNet top-1.
-    """
+    """Return which of the front's members lie beyond the evidence in some field, and what of their gain that is."""
     known = list(dict.fromkeys(one.architecture for one in published_observations()))
     own, lines = quantity(IMAGENET_TOP1), []
     for row in front.to_dict("records"):

@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from starsearch.api.classifier import load_network
 from starsearch.api.networks import StudyTrial, open_trial, resolve
 from starsearch.api.study_folder import open_view, place_of
 from starsearch.api.training_folder import TrainingFolder
-from starsearch.api.weights import load_network
-from starsearch.data import open_data
+from starsearch.data import DataSet, open_data
 from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError, DataError, ExportError, StudyError
@@ -40,10 +40,8 @@ from starsearch.objective import INT8_LATENCY, is_latency
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity
 from starsearch.records.table import reading_names, recorded_reading
+from starsearch.report.summary import miss_lines
 from starsearch.yaml_file import read_yaml
-
-if TYPE_CHECKING:
-    from starsearch.data import DataSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +50,6 @@ class Exported:
 
     Attributes:
         source: where its weights come from, in words.
-        architecture: its one-line text.
-        folder: the folder that holds it.
-        files: the files written.
         load: the Python line that loads it with timm; None where no timm folder was written.
         notes: what was chosen and measured on the way, a sentence each.
     """
@@ -170,8 +165,6 @@ def _front_numbers(study: str, top: int | None) -> list[int]:
     """Return the knee of a study's front, or its first `top` trials."""
     view = open_view(place_of(study))
     if view.knee is None and view.miss:
-        from starsearch.report.summary import miss_lines
-
         raise StudyError(" ".join(miss_lines(view.miss)))
     if view.knee is None:
         raise StudyError("The study has no front yet: no trial is complete and feasible.")
@@ -250,17 +243,20 @@ def _of_training(folder: Path, data: str | None, forms: Sequence[Format]) -> _Fo
 
 def _of_trial(trial: StudyTrial, data: str | None, forms: Sequence[Format]) -> _Found:
     """Return a study's trial with what the record says of it."""
-    spec, row = trial.spec, {key: value for key, value in trial.row.items() if value is not None and value == value}
-    known = trial.attributes["conditions"].get("data", spec.data)
+    spec, row = (
+        trial.study.spec,
+        {key: value for key, value in trial.row.items() if value is not None and value == value},
+    )
+    known = trial.study.attributes["conditions"].get("data", spec.data)
     # Before anything is written: the user may have to say where it is.
     dataset = _open_data(data, spec.data, known, forms)
     readings = [recorded_reading(row, name) for name in reading_names(row)]
     model, validated = trial.load(), trial.validated
     network = TrainedNetwork(
         model=model,
-        source=f"trial {trial.number} of study {trial.study}",
+        source=f"trial {trial.number} of study {trial.study.name}",
         origin={
-            "study": trial.study,
+            "study": trial.study.name,
             "trial": str(trial.number),
             "architecture": format_architecture(trial.architecture),
         },
@@ -281,11 +277,8 @@ def _of_trial(trial: StudyTrial, data: str | None, forms: Sequence[Format]) -> _
 def _open_data(data: str | None, recorded: str | None, known: str | None, forms: Collection[Format]) -> DataSet | None:
     """Return the data set of a training where a format uses it; None where it is not found and none needs it.
 
-    Args:
-        data: as the user names it.
-        recorded: name and options as they were recorded; a fingerprint may follow.
-        known: what holds its fingerprint; None where that was not recorded yet.
-        forms: the formats.
+    It is `data` if the user names one, else what was `recorded` (name and options, a fingerprint may follow); `known`
+    holds its fingerprint, or is None where that was not recorded yet.
     """
     if not any("--data" in form.options for form in forms):
         return None

@@ -16,7 +16,7 @@ import pandas as pd
 
 from starsearch.api.networks import resolve
 from starsearch.api.study import write_study_report
-from starsearch.api.study_folder import place_of, studies_at
+from starsearch.api.study_folder import place_of, views_of
 from starsearch.errors import EvaluationError, ExportError, SpecError, StudyError
 from starsearch.export.formats.coreml import SUFFIX, build_coreml, load_coremltools
 from starsearch.families.family import Architecture
@@ -322,7 +322,7 @@ def import_measurements(study: str, path: Path, *, device: str) -> Imported:
     place = place_of(study)
     if re.fullmatch(r"[A-Za-z0-9_-]+", device) is None:
         raise SpecError(f"A device's label is made of letters, digits, - and _; got {device!r}.")
-    studies = studies_at(place)
+    studies = views_of(place)
     devices = studies[0].spec.devices
     labelled = f"{LATENCY}@{device}"
     name = labelled if labelled in devices else next((n for n, of in devices.items() if of == device), labelled)

@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.classifier import Classifier, read_config
-from starsearch.api.weights import fetch_published, fill, load_network, read_state
+from starsearch.api.classifier import Classifier, fetch_published, fill, load_network, read_config, read_state
+from starsearch.api.study_folder import open_view, place_of
+from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import ArchitectureError, EvaluationError, StudyError, did_you_mean, first_line
 from starsearch.families.family import Architecture, count_macs, presets
 from starsearch.families.text import format_architecture, parse_architecture
+from starsearch.yaml_file import read_yaml
 
 if TYPE_CHECKING:
-    from starsearch.data.preprocessing import Validated
     from starsearch.families.network import Network
     from starsearch.latency.backends.backend import Network as Timed
-    from starsearch.recipe import Fidelity, Recipe
-    from starsearch.study.spec import StudySpec
+    from starsearch.recipe import Recipe
+    from starsearch.report.view import StudyView
 
 _RESOLUTION = 224
 _TIMM = "timm:"
@@ -106,8 +107,8 @@ class NamedNetwork:
                     f"{self.found.name} again (starsearch export … --resolution {resolution})."
                 )
             case StudyTrial():
-                pixels = resolution or self.found.spec.space.resolution
-                num_classes = len(self.found.attributes.get("classes", ())) or 1000
+                pixels = resolution or self.found.study.spec.space.resolution
+                num_classes = len(self.found.study.attributes.get("classes", ())) or 1000
             case _:
                 pixels, num_classes = resolution or _RESOLUTION, 1000
         network = self.architecture
@@ -145,8 +146,6 @@ class NamedNetwork:
 
 
 def _read_architecture(path: Path) -> Architecture:
-    from starsearch.yaml_file import read_yaml
-
     file = read_yaml(path)
     if not isinstance(file.data, dict):
         raise file.error((), "an architecture is a mapping of fields, as embed_dim: 24.")
@@ -161,27 +160,16 @@ def _read_architecture(path: Path) -> Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyTrial:
-    """A trial of a study: its `row` of the study's table, and what the study's file and record say.
+    """A trial of a study, and its `row` of the study's table."""
 
-    The weights lie in `folder`, which is None for a study named by its storage alone.
-    """
-
-    study: str
-    folder: Path | None
+    study: StudyView
     number: int
     row: Mapping[str, Any]
-    spec: StudySpec
-    attributes: Mapping[str, Any]
 
     @property
     def architecture(self) -> Architecture:
         """The canonical architecture."""
         return parse_architecture(str(self.row["architecture_text"]))
-
-    @property
-    def fidelity(self) -> Fidelity:
-        """The fidelity at which it was judged."""
-        return self.spec.fidelity
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -196,27 +184,25 @@ class StudyTrial:
         # What differs from the study's recipe stands in the row as it was.
         changes = json.loads(self.row["recipe"])
         changes |= {name: tuple(value) for name, value in changes.items() if isinstance(value, list)}
-        found = replace(self.spec.recipe, **changes)
-        return replace(found, epochs=self.fidelity.epochs or found.epochs)
+        found = replace(self.study.spec.recipe, **changes)
+        return replace(found, epochs=self.study.spec.fidelity.epochs or found.epochs)
 
     @property
     def validated(self) -> Validated:
         """How the study prepared its images, and the classes of its data."""
-        from starsearch.data.preprocessing import Preprocessing, Validated
-
-        known = {"orientation": "stored", **self.attributes["preprocessing"]}
+        known = {"orientation": "stored", **self.study.attributes["preprocessing"]}
         channels = {name: tuple(known[name]) for name in ("mean", "std")}
-        fidelity = {"resolution": self.fidelity.resolution, "crop_pct": self.fidelity.crop_pct}
+        fidelity = {"resolution": self.study.spec.fidelity.resolution, "crop_pct": self.study.spec.fidelity.crop_pct}
         return Validated(
             preprocessing=Preprocessing(**{**known, **channels, **fidelity}),
-            classes=tuple(self.attributes.get("classes", ())),
+            classes=tuple(self.study.attributes.get("classes", ())),
         )
 
     def load(self) -> Network:
         """Return the network with the weights that the study kept."""
         from starsearch.training.weight_file import load_weights
 
-        if self.folder is None:
+        if self.study.folder is None:
             raise StudyError("Trained weights lie in the study's folder: name the folder, not the storage.")
         kept = self.row.get("weights")
         if not isinstance(kept, str):
@@ -226,30 +212,22 @@ class StudyTrial:
                 "or set keep_weights: all in a new study."
             )
         try:
-            return load_weights(self.folder / kept)
+            return load_weights(self.study.folder / kept)
         except Exception as error:  # safetensors' own errors are no OSError; the file is not what the run wrote
             raise StudyError(f"The weights {kept} of trial {self.number} cannot be read: {error}") from error
 
 
 def open_trial(study: str, number: int) -> StudyTrial:
     """Return a trial of a study at its highest fidelity."""
-    from starsearch.api.study_folder import open_view, place_of
-
     view = open_view(place_of(study))
     rows = view.trials[view.trials["number"] == number].to_dict("records")
     if not rows:
         there = f"it has 0 to {len(view.trials) - 1}" if len(view.trials) else "it has none yet"
         raise StudyError(f"The study {study} has no trial {number}; {there}.")
-    if view.spec is None or not isinstance(rows[0]["architecture_text"], str):
+    if not isinstance(rows[0]["architecture_text"], str):
         raise StudyError(f"Trial {number} of {study} was made by another program: it has no architecture.")
-    return StudyTrial(
-        study=view.name,
-        folder=view.folder,
-        number=number,
-        row={str(column): value for column, value in rows[0].items()},
-        spec=view.spec,
-        attributes=view.attributes,
-    )
+    row = {str(column): value for column, value in rows[0].items()}
+    return StudyTrial(study=view, number=number, row=row)
 
 
 def _read_onnx(path: Path) -> bytes:

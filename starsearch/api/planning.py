@@ -5,21 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.api.run import check_batch, deadline_after, open_dataset, run_fidelities
+from starsearch.api.run import check_batch, open_dataset, run_fidelities
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder
 from starsearch.errors import SpecError, StudyError
 from starsearch.families.family import presets
 from starsearch.objective import Objective
 from starsearch.recipe import Fidelity
+from starsearch.records.table import load_trials, study_names
+from starsearch.report.agreement import compare_fidelities
 from starsearch.study.runner_file import RayRunner, Runner, load_runner
-from starsearch.study.settings import runner_settings
 from starsearch.study.spec import StudySpec
 from starsearch.study.study_file import load_specs
+from starsearch.study.validation import runner_settings
 from starsearch.trial import Trial
 
 if TYPE_CHECKING:
@@ -42,13 +45,11 @@ class Plan:
         folder: holds the pilot's record and plan.csv; the same call resumes the pilot there.
         top: the name of the fidelity that counts as the truth.
         candidates: how many the pilot has, anchors included.
-        proxies: a row a proxy, the cheapest first: its resolution, epochs and samples, the mean seconds of a training,
-            Kendall's τ against the top fidelity, and whether it is chosen and the study's own. Also in plan.csv.
+        proxies: as plan.csv, a row a proxy, the cheapest first.
         chosen: the cheapest whose τ is high enough; None where none is.
         costs: a row a fidelity of the study, with the chosen proxy or its own: whole trainings, of which halving needs
             fewer than there are candidates, seconds of each, and whether the pilot measured them.
         workers: evaluations at a time; None where it is not known.
-        is_complete: whether the pilot came to its end.
     """
 
     folder: Path
@@ -93,20 +94,10 @@ def plan_study(
 ) -> Plan:
     """Train a pilot at the top fidelity and by cheaper proxies, and say which of these rank as it does; or resume it.
 
-    What is not described is as in `run`.
-
-    Args:
-        pilot: how many candidates are drawn from the space at random, beside the anchors.
-        tau: the Kendall's τ that a proxy must reach against the top fidelity.
-        top: the study's fidelity that counts as the truth; None for its last.
-        resolutions: proxies to try, in pixels, in every combination with the next two; None for the study's own.
-        epochs, samples: likewise; None for the study's own and its half.
-        workers: how many evaluations at a time the cost is computed for; None for the runner's.
-
-    Raises:
-        SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
+    Options are those of `starsearch plan` and `run`. Without `resolutions`, `epochs` and `samples` the grid is the
+    study's own proxy, with half its epochs and half its samples.
     """
-    deadline = deadline_after(time_budget_s)
+    deadline = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
     of_study, of_runner = runner_settings(settings)
     where = load_runner(runner, of_runner)
     specs = load_specs(file, name=name, data=data, seed=seed, settings=of_study)
@@ -246,8 +237,6 @@ def _with_resources_of_proxy(runner: Runner, first: StudySpec, steps: Sequence[S
 def _complete_trials(place: StudyPlace, name: str) -> pd.DataFrame:
     import pandas as pd
 
-    from starsearch.records.table import load_trials, study_names
-
     if name not in study_names(place.url):
         return pd.DataFrame()
     trials = load_trials(place.url, name, folder=place.folder)
@@ -257,8 +246,6 @@ def _complete_trials(place: StudyPlace, name: str) -> pd.DataFrame:
 def _compare(steps: Sequence[StudySpec], trials: Sequence[pd.DataFrame], own: Fidelity, tau: float) -> pd.DataFrame:
     """Return a row a proxy, the cheapest first; the first whose τ is high enough is chosen."""
     import pandas as pd
-
-    from starsearch.report.agreement import compare_fidelities
 
     rows = []
     for step, judged in zip(steps[1:], trials[1:], strict=True):

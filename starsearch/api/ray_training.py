@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from starsearch.api.training import Trained, read_trained, run_training
+from starsearch.api.training import Trained, run_training
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob
 from starsearch.errors import SpecError, StarsearchError, StudyError, TrainingStoppedError
 from starsearch.progress import Progress
+from starsearch.search.ray_cluster import as_ray
+from starsearch.study.runner_file import RayRunner, load_runner
 
 _LOOKED_EVERY_S = 2.0
 _RAYS_FOLDER = "ray"  # in the training's, for what Ray Train itself writes
@@ -28,22 +31,11 @@ def run_training_on_ray(
 ) -> Trained:
     """Train on the cluster of a runner file, `workers` ranks of its `resources` each.
 
-    The folder of the training lies on storage that all nodes share: the first rank writes there, the driver reads
-    its log.
-
-    Args:
-        job: the training.
-        runner: a Ray runner's file or shipped name.
-        watch: called with each epoch.
-        is_asked_to_stop: asked every two seconds; the ranks keep the training then.
-
-    Raises:
-        TrainingStoppedError: it was asked to stop, and is kept.
-        SpecError: the runner is no Ray runner.
-        StudyError: there is no cluster, or it cannot take the ranks, or a rank failed; the text says why.
+    The folder of the training lies on storage that all nodes share: the first rank writes there, the driver reads its
+    log. Every two seconds `is_asked_to_stop` is asked; the ranks keep the training then, and `TrainingStoppedError` is
+    raised.
     """
     from starsearch.search.ray_cluster import connected, room, wait_for_room
-    from starsearch.study.runner_file import RayRunner, load_runner
 
     found = load_runner(runner)
     if not isinstance(found, RayRunner):
@@ -63,7 +55,9 @@ def run_training_on_ray(
         raise StudyError(_in_words(failure, job.folder)) from failure
     if stopped:
         raise TrainingStoppedError(stopped)
-    return read_trained(job.folder)  # the first rank has written it there
+    summary = TrainingFolder(job.folder).read_summary()  # the first rank has written it there
+    known = {one.name: summary[one.name] for one in fields(Trained) if one.name in summary}
+    return Trained(folder=job.folder, **known)
 
 
 def _fit(
@@ -79,8 +73,6 @@ def _fit(
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-
-    from starsearch.search.ray_cluster import as_ray
 
     trainer = TorchTrainer(
         _train_rank,
@@ -139,17 +131,10 @@ def _train_rank(config: dict[str, Any]) -> None:
 
 def _in_words(error: BaseException, folder: Path) -> str:
     """What a rank said, if it was one of ours; else Ray's first line."""
-    ours = next((cause for cause in _causes(error) if isinstance(cause, StarsearchError)), None)
-    if ours is not None:
+    failed = (error, *getattr(error, "worker_failures", {}).values())
+    causes = (cause for one in failed for cause in (one, getattr(one, "cause", None) or one.__cause__))
+    if ours := next((cause for cause in causes if isinstance(cause, StarsearchError)), None):
         return str(ours)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "Error" in line), lines[0] if lines else type(error).__name__)
     return f"The training on Ray failed: {said} The last good state is kept in {folder}; the same command resumes it."
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    for one in (error, *getattr(error, "worker_failures", {}).values()):
-        yield one
-        inner = getattr(one, "cause", None) or one.__cause__
-        if inner is not None:
-            yield inner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import time
@@ -11,14 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from starsearch.api.devices import (
-    check_machine,
-    front_meters,
-    timed_quantities,
-    wants_int8,
-    wants_placement,
-    warn_of_other_resolutions,
-)
 from starsearch.api.estimating import (
     choose_published,
     keep_estimates,
@@ -30,34 +23,52 @@ from starsearch.api.study_folder import (
     StudyPlace,
     agreement_with_lower,
     database_url,
-    fidelity_folder,
     make_folder,
     open_view,
     place_of,
     point_to_storage,
 )
-from starsearch.api.workplaces import Workplace, warn_of_unknown_fidelities
+from starsearch.api.workplaces import (
+    Workplace,
+    check_machine,
+    front_meters,
+    timed_quantities,
+    wants_int8,
+    wants_placement,
+    warn_of_other_resolutions,
+    warn_of_unknown_fidelities,
+)
+from starsearch.data import DataSet, open_data
+from starsearch.data.dataset import INTERPOLATION
+from starsearch.data.names import warn_of_left_out
+from starsearch.data.shared_images import warn_of_shared_images
 from starsearch.errors import DataError, SpecError, StudyError
+from starsearch.evaluators import ProxyEvaluator
+from starsearch.evaluators.estimate import EstimateEvaluator
+from starsearch.latency.device import device_fingerprint
+from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.objective import IMAGENET_TOP1
+from starsearch.records.record import FIDELITIES, StudyRecord
+from starsearch.records.table import load_attributes
+from starsearch.search.driver import Watch, run_study
+from starsearch.search.evidence import read_evidence
+from starsearch.search.promotion import look_below
 from starsearch.space import ChoiceParameter
 from starsearch.study.runner_file import Runner, load_runner
-from starsearch.study.settings import runner_settings
 from starsearch.study.spec import StudySpec
 from starsearch.study.study_file import EMBEDDED_DATA, load_specs
+from starsearch.study.validation import runner_settings
 
 if TYPE_CHECKING:
     from starsearch.accuracy.evidence import Observation
     from starsearch.accuracy.posterior import Posterior
-    from starsearch.data import DataSet
     from starsearch.evaluators.evaluator import Evaluator
-    from starsearch.latency.reference import Reference
-    from starsearch.records.record import StudyRecord
-    from starsearch.search.driver import Watch
     from starsearch.search.events import StudyEnded
     from starsearch.trial import Trial
 
     View = Callable[[StudySpec, Path], AbstractContextManager[Watch]]
 
+_SMALLER_BATCH = "Give it more samples, or the study smaller batches: --set recipe.batch_size={}"
 _OVER = ("complete", "space exhausted")  # why a fidelity ends that the next may follow
 
 
@@ -108,7 +119,7 @@ def run(
     """
     from starsearch.report.files import write_report
 
-    deadline = deadline_after(time_budget_s)
+    deadline = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
     of_study, of_runner = runner_settings(settings)
     where = load_runner(runner, of_runner)
     specs = _read_specs(study, of_study, name=name, data=data, trials=trials, seed=seed)
@@ -189,26 +200,18 @@ def run_fidelities(
     Args:
         specs: a study a fidelity, the lowest first.
         command: what repeats the study, for its record.
-        deadline: the monotonic clock's time in seconds after which no trial is begun.
         planned: by the study's name, candidates that no sampler and no promotion chooses.
-        evaluator: judges in place of a training and of this machine's clock.
-        evidence: what other studies say of accuracy, for the sampler auto.
         posterior: of ImageNet top-1, judges in place of a training.
     """
-    from starsearch.evaluators import ProxyEvaluator
-    from starsearch.evaluators.estimate import EstimateEvaluator
-    from starsearch.search.driver import run_study
-    from starsearch.search.promotion import look_below
-
     assert place.folder is not None
     lower, names = None, [spec.name for spec in specs] if planned is None else []
     for spec, above in zip(specs, (*specs[1:], None), strict=True):
         # A worker of a cluster has another working folder.
-        folder = fidelity_folder(place.folder, spec, first=specs[0]).resolve()
+        folder = (place.folder if spec.name == specs[0].name else place.folder / spec.fidelity.name).resolve()
         folder.mkdir(parents=True, exist_ok=True)  # before a cluster's nodes are asked whether they see it
         with closing(Workplace(runner, spec, folder)) as workplace:
-            reference = None if evaluator else _latency_scale(spec, place, workplace.calibrate)
-            device = workplace.device() if reference else None
+            reference = None if evaluator else _latency_scale(spec, place, workplace)
+            device = workplace.ask_device(device_fingerprint).text if reference else None
             with closing(_open_record(spec, names, place, dataset, command, reference, device)) as record:
                 meters = {}
                 if evaluator is None:
@@ -259,8 +262,6 @@ def run_fidelities(
 
 
 def _evidence(earlier: str, spec: StudySpec, dataset: DataSet, say: Callable[[str], None]) -> list[Observation]:
-    from starsearch.search.evidence import read_evidence
-
     if spec.sampler != "auto":
         raise StudyError(
             f"Only the sampler auto learns from another study; this one's is {spec.sampler}. "
@@ -275,10 +276,6 @@ def _evidence(earlier: str, spec: StudySpec, dataset: DataSet, say: Callable[[st
 
 def open_dataset(specs: Sequence[StudySpec]) -> DataSet:
     """Open the data set of a study's fidelities; warn of what it leaves out, refuse batches it can never fill."""
-    from starsearch.data import open_data
-    from starsearch.data.names import warn_of_left_out
-    from starsearch.data.shared_images import warn_of_shared_images
-
     dataset = open_data(specs[0].data)
     warn_of_left_out(dataset)
     warn_of_shared_images(dataset)
@@ -287,7 +284,7 @@ def open_dataset(specs: Sequence[StudySpec]) -> DataSet:
     return dataset
 
 
-def check_batch(spec: StudySpec, dataset: DataSet) -> None:
+def check_batch(spec: StudySpec, dataset: DataSet, advice: str = _SMALLER_BATCH) -> None:
     """Refuse a batch that the data can never fill and a subset without all classes: every trial would suffer."""
     from starsearch.data.batches import largest_filled
 
@@ -298,8 +295,7 @@ def check_batch(spec: StudySpec, dataset: DataSet) -> None:
     if batch > images:
         raise DataError(
             f"A training step takes batch_size {batch} images, but the fidelity {spec.fidelity.name!r} has {images} "
-            f"of {dataset.name!r}. Give it more samples, or the study smaller batches: "
-            f"--set recipe.batch_size={largest_filled(images)}"
+            f"of {dataset.name!r}. {advice.format(largest_filled(images))}"
         )
 
 
@@ -333,17 +329,8 @@ def data_in_words(dataset: DataSet) -> str:
     )
 
 
-def deadline_after(time_budget_s: float | None) -> float:
-    """Return the monotonic clock's time in seconds when the budget is spent; infinity without one."""
-    return float("inf") if time_budget_s is None else time.monotonic() + time_budget_s
-
-
 def parse_duration(text: str) -> float:
-    """Return the seconds of "90s", "30m", "2h", "1h30m" or a plain number of seconds.
-
-    Raises:
-        StudyError: the text is none of these.
-    """
+    """Return the seconds of "90s", "30m", "2h", "1h30m" or a plain number of seconds."""
     number = r"(\d+(?:\.\d+)?)"
     written = text.strip() + ("s" if re.fullmatch(number, text.strip()) else "")
     match = re.fullmatch(f"(?:{number}h)?(?:{number}m)?(?:{number}s)?", written)
@@ -355,18 +342,16 @@ def parse_duration(text: str) -> float:
     return total
 
 
-def _latency_scale(spec: StudySpec, place: StudyPlace, calibrate: Callable[[], Reference]) -> Reference | None:
+def _latency_scale(spec: StudySpec, place: StudyPlace, workplace: Workplace) -> Reference | None:
     """Return the scale of the first fidelity's study where it has one, else the machine's, measured now.
 
     None where nothing is timed.
     """
     if not timed_quantities(spec) and not wants_int8(spec):
         return None
-    from starsearch.latency.reference import Reference
-    from starsearch.records.table import load_attributes
 
     known: dict[str, Any] | None = load_attributes(place.url, place.name).get("reference")
-    return calibrate() if known is None else Reference.from_dict(known)
+    return workplace.ask_device(calibrate_reference) if known is None else Reference.from_dict(known)
 
 
 def _open_record(
@@ -378,9 +363,6 @@ def _open_record(
     reference: Reference | None,
     device: str | None,
 ) -> StudyRecord:
-    from starsearch.data.dataset import INTERPOLATION
-    from starsearch.records.record import FIDELITIES, StudyRecord
-
     attributes = {
         "command": command,
         "classes": list(dataset.classes),

@@ -13,7 +13,6 @@ import pandas as pd
 from starsearch.accuracy.audit import LEAST, Audit, FloatArray, audit, flipped, sight
 from starsearch.accuracy.evidence import published_top1_percent
 from starsearch.accuracy.signals import AZ_NAS, az_nas, make_batches, read_signals
-from starsearch.api.spaces import load_space_of
 from starsearch.api.study import load_study
 from starsearch.bench.table import LATENCY_ROWS, SIGNAL, SIGNAL_ROWS, read_table, table_files
 from starsearch.data import open_data
@@ -23,6 +22,7 @@ from starsearch.families.text import parse_architecture
 from starsearch.progress import Progress, follow, ignore
 from starsearch.report.agreement import accuracy_of, costs
 from starsearch.resources import shipped_names
+from starsearch.study.study_file import load_specs
 
 _DRAWN, _FLIPPED = 30, 6  # networks of a space that are drawn, and the smallest of these, of which a field is flipped
 
@@ -64,19 +64,10 @@ def audit_signals(
 ) -> tuple[str, list[SignalAudit]]:
     """Return what the accuracies are, in words, and what signals of untrained networks say of them.
 
-    Args:
-        truth: whose networks are ranked by their accuracy: a study's complete ones; of a space the published ones of
-            its family by their ImageNet top-1; of a StarBench table those trained at the fidelity "proxy", whose
-            signals are taken from the table if it has any. Fields are flipped of the smallest six of these networks,
-            or of thirty drawn ones of a space.
-        data: whose training images are shown; without any, Gaussian noise.
-        signals: names of `starsearch.accuracy.signals.SIGNALS`; without any, all, with AZ-NAS's combination.
-        resolution: of the images, in pixels, a multiple of 32.
-        seed: of images, weights, draws and bootstrap.
-
-    Raises:
-        SpecError: an unknown signal or space.
-        StudyError: no such study, or fewer than three of its networks have an accuracy.
+    Of a study (`truth`) its complete networks are ranked by their accuracy; of a space the published ones of its family
+    by their ImageNet top-1; of a StarBench table those trained at the fidelity "proxy", whose signals are taken from
+    the table if it has any. Fields are flipped of the smallest six of these networks, or of thirty drawn ones of a
+    space. Without `signals` all are read, with AZ-NAS's combination.
     """
     known, drawn = _find(truth, seed)
     top1, networks = np.array(list(known.accuracy.values())), list(known.accuracy)
@@ -111,7 +102,7 @@ def _find(truth: str, seed: int) -> tuple[_Truth, list[Architecture]]:
         return _of_table(Path(truth)), []
     if "://" in truth or (Path(truth).is_dir() and truth not in shipped_names("spaces")):
         return _of_study(truth), []
-    space = load_space_of(truth)
+    space = load_specs(truth)[0].space
     return _published(space.family), [one.canonical() for one in space.sample_architectures(_DRAWN, seed)]
 
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from typing import Any
 
 from starsearch.families.family import count_macs, count_params
 from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
+from starsearch.study.study_file import load_study
 
 _DRAWS = 2_000
-
-
-def load_space_of(text: str) -> SearchSpace:
-    """The space of a space or study file, or of a shipped name.
-
-    Raises:
-        SpecError: a rule is broken.
-    """
-    from starsearch.study.study_file import load_study
-
-    return load_study(text).space
 
 
 def describe_space(text: str) -> dict[str, Any]:
@@ -28,7 +20,7 @@ def describe_space(text: str) -> dict[str, Any]:
 
     `allowed_percent` is the share of random params that the constraints allow, from 2,000 draws.
     """
-    space = load_space_of(text)
+    space = load_study(text).space
     return {
         "name": space.name,
         "family": space.family,
@@ -45,7 +37,7 @@ def describe_space(text: str) -> dict[str, Any]:
 
 def sample_space(text: str, *, count: int, seed: int) -> list[dict[str, Any]]:
     """Up to `count` different random architectures that the constraints allow, with their costs."""
-    space = load_space_of(text)
+    space = load_study(text).space
     return [
         {
             "architecture": format_architecture(architecture),
@@ -58,13 +50,7 @@ def sample_space(text: str, *, count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def check_file(text: str) -> str:
-    """One line that says what a valid file is.
-
-    Raises:
-        SpecError: the file is not valid.
-    """
-    from starsearch.study.study_file import load_study
-
+    """Return one line that says what a valid file is."""
     spec = load_study(text)
     return (
         f"{find_file(text, 'spaces')} is valid: at most {spec.space.num_architectures:,} architectures, "
@@ -73,9 +59,6 @@ def check_file(text: str) -> str:
 
 
 def _allowed_percent(space: SearchSpace) -> float:
-    import random
-    from dataclasses import replace
-
     if not space.constraints:
         return 100.0
     rng, free = random.Random(0), replace(space, constraints=())  # noqa: S311 — sampling, not secrets

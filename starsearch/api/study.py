@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.api.study_folder import StudyPlace, highest_view, open_view, place_of, views_of
 from starsearch.errors import StudyError
+from starsearch.records.lock import working_driver
+from starsearch.records.storage import open_storage, shown
+from starsearch.records.trials import show_constraints
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,11 +100,7 @@ def load_study(study: str | Path) -> Study:
 
 
 def study_status(study: str) -> dict[str, Any]:
-    """Return counts, failures, best values, time, and who works on the study, as plain values.
-
-    Raises:
-        StudyError: no such study.
-    """
+    """Return counts, failures, best values, time, and who works on the study, as plain values."""
     views = views_of(place_of(study))
     view = highest_view(views)
     found = _status(view)
@@ -112,9 +111,6 @@ def study_status(study: str) -> dict[str, Any]:
 
 
 def _status(view: StudyView) -> dict[str, Any]:
-    from starsearch.records.lock import working_driver
-    from starsearch.records.storage import shown
-
     failed = view.trials[view.trials["state"] == "FAIL"].rename(columns={"number": "trial"})
     return {
         "study": view.name,
@@ -132,11 +128,7 @@ def _status(view: StudyView) -> dict[str, Any]:
 
 
 def write_study_report(study: str | StudyPlace) -> list[Path]:
-    """Write trials.csv, front.csv, front.png and report.html into the study's folder, and return their paths.
-
-    Raises:
-        StudyError: no such study, or nowhere to write.
-    """
+    """Write trials.csv, front.csv, front.png and report.html into the study's folder, and return their paths."""
     from starsearch.report.files import write_report
 
     place = place_of(study) if isinstance(study, str) else study
@@ -146,17 +138,10 @@ def write_study_report(study: str | StudyPlace) -> list[Path]:
 
 
 def serve_dashboard(study: str, *, port: int = 8080, say: Callable[[str], object] = print) -> None:
-    """Serve optuna-dashboard on the loopback interface until Ctrl-C.
-
-    Raises:
-        StudyError: no such study, or the port is taken.
-    """
+    """Serve optuna-dashboard on the loopback interface until Ctrl-C."""
     import socket
 
     from optuna_dashboard import run_server
-
-    from starsearch.records.dashboard import show_constraints
-    from starsearch.records.storage import open_storage
 
     place = place_of(study)
     views_of(place)  # complain about a missing or damaged study before a server is up

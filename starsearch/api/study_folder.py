@@ -5,14 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from starsearch.errors import StudyError
-
-if TYPE_CHECKING:
-    from starsearch.records.table import RecordedStudy
-    from starsearch.report.view import StudyView
-    from starsearch.study.spec import StudySpec
+from starsearch.records.record import FIDELITIES
+from starsearch.records.table import load_attributes, load_fidelities, study_names
+from starsearch.report.view import StudyView
 
 DATABASE = "study.db"
 # In the folder of a study that is kept elsewhere: NAME@STORAGE-URL, without a password.
@@ -36,11 +33,7 @@ class StudyPlace:
 
 
 def place_of(study: str) -> StudyPlace:
-    """Return where the study lies that a text names: a folder, FOLDER.FIDELITY in it, or NAME@STORAGE-URL.
-
-    Raises:
-        StudyError: there is no such folder, or no database in it.
-    """
+    """Return where the study lies that a text names: a folder, FOLDER.FIDELITY in it, or NAME@STORAGE-URL."""
     name, at, url = study.partition("@")
     if at and "://" in url:
         return StudyPlace(name=name, url=url, folder=None)
@@ -49,9 +42,6 @@ def place_of(study: str) -> StudyPlace:
 
 def _place_of_fidelity(path: Path) -> StudyPlace | None:
     """Return the place of studies/NAME.FIDELITY, which lies in studies/NAME; None where `path` is something else."""
-    from starsearch.records.record import FIDELITIES
-    from starsearch.records.table import load_attributes
-
     base, dot, fidelity = path.name.rpartition(".")
     folder = path.with_name(base) if dot and base else path
     if path.exists() or not dot or not folder.is_dir():
@@ -66,23 +56,8 @@ def _place_of_fidelity(path: Path) -> StudyPlace | None:
     return StudyPlace(name=name, url=whole.url, folder=folder / fidelity, is_whole=False)
 
 
-def studies_at(place: StudyPlace) -> list[RecordedStudy]:
-    """Read the study, and of a whole one its later fidelities that have begun, in one opening of the storage."""
-    from starsearch.records.table import load_fidelities
-
-    found = load_fidelities(place.url, place.name, folder=place.folder)
-    return found if place.is_whole else found[:1]
-
-
-def fidelity_folder(folder: Path, spec: StudySpec, *, first: StudySpec) -> Path:
-    """Return where weights, checkpoints and logs lie: in the study's folder, of later fidelities in one below it."""
-    return folder if spec.name == first.name else folder / spec.fidelity.name
-
-
 def place_of_folder(folder: Path) -> StudyPlace:
     """Return the place of the study in `folder`, whatever the folder is called now."""
-    from starsearch.records.table import study_names
-
     if not folder.is_dir():
         raise StudyError(
             f"There is no study folder {str(folder)!r}. Name one that `starsearch run` has made (studies/starnet), "
@@ -114,11 +89,7 @@ def point_to_storage(folder: Path, name: str, url: str) -> None:
 
 
 def make_folder(out: Path, name: str, storage: str | None = None) -> Path:
-    """Return the study's folder, made if need be; `storage` is the URL where the study is not kept in it.
-
-    Raises:
-        StudyError: it cannot be made or written to, or another study lives there.
-    """
+    """Return the study's folder, made if need be; `storage` is the URL where the study is not kept in it."""
     if not name or name != Path(name).name or name in (".", "..") or "@" in name:
         raise StudyError(f"A study's name is that of a folder, without '/' and '@'; got {name!r}.")
     folder = out / name
@@ -137,8 +108,6 @@ def make_folder(out: Path, name: str, storage: str | None = None) -> Path:
 
 def _refuse_other_study(folder: Path, name: str, storage: str | None) -> None:
     """Refuse a renamed or copied folder, in which a second study would overwrite the weights of the first."""
-    from starsearch.records.table import study_names
-
     pointer, kept = folder / POINTER, DATABASE
     names: tuple[str, ...] = ()
     if pointer.is_file():
@@ -171,23 +140,9 @@ def highest_view(views: list[StudyView]) -> StudyView:
 
 
 def views_of(place: StudyPlace) -> list[StudyView]:
-    """Read every fidelity of the study that has begun, the lowest first."""
-    from starsearch.report.view import StudyView
-
-    views = []
-    for one in studies_at(place):
-        is_first, fidelity = one.name == place.name, one.name.removeprefix(f"{place.name}.")
-        views.append(
-            StudyView(
-                trials=one.trials,
-                objectives=one.spec.objectives,
-                attributes=one.attributes,
-                name=one.name,
-                url=place.url,
-                folder=place.folder if is_first or place.folder is None else place.folder / fidelity,
-            )
-        )
-    return views
+    """Read the study, and of a whole one its later fidelities that have begun, in one opening of the storage."""
+    found = load_fidelities(place.url, place.name, folder=place.folder)
+    return [StudyView(**vars(one)) for one in (found if place.is_whole else found[:1])]
 
 
 def agreement_with_lower(place: StudyPlace, upper: str) -> list[str]:

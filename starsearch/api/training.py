@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starsearch.api.classifier import read_state, read_validated
 from starsearch.api.data_checking import DataCheck, check_data
 from starsearch.api.training_folder import TrainingFolder
 from starsearch.api.training_job import TrainingJob, plan_training
-from starsearch.errors import EvaluationError, first_line
+from starsearch.data import DataSet, open_data
+from starsearch.data.names import warn_of_left_out
+from starsearch.data.preprocessing import Validated
+from starsearch.export.format import TrainedNetwork, write_format
+from starsearch.export.formats import formats
+from starsearch.export.formats.timm import needs_starsearch
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import format_architecture
 from starsearch.measurement import accuracy_measurement
 from starsearch.progress import Progress, follow, ignore
+from starsearch.records.lock import alone
 
 if TYPE_CHECKING:
     import torch
 
-    from starsearch.data import DataSet
     from starsearch.training import Hardware, TrainingResult
 
 _CHECKED_IMAGES = 200  # of each split
@@ -33,7 +40,6 @@ class Trained:
     """What a training came to, as its summary.json says.
 
     Attributes:
-        folder: the training's files.
         num_params, macs: cost of the network with the data's classes at the training's resolution.
         top1_percent, top5_percent: accuracy after the last epoch.
         best_epoch, best_top1_percent, best_top5_percent: the epoch whose weights are kept.
@@ -41,7 +47,6 @@ class Trained:
         images_per_second: trained, validation not counted.
         ranks: processes that trained together.
         needs_starsearch: whether the weights load in timm only after `import starsearch.timm_models`.
-        unreadable_images: names of the images that could not be read.
     """
 
     folder: Path
@@ -106,83 +111,60 @@ def run_training(
 ) -> Trained | None:
     """Train, or resume what the folder holds; called in each of the processes that train together.
 
-    Args:
-        job: the training.
-        watch: called with progress, on the first rank.
-        is_asked_to_stop: asked between two steps; the training is kept then.
-
-    Returns:
-        What came out, on the first rank; None on others.
-
-    Raises:
-        TrainingStoppedError: it was asked to stop, and is kept.
-        StarsearchError: the user's mistake or the machine's, in words; the last good state is kept.
+    Between two steps `is_asked_to_stop` is asked; the training is kept then, and `TrainingStoppedError` is raised. What
+    came out is returned on the first rank, None on others.
     """
-    from starsearch.training import Hardware
+    from starsearch.training import Hardware, Keeping, train
     from starsearch.training.ranks import joined_ranks, telling_of_lost_ranks
 
     with (
         joined_ranks(replace(Hardware(**job.hardware), device=_device())) as hardware,
-        _alone_in(job.folder) if hardware.is_first else _quiet(),
+        # The first rank warns for all.
+        _alone_in(job.folder) if hardware.is_first else warnings.catch_warnings(action="ignore"),
         telling_of_lost_ranks(hardware, last=TrainingFolder(job.folder).last),
     ):
-        return _train(job, hardware, watch, is_asked_to_stop)
+        data = open_data(job.data)
+        if hardware.is_first:
+            warn_of_left_out(data)
+        folder = TrainingFolder(job.folder)
+        initial = None if job.weights is None or folder.last.is_file() else _load_initial(job.weights, data)
+        try_step(job, data, hardware)
+        if hardware.is_first:
+            folder.write_recipe(job.recipe)
+        steps = train(
+            job.architecture,
+            data=data,
+            recipe=job.recipe,
+            fidelity=job.fidelity,
+            seed=job.seed,
+            checkpoint=Keeping(
+                last=folder.last,
+                best=folder.best,
+                validated=Validated.on(data, job.fidelity),
+                every_s=job.keep_every_s,
+                lasting=True,
+                is_asked_to_stop=is_asked_to_stop,
+            ),
+            lineage=_conditions(job),
+            initial=initial,
+            hardware=hardware,
+        )
+        if not hardware.is_first:
+            follow(steps)
+            return None
 
+        def tell(progress: Progress) -> None:
+            if progress.epoch is not None:
+                folder.add_epoch(progress)
+            watch(progress)
 
-def _train(
-    job: TrainingJob,
-    hardware: Hardware,
-    watch: Callable[[Progress], None],
-    is_asked_to_stop: Callable[[], bool] | None,
-) -> Trained | None:
-    from starsearch.data import open_data
-    from starsearch.data.names import warn_of_left_out
-    from starsearch.data.preprocessing import Validated
-    from starsearch.training import Keeping, train
-
-    data = open_data(job.data)
-    if hardware.is_first:
-        warn_of_left_out(data)
-    folder = TrainingFolder(job.folder)
-    initial = None if job.weights is None or folder.last.is_file() else _load_initial(job.weights, data)
-    try_step(job, data, hardware)
-    if hardware.is_first:
-        folder.write_recipe(job.recipe)
-    steps = train(
-        job.architecture,
-        data=data,
-        recipe=job.recipe,
-        fidelity=job.fidelity,
-        seed=job.seed,
-        checkpoint=Keeping(
-            last=folder.last,
-            best=folder.best,
-            validated=Validated.on(data, job.fidelity),
-            every_s=job.keep_every_s,
-            lasting=True,
-            is_asked_to_stop=is_asked_to_stop,
-        ),
-        lineage=_conditions(job),
-        initial=initial,
-        hardware=hardware,
-    )
-    if not hardware.is_first:
-        follow(steps)
-        return None
-
-    def tell(progress: Progress) -> None:
-        if progress.epoch is not None:
-            folder.add_epoch(progress)
-        watch(progress)
-
-    return _finish(job, folder, data, hardware, follow(steps, tell))
+        return _finish(job, folder, data, hardware, follow(steps, tell))
 
 
 def check_training_data(
     job: TrainingJob, *, ranks: int = 1, watch: Callable[[Progress], None] = ignore
 ) -> DataCheck | None:
     """Look for broken images and time decoding before a training; None where it resumes, or images are in memory."""
-    from starsearch.data import open_data
     from starsearch.training import Hardware
 
     data = open_data(job.data)
@@ -235,8 +217,6 @@ def _device() -> str:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder against a second training."""
-    from starsearch.records.lock import alone
-
     TrainingFolder(folder)  # made, or refused in words
     with alone(folder / ".lock", f"Another training is at work in {folder}. Wait for it, or give another --out."):
         for remains in folder.glob(".partial.*"):  # of a training that was killed
@@ -244,42 +224,22 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The first rank warns for all."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _conditions(job: TrainingJob) -> str:
     """What a training rests on beside recipe, data and seed, in words."""
-    fidelity = job.fidelity
-    begun = "new weights" if job.weights is None else f"the weights of {job.weights.name} ({_digest(job.weights)})"
+    fidelity, begun = job.fidelity, "new weights"
+    if job.weights is not None:
+        with job.weights.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+        begun = f"the weights of {job.weights.name} ({digest})"
     return (
         f"{fidelity.resolution} px, stem stride {fidelity.stem_stride}, validation crop {fidelity.crop_pct}, "
         f"begun with {begun}"
     )
 
 
-def _digest(file: Path) -> str:
-    import hashlib
-
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
-
-
 def _load_initial(file: Path, data: DataSet) -> Mapping[str, torch.Tensor]:
-    """A state dict in any of the files that timm reads, without a head of other classes; nothing in it is run."""
-    from timm.models import load_state_dict
-
-    from starsearch.api.weights import read_validated
-
-    try:
-        state: dict[str, torch.Tensor] = load_state_dict(str(file), use_ema=True)
-    except Exception as error:  # torch's and safetensors' own, as they come
-        raise EvaluationError(f"The weights {file} cannot be read: {first_line(error)}") from error
-    validated = read_validated(file)
+    """Return the state dict of a file, without a head of other classes."""
+    state, validated = read_state(file), read_validated(file)
     if validated is not None and tuple(validated.classes) != tuple(data.classes):
         return {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
     return state
@@ -289,10 +249,6 @@ def _finish(
     job: TrainingJob, folder: TrainingFolder, data: DataSet, hardware: Hardware, result: TrainingResult
 ) -> Trained:
     """Export the best weights as timm loads them, write the summary."""
-    from starsearch.data.preprocessing import Validated
-    from starsearch.export.format import TrainedNetwork, write_format
-    from starsearch.export.formats import formats
-    from starsearch.export.formats.timm import needs_starsearch
     from starsearch.training.weight_file import load_weights
 
     best = folder.best_row()
@@ -335,13 +291,3 @@ def _finish(
     )
     folder.write_summary({name: value for name, value in asdict(trained).items() if name != "folder"})
     return trained
-
-
-def read_trained(folder: Path) -> Trained:
-    """Return what the training in the folder came to.
-
-    Raises:
-        StudyError: it has not ended.
-    """
-    found = TrainingFolder(folder).read_summary()
-    return Trained(folder=folder, **{one.name: found[one.name] for one in fields(Trained) if one.name in found})

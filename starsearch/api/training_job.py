@@ -14,6 +14,7 @@ from starsearch.errors import ArchitectureError, SpecError, counted
 from starsearch.families.family import Architecture, presets
 from starsearch.families.text import architecture_hash
 from starsearch.recipe import Fidelity, Recipe, changed_fields, value_text, with_batch_size
+from starsearch.study.recipe_file import check_trainable, load_recipe
 
 _SMALL = 128  # pixels; images of ImageNet are cropped for validation as timm does, small ones are not
 _TIMM_CROP_PCT = 0.875
@@ -28,11 +29,7 @@ class TrainingJob:
     Attributes:
         data: what `open_data` takes, with an absolute path.
         recipe: how it is trained, all changes included.
-        fidelity: resolution, stem and validation crop.
-        folder: where its files lie, an absolute path.
-        weights: file of the weights it begins with; None draws new ones.
         hardware: what it runs on, by the names of `Hardware`'s attributes.
-        keep_every_s: seconds after which it is kept within an epoch.
         notes: what it takes from a study's trial and what is overridden, a line each.
     """
 
@@ -70,18 +67,14 @@ def plan_training(
         text: an architecture, as `resolve` takes it. A trial brings its recipe, resolution, crop and stem.
         data: as `open_data` takes it.
         recipe: a recipe file or a shipped one's name; None for the trial's, else "starnet-imagenet".
-        epochs: replaces the recipe's.
-        batch_size: replaces the recipe's; its learning rates follow by the linear rule.
+        epochs, batch_size: replace the recipe's; learning rates follow the batch by the linear rule.
         resolution: pixels of training and validation; None for the trial's, else 224.
         crop_pct: crop of validation; None is the trial's, else timm's 0.875, and the whole image below 128 px.
         stem_stride: 1 for small images; None for the trial's, else 2.
         out: the training's folder; None is trainings/NAME.
-        weights: file of the weights it begins with.
+        weights: file of the weights it begins with; None draws new ones.
         keep_every_s: seconds after which it is kept within an epoch.
         hardware: values by the names of `Hardware`'s attributes.
-
-    Raises:
-        ArchitectureError, SpecError, StudyError: the architecture or the recipe is not found or breaks a rule.
     """
     if stem_stride not in (None, 1, 2):
         raise ArchitectureError(f"The stem's stride is 1 or 2; got {stem_stride}.")
@@ -91,7 +84,10 @@ def plan_training(
     fidelity = {"resolution": resolution, "stem_stride": stem_stride, "crop_pct": crop_pct}
     if trial is not None:
         notes = (*describe_trial(text, trial, fidelity), *notes)
-        fidelity = {name: getattr(trial.fidelity, name) if value is None else value for name, value in fidelity.items()}
+        fidelity = {
+            name: getattr(trial.study.spec.fidelity, name) if value is None else value
+            for name, value in fidelity.items()
+        }
     pixels = int(fidelity["resolution"] or _RESOLUTION)
     folder = Path(out) if out else Path("trainings") / _name_of(text, architecture)
     return TrainingJob(
@@ -119,8 +115,6 @@ def _choose_recipe(
     trial: StudyTrial | None, recipe: str | None, *, epochs: int | None, batch_size: int | None
 ) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe with what the command line changes of it, and a line for each change of a trial's recipe."""
-    from starsearch.study.recipe_file import check_trainable, load_recipe
-
     notes: list[str] = []
     chosen = trial.recipe if trial is not None and recipe is None else load_recipe(recipe or _DEFAULT_RECIPE)
     steps = [
@@ -158,7 +152,7 @@ def describe_trial(text: str, trial: StudyTrial, given: Mapping[str, Any]) -> li
     """What is taken from a trial, its searched values in full; and what options override of its fidelity."""
     searched = [f"{name} {value_text(getattr(trial.recipe, name))}" for name in trial.searched]
     recipe = f"its recipe (searched: {', '.join(searched)})" if searched else "its recipe"
-    fidelity = trial.fidelity
+    fidelity = trial.study.spec.fidelity
     crop = value_text(fidelity.crop_pct)
     return [
         f"From {text}: {recipe}, {fidelity.resolution} px, stem stride {fidelity.stem_stride}, validation crop {crop}.",

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.networks import StudyTrial, resolve
-from starsearch.api.run import check_samples, data_in_words, largest_batch
+from starsearch.api.run import check_batch, data_in_words
 from starsearch.api.study import write_study_report
 from starsearch.api.study_folder import StudyPlace, database_url, make_folder, point_to_storage
 from starsearch.api.training_job import describe_override, describe_trial
-from starsearch.errors import DataError, counted
+from starsearch.data import open_data
+from starsearch.data.names import warn_of_left_out
+from starsearch.errors import counted
 from starsearch.families.text import format_architecture
 from starsearch.objective import Objective
 from starsearch.progress import Progress
@@ -28,19 +30,13 @@ from starsearch.trial import Trial
 from starsearch.tuning.space import BASE_RECIPE, describe_changes, load_recipe_space, write_recipe
 
 if TYPE_CHECKING:
-    from starsearch.data import DataSet
-    from starsearch.tuning.search import Scheduler
+    from starsearch.tuning.strategy import Scheduler
 
 BEST_RECIPE = "best-recipe.yaml"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunedRecipe:
-    """A recipe of a search: its trial, its top-1 after the whole training, what differs from the base recipe."""
-
-    trial: int
-    top1_percent: float
-    changes: str
+_SMALLER_BATCH = (
+    "Write batch_size: {} into a recipe file or the recipe space and give it with --recipe or --space, or give more "
+    "with --samples."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,22 +44,19 @@ class TuneOutcome:
     """What a recipe search leaves behind.
 
     Attributes:
-        folder: the study's.
-        finished, wanted: trials with a result, and how many there should be: fewer where it was interrupted.
-        architecture: as the user wrote it.
+        finished: trials with a result; fewer than wanted where it was interrupted.
         fidelity: at which all were trained, with the epochs.
-        best, base: the best recipe that was trained to the end, and the base recipe; None where it was not.
-        recipe_file: the best recipe.
+        best, base: of the best recipe that was trained to the end, and of the base recipe; None where it was not.
+        changes: what of the best recipe differs from the base recipe, in words.
         files: tables, picture and page that were written.
     """
 
     folder: Path
     finished: int
-    wanted: int
-    architecture: str
     fidelity: Fidelity
-    best: TunedRecipe | None
-    base: TunedRecipe | None
+    best: Trial | None
+    base: Trial | None
+    changes: str
     recipe_file: Path | None
     files: tuple[Path, ...]
 
@@ -85,30 +78,13 @@ def tune_recipe(
     watch: Callable[[Progress | Trial, Recipe], None] = lambda _news, _base: None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> TuneOutcome:
-    """Search the recipe by which `architecture` trains best, or resume the search.
+    """Search the recipe by which `architecture` trains best, or resume the search; options as of `starsearch tune`.
 
     Args:
-        architecture: a name, one line, a file, or STUDY:TRIAL, which brings its recipe, resolution, crop and stem.
-        data: what `open_data` takes.
-        space: recipe-space file or shipped name; None for "recipe", or "recipe-pbt" with that scheduler.
-        recipe: the base recipe's file or shipped name, which is the first trial; None for the trial's, else "digits"
-            with those, else "proxy".
         fidelity: fields of `Fidelity` that replace the trial's or the defaults; None leaves one as it is.
-        trials: recipes with a result that the study should have, the base recipe among them.
-        scheduler: "asha", "pbt" (recipes change while they train) or "none".
-        runner: a runner file or shipped name; None for Ray on this machine, or the cluster at RAY_ADDRESS.
-        name: the study's; None for "tune-" and the architecture's name.
-        out: folder in which the study's folder is made.
-        storage: Optuna storage URL; None for study.db in the study's folder.
-        seed: of proposals and trainings.
         watch: called with how far all trainings are and with each ended trial; and the base recipe.
         say: called with what is taken from a trial and what is overridden.
-
-    Raises:
-        SpecError, DataError, StudyError: the user's mistake, in words; what was recorded is kept.
     """
-    from starsearch.data import open_data
-    from starsearch.data.names import warn_of_left_out
     from starsearch.tuning.search import tune_recipes
     from starsearch.tuning.strategy import ETA, rungs_of
 
@@ -137,7 +113,7 @@ def tune_recipe(
         spec = replace(spec, halving=Halving(eta=ETA, rungs=rungs))
     dataset = open_data(spec.data)
     warn_of_left_out(dataset)
-    _check_batches(spec, dataset)
+    check_batch(spec, dataset, _SMALLER_BATCH)
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name, storage)
     url = storage or database_url(folder)
@@ -155,24 +131,21 @@ def tune_recipe(
         if storage:
             point_to_storage(folder, spec.name, storage)
         finished = tune_recipes(
-            spec,
-            architecture=network,
-            data=dataset,
-            scheduler=scheduler,
-            record=record,
-            runner=where,
-            folder=folder,
-            watch=lambda news: watch(news, base),
+            record, network, dataset, scheduler, where, folder, watch=lambda news: watch(news, base)
         )
-        best, base_recipe, recipe_file = _write_best(spec, record, folder)
+        complete = [trial for trial in record.trials() if trial.state == "complete"]
+        untouched = next((trial for trial in complete if trial.candidate.anchor == BASE_RECIPE), None)
+        # Of equals the base recipe: it is the simpler.
+        order = lambda trial: (trial.values["top1_percent"], trial.is_anchor, -trial.number)  # noqa: E731
+        best = max(complete, key=order, default=None)
+        recipe_file = None if best is None else _write_best(spec, record, folder, best, untouched)
     return TuneOutcome(
         folder=folder,
         finished=finished,
-        wanted=trials,
-        architecture=architecture,
         fidelity=replace(spec.fidelity, epochs=spec.fidelity.epochs or spec.recipe.epochs),
         best=best,
-        base=base_recipe,
+        base=untouched,
+        changes="" if best is None else describe_changes(best.candidate.recipe, base),
         recipe_file=recipe_file,
         files=tuple(write_study_report(StudyPlace(name=spec.name, url=url, folder=folder))),
     )
@@ -206,7 +179,7 @@ def _of_trial(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """The fidelity's fields with those of the trial; says what comes from it and what is overridden."""
-    kept = {name: getattr(trial.fidelity, name) for name in ("resolution", "stem_stride", "crop_pct")}
+    kept = {name: getattr(trial.study.spec.fidelity, name) for name in ("resolution", "stem_stride", "crop_pct")}
     longer = replace(start, epochs=given.get("epochs", start.epochs))
     for line in (
         *describe_trial(architecture, trial, {name: given.get(name) for name in kept}),
@@ -217,20 +190,6 @@ def _of_trial(
     return kept | given
 
 
-def _check_batches(spec: StudySpec, dataset: DataSet) -> None:
-    """Refuse a batch that the data can never fill, and a subset without all classes, before hours are spent."""
-    from starsearch.data.batches import largest_filled
-
-    check_samples([spec.fidelity.samples], spec.fidelity.validation_samples, dataset)
-    batch, images = largest_batch(spec), min(spec.fidelity.samples or dataset.num_train, dataset.num_train)
-    if batch > images:
-        raise DataError(
-            f"A training step takes batch_size {batch} images, but there are {images} of {dataset.name!r} to train on. "
-            f"Write batch_size: {largest_filled(images)} into a recipe file or the recipe space and give it with "
-            "--recipe or --space, or give more with --samples."
-        )
-
-
 def _default_name(architecture: str) -> str:
     """As "tune-starnet_s1"; of a trial "tune-NAME-7"; of one line "tune-starnet"."""
     stem, _, rest = architecture.rpartition(":")
@@ -238,35 +197,20 @@ def _default_name(architecture: str) -> str:
     return f"tune-{Path(named).name.removesuffix('.yaml')}"
 
 
-def _write_best(
-    spec: StudySpec, record: StudyRecord, folder: Path
-) -> tuple[TunedRecipe | None, TunedRecipe | None, Path | None]:
-    """The best and the base recipe, and the file of the best."""
-    trials = record.trials()
-    complete = [trial for trial in trials if trial.state == "complete"]
-
-    def describe(trial: Trial) -> TunedRecipe:
-        changes = describe_changes(trial.candidate.recipe, spec.recipe)
-        return TunedRecipe(trial=trial.number, top1_percent=trial.values["top1_percent"], changes=changes)
-
-    base = next((describe(trial) for trial in complete if trial.candidate.anchor == BASE_RECIPE), None)
-    if not complete:
-        return None, base, None
-    # Of equals the base recipe: it is the simpler.
-    winner = max(complete, key=lambda trial: (trial.values["top1_percent"], trial.is_anchor, -trial.number))
-    best = describe(winner)
-    found = winner.candidate.recipe
+def _write_best(spec: StudySpec, record: StudyRecord, folder: Path, best: Trial, base: Trial | None) -> Path:
+    """Write the best recipe with where it comes from; return its file."""
     epochs = spec.fidelity.epochs or spec.recipe.epochs
-    length = counted(epochs, "epoch")
+    length, count = counted(epochs, "epoch"), len(record.trials())
+    found = f"top-1 {best.values['top1_percent']:.2f} %"
+    found += f", the base recipe's {base.values['top1_percent']:.2f} %" if base else ""
     comments = [
-        f"The best of {len(trials)} trials of the study {spec.name}, trial {best.trial}: top-1 "
-        f"{best.top1_percent:.2f} %" + (f", the base recipe's {base.top1_percent:.2f} %" if base else "") + ".",
+        f"The best of {count} trials of the study {spec.name}, trial {best.number}: {found}.",
         f"Trained on {spec.data} at {spec.fidelity.resolution} px for {length}, seed {spec.seed}; once each.",
-        *_schedule(spec, (record.attribute("recipe_schedules") or {}).get(str(winner.number), ())),
+        *_schedule(spec, (record.attribute("recipe_schedules") or {}).get(str(best.number), ())),
     ]
     path = folder / BEST_RECIPE
-    write_recipe(path, replace(found, epochs=epochs), base=spec.recipe, comments=comments)
-    return best, base, path
+    write_recipe(path, replace(best.candidate.recipe, epochs=epochs), base=spec.recipe, comments=comments)
+    return path
 
 
 def _schedule(spec: StudySpec, schedule: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.classifier import Classifier
+from starsearch.api.networks import resolve
+from starsearch.data import DataSet, open_validation
+from starsearch.data.preprocessing import Preprocessing
 from starsearch.data.source import DataSource
+from starsearch.data.synsets import NUM_IMAGENET_CLASSES, imagenet_indices
 from starsearch.errors import BackendError, EvaluationError, first_line, some
 from starsearch.measurement import accuracy_measurement
 from starsearch.progress import Progress, follow, ignore, mapped
@@ -17,9 +21,7 @@ from starsearch.progress import Progress, follow, ignore, mapped
 if TYPE_CHECKING:
     import torch
 
-    from starsearch.data import DataSet
     from starsearch.data.batches import Batches
-    from starsearch.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +29,11 @@ class Validation:
     """How good a network is on a data set's validation images.
 
     Attributes:
-        network: what was validated.
-        data: the name of the data set.
         top1_percent, top5_percent: shares of the images that could be read; top-5 of n < 5 classes is top-n.
         top1_percent_spread: binomial standard error of the images.
-        num_images: how many could be read.
         num_classes: how many classes the network chose between.
         images_per_second: decoded and answered.
         unreadable: images that could not be read, by name and with the reason.
-        resolution, crop_pct, crop_mode, mean, std, interpolation: how images were prepared.
         device: torch's name of it; of an ONNX file, what ONNX Runtime ran on.
         notes: how classes were compared, a sentence each.
     """
@@ -95,8 +93,6 @@ def validate(
     """
     import torch
 
-    from starsearch.api.networks import resolve
-    from starsearch.data import open_validation
     from starsearch.data.batches import RankShare, validation_batches
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -146,8 +142,6 @@ def _preprocessing(
     Those defaults, 224 pixels of which 0.875 of the side is kept, bicubic, are StarNet's as well.
     """
     from timm.data import resolve_data_config
-
-    from starsearch.data.preprocessing import Preprocessing
 
     config, fixed = classifier.config, classifier.fixed_resolution
     if fixed is not None and resolution not in (None, fixed):
@@ -206,8 +200,6 @@ def _compare_classes(classifier: Classifier, data: DataSet) -> _Comparison:
     as timm does with subsets of ImageNet (ImageNet-A, ImageNet-R). Data that says only numbers, as many as the network
     has outputs, is compared in their order.
     """
-    from starsearch.data.synsets import NUM_IMAGENET_CLASSES, imagenet_indices
-
     classes, names, num_outputs = data.classes, classifier.class_names, classifier.num_outputs
     in_order = len(classes) == num_outputs
     own, others = imagenet_indices(names), imagenet_indices(classes)

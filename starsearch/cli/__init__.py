@@ -21,10 +21,10 @@ def main() -> None:
         sys.stdout, sys.stderr = _outlive_reader(sys.stdout), _outlive_reader(sys.stderr)
         from starsearch.cli.app import app
 
-        _show_warnings()
+        warnings.showwarning = _warn  # type: ignore[assignment] # where it was said is not for the user
         app()
     except StarsearchError as error:
-        _complain(str(error))
+        _say("error: ", "bold red", str(error))
         code = 2
     except SystemExit as ended:
         code = ended.code
@@ -66,18 +66,10 @@ def _outlive_reader(stream: TextIO) -> TextIO:
     )
 
 
-def _show_warnings() -> None:
-    warnings.showwarning = _warn  # type: ignore[assignment] # where it was said is not for the user
-
-
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
     """Print our own warnings in a line; those of libraries are not for the user."""
     if category is UserWarning:
         _say("warning: ", "bold yellow", str(message))
-
-
-def _complain(message: str) -> None:
-    _say("error: ", "bold red", message)
 
 
 def _say(head: str, style: str, message: str) -> None:

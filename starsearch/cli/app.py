@@ -23,19 +23,16 @@ from starsearch.cli import (
 from starsearch.cli import data as data_commands
 from starsearch.cli.options import (
     Budget,
-    Classes,
     Json,
     Name,
     OptionalData,
     OptionalSeed,
-    Orientation,
     Out,
     Runner,
     Set,
     Storage,
     Study,
-    ValidationFraction,
-    with_options,
+    takes_data,
 )
 from starsearch.cli.show import print_json
 
@@ -63,14 +60,12 @@ def starsearch(
 
 
 @app.command(rich_help_panel=SEARCH)
+@takes_data
 def run(
     file: Annotated[
         str, typer.Argument(metavar="SPACE_OR_STUDY.yaml", help="A space or study file, or a shipped space's name.")
     ],
     data: OptionalData = None,
-    validation_fraction: ValidationFraction = None,
-    classes: Classes = None,
-    orientation: Orientation = None,
     accuracy: Annotated[
         Literal["trained", "published"],
         typer.Option(
@@ -119,7 +114,7 @@ def run(
     outcome = run(
         file,
         out=out,
-        data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
+        data=data,
         accuracy=accuracy,
         runner=runner,
         trials=trials,

@@ -16,7 +16,7 @@ from starsearch.cli.show import table as table_of
 if TYPE_CHECKING:
     from starsearch.bench.making import Made
 
-app = typer.Typer(help="StarBench: real trainings of networks of the shipped space, and searches replayed on them.")
+app = typer.Typer()
 _FOLDER = Path("studies/starbench")
 _Folder = Annotated[Path, typer.Option(help="The table's folder.")]
 _Fidelity = Annotated[Literal["proxy", "long"], typer.Option(help="Whose trainings are taken.")]

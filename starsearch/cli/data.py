@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from starsearch.cli.options import Classes, Json, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import Json, takes_data
 
 if TYPE_CHECKING:
     from starsearch.api.data_checking import DataCheck
@@ -19,7 +19,7 @@ _ORIENTATIONS = {
 }
 _MOST = 10  # unreadable images of a split; JSON has all
 
-app = typer.Typer(help="Look at a data set before hours are spent on it.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
@@ -38,6 +38,7 @@ class _WithForms(TyperCommand):
 
 
 @app.command(cls=_WithForms)
+@takes_data
 def check(
     data: Annotated[
         str,
@@ -46,9 +47,6 @@ def check(
             help="As --data of `starsearch run`: a folder, 'digits' or a timm data-set name; see below.",
         ),
     ],
-    validation_fraction: ValidationFraction = None,
-    classes: Classes = None,
-    orientation: Orientation = None,
     resolution: Annotated[int, typer.Option(min=8, max=1024, help="Of the training, in pixels.")] = 224,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes that decode. Without it: one a core, at most 8.")
@@ -74,7 +72,7 @@ def check(
 
     with bar() as watch:
         found = check_data(
-            with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
+            data,
             resolution=resolution,
             workers=workers,
             images_per_second=images_per_second,

@@ -48,11 +48,9 @@ def doing(progress: Progress) -> str:
 def bar(
     describe: Callable[[Progress], str] = doing, *, console: Console | None = None
 ) -> Iterator[Callable[[Progress], None]]:
-    """Show progress as a bar that disappears at the end; nothing where no terminal reads it.
+    """Show progress as a bar that disappears at the end, with the words of `describe`; nothing without a terminal.
 
-    Args:
-        describe: returns the words beside the bar.
-        console: to print lines above the bar with; a console of stderr where it is left out.
+    Lines above the bar are printed with `console`; without one the bar is on stderr.
     """
     from rich.console import Console
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -86,14 +84,7 @@ def candidate_name(candidate: Candidate) -> str:
 class LiveView:
     """Shows a run's events: a bar, the trials under way, and the front so far; without a terminal a line a trial.
 
-        with LiveView(spec.objectives, spec.constraints) as view:
-            run_study(..., watch=view)
-
-    Args:
-        objectives, constraints: the study's; they make the front.
-        title: shown above.
-        console: None for stdout.
-        clock: monotonic, in seconds.
+    It is shown on stdout if no `console` is given.
     """
 
     def __init__(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,26 +29,6 @@ Space = Annotated[
 ]
 Data = Annotated[str, _DATA]
 OptionalData = Annotated[str | None, _DATA]
-ValidationFraction = Annotated[
-    float | None,
-    typer.Option(
-        min=0.001,
-        max=0.999,
-        help="Share of each class that is held out for validation, of class folders that have no train/ and "
-        "validation/. The draw is the same every time.",
-    ),
-]
-Classes = Annotated[
-    Literal["outermost", "innermost"] | None,
-    typer.Option(help="Which of nested folders names the class: the first below the split, or the one of the image."),
-]
-Orientation = Annotated[
-    Literal["exif", "stored"] | None,
-    typer.Option(
-        help="Turn photos as their EXIF tag says, or leave them as they are stored. Without it they are turned, but "
-        "for ImageNet's classes and timm data-set names, whose protocol leaves them."
-    ),
-]
 Runner = Annotated[
     str | None,
     typer.Option(
@@ -84,19 +67,52 @@ Workers = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
-@overload
-def with_options(data: str, **options: object) -> str: ...
-@overload
-def with_options(data: str | None, **options: object) -> str | None: ...
-def with_options(data: str | None, **options: object) -> str | None:
-    """Return a data set's text with what the options say of how it is read (`DataSource`)."""
-    from starsearch.data.source import DataSource
-    from starsearch.errors import DataError
+_DATA_OPTIONS: dict[str, Any] = {
+    "validation_fraction": Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            help="Share of each class that is held out for validation, of class folders that have no train/ and "
+            "validation/. The draw is the same every time.",
+        ),
+    ],
+    "classes": Annotated[
+        Literal["outermost", "innermost"] | None,
+        typer.Option(
+            help="Which of nested folders names the class: the first below the split, or the one of the image."
+        ),
+    ],
+    "orientation": Annotated[
+        Literal["exif", "stored"] | None,
+        typer.Option(
+            help="Turn photos as their EXIF tag says, or leave them as they are stored. Without it they are turned, "
+            "but for ImageNet's classes and timm data-set names, whose protocol leaves them."
+        ),
+    ],
+}
 
-    changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    if not changes:
-        return data
-    if data is None:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
-        raise DataError(f"{named} changes how the data set of --data is read: give --data too.")
-    return str(replace(DataSource.parse(data), **changes))
+
+def takes_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command with `data` the options of how that is read; it is called with their text (`DataSource`)."""
+    signature = inspect.signature(command, eval_str=True)
+    shown = [one.replace(kind=one.KEYWORD_ONLY) for one in signature.parameters.values()]
+    at = 1 + list(signature.parameters).index("data")
+    for name, form in reversed(_DATA_OPTIONS.items()):
+        shown.insert(at, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=form))
+
+    @functools.wraps(command)
+    def called(**options: Any) -> None:
+        from starsearch.data.source import DataSource
+        from starsearch.errors import DataError
+
+        changes = {name: found for name in _DATA_OPTIONS if (found := options.pop(name)) is not None}
+        if changes and options["data"] is None:
+            named = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
+            raise DataError(f"{named} changes how the data set of --data is read: give --data too.")
+        if changes:
+            options["data"] = str(replace(DataSource.parse(options["data"]), **changes))
+        command(**options)
+
+    called.__signature__ = signature.replace(parameters=shown)  # type: ignore[attr-defined]
+    return called

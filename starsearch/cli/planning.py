@@ -10,29 +10,24 @@ import typer
 
 from starsearch.cli.options import (
     Budget,
-    Classes,
     OptionalData,
     OptionalSeed,
-    Orientation,
     Out,
     Runner,
     Set,
-    ValidationFraction,
-    with_options,
+    takes_data,
 )
-from starsearch.cli.show import print_table, say, table
+from starsearch.cli.show import figure, print_table, say, table
 
 if TYPE_CHECKING:
     from starsearch.api.planning import Plan
     from starsearch.recipe import Fidelity
 
 
+@takes_data
 def plan(
     file: Annotated[str, typer.Argument(metavar="STUDY.yaml", help="A study file; its last fidelity is the truth.")],
     data: OptionalData = None,
-    validation_fraction: ValidationFraction = None,
-    classes: Classes = None,
-    orientation: Orientation = None,
     pilot: Annotated[int, typer.Option(min=0, help="Random candidates that are trained, beside the anchors.")] = 12,
     tau: Annotated[float, typer.Option(min=-1, max=1, help="Kendall's τ a proxy must reach against the truth.")] = 0.7,
     top: Annotated[str | None, typer.Option(help="The fidelity that counts as the truth; without it the last.")] = None,
@@ -66,7 +61,7 @@ def plan(
 
     found = plan_study(
         file,
-        data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
+        data=data,
         pilot=pilot,
         tau=tau,
         top=top,
@@ -153,6 +148,5 @@ def _fields(fidelity: Fidelity) -> str:
 
 
 def _with_interval(tau: float, *interval: float) -> str:
-    if math.isnan(tau):
-        return "–"
-    return f"{tau:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
+    ends = f" ({figure(interval[0])} to {figure(interval[1])})" if interval and not math.isnan(tau) else ""
+    return figure(tau) + ends

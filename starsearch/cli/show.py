@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,22 +26,12 @@ def say(*lines: str, style: str | None = None, error: bool = False) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON; dataclasses become objects, paths text."""
-    print(json.dumps(value, indent=2, default=_plain))
+    print(json.dumps(value, indent=2, default=lambda one: _fields(one) if is_dataclass(one) else str(one)))
 
 
-def emit(result: Any, as_json: bool, facts: Mapping[str, str]) -> None:
-    """Print a result as JSON, or its fields as facts.
-
-    Args:
-        result: a dataclass or a mapping.
-        as_json: what `--json` says.
-        facts: format strings over the result's fields by label: {"top-1": "{top1_percent:.3f} %"}.
-    """
-    if as_json:
-        print_json(result)
-    else:
-        fields = _fields(result)
-        print_facts({label: words.format(**fields) for label, words in facts.items()})
+def figure(value: float, spec: str = ".2f") -> str:
+    """Return a number in a format, with a true minus sign; a dash where it is NaN."""
+    return "–" if math.isnan(value) else f"{value:{spec}}".replace("-", "−")
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
@@ -66,15 +57,11 @@ def table(
     left: int = 1,
     style: Callable[[Any], str] = lambda _row: "",
 ) -> Table:
-    """Return rows as a table.
+    """Return rows (a frame, mappings or dataclasses) as a table.
 
-    Args:
-        rows: a frame, mappings or dataclasses.
-        columns: by heading, a format string over a row's fields ("{ms:.3g}"), or a function of the row (of a frame's as
-            a dictionary) that returns text or a `rich` text.
-        title: shown above.
-        left: how many of the first columns are aligned to the left; figures stand to the right.
-        style: a row's, by `rich`'s words.
+    `columns` are, by heading, a format string over a row's fields ("{ms:.3g}"), or a function of the row (of a frame's
+    as a dictionary) that returns text or a `rich` text. The first `left` ones are aligned to the left; figures stand to
+    the right. `style` is a row's, by `rich`'s words.
     """
     from rich import box
     from rich.table import Table
@@ -114,7 +101,3 @@ def print_table(shown: Table) -> None:
 
 def _fields(result: Any) -> dict[str, Any]:
     return asdict(result) if is_dataclass(result) and not isinstance(result, type) else dict(result)
-
-
-def _plain(value: Any) -> Any:
-    return _fields(value) if is_dataclass(value) else str(value)

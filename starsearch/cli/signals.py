@@ -14,7 +14,6 @@ from starsearch.cli.options import Json
 from starsearch.files import written_whole
 
 if TYPE_CHECKING:
-    from starsearch.accuracy.audit import Audit
     from starsearch.api.signals import SignalAudit
     from starsearch.cli.show import Cell
 
@@ -66,7 +65,7 @@ def signals(
 
     from starsearch.api.signals import audit_signals
     from starsearch.cli.live import bar
-    from starsearch.cli.show import print_json, print_table, say, table
+    from starsearch.cli.show import figure, print_json, print_table, say, table
 
     with bar() as watch:
         words, found = audit_signals(
@@ -87,13 +86,13 @@ def signals(
     columns: dict[str, Cell] = {
         "Signal": lambda one: one.signal,
         "τ (95 %)": lambda one: str(one.ranking.overall),
-        "Equal cost": lambda one: _number(one.ranking.in_bands.value),
-        "Best few": lambda one: _number(one.ranking.best_tenth.value),
-        "Beats params": lambda one: _share(one.ranking),
-        "star/sum": lambda one: _number(one.sees.get("ops", math.nan)),
-        "one/none": lambda one: _number(one.sees.get("activation", math.nan)),
-        "7/3": lambda one: _number(one.sees.get("kernel_size", math.nan)),
-        "CPU s": lambda one: _number(one.seconds),
+        "Equal cost": lambda one: figure(one.ranking.in_bands.value),
+        "Best few": lambda one: figure(one.ranking.best_tenth.value),
+        "Beats params": lambda one: figure(one.ranking.better_than_params, ".0%"),
+        "star/sum": lambda one: figure(one.sees.get("ops", math.nan)),
+        "one/none": lambda one: figure(one.sees.get("activation", math.nan)),
+        "7/3": lambda one: figure(one.sees.get("kernel_size", math.nan)),
+        "CPU s": lambda one: figure(one.seconds),
     }
     print_table(table(found, columns, title=f"Signals of untrained networks against {words}"))
     say(*_lessons(found))
@@ -114,12 +113,3 @@ def _lessons(found: list[SignalAudit]) -> list[str]:
         _READING,
     ]
     return [*lines, f"Without a value for some networks: {some(lacking, most=20)} have one."] if lacking else lines
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
-
-
-def _share(ranking: Audit) -> str:
-    share = ranking.better_than_params
-    return "–" if math.isnan(share) else f"{share:.0%}"

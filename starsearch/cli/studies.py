@@ -12,8 +12,7 @@ from starsearch.cli.show import Cell, print_facts, print_table, say, table
 from starsearch.errors import counted, some
 from starsearch.objective import IMAGENET_TOP1
 from starsearch.report.front import anchor_recipe_note
-from starsearch.report.predictions import prediction_lines
-from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines
+from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines, prediction_lines
 from starsearch.report.table import NOT_APART, Row, architecture_lines, front_rows, legend_lines
 from starsearch.report.view import StudyView
 
@@ -131,7 +130,7 @@ def print_end(outcome: Study) -> None:
             say(f"{because}: {progress}. Nothing finished is lost; the same command resumes the study.")
     say("Written: " + ", ".join(str(path) for path in outcome.files), f"Next:    starsearch dashboard {study}")
     miss = view.miss or {}
-    if view.knee is not None and view.spec is not None and IMAGENET_TOP1 in view.spec.quantities:
+    if view.knee is not None and IMAGENET_TOP1 in view.spec.quantities:
         say(f"         starsearch train {study}:{view.knee} --data imagenet/ --recipe starnet-imagenet")
         return
     choice = "--knee" if view.knee is not None else f"--trial {miss['number']}" if miss.get("weights") else None

@@ -13,14 +13,11 @@ import typer
 
 from starsearch.cli.options import (
     Arch,
-    Classes,
     Epochs,
-    Orientation,
     Seed,
     StemStride,
-    ValidationFraction,
     Workers,
-    with_options,
+    takes_data,
 )
 from starsearch.cli.show import say
 from starsearch.errors import TrainingStoppedError, counted
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from starsearch.api.training_job import TrainingJob
 
 
+@takes_data
 def train(
     architecture: Arch,
     data: Annotated[str, typer.Option(help="What is trained on, as for starsearch run.")],
@@ -78,9 +76,6 @@ def train(
             "timm's for ImageNet; the whole image below 128 px.",
         ),
     ] = None,
-    validation_fraction: ValidationFraction = None,
-    classes: Classes = None,
-    orientation: Orientation = None,
     stem_stride: StemStride = None,
     seed: Seed = 0,
     out: Annotated[
@@ -120,7 +115,7 @@ def train(
 
     job = plan_training(
         architecture,
-        data=with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
+        data=data,
         recipe=recipe,
         epochs=epochs,
         batch_size=batch_size,
@@ -185,11 +180,7 @@ def training_view(
 ) -> Iterator[Callable[[Progress], None]]:
     """Show a training: a bar with epoch, images a second and time left, and a line an epoch.
 
-    Args:
-        title: shown above.
-        job: the training.
-        shows: whether anything is shown; of several ranks the first one does.
-        console: where to; None for stdout.
+    Of several ranks only the first one `shows` it, on stdout if no `console` is given.
     """
     from rich.console import Console
 

@@ -10,17 +10,14 @@ import typer
 
 from starsearch.cli.options import (
     Arch,
-    Classes,
     Data,
     Epochs,
-    Orientation,
     Out,
     Runner,
     Seed,
     StemStride,
     Storage,
-    ValidationFraction,
-    with_options,
+    takes_data,
 )
 from starsearch.cli.show import say
 from starsearch.errors import counted
@@ -32,12 +29,10 @@ if TYPE_CHECKING:
     from starsearch.trial import Trial
 
 
+@takes_data
 def tune(
     architecture: Arch,
     data: Data = "digits",
-    validation_fraction: ValidationFraction = None,
-    classes: Classes = None,
-    orientation: Orientation = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -96,7 +91,6 @@ def tune(
     from starsearch.api.tuning import tune_recipe
     from starsearch.cli.live import bar
 
-    data = with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation)
     console = Console(highlight=False)
     with bar(lambda progress: progress.stage, console=console) as update:
 
@@ -128,7 +122,7 @@ def tune(
             watch=watch,
             say=lambda line: console.print(line, markup=False, soft_wrap=True),
         )
-    _print_end(outcome, data=data)
+    _print_end(outcome, architecture, trials, data)
 
 
 def _ended(trial: Trial, base: Recipe) -> str:
@@ -141,28 +135,28 @@ def _ended(trial: Trial, base: Recipe) -> str:
     return f"trial {trial.number} top-1 {trial.values['top1_percent']:.2f} %{stopped}, {trial.seconds:.0f} s  {recipe}"
 
 
-def _print_end(outcome: TuneOutcome, *, data: str) -> None:
+def _print_end(outcome: TuneOutcome, architecture: str, wanted: int, data: str) -> None:
     """What came out and what to do next: a training as the search did it."""
     from starsearch.api.study import load_study
     from starsearch.cli.studies import print_front
 
     print_front(load_study(outcome.folder).view)
-    progress = f"{outcome.finished} of {outcome.wanted} trials"
-    if outcome.finished < outcome.wanted:
+    progress = f"{outcome.finished} of {wanted} trials"
+    if outcome.finished < wanted:
         say(f"Interrupted: {progress}. Nothing finished is lost; the same command resumes.")
     else:
         say(f"Done: {progress}.")
     best, base, judged = outcome.best, outcome.base, outcome.fidelity
     if best is not None:
-        over = f", {best.top1_percent - base.top1_percent:+.2f} over the base recipe" if base else ""
-        say(f"Best:    trial {best.trial}, top-1 {best.top1_percent:.2f} %{over}: {best.changes}")
+        top1 = best.values["top1_percent"]
+        over = f", {top1 - base.values['top1_percent']:+.2f} over the base recipe" if base else ""
+        say(f"Best:    trial {best.number}, top-1 {top1:.2f} %{over}: {outcome.changes}")
         say("         One training each: see studies/benchmarks/recipe_seeds.py for several seeds.")
     say("Written: " + ", ".join(str(path) for path in (outcome.recipe_file, *outcome.files) if path))
     if best is not None:
         assert judged.epochs is not None  # the outcome says it
         how = f"--resolution {judged.resolution} --stem-stride {judged.stem_stride} --crop-pct {judged.crop_pct:g}"
         say(
-            f"Next:    starsearch train {outcome.architecture} --recipe {outcome.recipe_file} "
-            f"--data {shlex.quote(data)} {how}",
+            f"Next:    starsearch train {architecture} --recipe {outcome.recipe_file} --data {shlex.quote(data)} {how}",
             f"         That is {counted(judged.epochs, 'epoch')}, as each trial was trained; --epochs N trains longer.",
         )

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli.options import Classes, Json, Orientation, ValidationFraction, with_options
+from starsearch.cli.options import Json, takes_data
 
 _MOST_NAMED = 10  # unreadable images; JSON has all
 
 
+@takes_data
 def validate(
     network: Annotated[
         str,
@@ -42,9 +43,6 @@ def validate(
     workers: Annotated[
         int | None, typer.Option(min=0, max=256, help="Processes that decode. Without it: one a core, at most 8.")
     ] = None,
-    validation_fraction: ValidationFraction = None,
-    classes: Classes = None,
-    orientation: Orientation = None,
     json: Json = False,
 ) -> None:
     """Validate a trained network by timm's protocol: resize, crop the middle, normalise; top-1 and top-5.
@@ -65,12 +63,12 @@ def validate(
     """
     from starsearch.api.validation import validate
     from starsearch.cli.live import bar
-    from starsearch.cli.show import emit, say
+    from starsearch.cli.show import print_facts, print_json, say
 
     with bar() as watch:
         found = validate(
             network,
-            with_options(data, validation_fraction=validation_fraction, classes=classes, orientation=orientation),
+            data,
             weights=weights,
             resolution=resolution,
             crop_pct=crop_pct,
@@ -79,18 +77,21 @@ def validate(
             workers=workers,
             watch=watch,
         )
-    mean, std = (" ".join(f"{value:g}" for value in values) for values in (found.mean, found.std))
-    facts = {
-        "network": "{network}",
-        "data": "{data}, {num_images:,} images of {num_classes:,} classes",
-        "top-1": "{top1_percent:.3f} ± {top1_percent_spread:.3f} %",
-        f"top-{min(5, found.num_classes)}": "{top5_percent:.3f} %",
-        "prepared": "{resolution} px, {crop_pct:g} of the side, {interpolation}, " + f"mean {mean}, std {std}",
-        "speed": "{images_per_second:,.0f} images/s, decoding included ({device})",
-    }
-    emit(found, json, facts)
     if json:
+        print_json(found)
         return
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (found.mean, found.std))
+    print_facts(
+        {
+            "network": found.network,
+            "data": f"{found.data}, {found.num_images:,} images of {found.num_classes:,} classes",
+            "top-1": f"{found.top1_percent:.3f} ± {found.top1_percent_spread:.3f} %",
+            f"top-{min(5, found.num_classes)}": f"{found.top5_percent:.3f} %",
+            "prepared": f"{found.resolution} px, {found.crop_pct:g} of the side, {found.interpolation}, mean {mean}, "
+            f"std {std}",
+            "speed": f"{found.images_per_second:,.0f} images/s, decoding included ({found.device})",
+        }
+    )
     say(*(f"note: {note}" for note in found.notes))
     if found.unreadable:
         say(f"Left out, since they cannot be read: {len(found.unreadable):,} images", style="yellow")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,7 @@ from starsearch.families.text import architecture_hash
 from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.trial import Trial
 
-_PREFIX = "measured:"
+PREFIX = "measured:"
 
 _CONFIDENCE = 0.9
 _NORMAL_QUANTILE = 1.645  # of a two-sided 90 %
@@ -101,17 +101,12 @@ class Measured(dict[tuple[str, str], Measurement]):
         return replace(trial, readings=(*latest, *further))
 
 
-def measured_attribute(architecture: str, measurement: Measurement) -> tuple[str, Any]:
-    """Return the study's attribute that keeps what was measured of the architecture of this hash."""
-    return f"{_PREFIX}{measurement.name}:{architecture}", asdict(measurement)
-
-
 def measured_afterwards(attributes: Mapping[str, Any], trials: Iterable[Trial] = ()) -> Measured:
     """Return what was measured later by a study's attributes, and what it says of the predictions of `trials`."""
     found = Measured()
     for key, value in attributes.items():
-        if key.startswith(_PREFIX):
-            name, _, architecture = key.removeprefix(_PREFIX).rpartition(":")
+        if key.startswith(PREFIX):
+            name, _, architecture = key.removeprefix(PREFIX).rpartition(":")
             found[architecture, name] = Measurement(**value)
     pairs: dict[str, dict[str, tuple[Prediction, float]]] = {}
     for trial in trials if found else ():

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import starsearch
 from starsearch.errors import StudyChangedError, StudyError, StudyLeasedError
 from starsearch.measurement import Measurement
 from starsearch.records.lock import LEASE, Lease, alone, lock_file, working_driver
-from starsearch.records.measured import Measured, measured_afterwards, measured_attribute
+from starsearch.records.measured import PREFIX, Measured, measured_afterwards
 from starsearch.records.storage import close_storage, open_storage, quiet_optuna, shown, storage_errors
 from starsearch.records.trials import (
     ended_attributes,
@@ -143,7 +143,7 @@ class StudyRecord:
     def keep_measured(self, architecture: str, measurement: Measurement) -> None:
         """Write what was measured of the architecture of this hash, in place of what was there of the same name."""
         self._check_lease()
-        self.set_attribute(*measured_attribute(architecture, measurement))
+        self.set_attribute(f"{PREFIX}{measurement.name}:{architecture}", asdict(measurement))
 
     def start(self, trial: Trial) -> Trial:
         """Write a new running trial, begun `trial.seconds` ago; return it with its number."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ _LAST = ("reason", "data", "seed", "started", "seconds", "weights")
 _COUNTS = ("seed", "rung", "epochs", "continues", "promoted_from")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RecordedStudy:
     """A study as its storage holds it.
 
@@ -45,6 +44,8 @@ class RecordedStudy:
         spec: what it was begun with.
         attributes: what else its record says: command, conditions, classes, preprocessing, reference.
         trials: one row each.
+        url: its storage's.
+        folder: the one of its weights and logs; None for a study named by its storage alone.
 
     Columns of `trials`: number, state (Optuna's, or FOREIGN: made or ended by another program, so that only number,
     started and the study's fidelity are known), fidelity, anchor, architecture, architecture_text; each reading by its
@@ -63,6 +64,8 @@ class RecordedStudy:
     spec: StudySpec
     attributes: dict[str, Any]
     trials: pd.DataFrame
+    url: str
+    folder: Path | None
 
 
 def load_study(url: str, name: str | None = None, *, folder: Path | None = None) -> RecordedStudy:
@@ -132,10 +135,9 @@ def _recorded(storage: BaseStorage, url: str, name: str, folder: Path | None) ->
     refuse_other_maker(url, name, attributes)
     spec = StudySpec.from_json(attributes["spec"])
     found = sorted(storage.get_all_trials(study_id, deepcopy=False), key=lambda one: one.number)
-    if folder is None and (file := storage_file(url)) is not None:
-        folder = file.parent
-    trials = make_table(found, spec, attributes, folder)
-    return RecordedStudy(name=name, spec=spec, attributes=attributes, trials=trials)
+    file = storage_file(url)
+    trials = make_table(found, spec, attributes, folder or (file and file.parent))
+    return RecordedStudy(name=name, spec=spec, attributes=attributes, trials=trials, url=url, folder=folder)
 
 
 def make_table(
@@ -173,10 +175,6 @@ def make_table(
     table = table.where(table.notna(), None).astype(types)
     table["started"] = pd.to_datetime(table["started"], utc=True)
     table[params] = table[params].infer_objects()
-    table.attrs["fit_options"] = {
-        name: f"--from {shlex.quote(profile)} --space {shlex.quote(spec.space_file)}"
-        for name, profile in spec.profile_files.items()
-    }
     return table
 
 

@@ -11,6 +11,7 @@ a complete trial's values, which the study's metric names name; `weights`; of a 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -26,6 +27,7 @@ from starsearch.trial import State, Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
 CONSTRAINT = "constraints:"  # Optuna's prefix of what `optuna.trial.Trial.set_constraint` is told
@@ -73,7 +75,7 @@ def ended_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
     if trial.has_result:
         objectives = {one.name for one in spec.objectives} if trial.state == "complete" else ()
         found |= {name: value for name, value in trial.values.items() if name not in objectives}
-        found["readings"] = [_reading_json(one) for one in trial.readings]
+        found["readings"] = [{"kind": "measured", **asdict(one), "value": float(one.value)} for one in trial.readings]
     if trial.state == "pruned":
         found |= {"rung": trial.rung, "epochs": trial.epochs}
     return found
@@ -135,9 +137,28 @@ def _read_recipe(text: str, base: Recipe) -> Recipe:
     return replace(base, **changed)
 
 
-def _reading_json(one: Reading) -> dict[str, Any]:
-    return {"kind": "measured", **asdict(one), "value": float(one.value)}
-
-
 def _read_reading(*, kind: Any, **known: Any) -> Reading:
     return Measurement(**known) if kind == "measured" else Prediction(kind=kind, **known)
+
+
+def show_constraints(storage: BaseStorage) -> BaseStorage:
+    """Return `storage`, for optuna-dashboard to read by how much trials break their constraints.
+
+    The dashboard (0.21) looks for the list that Optuna wrote before 5.0, and takes every trial of 5.0 for feasible.
+    """
+    get_all_trials = storage.get_all_trials
+
+    def get_with_list(*arguments: Any, **options: Any) -> list[FrozenTrial]:
+        return [_with_list(trial) for trial in get_all_trials(*arguments, **options)]
+
+    storage.get_all_trials = get_with_list  # type: ignore[method-assign] # for this one storage
+    return storage
+
+
+def _with_list(trial: FrozenTrial) -> FrozenTrial:
+    if not trial.constraints:
+        return trial
+    shown = copy.copy(trial)  # a storage may keep its own
+    others = {key: value for key, value in trial.system_attrs.items() if not key.startswith(CONSTRAINT)}
+    shown._system_attrs = {**others, "constraints": list(trial.constraints.values())}
+    return shown

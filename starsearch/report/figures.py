@@ -12,6 +12,7 @@ import plotly.express as px
 import plotly.graph_objects as go
 
 from starsearch.quantities import quantity
+from starsearch.records.storage import quiet_optuna
 from starsearch.records.table import reading_names
 from starsearch.report.plot import (
     BLUE,
@@ -24,7 +25,7 @@ from starsearch.report.plot import (
     placed,
     plane_of,
 )
-from starsearch.report.predictions import predicted_and_measured
+from starsearch.report.summary import predicted_and_measured
 from starsearch.report.table import anchor_label, plain_rows, reading_text
 from starsearch.report.view import StudyView
 
@@ -110,8 +111,7 @@ def optuna_figures(view: StudyView) -> dict[str, go.Figure]:
 
     figures: dict[str, go.Figure] = {}
     study = _as_optuna(view)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls its plots experimental
+    with warnings.catch_warnings(action="ignore"):  # Optuna calls its plots experimental
         if len(view.objectives) > 1 and view.hypervolume is not None:  # with one, the figure of trials shows the best
             reference = list(view.hypervolume["reference"].values())
             figures["Hypervolume after each trial"] = plot_hypervolume_history(study, reference)
@@ -129,8 +129,6 @@ def _as_optuna(view: StudyView) -> Any:
     import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution
     from optuna.trial import create_trial
-
-    from starsearch.records.storage import quiet_optuna
 
     distributions: dict[str, Any] = {}
     for name in (str(column) for column in view.complete if str(column).startswith("params_")):

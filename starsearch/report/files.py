@@ -16,15 +16,7 @@ from starsearch.report.view import StudyView
 
 
 def write_report(view: StudyView, folder: Path) -> list[Path]:
-    """Write trials.csv, front.csv, front.png and report.html into `folder`, and return their paths.
-
-    Args:
-        view: the study at the highest fidelity that has a result.
-        folder: made if need be; what is there is replaced.
-
-    Raises:
-        StudyError: the trials are of several fidelities, or the folder cannot be written to.
-    """
+    """Write trials.csv, front.csv, front.png and report.html into `folder`, and return their paths."""
     title = _title(view)
     picture = io.BytesIO()
     draw_front(view, title=title).savefig(picture, format="png")
@@ -51,10 +43,8 @@ def write_report(view: StudyView, folder: Path) -> list[Path]:
 
 def _title(view: StudyView) -> str:
     """Return study, data set and fidelity; the data set by its name alone."""
-    trials = view.trials
-    known = [sorted(trials[column].dropna().unique()) if column in trials else [] for column in ("data", "fidelity")]
     study = view.lower[-1].name if view.lower else view.name
-    return " · ".join([study, *(str(one[0]).partition(":")[0] for one in known if len(one) == 1)])
+    return f"{study} · {view.spec.data.partition(':')[0]} · {view.fidelity}"
 
 
 def not_promoted(view: StudyView) -> list[tuple[str, pd.DataFrame]]:

@@ -128,12 +128,9 @@ def knee(front: pd.DataFrame, objectives: Sequence[Objective]) -> int:
     """Return the number of the front member that bulges furthest from the plane through the objectives' optima.
 
     The objectives are scaled to [0, 1] over the front, where that plane is `sum(losses) = 1`: I. Das, "On
-    characterizing the 'knee' of the Pareto curve based on normal-boundary intersection", Structural
-    Optimization 18, 1999. Ties (two points, a straight or hollow front) go to the best first objective, then
-    to the lowest number; with one objective it is the best trial. Dominated anchors are ignored.
-
-    Raises:
-        StudyError: the front has no member.
+    characterizing the 'knee' of the Pareto curve based on normal-boundary intersection", Structural Optimization 18,
+    1999. Ties (two points, a straight or hollow front) go to the best first objective, then to the lowest number; with
+    one objective it is the best trial. Dominated anchors are ignored.
     """
     members = front[front["on_front"]]
     if members.empty:

@@ -12,8 +12,7 @@ from starsearch.errors import some
 from starsearch.quantities import quantity
 from starsearch.report.figures import front_figure, optuna_figures, prediction_figure
 from starsearch.report.front import anchor_recipe_note
-from starsearch.report.predictions import prediction_lines
-from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines
+from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines, prediction_lines
 from starsearch.report.table import front_rows, legend_lines, plain_rows
 from starsearch.report.view import StudyView
 
@@ -21,10 +20,7 @@ from starsearch.report.view import StudyView
 def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]] = (), *, title: str) -> str:
     """Return the report as one HTML document that loads nothing from anywhere; all text of the study is escaped.
 
-    Args:
-        view: the study at one fidelity.
-        not_promoted: by lower fidelity, the rows of its front that have no higher result.
-        title: the page's.
+    `not_promoted` are, by lower fidelity, the rows of its front that have no higher result.
     """
     import plotly.graph_objects as go
     from jinja2 import Environment, PackageLoader
@@ -68,8 +64,6 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
 def study_facts(view: StudyView) -> dict[str, str]:
     """Return what there is to know about a study besides its trials: its conditions, in words."""
     known, spec = view.attributes, view.spec
-    if spec is None:
-        return {"study": view.name}
     conditions = known.get("conditions", {})
     facts = {
         "study": view.name,

@@ -3,55 +3,36 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from starsearch.objective import IMAGENET_TOP1, Objective
+from starsearch.records.table import RecordedStudy
 from starsearch.report.agreement import Agreement, agreement_lines, compare_fidelities
 from starsearch.report.front import complete_trials, front_table, knee
-from starsearch.report.predictions import prediction_errors
-from starsearch.report.summary import best_values, compare_hypervolumes, halving_lines, nearest_miss
-from starsearch.study.spec import StudySpec
+from starsearch.report.summary import best_values, compare_hypervolumes, halving_lines, nearest_miss, prediction_errors
 
 _CELLS = {"": "value", "_low": "low", "_high": "high", "_kind": "kind"}  # of a table, and of what was estimated
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyView:
-    """A study at one fidelity, read from its record.
+class StudyView(RecordedStudy):
+    """A recorded study, with `lower`: the same study at its lower fidelities, the nearest first."""
 
-    Attributes:
-        trials: one row each (`starsearch.records.table.load_trials`).
-        objectives: at least one.
-        attributes: what the record says of the study: command, spec, data, halving.
-        name, url: the study's in its storage, and the storage's.
-        folder: the one of its weights and logs; None for a study named by its storage alone.
-        lower: the same study at its lower fidelities, the nearest first.
-    """
-
-    trials: pd.DataFrame
-    objectives: tuple[Objective, ...]
-    attributes: dict[str, Any] = field(default_factory=dict)
-    name: str = ""
-    url: str = ""
-    folder: Path | None = None
     lower: tuple[StudyView, ...] = ()
 
-    @cached_property
-    def spec(self) -> StudySpec | None:
-        """What the study's file said; None where the record does not hold it."""
-        kept = self.attributes.get("spec")
-        return None if kept is None else StudySpec.from_json(kept)
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is optimised."""
+        return self.spec.objectives
 
     @property
     def fidelity(self) -> str:
-        """The name of the fidelity; "" where that is not known."""
-        known = self.trials["fidelity"].dropna().tolist() if "fidelity" in self.trials else []
-        return next(iter(known), "") if self.spec is None else self.spec.fidelity.name
+        """The name of the fidelity."""
+        return self.spec.fidelity.name
 
     @cached_property
     def complete(self) -> pd.DataFrame:
@@ -85,14 +66,11 @@ class StudyView:
             return None
         said = [known.get(one, {}) for one in self.trials["architecture"]]
         cells = {f"{IMAGENET_TOP1}{end}": [one.get(key) for one in said] for end, key in _CELLS.items()}
-        return replace(
-            self,
-            trials=self.trials.assign(**cells),
-            objectives=tuple(
-                replace(one, name=IMAGENET_TOP1) if one.name == "top1_percent" else one for one in self.objectives
-            ),
-            lower=(),
+        objectives = tuple(
+            replace(one, name=IMAGENET_TOP1) if one.name == "top1_percent" else one for one in self.objectives
         )
+        spec = replace(self.spec, objectives=objectives)
+        return replace(self, trials=self.trials.assign(**cells), spec=spec, lower=())
 
     @property
     def evidence_lines(self) -> list[str]:
@@ -102,7 +80,7 @@ class StudyView:
     @cached_property
     def predictions(self) -> dict[str, dict[str, Any]]:
         """How far off predictions were, by quantity (`prediction_errors`)."""
-        return prediction_errors(self.trials, self.front, self.objectives)
+        return prediction_errors(self.trials, self.front, self.spec)
 
     @cached_property
     def miss(self) -> dict[str, Any] | None:
@@ -112,7 +90,7 @@ class StudyView:
     @property
     def halving(self) -> list[str]:
         """What successive halving saved, in sentences; none without it."""
-        return [] if self.spec is None else halving_lines(self.trials, self.spec)
+        return halving_lines(self.trials, self.spec)
 
     @cached_property
     def agreements(self) -> tuple[Agreement, ...]:
@@ -128,7 +106,7 @@ class StudyView:
 
     def count(self, state: str) -> int:
         """Return how many trials are in a state: Optuna's, or FOREIGN."""
-        return int((self.trials["state"] == state).sum()) if "state" in self.trials else 0
+        return int((self.trials["state"] == state).sum())
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -148,7 +126,7 @@ class StudyView:
             "infeasible": int((~self.complete["feasible"]).sum()),
             "foreign": self.count("FOREIGN"),
             "miss": self.miss,
-            "seconds": float(self.trials["seconds"].sum()) if "seconds" in self.trials else 0.0,
+            "seconds": float(self.trials["seconds"].sum()),
             "on_front": int(self.front["on_front"].sum()),
             "knee": self.knee,
             "best": best_values(self.complete, self.objectives),

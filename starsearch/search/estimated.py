@@ -36,16 +36,13 @@ def choose_estimated(spec: StudySpec, judge: EstimateEvaluator, count: int) -> l
     known: dict[str, Trial] = {}
     ranked: list[Trial] = []
     for _ in range(_ROUNDS):
-        new = {trial.key: trial for trial in (_decode(spec, params) for params in drawn)}
+        decoded = (Trial(candidate=spec.space.decode(one, spec.recipe), params=one, state="complete") for one in drawn)
+        new = {trial.key: trial for trial in decoded}
         known |= {one.key: one for one in _judged((one for key, one in new.items() if key not in known), judge)}
         ranked = _ranked([one for one in known.values() if one.readings], spec)
         drawn = [_mutated(one.params, spec, rng) for one in ranked[:_PARENTS] for _ in range(_CHILDREN)]
     chosen = _by_gain(ranked, spec, [known[one.key] for one in anchors if one.key in known], count)
     return [replace(one, state="running", readings=()) for one in chosen]
-
-
-def _decode(spec: StudySpec, params: Mapping[str, Value]) -> Trial:
-    return Trial(candidate=spec.space.decode(params, spec.recipe), params=params, state="complete")
 
 
 def _judged(trials: Iterable[Trial], judge: EstimateEvaluator) -> list[Trial]:

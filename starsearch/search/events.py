@@ -18,8 +18,7 @@ class StudyStarted:
 
     Attributes:
         finished, wanted: judged candidates and how many there should be, both with anchors.
-        resumed: whether the study has trials already.
-        earlier: those that have a result, by what is known of them now, so that a watcher knows the front at once.
+        earlier: trials that have a result, by what is known of them now, so that a watcher knows the front at once.
     """
 
     finished: int
@@ -55,10 +54,7 @@ class TrialEnded:
 class FrontProgressed:
     """The front's members are being measured; a measurement may bring others to the front, and `wanted` grows.
 
-    Attributes:
-        measured, wanted: measurements that have ended, and how many the front as it is now takes.
-        trial: the one whose architecture is being measured.
-        progress: of this measurement.
+    `progress` is that of the measurement of the architecture of `trial`.
     """
 
     measured: int

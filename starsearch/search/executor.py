@@ -6,15 +6,13 @@ import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from starsearch.candidate import Candidate
 from starsearch.errors import DataError, StudyError
+from starsearch.evaluators.evaluator import Evaluator, TrainingPart
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
-
-if TYPE_CHECKING:  # evaluators import torch
-    from starsearch.evaluators.evaluator import Evaluator, TrainingPart
 
 _MAX_REASON_CHARS = 500
 
@@ -78,18 +76,13 @@ class Executor(Protocol):
 
 def follow_job(evaluator: Evaluator, job: Job) -> Generator[News]:
     """Yield what happens in a job, to its end; only errors that are no candidate's fault leave it."""
-    evaluation = evaluator(job.candidate, seed=job.seed, weights=job.weights, part=job.part)
     try:
-        while True:
-            yield next(evaluation)
-    except StopIteration as stop:
-        yield tuple(stop.value or ())
+        readings = yield from evaluator(job.candidate, seed=job.seed, weights=job.weights, part=job.part)
+        yield tuple(readings or ())
     except (StudyError, DataError):
         raise
     except Exception as error:
         yield Failure(reason=failure_reason(error), log=traceback.format_exc())
-    finally:
-        evaluation.close()
 
 
 class LocalExecutor:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from starsearch.evaluators.evaluator import TrainingPart
 from starsearch.pareto import FloatArray, next_promotion
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
-
-if TYPE_CHECKING:
-    from starsearch.evaluators.evaluator import TrainingPart
 
 
 class Rungs:
@@ -82,8 +79,6 @@ class Rungs:
 
     def part(self, trial: Trial, checkpoint: Path | None) -> TrainingPart:
         """Return the part of the training that a trial evaluates."""
-        from starsearch.evaluators.evaluator import TrainingPart
-
         rung = None if trial.rung is None else self._rungs[trial.rung]
         return TrainingPart(
             until=trial.epochs,

@@ -13,12 +13,11 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import starsearch
 from starsearch.errors import DataError, StudyError, did_you_mean
-
-if TYPE_CHECKING:
-    from starsearch.study.runner_file import RayRunner, TaskResources
+from starsearch.study.runner_file import RayRunner, TaskResources
 
 T = TypeVar("T")
 
@@ -44,10 +43,14 @@ def connected(runner: RayRunner) -> Iterator[None]:
     terminated = signal.getsignal(signal.SIGTERM)
     try:
         _refuse_closed_door(address)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a later Ray will change
-            options: dict[str, Any] = {"include_dashboard": False, **_temp_dir()} if address == "local" else {}
-            env = _runtime_env(runner)
+        with warnings.catch_warnings(action="ignore"):  # of what a later Ray will change
+            options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+            # A long TMPDIR leaves no room for the paths of the sockets of a cluster that is started here.
+            is_long = len(os.fsencode(tempfile.gettempdir())) > _LONGEST_TEMP_DIR
+            if options and is_long and "RAY_TMPDIR" not in os.environ:
+                options["_temp_dir"] = "/tmp/ray"  # noqa: S108 # as Ray's own
+            shipped = {"py_modules": [str(Path(starsearch.__file__).parent)]} if runner.ship_code else {}
+            env = {**shipped, **runner.runtime_env} or None
             ray.init(address=address, runtime_env=env, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ValueError, TypeError) as error:
         raise StudyError(f"Ray does not take the runner file's runtime_env: {first_line(error)}") from error
@@ -82,19 +85,6 @@ def _why_not_connected(address: str, error: BaseException) -> str:
         f"There is no Ray cluster at {address!r}: {said}. Start one (ray start --head), correct the runner's "
         "address or RAY_ADDRESS, or leave both out to start one for this run."
     )
-
-
-def _temp_dir() -> dict[str, str]:
-    """Where a cluster that is started here keeps its files: a long TMPDIR leaves no room for its sockets' paths."""
-    is_long = len(os.fsencode(tempfile.gettempdir())) > _LONGEST_TEMP_DIR
-    return {"_temp_dir": "/tmp/ray"} if is_long and "RAY_TMPDIR" not in os.environ else {}  # noqa: S108 # as Ray's own
-
-
-def _runtime_env(runner: RayRunner) -> dict[str, Any] | None:
-    import starsearch
-
-    shipped = {"py_modules": [str(Path(starsearch.__file__).parent)]} if runner.ship_code else {}
-    return {**shipped, **runner.runtime_env} or None
 
 
 def room(wanted: TaskResources) -> int:

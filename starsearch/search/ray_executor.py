@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starsearch.errors import StudyError
+from starsearch.evaluators.evaluator import Evaluator
+from starsearch.latency.device import device_fingerprint
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
 from starsearch.search.executor import Failure, Job, News, follow_job
@@ -25,13 +27,11 @@ from starsearch.search.ray_cluster import (
     room,
     task_options,
 )
-
-if TYPE_CHECKING:
-    from starsearch.evaluators.evaluator import Evaluator
-    from starsearch.study.runner_file import RayRunner, TaskResources
+from starsearch.study.runner_file import RayRunner, TaskResources
 
 _POLL_S = 1.0
-_AHEAD = 4  # events a task may report before the driver has read them; then it waits
+# Ray neither retries a task nor lets it report more than four events before the driver has read them.
+_STREAMING: dict[str, Any] = {"max_retries": 0, "num_returns": "streaming", "_generator_backpressure_num_objects": 4}
 _NODES_LOST_AFTER_S = 60.0
 _CHECKED: list[Requirements] = []  # what this worker process has already been found to meet
 
@@ -73,8 +73,6 @@ class Requirements:
 
     def check(self, evaluator: Evaluator) -> None:
         """Refuse this worker's node if it cannot evaluate; the error names the node."""
-        from starsearch.latency.device import device_fingerprint
-
         node, here = f"The node {socket.gethostname()}", versions()
         if differing := [
             f"{name} {here[name]} against {one}" for name, one in self.versions.items() if here[name] != one
@@ -144,7 +142,7 @@ class RayExecutor:
         self._stages = stages
         self._sent = [ray.put((stage.requirements, runner.time_limit_s)) for stage in stages]
         self._evaluators = [ray.put(stage.evaluator) for stage in stages]
-        self._tasks = [_streaming(stage.resources) for stage in stages]
+        self._tasks = [ray.remote(**task_options(stage.resources), **_STREAMING)(_evaluate) for stage in stages]
         self._running: dict[int, _Running] = {}
         self._fitting, self._asked_at = 0, float("-inf")
         self._no_room_since: float | None = None
@@ -246,18 +244,6 @@ class RayExecutor:
             file.unlink()
             return text
         return ""
-
-
-def _streaming(resources: TaskResources) -> Any:
-    """`_evaluate` as a task that Ray neither retries nor lets run far ahead of the driver."""
-    import ray
-
-    options = task_options(resources) | {
-        "max_retries": 0,
-        "num_returns": "streaming",
-        "_generator_backpressure_num_objects": _AHEAD,
-    }
-    return ray.remote(**options)(_evaluate)
 
 
 def _evaluate(evaluator: Evaluator, job: Job, sent: tuple[Requirements, float | None]) -> Iterator[News]:

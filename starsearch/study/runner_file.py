@@ -11,9 +11,8 @@ from pydantic import AfterValidator, Field
 
 from starsearch.errors import SpecError
 from starsearch.resources import find_file
-from starsearch.study.settings import apply_settings
 from starsearch.study.space_file import check_known
-from starsearch.study.validation import Document, broken, shorten, validate
+from starsearch.study.validation import Document, apply_settings, broken, shorten, validate
 from starsearch.yaml_file import read_yaml
 
 _RAYS_OWN = {"CPU": "cpu", "GPU": "gpu", "memory": "memory_gb", "object_store_memory": "nothing"}
@@ -59,7 +58,6 @@ class TaskResources(Document):
         cpu: cores; the training's threads follow it.
         gpu: GPUs, or a share of one.
         memory_gb: main memory in 10⁹ bytes; None leaves it open.
-        custom: Ray's custom resources, by name.
     """
 
     cpu: Annotated[float, Field(gt=0, le=4096)] = 1.0
@@ -154,11 +152,7 @@ def _floored(amount: float) -> float:
 
 
 def load_runner(text: str | None, settings: Sequence[str] = ()) -> Runner:
-    """The runner of a file or shipped name; None is Ray where RAY_ADDRESS is set, else this process.
-
-    Args:
-        settings: "KEY=VALUE", changes of single values in the file.
-    """
+    """Return the runner of a file or shipped name; None is Ray where RAY_ADDRESS is set, else this process."""
     if text is None:
         if settings:
             raise SpecError(f"--set runner.{settings[0]} changes a runner file; name one with --runner.")

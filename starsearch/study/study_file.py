@@ -17,14 +17,13 @@ from starsearch.candidate import Candidate
 from starsearch.data.source import DataSource
 from starsearch.errors import DataError, SpecError, StarsearchError
 from starsearch.families.family import presets
-from starsearch.latency.prediction.profile import DeviceProfile
+from starsearch.latency.prediction.profile import DeviceProfile, load_profile
 from starsearch.objective import LATENCY, THIS_MACHINE, Constraint, Direction, Objective, device_label, is_latency
 from starsearch.quantities import QUANTITIES
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import find_file, shipped_folder
 from starsearch.space import SearchSpace
 from starsearch.study.recipe_file import RecipeChanges, change_recipe, load_recipe
-from starsearch.study.settings import apply_settings
 from starsearch.study.space_file import (
     CONSTRAINED,
     SPACE_KEYS,
@@ -35,7 +34,7 @@ from starsearch.study.space_file import (
     with_anchors,
 )
 from starsearch.study.spec import Halving, KeepWeights, Promotion, Rung, SamplerName, Start, StudySpec
-from starsearch.study.validation import Document, shorten, validate
+from starsearch.study.validation import Document, apply_settings, shorten, validate
 from starsearch.yaml_file import Location, YamlFile, parse_yaml, read_yaml
 
 # The deployed network as int8 is timed where it is made.
@@ -142,14 +141,11 @@ def load_specs(
 
     Args:
         text: a file, a shipped space's name, or the mapping that such a file would hold.
-        name: the study's name, in place of the file's stem.
-        data: in place of the file's.
-        trials: at the first fidelity, in place of the file's.
-        seed: in place of the file's.
+        name, data, trials, seed: in place of the file's; `trials` at the first fidelity.
         settings: "KEY=VALUE", changes of single values in the file.
 
     Raises:
-        SpecError: a rule is broken; the text says file, line, rule and what came.
+        SpecError: the file cannot be found or breaks a rule; the message names file, line and key.
     """
     file, space = _read(_open(text), data, settings)
     said = validate(StudyFile, file.data, file=file)
@@ -436,8 +432,6 @@ class _Quantities:
         return profile.name
 
     def _load_profile(self, at: Location, text: str) -> tuple[DeviceProfile, str]:
-        from starsearch.latency.prediction.profile import load_profile
-
         try:
             path = find_file(text, "profiles", beside=self._file.path.parent)
         except SpecError as error:

@@ -7,17 +7,20 @@ import os
 import shutil
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from ray import tune
 from ray.tune import Callback, Stopper
 
 from starsearch.candidate import Candidate
+from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, StarsearchError, StudyError
+from starsearch.evaluators.proxy import count_cost
+from starsearch.families.family import Architecture
 from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.progress import Progress
 from starsearch.records.record import DRIVER_DIED, StudyRecord, hold_lease
@@ -25,18 +28,12 @@ from starsearch.search.executor import failure_reason
 from starsearch.search.ray_cluster import as_ray, connected, first_line, room, wait_for_room
 from starsearch.search.ray_executor import Requirements
 from starsearch.signals import asked_to_stop
+from starsearch.study.runner_file import RayRunner, TaskResources
 from starsearch.trial import Trial
 from starsearch.tuning.space import BASE_RECIPE, encode_recipe
-from starsearch.tuning.strategy import make_asha, make_population, make_searcher, rungs_of
+from starsearch.tuning.strategy import Scheduler, Strategy, make_strategy, rungs_of
 from starsearch.tuning.trainable import RecipeTraining, Tuned
 
-if TYPE_CHECKING:
-    from starsearch.data import DataSet
-    from starsearch.families.family import Architecture
-    from starsearch.study.runner_file import RayRunner, TaskResources
-    from starsearch.study.spec import StudySpec
-
-Scheduler = Literal["asha", "pbt", "none"]
 Params = Mapping[str, Any]
 Watch = Callable[[Progress | Trial], None]  # told how far all trainings are, and of each trial that has ended
 SCHEDULES = "recipe_schedules"  # the study's attribute: by which recipes a trial was trained, where these are several
@@ -54,34 +51,26 @@ _QUIET = {
 
 
 def tune_recipes(
-    spec: StudySpec,
-    *,
+    record: StudyRecord,
     architecture: Architecture,
     data: DataSet,
     scheduler: Scheduler,
-    record: StudyRecord,
     runner: RayRunner,
     folder: Path,
     watch: Watch,
 ) -> int:
-    """Train recipes until the study has its trials with a result; return how many it has.
+    """Train recipes until the study has its trials with a result, the base recipe's among them; return how many it has.
 
-    Trials are written when they end. Ctrl-C ends the search cleanly: what was finished is kept.
-
-    Args:
-        spec: the study; `trials` are those with a result, the base recipe's among them.
-        scheduler: what stops trainings: successive halving, Population Based Training, or nothing.
-        folder: the study's; Ray Tune's files lie in its folder `tune`.
+    Trials are written when they end. Ctrl-C ends the search cleanly: what was finished is kept. Ray Tune's files lie in
+    the folder `tune` of the study's `folder`.
     """
+    spec = record.spec
     base, resources = encode_recipe(spec.space, spec.recipe), runner.resources_of(spec.fidelity.name)
+    spec = replace(spec, fidelity=replace(spec.fidelity, time_limit_s=runner.time_limit_s))
     tuned = Tuned(
+        spec=spec,
         architecture=architecture,
         data=data,
-        recipe=spec.recipe,
-        space=spec.space,
-        fidelity=replace(spec.fidelity, time_limit_s=runner.time_limit_s),
-        epochs=spec.num_epochs,
-        seed=spec.seed,
         threads=max(1, int(resources.cpu)),
         requirements=Requirements(folder=str(folder.resolve())),
         changing=scheduler == "pbt",
@@ -89,11 +78,10 @@ def tune_recipes(
     with connected(runner), hold_lease(record), asked_to_stop() as stop:
         wait_for_room(resources, runner)
         record.fail_running(DRIVER_DIED)
-        recorder = _Recorder(spec, tuned, record, base=base, watch=watch, stop=stop)
+        recorder = _Recorder(tuned, record, base, watch, stop)
         while recorder.missing > 0 and not stop.is_set():
             before, trials = recorder.finished, record.trials()
-            first = [] if _has_base(trials) else [base]
-            strategy = _strategy(spec, scheduler, trials=trials, first=first, base=base, epochs=tuned.epochs)
+            strategy = make_strategy(spec, scheduler, trials, base)
             with _quiet_ray():
                 _fit(recorder, strategy, tuned, resources, runner.workers, folder / "tune" / f"run-{len(trials)}", stop)
             if recorder.trouble is not None:
@@ -110,7 +98,7 @@ def tune_recipes(
 
 def _fit(
     recorder: _Recorder,
-    strategy: tuple[dict[str, Any], Any, Any],
+    strategy: Strategy,
     tuned: Tuned,
     resources: TaskResources,
     workers: int | None,
@@ -152,47 +140,11 @@ def _fit(
             ) from error
 
 
-def _strategy(
-    spec: StudySpec,
-    scheduler: Scheduler,
-    *,
-    trials: Sequence[Trial],
-    first: Sequence[Params],
-    base: Params,
-    epochs: int,
-) -> tuple[dict[str, Any], Any, Any]:
-    """Tune's parameter space, search algorithm and scheduler."""
-    if scheduler == "pbt":
-        return make_population(spec.space, first=first, epochs=epochs, seed=spec.seed + len(trials))
-    searcher = make_searcher(spec.space, trials, first=first, epochs=epochs, wanted=spec.trials, seed=spec.seed)
-    return {}, searcher, make_asha(spared=base, epochs=epochs) if scheduler == "asha" else None
-
-
-def _has_base(trials: Sequence[Trial]) -> bool:
-    """Whether the base recipe was tried; one that failed by its own fault is not tried again."""
-    return any(trial.candidate.anchor == BASE_RECIPE and not trial.lost for trial in trials)
-
-
 class _Recorder(Callback):
-    """Writes Tune's trials into the record as they end; what goes wrong with that ends the search.
+    """Writes Tune's trials into the record as they end; `trouble` with that ends the search, to be raised then."""
 
-    Attributes:
-        finished: trials with a result.
-        last_reason: of the last failure.
-        trouble: what has gone wrong, to be raised once Tune has let go; None while all is well.
-    """
-
-    def __init__(
-        self,
-        spec: StudySpec,
-        tuned: Tuned,
-        record: StudyRecord,
-        *,
-        base: Params,
-        watch: Watch,
-        stop: threading.Event,
-    ) -> None:
-        self._spec, self._tuned, self._record, self._base = spec, tuned, record, base
+    def __init__(self, tuned: Tuned, record: StudyRecord, base: Params, watch: Watch, stop: threading.Event) -> None:
+        self._spec, self._tuned, self._record, self._base = tuned.spec, tuned, record, base
         self._watch, self._stop = watch, stop
         self._running: dict[str, float] = {}  # the fraction of each training
         self._failed: list[Any] = []
@@ -212,14 +164,14 @@ class _Recorder(Callback):
     # Tune calls all of them by keywords.
     def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:  # type: ignore[override]
         """A trial has been trained for an epoch."""
-        self._running[trial.trial_id] = result["epoch"] / self._tuned.epochs
+        self._running[trial.trial_id] = result["epoch"] / self._spec.num_epochs
         self._tell_progress()
 
     def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:  # type: ignore[override]
         """A trial has ended or was stopped; one that the end of the search has stopped has no result."""
         result = trial.last_result
         if not self._stop.is_set() or result.get("done"):
-            self._write(trial, "complete" if result["epoch"] >= self._tuned.epochs else "pruned")
+            self._write(trial, "complete" if result["epoch"] >= self._spec.num_epochs else "pruned")
 
     def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:  # type: ignore[override]
         """A trial has failed; why is noted on it after this call."""
@@ -255,7 +207,7 @@ class _Recorder(Callback):
     def _record_trial(self, config: Params, result: Mapping[str, Any], state: Any, failure: Mapping[str, Any]) -> None:
         schedule = result.get("schedule") or [{"since": 1, "params": dict(config)}]
         params, epochs = schedule[-1]["params"], int(result.get("epoch", 0))
-        rung = max(sum(epochs >= rung for rung in rungs_of(self._tuned.epochs)) - 1, 0)
+        rung = max(sum(epochs >= rung for rung in rungs_of(self._spec.num_epochs)) - 1, 0)
         is_base = dict(params) == dict(self._base) and len(schedule) == 1
         recipe = self._tuned.decode(params)
         ended = Trial(
@@ -280,10 +232,8 @@ class _Recorder(Callback):
 
     def _readings(self, result: Mapping[str, Any]) -> tuple[Measurement, ...]:
         """What was trained to, and what the network costs: the same for all, so that the tables say which it is."""
-        from starsearch.evaluators.proxy import count_cost
-
         data, resolution = self._tuned.data, self._spec.space.resolution
-        num_images = min(self._tuned.fidelity.validation_samples or data.num_validation, data.num_validation)
+        num_images = min(self._spec.fidelity.validation_samples or data.num_validation, data.num_validation)
         return (
             *(
                 accuracy_measurement(name, result[name], num_images=num_images)
@@ -343,8 +293,7 @@ def _quiet_ray() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a later Ray will change
+        with warnings.catch_warnings(action="ignore"):  # of what a later Ray will change
             yield
     finally:
         logger.setLevel(level)

@@ -32,12 +32,9 @@ BASE_RECIPE = "base recipe"
 
 
 def load_recipe_space(text: str, base: Recipe, *, changing: bool = False) -> tuple[Recipe, SearchSpace]:
-    """The base recipe with the file's plain values, and the space of its searched fields, in which it lies.
+    """Return the base recipe with the file's plain values, and the space of its searched fields, in which it lies.
 
-    Args:
-        text: a recipe-space file, or a shipped one's name.
-        base: the recipe to improve on.
-        changing: whether the fields change in the middle of a training.
+    Where they are `changing` in the middle of a training, fields that cannot are refused.
     """
     file = read_yaml(find_file(text, "recipe spaces"))
     if not isinstance(file.data, dict) or set(file.data) != {"recipe"}:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
@@ -18,18 +17,28 @@ from ray.tune.search.optuna import OptunaSearch
 
 from starsearch.records.storage import quiet_optuna
 from starsearch.records.trials import parameter_distributions
-from starsearch.space import ChoiceParameter, Parameter, SearchSpace
+from starsearch.samplers import SamplerKind
+from starsearch.space import ChoiceParameter, Parameter
 from starsearch.space.parameters import on_grid
+from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
+from starsearch.tuning.space import BASE_RECIPE
 
-if TYPE_CHECKING:
-    from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial
-
+Scheduler = Literal["asha", "pbt", "none"]
+Strategy = tuple[dict[str, Any], Any, Any]
 METRIC = "top1_percent"
 EPOCH = "epoch"
 ETA = 3
 _STUDY = "recipes"
+# Recipes are trained side by side. A third is drawn at random; Optuna's 10 were most of 16.
+_TPE = SamplerKind(
+    factory="TPESampler",
+    options=lambda wanted: {
+        "multivariate": True,
+        "constant_liar": True,
+        "n_startup_trials": min(10, max(4, wanted // 3)),
+    },
+)
 
 
 def rungs_of(epochs: int) -> tuple[int, ...]:
@@ -56,62 +65,6 @@ class _Searcher(OptunaSearch):
         super().on_trial_complete(trial_id, None if stopped else result, error)
 
 
-def make_searcher(
-    space: SearchSpace,
-    trials: Sequence[Trial],
-    *,
-    first: Sequence[Mapping[str, Any]],
-    epochs: int,
-    wanted: int,
-    seed: int,
-) -> OptunaSearch:
-    """Return TPE that knows the record's `trials` and proposes `first` before its own; `wanted` are planned."""
-    import optuna
-
-    # A seed of its own for every run: the same would replay its suggestions.
-    sampler = _make_tpe(seed=seed + len(trials), wanted=wanted)
-    storage = optuna.storages.InMemoryStorage()  # Tune's own; the record is written by this driver alone
-    with quiet_optuna():
-        study = optuna.create_study(storage=storage, study_name=_STUDY, direction="maximize", sampler=sampler)
-        study.add_trials([_as_optuna(trial, space) for trial in trials if trial.has_result and trial.params])
-        return _Searcher(
-            epochs=epochs,
-            space=parameter_distributions(space.parameters),
-            metric=METRIC,
-            mode="max",
-            points_to_evaluate=[dict(params) for params in first],
-            sampler=sampler,
-            storage=storage,
-            study_name=_STUDY,
-        )
-
-
-def _as_optuna(trial: Trial, space: SearchSpace) -> FrozenTrial:
-    from optuna.trial import TrialState, create_trial
-
-    return create_trial(
-        state=TrialState[trial.state.upper()],
-        value=trial.values["top1_percent"] if trial.state == "complete" else None,
-        params=dict(trial.params),
-        distributions=parameter_distributions(space.parameters),
-        intermediate_values=dict(trial.curve),
-    )
-
-
-def _make_tpe(*, seed: int, wanted: int) -> BaseSampler:
-    from optuna.exceptions import ExperimentalWarning
-    from optuna.samplers import TPESampler
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of `multivariate` and `constant_liar`, for years
-        return TPESampler(
-            multivariate=True,
-            constant_liar=True,  # recipes are trained side by side
-            n_startup_trials=min(10, max(4, wanted // 3)),  # a third at random; Optuna's 10 were most of 16
-            seed=seed,
-        )
-
-
 class _SparingAsha(ASHAScheduler):
     """ASHA that lets the base recipe train to its end: the best is compared with it."""
 
@@ -125,10 +78,18 @@ class _SparingAsha(ASHAScheduler):
         return TrialScheduler.CONTINUE if spared else decision
 
 
-def make_asha(*, spared: Mapping[str, Any], epochs: int) -> ASHAScheduler:
-    """Return ASHA over epochs; the rungs know the trainings of this run alone."""
-    return _SparingAsha(
-        spared,
+def make_strategy(spec: StudySpec, scheduler: Scheduler, trials: Sequence[Trial], base: Mapping[str, Any]) -> Strategy:
+    """Return Tune's parameter space, search algorithm and scheduler for a study with these `trials`.
+
+    Its `base` recipe comes first, unless it was tried; one that failed by its own fault is not tried again.
+    """
+    has_base = any(trial.candidate.anchor == BASE_RECIPE and not trial.lost for trial in trials)
+    first, epochs = [] if has_base else [dict(base)], spec.num_epochs
+    seed = spec.seed + len(trials)  # of its own for every run: the same would replay its suggestions
+    if scheduler == "pbt":
+        return _population(spec, first, seed)
+    asha = _SparingAsha(
+        base,
         time_attr=EPOCH,
         metric=METRIC,
         mode="max",
@@ -136,46 +97,66 @@ def make_asha(*, spared: Mapping[str, Any], epochs: int) -> ASHAScheduler:
         grace_period=min([*rungs_of(epochs), epochs]),
         reduction_factor=ETA,
     )
+    return {}, _searcher(spec, trials, first, seed), asha if scheduler == "asha" else None
 
 
-def population_interval(epochs: int) -> int:
-    """Return the epochs between two decisions of Population Based Training: some five of them in a training."""
-    return max(1, epochs // 6)
+def _searcher(spec: StudySpec, trials: Sequence[Trial], first: list[dict[str, Any]], seed: int) -> OptunaSearch:
+    """Return TPE that knows the record's `trials` and proposes `first` before its own."""
+    import optuna
+
+    sampler = _TPE.make(seed=seed, trials=spec.trials)
+    storage = optuna.storages.InMemoryStorage()  # Tune's own; the record is written by this driver alone
+    distributions = parameter_distributions(spec.space.parameters)
+    with quiet_optuna():
+        study = optuna.create_study(storage=storage, study_name=_STUDY, direction="maximize", sampler=sampler)
+        for trial in trials:
+            if trial.has_result and trial.params:
+                known = optuna.trial.create_trial(
+                    state=optuna.trial.TrialState[trial.state.upper()],
+                    value=trial.values[METRIC] if trial.state == "complete" else None,
+                    params=dict(trial.params),
+                    distributions=distributions,
+                    intermediate_values=dict(trial.curve),
+                )
+                study.add_trial(known)
+        return _Searcher(
+            epochs=spec.num_epochs,
+            space=distributions,
+            metric=METRIC,
+            mode="max",
+            points_to_evaluate=first,
+            sampler=sampler,
+            storage=storage,
+            study_name=_STUDY,
+        )
 
 
-def make_population(
-    space: SearchSpace, *, first: Sequence[Mapping[str, Any]], epochs: int, seed: int
-) -> tuple[dict[str, Any], BasicVariantGenerator, PopulationBasedTraining]:
-    """Return Tune's parameter space, what draws the population from it after `first`, and what mutates it."""
-    domains = {parameter.name: _domain(parameter) for parameter in space.parameters}
-    generator = BasicVariantGenerator(points_to_evaluate=[dict(params) for params in first], random_state=seed)
+def _population(spec: StudySpec, first: list[dict[str, Any]], seed: int) -> Strategy:
+    """Return what draws a population after `first`, and the Population Based Training that mutates it."""
+    parameters = spec.space.parameters
     random.seed(seed)  # PBT draws its mutations from Python's global state
     scheduler = PopulationBasedTraining(
         time_attr=EPOCH,
         metric=METRIC,
         mode="max",
-        perturbation_interval=population_interval(epochs),
+        perturbation_interval=max(1, spec.num_epochs // 6),  # some five decisions in a training
         # A list, in which PBT goes to a neighbour, or a continuum, in which it multiplies by 0.8 or 1.2.
-        hyperparam_mutations={one.name: _listed(one) or _domain(one) for one in space.parameters},
-        custom_explore_fn=lambda config: {one.name: _into(one, config[one.name]) for one in space.parameters},
+        hyperparam_mutations={one.name: list(one.values or ()) or _domain(one) for one in parameters},
+        custom_explore_fn=lambda config: {one.name: _into(one, config[one.name]) for one in parameters},
         log_config=False,
     )
-    return domains, generator, scheduler
+    generator = BasicVariantGenerator(points_to_evaluate=first, random_state=seed)
+    return {one.name: _domain(one) for one in parameters}, generator, scheduler
 
 
 def _domain(parameter: Parameter) -> Any:
     from ray import tune
 
-    if values := _listed(parameter):
-        return tune.choice(values)
+    if parameter.values:
+        return tune.choice(list(parameter.values))
     assert not isinstance(parameter, ChoiceParameter)
     draw = tune.loguniform if parameter.log else tune.uniform
     return draw(parameter.low, parameter.high)
-
-
-def _listed(parameter: Parameter) -> list[Any]:
-    """All values in order; empty for a continuum."""
-    return list(parameter.values or ())
 
 
 def _into(parameter: Parameter, value: Any) -> Any:

@@ -16,9 +16,9 @@ from starsearch.data import DataSet
 from starsearch.errors import StudyError
 from starsearch.families.family import Architecture
 from starsearch.progress import Progress
-from starsearch.recipe import Fidelity, Recipe
+from starsearch.recipe import Recipe
 from starsearch.search.ray_executor import Requirements
-from starsearch.space import SearchSpace
+from starsearch.study.spec import StudySpec
 
 _CHECKPOINT = "training.pt"
 _STATE = "state.json"
@@ -29,29 +29,21 @@ class Tuned:
     """What all trials of a recipe search have in common.
 
     Attributes:
-        recipe: the base recipe.
-        space: the recipe's searched fields.
-        epochs: of a whole training, cool-down included.
-        seed: the same for every training: recipes differ, weights and order of images do not.
-        threads: a training's threads.
+        spec: the study. Its seed is the same for every training: recipes differ, weights and order of images do not.
         changing: whether recipes change in the middle of a training (Population Based Training), which then is kept in
             a checkpoint after every epoch.
     """
 
+    spec: StudySpec
     architecture: Architecture
     data: DataSet
-    recipe: Recipe
-    space: SearchSpace
-    fidelity: Fidelity
-    epochs: int
-    seed: int
     threads: int
     requirements: Requirements
     changing: bool
 
     def decode(self, params: Mapping[str, Any]) -> Recipe:
         """The recipe that a trial's params stand for."""
-        return self.space.decode(params, self.recipe).recipe
+        return self.spec.space.decode(params, self.spec.recipe).recipe
 
     def check(self) -> None:
         """Read an image of either split, as a worker's node must be able to."""
@@ -98,7 +90,7 @@ class RecipeTraining(Trainable):
         assert progress.epoch is not None
         self._epoch, self._seconds = progress.epoch, self._seconds + time.monotonic() - began
         self._curve[str(progress.epoch)] = progress.values["top1_percent"]
-        is_done = self._epoch >= self._tuned.epochs
+        is_done = self._epoch >= self._tuned.spec.num_epochs
         return {**progress.values, **self._state(), "done": is_done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -132,7 +124,7 @@ class RecipeTraining(Trainable):
 
     def _recipe_of(self, params: Mapping[str, Any]) -> Recipe:
         """As `train` trains by it: the fidelity says for how long."""
-        recipe, epochs = self._tuned.decode(params), self._tuned.fidelity.epochs
+        recipe, epochs = self._tuned.decode(params), self._tuned.spec.fidelity.epochs
         return recipe if epochs is None else replace(recipe, epochs=epochs)
 
     def _whole_training(self) -> Generator[Progress, None, Any]:
@@ -158,8 +150,8 @@ class RecipeTraining(Trainable):
             tuned.architecture,
             data=tuned.data,
             recipe=tuned.decode(self._schedule[-1]["params"]),
-            fidelity=tuned.fidelity,
-            seed=tuned.seed,
+            fidelity=tuned.spec.fidelity,
+            seed=tuned.spec.seed,
             device="cuda" if torch.cuda.is_available() else "cpu",
             until=until,
             checkpoint=checkpoint,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from starsearch.api.devices import front_meters, warn_of_other_resolutions
+from starsearch.api.workplaces import front_meters, warn_of_other_resolutions
 from starsearch.latency.prediction.profile import save_profile
 from starsearch.study.study_file import load_study
 from tests.profiles import PHONE, make_profile, this_machine

@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pytest
 
-from starsearch.api.schemas import file_schema
+from starsearch.cli.schema import file_schema
 from starsearch.resources import shipped_folder, shipped_names
 from starsearch.yaml_file import read_yaml
 from tests.study.malformed import STUDY

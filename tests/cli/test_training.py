@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from starsearch.api.networks import resolve
 from starsearch.api.training_job import plan_training
-from starsearch.api.tuning import TunedRecipe, TuneOutcome, tune_recipe
+from starsearch.api.tuning import TuneOutcome, tune_recipe
 from starsearch.candidate import Candidate
 from starsearch.cli.app import app
 from starsearch.cli.training import training_view
@@ -25,6 +25,7 @@ from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, with_batch_size
 from starsearch.records.record import StudyRecord
 from starsearch.records.table import load_study as load_tuned
+from starsearch.search.planned import anchor_trials
 from starsearch.signals import exit_code, interrupt_on_signals
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.study_file import load_study
@@ -223,10 +224,11 @@ def test_a_recipe_search_begins_with_the_trials_recipe_and_fidelity(tmp_path, tr
 
 
 def test_a_recipe_search_ends_with_the_command_that_trains_as_it_did(tmp_path, short, trial, monkeypatch):
+    (anchor, *_) = anchor_trials(load_study("starnet"))
+    best = replace(anchor, number=1, readings=(Measurement(name="top1_percent", value=50.0),))
     outcome = TuneOutcome(
-        folder=tmp_path, finished=2, wanted=2, architecture=ARCHITECTURE,
-        fidelity=Fidelity(resolution=8, stem_stride=1, crop_pct=0.9, epochs=2), base=None, recipe_file=short, files=(),
-        best=TunedRecipe(trial=1, top1_percent=50.0, changes="lr 0.00947"),
+        folder=tmp_path, finished=16, fidelity=Fidelity(resolution=8, stem_stride=1, crop_pct=0.9, epochs=2),
+        best=best, base=None, changes="lr 0.00947", recipe_file=short, files=(),
     )  # fmt: skip
     monkeypatch.setattr("starsearch.api.tuning.tune_recipe", lambda *_args, **_options: outcome)
     said = run("tune", ARCHITECTURE)

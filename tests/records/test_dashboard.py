@@ -4,9 +4,9 @@ from io import BytesIO
 import pytest
 
 from starsearch.objective import Constraint
-from starsearch.records.dashboard import show_constraints
 from starsearch.records.storage import close_storage, open_storage
 from starsearch.records.table import load_trials
+from starsearch.records.trials import show_constraints
 from tests.search.studies import FakeEvaluator, make_spec, run, url_of
 
 

@@ -1,6 +1,7 @@
 """Made-up trials with the columns that a study's record has."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from starsearch.families.family import Architecture, count_macs, count_params, p
 from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.objective import Objective
 from starsearch.report.view import StudyView
+from starsearch.study.study_file import load_specs
 
 DEVICE = "test CPU, 1 thread"
 ACCURACY = Objective(name="top1_percent", direction="maximize")
@@ -76,4 +78,9 @@ def realistic_trials(num_searched: int = 30, *, seed: int = 0) -> pd.DataFrame:
 
 
 def view(trials: pd.DataFrame, objectives: Sequence[Objective] = BOTH, **values: Any) -> StudyView:
-    return StudyView(trials=trials, objectives=tuple(objectives), name="few", **values)
+    trials = frame([trial(0)]).iloc[:0] if trials.empty else trials  # a study without trials has all columns
+    (spec,) = load_specs({"space": "starnet"}, name="few")
+    names = {name: replace(spec.fidelity, name=name) for name in trials["fidelity"].dropna()}
+    spec = replace(spec, objectives=tuple(objectives), fidelity=next(iter(names.values()), spec.fidelity))
+    known = {"name": "few", "spec": spec, "attributes": {}, "url": "", "folder": None}
+    return StudyView(trials=trials, **known | values)

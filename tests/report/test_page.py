@@ -72,8 +72,8 @@ def page_with(text):
     rows = [trial(0), trial(1, top1_percent=70.0, latency_ms=9.0), trial(2, feasible=False), failed(3, text)]
     rows[1] |= {"architecture_text": text, "anchor": text, "params_ops.0": text}
     rows = [row | {"latency_ms_device": text, f"params_{text}": float(row["number"])} for row in rows]
-    spec = replace(make_spec(), data=text).to_json()
-    study = view(frame(rows), attributes={"spec": spec, "conditions": {"data": text}, "command": text, "sampler": text})
+    spec = replace(make_spec(), data=text, objectives=BOTH)
+    study = view(frame(rows), spec=spec, attributes={"conditions": {"data": text}, "command": text, "sampler": text})
     return render_page(study, title=text)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from starsearch.objective import Objective
 from starsearch.report.figures import prediction_figure
 from starsearch.report.page import render_page
 from starsearch.report.plot import axis_label
-from starsearch.report.predictions import predicted_and_measured, prediction_lines
+from starsearch.report.summary import predicted_and_measured, prediction_lines
 from starsearch.report.table import to_json
 from tests.report.frames import ACCURACY, frame, realistic_trials, trial, view
 
@@ -96,8 +97,9 @@ def test_a_profile_that_does_not_hold_is_said_with_the_correction_and_the_comman
         'latency fit --out phone-2.yaml --from phone.yaml --measurements FILE.csv --device "WHAT WAS MEASURED"'
     )
     here = frame([*(row | {f"{NAME}_runs": 12} for row in rows), moved])
-    here.attrs["fit_options"] = {NAME: "--from profiles/phone.yaml --space spaces/own.yaml"}
-    (line,) = prediction_lines(view(here, BOTH).predictions)
+    study = view(here, BOTH)
+    spec = replace(study.spec, profile_files={NAME: "profiles/phone.yaml"}, space_file="spaces/own.yaml")
+    (line,) = prediction_lines(replace(study, spec=spec).predictions)
     assert line.endswith(
         "latency fit --out phone-2.yaml --from profiles/phone.yaml --space spaces/own.yaml --budget 10"
     )

@@ -286,7 +286,7 @@ def test_a_device_that_is_not_the_one_of_the_studys_scale_is_refused_before_anyt
     device = device_fingerprint(processor=processor) if processor else device_fingerprint()
     evaluator = Timed(reference=Reference(ms=10.0, spread=0.1, runs=10, device=device), int8=int8)
     with workplace(RayRunner(wait_s=0.0, device="phone")) as place:
-        assert place.device() == device_fingerprint().text
+        assert place.ask_device(device_fingerprint) == device_fingerprint()
         if words is None:
             place.make_executor(evaluator)
             return
