@@ -37,6 +37,7 @@ REPRODUCTIONS: Mapping[str, Reproduction] = {
     **LATENCIES,
 }
 _RESULTS = "results.json"
+_MISPRINTS = "misprints.md"
 
 
 def reproduce(
@@ -145,4 +146,6 @@ def _page(folder: Path, known: Mapping[str, Mapping[str, object]]) -> str:
         )
         lines += [f"| {' | '.join(row)} |" for row in cells]
         lines += ["", f"![{part.title}]({name}.png)"] if one["picture"] else []
+    if (misprints := folder / _MISPRINTS).is_file():
+        lines += ["", misprints.read_text(encoding="utf-8").rstrip()]
     return "\n".join(lines) + "\n"

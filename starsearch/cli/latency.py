@@ -386,7 +386,7 @@ def _print_profile(profile: DeviceProfile, path: Path, notes: Sequence[str]) -> 
     _warn(profile.note, *notes)
     say(
         f"Written to {path} and {path.with_suffix('.csv').name}. Use it as a study's device, or:",
-        f"  starsearch latency predict {path} starnet_s1",
+        f"  starsearch latency predict {path} {profile.samples[0].architecture}",
         style="dim",
     )
 

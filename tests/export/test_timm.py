@@ -137,6 +137,8 @@ def test_timms_keywords_of_an_anchor_build_the_anchor(name):
         {"kernel_size": 5},
         {"widths": (24, 48, 96, 160)},
         {"stem_width": 16},
+        {"branches": "one"},
+        {"family": "demonet"},
     ],
 )
 def test_timm_cannot_express_what_it_has_no_keyword_for(values):

@@ -194,18 +194,29 @@ def test_a_timm_network_is_timed_without_the_branches_that_only_training_has():
 
 
 def test_exact_parts_are_written_with_a_page(tmp_path):
+    (tmp_path / "misprints.md").write_text("## Misprints\n\nseconds for milliseconds\n")
     found = reproduce(["section3", "table5"], out=tmp_path)
     assert found["section3"].verdict == "held"
     assert found["table5"].verdict == "did not hold", "S4's printed FLOPs cannot be counted"
     page = (tmp_path / "README.md").read_text()
     assert "1054" in page
+    assert page.endswith("seconds for milliseconds\n")
     assert "(d+2)(d+1)/2" in page
     assert len(pd.read_csv(tmp_path / "table5.csv")) == 8
 
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
-    [(["tabel7"], "Did you mean 'table7'"), (["table7"], "CIFAR-10"), (["table7", "--scale", "paper"], "ImageNet")],
+    [
+        (["tabel7"], "Did you mean 'table7'"),
+        (
+            ["table1"],
+            "Known: section3, figure2, table5, table2, table3, table4, table7, table9, table17, section4.3, table6",
+        ),
+        (["table7"], "CIFAR-10"),
+        (["table7", "--scale", "paper"], "ImageNet"),
+        (["table7", "--seeds", "0"], "x>=1"),
+    ],
 )
 def test_what_cannot_be_rerun_is_told(arguments, word, tmp_path):
     done = CliRunner().invoke(app, ["reproduce", *arguments, "--out", str(tmp_path)])

@@ -86,6 +86,12 @@ def test_aliases_of_aliases_are_refused_before_they_grow(tmp_path):
         parse_yaml("\n".join(lines), tmp_path / "file.yaml")
 
 
+def test_a_space_with_another_familys_field_is_refused():
+    text = "family: demonet\ndimensions:\n  width: [96, 128]\n  mlp_ratio: [3, 4]\n"
+    with pytest.raises(SpecError, match=r"line 4.*'mlp_ratio'.*DemoNet has: width, depths"):
+        parse_space(parse_yaml(text, Path("file.yaml")))
+
+
 _scalars = st.one_of(
     st.none(),
     st.booleans(),
