@@ -149,7 +149,7 @@ def _staying_on_its_core(*, only: bool) -> Iterator[None]:
 
     Beside a process that keeps another core busy the scheduler moves both about, and each move costs the caches:
     40 pairs of StarNet-S4 then repeat to 0.9 to 1.0 %, and to 0.4 % where the thread stays
-    (studies/benchmarks/latency/repeatability.py).
+    (studies/benchmarks/repeatability.py).
 
     Unless everything timed computes in the calling thread (`only`) nothing is kept on a core: a thread pool started
     inside would have to share that core for good.

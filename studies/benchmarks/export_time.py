@@ -47,10 +47,7 @@ def export_by_torch(model, *, dynamo):
     image, buffer = torch.zeros(1, 3, RESOLUTION, RESOLUTION), io.BytesIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        if not dynamo:
-            torch.onnx.export(model, (image,), buffer, dynamo=False, input_names=["input"], output_names=["logits"])
-        else:
-            torch.onnx.export(model, (image,), dynamo=True, input_names=["input"], output_names=["logits"]).save(buffer)
+        torch.onnx.export(model, (image,), buffer, dynamo=dynamo, input_names=["input"], output_names=["logits"])
     return buffer.getvalue()
 
 

@@ -68,6 +68,19 @@ def seconds(run: Callable[..., object], *arguments: object) -> float:
     return time.perf_counter() - began
 
 
+def time_pair(graphs: tuple[bytes, bytes], limits: Any = None, seed: Any = 0) -> Any:
+    """Time the first of two ONNX graphs against the second on the processor, in several sessions by turns."""
+    import numpy as np
+
+    from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
+    from starsearch.latency.paired import COPIES, Copies, PairLimits, measure_paired
+    from starsearch.progress import follow
+
+    limits, rng = limits or PairLimits(min_pairs=40, max_pairs=60, half_width=0.005), np.random.default_rng(seed)
+    timers = [Copies(lambda graph=graph: OnnxRuntimeTimer(graph, rng=rng), COPIES) for graph in graphs]
+    return follow(measure_paired(*timers, rng=rng, limits=limits))
+
+
 def in_folder(run: Callable[[Path], float]) -> float:
     """What `run` returns, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:

@@ -10,12 +10,11 @@ matrices reaches, measured in each round; a step is 6 FLOPs a MAC (forward, and 
 
 from __future__ import annotations
 
-import time
-from statistics import median
+from functools import partial
 
 import timm
 import torch
-from harness import collected, read_options, seconds, show
+from harness import by_turns, collected, read_options, seconds, show
 from timm.loss import LabelSmoothingCrossEntropy
 from timm.optim import create_optimizer_v2
 
@@ -56,35 +55,32 @@ def make_our_step(network, images, targets):
 def measure(network, resolution, batch, options):
     torch.manual_seed(0)
     images, targets = torch.randn(batch, 3, resolution, resolution), torch.randint(0, NUM_CLASSES, (batch,))
-    steps = make_stock_step(network, images, targets), make_our_step(network, images, targets)
-    taken = [[], []]
-    for step in steps:  # allocations, oneDNN's primitives
+    makers = {"stock": make_stock_step, "ours": make_our_step}
+    steps = {name: make(network, images, targets) for name, make in makers.items()}
+    for step in steps.values():  # allocations, oneDNN's primitives
         step()
         step()
-    gemm = []
-    for _ in range(options.rounds):
-        gemm.append(gemm_flops())
-        for step, readings in zip(steps, taken, strict=True):
-            began = time.perf_counter()
-            for _ in range(options.steps):
-                step()
-            readings.append((time.perf_counter() - began) / options.steps)
-    ratios = [slow / fast for slow, fast in zip(*taken, strict=True)]
-    stock_s, ours_s = map(median, taken)
-    flops = 6 * batch * count_macs(presets()[network], resolution=resolution, num_classes=NUM_CLASSES)
+
+    def rate(step, _):
+        return options.steps * batch / seconds(lambda: [step() for _ in range(options.steps)])
+
+    ways = {"gemm": lambda _: gemm_flops()} | {name: partial(rate, step) for name, step in steps.items()}
+    by_round = by_turns(options.rounds, ways).pivot_table(index="round", columns="way", values="value")
+    rates, ratios = by_round.median(), by_round["ours"] / by_round["stock"]
+    flops = 6 * count_macs(presets()[network], resolution=resolution, num_classes=NUM_CLASSES)
     return {
         "network": network,
         "resolution": resolution,
         "batch": batch,
-        "stock_images_per_second": batch / stock_s,
-        "ours_images_per_second": batch / ours_s,
-        "ratio": median(ratios),
-        "lowest_ratio": min(ratios),
-        "highest_ratio": max(ratios),
+        "stock_images_per_second": rates["stock"],
+        "ours_images_per_second": rates["ours"],
+        "ratio": ratios.median(),
+        "lowest_ratio": ratios.min(),
+        "highest_ratio": ratios.max(),
         "gate": GATES[resolution],
-        "stock_share_of_gemm": flops / stock_s / median(gemm),
-        "ours_share_of_gemm": flops / ours_s / median(gemm),
-        "gemm_gflops": median(gemm) / 1e9,
+        "stock_share_of_gemm": flops * rates["stock"] / rates["gemm"],
+        "ours_share_of_gemm": flops * rates["ours"] / rates["gemm"],
+        "gemm_gflops": rates["gemm"] / 1e9,
         "threads": options.threads,
     }
 

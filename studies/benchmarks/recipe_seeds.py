@@ -9,9 +9,9 @@ standard deviation of each, and the 95 % t-interval of the mean difference, pair
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-import pandas as pd
 import torch
 from harness import collected, read_options, show
 from scipy import stats
@@ -50,9 +50,8 @@ if __name__ == "__main__":
     rows = collected(trainings(options), options.out)
     show(rows.groupby("recipe")["top1_percent"].agg(["mean", "std", "count"]))
     by_seed = rows.pivot_table(index="seed", columns="recipe", values="top1_percent")
-    difference: pd.Series = by_seed["best"] - by_seed["base"]
-    print(f"difference: {difference.mean():+.2f} points", end="")
-    if len(difference) > 1:
-        half = float(stats.t.ppf(0.975, df=len(difference) - 1)) * difference.sem()
-        print(f", 95 % interval {difference.mean() - half:+.2f} to {difference.mean() + half:+.2f}", end="")
-    print(f", over {len(difference)} seeds")
+    difference = by_seed["best"] - by_seed["base"]
+    low, high = stats.ttest_1samp(difference, 0.0).confidence_interval() if len(difference) > 1 else (math.nan,) * 2
+    print(
+        f"difference: {difference.mean():+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}, {len(difference)} seeds"
+    )

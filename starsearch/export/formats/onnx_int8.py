@@ -1,6 +1,6 @@
 """ONNX in 8-bit integers: static QDQ, weights scaled per channel.
 
-How was chosen by measuring on AVX2 without VNNI (ONNX Runtime 1.31; studies/benchmarks/latency/int8.py).
+How was chosen by measuring on AVX2 without VNNI (ONNX Runtime 1.31; studies/benchmarks/int8.py).
 Activations are unsigned: with signed ones networks took three to six times as long there, and ARM runs both. Weights
 have 7 bits: without VNNI products of 8-bit weights saturate at 16 bits, which cost trained networks 1 to 5 points of
 top-1 where 7 bits cost none, and a file does not know where it will run. Ranges are minimum and maximum: percentiles

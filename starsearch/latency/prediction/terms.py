@@ -99,7 +99,7 @@ QUANTITIES: Mapping[str, tuple[Quantity, ...]] = {
     "linear": (Quantity("weight_mbytes", lambda s: s.in_channels * s.out_channels * _MBYTES, "reading the weights"),),
 }
 """By operation (convolutions: by what a runtime makes of them), what its time grows with. The fit on measured networks
-(studies/benchmarks/latency/prediction.py) says how much of each a device feels: many coefficients are zero."""
+(studies/benchmarks/prediction.py) says how much of each a device feels: many coefficients are zero."""
 
 # Vectors do not count: an image's three channels, an unblocked layout, and a head of pooled values are not padded.
 _WITHOUT_VECTORS = ("image", "patches", "unblocked", "linear")

@@ -1,7 +1,7 @@
 """Successive halving against none at an equal compute budget, on learning curves recorded from CIFAR-10 trainings.
 
-    python studies/benchmarks/cluster/halving.py [--seeds 5] [--eta 3] [--out halving.csv]
-    python studies/benchmarks/cluster/halving.py --record studies/curves     # curves.csv from a study of curves.yaml
+    python studies/benchmarks/halving.py [--seeds 5] [--eta 3] [--out halving.csv]
+    python studies/benchmarks/halving.py --record studies/curves     # curves.csv from a study of curves.yaml
 
 Every candidate of the recorded study was trained to its end. Replayed: the candidates come in random order (a seed
 each); without halving each is trained to its end, with it they pass rungs by the driver's own rule
@@ -18,15 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import read_options, show, write
 
 from starsearch.families.text import format_architecture
 from starsearch.pareto import hypervolume, next_promotion, non_dominated
 from starsearch.records.record import StudyRecord
 
-CURVES = Path(__file__).with_name("curves.csv")
+CURVES = Path(__file__).parent / "cluster" / "curves.csv"
 
 
 def record(study):
@@ -34,26 +32,20 @@ def record(study):
     with closing(StudyRecord.find(f"sqlite:///{study}/study.db", study.name)) as kept:
         trials = [one for one in kept.trials() if one.state == "complete"]
     rows = [
-        {
-            "architecture": format_architecture(one.candidate.architecture),
-            "latency_ms": round(one.values["latency_ms"], 4),
-            "top1_percent_by_epoch": json.dumps([round(value, 4) for _, value in sorted(one.curve.items())]),
-        }
+        (
+            format_architecture(one.candidate.architecture),
+            round(one.values["latency_ms"], 4),
+            json.dumps([round(value, 4) for _, value in sorted(one.curve.items())]),
+        )
         for one in trials
     ]
-    write(pd.DataFrame(rows), CURVES)
+    write(pd.DataFrame(rows, columns=["architecture", "latency_ms", "top1_percent_by_epoch"]), CURVES)
 
 
-def without(order, losses):
-    """(cost so far, candidate) of each that was trained to its end."""
+def trained(order, losses, eta=None):
+    """(cost so far, candidate) of each that was trained to its end; with η by rungs at 1/η of the epochs, and so on."""
     epochs = losses.shape[1]
-    return [((count + 1) * epochs, candidate) for count, candidate in enumerate(order)]
-
-
-def with_halving(order, losses, eta):
-    """The same, by rungs at 1/η of the epochs, 1/η² and so on."""
-    epochs = losses.shape[1]
-    rungs = [epochs // eta**power for power in range(10, 0, -1) if epochs // eta**power >= 1]
+    rungs = [epochs // eta**power for power in range(10, 0, -1) if epochs // eta**power >= 1] if eta else []
     ends = [*rungs, epochs]
     reached, promoted = [[] for _ in rungs], [[] for _ in rungs]
     new, cost, ended = iter(order), 0, []
@@ -88,7 +80,7 @@ def replay(losses, seeds, eta):
     reference = final.max(axis=0) + 0.1 * np.ptp(final, axis=0)
     for seed in range(seeds):
         order = list(np.random.default_rng(seed).permutation(len(losses)))
-        ways = {"without": without(order, losses), f"halving, eta {eta}": with_halving(order, losses, eta)}
+        ways = {"without": trained(order, losses), f"halving, eta {eta}": trained(order, losses, eta)}
         for way, ended in ways.items():
             for cost in range(epochs, epochs * len(losses) + 1, epochs):
                 there = [candidate for at, candidate in ended if at <= cost]

@@ -1,6 +1,6 @@
 """How well one measurement repeats: the paired protocol against mean-of-N, on a quiet machine and beside a busy core.
 
-    python studies/benchmarks/latency/repeatability.py [--repeats 20] [--pairs 40] [--out repeatability.csv]
+    python studies/benchmarks/repeatability.py [--repeats 20] [--pairs 40] [--out repeatability.csv]
 
 Each repeat is a process of its own and measures every network once, by both ways in turns: pairs with the reference
 network (12 runs of each, in the order ABBA), and the mean of as many plain wall-clock runs as 40 pairs have of the
@@ -19,13 +19,10 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
-from scipy.stats import chi2
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import collected, read_options, seconds, show
+from scipy.stats import chi2
 
 from starsearch.export.onnx import build_onnx
 from starsearch.export.weights import random_weights

@@ -1,6 +1,6 @@
 """Channels padded to the vector width: what it gains at width 30, and that the choice never makes a network slower.
 
-    python studies/benchmarks/latency/padding.py [--networks 100] [--width-30 10] [--out padding.csv]
+    python studies/benchmarks/padding.py [--networks 100] [--width-30 10] [--out padding.csv]
 
 Three sets, drawn with a fixed seed: random networks of width 30; as many
 networks of spaces/starnet.yaml as of the same ranges without alignment (any width, ratios in quarters). Each is timed
@@ -12,17 +12,12 @@ no chosen network of the random ones more than 2 % slower in the fresh pairs.
 
 from __future__ import annotations
 
-import sys
-from functools import partial
 from itertools import islice
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import collected, read_options, show
+from harness import collected, read_options, show, time_pair
 
 from starsearch.export.onnx import build_onnx
 from starsearch.export.verification import onnx_logits
@@ -33,12 +28,10 @@ from starsearch.families.text import format_architecture
 from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.device import vector_width
 from starsearch.latency.padded import choose_padding
-from starsearch.latency.paired import COPIES, Copies, PairLimits, measure_paired, take_readings
+from starsearch.latency.paired import take_readings
 from starsearch.progress import follow
 from starsearch.resources import find_file
 from starsearch.study.study_file import load_specs
-
-FRESH = PairLimits(min_pairs=40, max_pairs=60, half_width=0.005)
 
 
 def draw_sets(networks, of_width_30, seed):
@@ -64,20 +57,13 @@ def judge(architecture, *, multiple, seed):
     choice = follow(choose_padding(layers, weights, multiple=multiple, rng=rng))
     wide = pad_channels(layers, multiple=multiple)
     padded, plain = build_onnx(wide, pad_weights(layers, wide, weights)), build_onnx(layers, weights)
-    fresh = 1.0  # a network that is not padded is the plain one
-    if choice.multiple:
-        rng = np.random.default_rng([seed, 2])
-        timers = [Copies(partial(OnnxRuntimeTimer, graph, rng=rng), COPIES) for graph in (padded, plain)]
-        fresh = follow(measure_paired(*timers, rng=rng, limits=FRESH)).ratio
+    fresh = time_pair((padded, plain), seed=[seed, 2]).ratio if choice.multiple else 1.0  # else it is the plain one
     images = np.random.default_rng(0).standard_normal((3, *layers[0].in_shape), dtype=np.float32)
     found, expected = onnx_logits(padded, images), onnx_logits(plain, images)
     return {
         "architecture": format_architecture(architecture),
         "plain_ms": median(take_readings(OnnxRuntimeTimer(plain, rng=rng), runs=10)),
         "padded_by_plain": choice.ratio,
-        "low": choice.interval.low if choice.interval else 1.0,
-        "high": choice.interval.high if choice.interval else 1.0,
-        "pairs": choice.pairs,
         "padded": bool(choice.multiple),
         "speed_up": 1 / fresh,
         "logits_difference": float(np.abs(found - expected).max() / expected.std()),
@@ -89,13 +75,6 @@ if __name__ == "__main__":
     drawn = enumerate(draw_sets(options.networks, options.width_30, options.seed), start=options.seed)
     judged = ({"set": name} | judge(one, multiple=options.multiple, seed=number) for number, (name, one) in drawn)
     rows = collected(judged, options.out)
-    table = rows.groupby("set", sort=False).agg(
-        networks=("padded", "size"),
-        padded=("padded", "sum"),
-        median_speed_up=("speed_up", "median"),
-        lowest=("speed_up", "min"),
-        highest=("speed_up", "max"),
-        slowest_without_choice=("padded_by_plain", "max"),
-        logits_difference=("logits_difference", "max"),
-    )
-    show(table)
+    by_set = rows.groupby("set", sort=False)
+    table = by_set["speed_up"].agg(["size", "median", "min", "max"]).join(by_set["padded"].sum())
+    show(table.join(by_set[["padded_by_plain", "logits_difference"]].max()))

@@ -1,6 +1,6 @@
 """The real driver and a real study with 10 to 1,000 simulated workers: when does the driver keep them waiting?
 
-    python studies/benchmarks/cluster/simulation.py [--workers 10 100 500 1000] [--seconds 60]
+    python studies/benchmarks/simulation.py [--workers 10 100 500 1000] [--seconds 60]
 
 Trials only take simulated time: 60 s each (± 20 %), an epoch told every 20 s. The driver's own time is real, and is
 added to the simulated clock: while it asks, writes or reports, workers that have ended wait. The record is a real
@@ -9,7 +9,7 @@ study has 6 trials a worker. Reported: the workers' busy share until the last tr
 trials a second of simulated time, and how many workers it could keep busy at most (trials a second of its own time ×
 a trial's length).
 
-    python studies/benchmarks/cluster/simulation.py --asks 100 1000 3000 10000 [--alone 3000] [--out asks.csv]
+    python studies/benchmarks/simulation.py --asks 100 1000 3000 10000 [--alone 3000] [--out asks.csv]
 
 The time of one ask in a study of so many trials, of opening it, and the process's memory. An ask is until a candidate
 is new and keeps the space's constraints, so it depends on who made the study: each sampler makes its own, but TPE
@@ -20,62 +20,44 @@ from __future__ import annotations
 
 import heapq
 import random
-import sys
-import tempfile
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
+from itertools import count
 from statistics import median
 
 import psutil
+from harness import collected, in_folder, read_options, seconds
+from small_study import epochs, judge, make_spec, run
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import collected, read_options
-from small_study import make_spec, run
-
-from starsearch.families.family import count_macs
-from starsearch.measurement import Measurement
-from starsearch.progress import Progress
 from starsearch.search.proposer import Proposer
-
-EPOCHS = 3
 
 
 class Simulated:
     """Workers whose clock goes on by itself only where the driver waits for them."""
 
     def __init__(self, workers, seconds):
-        self.capacity = workers
+        self.capacity, self._seconds = workers, seconds
         self.clock = self.driver_s = self.last_begin = 0.0
-        self._spans = []
-        self._seconds = seconds
-        self._rng = random.Random(0)
-        self._queue = []  # (when, order, number, epoch or None, candidate)
-        self._order = 0
+        self._spans, self._queue = [], []  # (begin, end) of each job; (when, order, number, what happens)
+        self._order, self._rng = count(), random.Random(0)
         self._since = time.perf_counter()
 
     def submit(self, job):
         self._tick()
-        seconds = self._seconds * self._rng.uniform(0.8, 1.2)
-        self._spans.append((self.clock, self.clock + seconds))
-        self.last_begin = self.clock
-        for epoch in range(1, EPOCHS + 1) if seconds else ():
-            self._add(self.clock + min(seconds * epoch / EPOCHS, seconds), job, epoch)
-        self._add(self.clock + seconds, job, None)
+        self.last_begin, length = self.clock, self._seconds * self._rng.uniform(0.8, 1.2)
+        self._spans.append((self.clock, self.clock + length))
+        readings = judge(job.candidate)
+        for news in (*epochs(readings), readings):
+            fraction = 1.0 if news is readings else news.fraction
+            heapq.heappush(self._queue, (self.clock + length * fraction, next(self._order), job.number, news))
+        self._since = time.perf_counter()  # what the simulation itself takes is nobody's
 
     def next(self):
         self._tick()
-        when, _, job, epoch = heapq.heappop(self._queue)
+        when, _, number, news = heapq.heappop(self._queue)
         self.clock = max(self.clock, when)
-        macs = count_macs(job.candidate.architecture, resolution=224)
-        top1 = 40 + 10 * (macs / 1e9) ** 0.5
-        self._since = time.perf_counter()  # what the simulation itself takes is nobody's
-        if epoch is not None:
-            progress = Progress(fraction=epoch / EPOCHS, stage="training", epoch=epoch, values={"top1_percent": top1})
-            return job.number, progress
-        values = {"top1_percent": top1, "latency_ms": macs / 1e8}
-        return job.number, tuple(Measurement(name=name, value=value) for name, value in values.items())
+        return number, news
 
     def busy_share(self):
         """Of the workers' time, until the last trial is begun: after that there is no work left to give."""
@@ -92,17 +74,11 @@ class Simulated:
         self.driver_s += now - self._since
         self._since = now
 
-    def _add(self, when, job, epoch):
-        self._order += 1
-        heapq.heappush(self._queue, (when, self._order, job, epoch))
 
-
-def simulate(workers, seconds, trials, sampler):
+def simulate(workers, length_s, trials, sampler):
     """One study; what came of it."""
-    executor = Simulated(workers, seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        spec = make_spec("simulated", trials, sampler=sampler)
-        run(f"sqlite:///{folder}/study.db", spec, None, make_executor=lambda _: nullcontext(executor))
+    executor, spec = Simulated(workers, length_s), make_spec("simulated", trials, sampler=sampler)
+    in_folder(lambda folder: run(f"sqlite:///{folder}/study.db", spec, None, lambda _: nullcontext(executor)))
     return {
         "workers": workers,
         "trials": trials,
@@ -111,34 +87,29 @@ def simulate(workers, seconds, trials, sampler):
         "driver_percent": 100 * executor.driver_s / executor.clock,
         "trials_per_s": trials / executor.clock,
         "driver_ms_a_trial": 1e3 * executor.driver_s / trials,
-        "most_workers": int(trials / executor.driver_s * seconds),
-        "memory_mb": int(psutil.Process().memory_info().rss / 1e6),
+        "most_workers": int(trials / executor.driver_s * length_s),
+        "memory_mb": memory_mb(),
     }
+
+
+def memory_mb():
+    return int(psutil.Process().memory_info().rss / 1e6)
 
 
 def grow(sampler, sizes, recorded=()):
     """Let the driver's proposer make a study to each of the `sizes`; yield what its last fifteen asks took."""
     spec = make_spec("asks", 2 * max(sizes), sampler=sampler)
-    proposer, recorded, rng, times = Proposer(spec, recorded), list(recorded), random.Random(0), []
+    proposer, recorded, times = Proposer(spec, recorded), list(recorded), []
     while len(recorded) < max(sizes):
         began = time.perf_counter()
         trial = proposer.propose()
         times.append(1e3 * (time.perf_counter() - began))
-        ended = replace(trial, number=len(recorded), state="complete", readings=noisy_readings(trial.candidate, rng))
+        ended = replace(trial, number=len(recorded), state="complete", readings=judge(trial.candidate))
         recorded.append(replace(ended, noted=proposer.tell(ended)))
         if len(recorded) in sizes:
-            began = time.perf_counter()
-            Proposer(spec, recorded)
             row = {"sampler": sampler, "trials": len(recorded), "ask_ms": median(times[-15:])}
-            row |= {"slowest_ms": max(times[-15:]), "open_s": time.perf_counter() - began}
-            yield row | {"memory_mb": int(psutil.Process().memory_info().rss / 1e6)}, recorded
-
-
-def noisy_readings(candidate, rng):
-    """Accuracy and latency by MACs, each with an error, else all were on the front."""
-    macs = count_macs(candidate.architecture, resolution=224)
-    top1, latency_ms = 40 + 10 * (macs / 1e9) ** 0.5 + rng.gauss(0, 0.5), macs / 1e8 * rng.uniform(0.85, 1.15)
-    return Measurement(name="top1_percent", value=top1), Measurement(name="latency_ms", value=latency_ms)
+            row |= {"slowest_ms": max(times[-15:]), "open_s": seconds(Proposer, spec, recorded)}
+            yield row | {"memory_mb": memory_mb()}, recorded
 
 
 def time_asks(sizes, alone):

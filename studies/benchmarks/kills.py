@@ -1,6 +1,6 @@
 """Drivers, workers and nodes killed at random moments: what is lost, what is counted twice, what stays.
 
-    python studies/benchmarks/cluster/kills.py [--drivers 20] [--workers 10] [--nodes 2] [--out kills.csv]
+    python studies/benchmarks/kills.py [--drivers 20] [--workers 10] [--nodes 2] [--out kills.csv]
 
 A Ray cluster of two nodes beside its head, on this machine. Each driver is a process that runs a study of 24 trials on
 it; at a moment drawn uniformly from its run it is killed, its database copied, and the study run again to its end.
@@ -19,10 +19,8 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import collected, read_options, seconds, show
 from small_study import Sleeper, cluster, make_spec, ray_executor, run
 
@@ -107,13 +105,7 @@ def compare(before, after):
 
 def kills(options, cluster, temporary):
     """A row a kill."""
-    rng, numbers = random.Random(options.seed), count()
-
-    def folder():
-        path = Path(temporary, str(next(numbers)))
-        path.mkdir()
-        return path
-
+    rng, folder = random.Random(options.seed), lambda: Path(tempfile.mkdtemp(dir=temporary))
     whole_s = seconds(lambda: start(folder(), cluster.address).wait())
     print(f"a study of {TRIALS} trials takes {whole_s:.1f} s", flush=True)
     for _ in range(options.drivers):

@@ -1,8 +1,14 @@
 """Prediction error by number of calibration networks, beside three other ways, on networks that no fit has seen.
 
-    python studies/benchmarks/latency/prediction.py [--space starnet] [--out prediction-starnet.csv]
+    python studies/benchmarks/prediction.py --space starnet --measure [--threads 1] [--chosen 50] [--random 100]
+    python studies/benchmarks/prediction.py --space starnet [--out latency/prediction-starnet.csv]
 
-Reads what `measure_networks.py` wrote. Beside ours: milliseconds linear in FLOPs; gradient-boosted trees on the
+With `--measure`, which resumes where it was interrupted, three disjoint sets with fixed seeds are measured: `chosen` as
+`starsearch latency fit` chooses them, `random` and `held-out` drawn at random from the space. The held-out ones are
+measured with 40 pairs, the others as `fit` does, all on the scale of one calibration. Written:
+latency/SPACE-THREADS-thread-SET.csv. Let nothing else run meanwhile.
+
+Without it these files are read. Beside ours: milliseconds linear in FLOPs; gradient-boosted trees on the
 architecture's numbers (scikit-learn); and a sum of op profiles akin to nn-Meter's: boosted trees a kind of layer,
 trained on ONNX Runtime's profile of the same calibration networks, added up and scaled to their latencies. All are
 fitted to the same networks: once those that `latency fit` chooses (completed by random ones), and in five random
@@ -14,27 +20,38 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from harness import read_options, show, write
 from scipy.stats import bootstrap, spearmanr
 from sklearn.ensemble import GradientBoostingRegressor
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import read_options, show, write
 
 from starsearch.errors import EvaluationError
 from starsearch.families.family import count_macs, lower
 from starsearch.families.starnet import ACTIVATION_PLACEMENTS, BRANCH_OPS
-from starsearch.families.text import parse_architecture
-from starsearch.latency.device import device_fingerprint
-from starsearch.latency.prediction.calibration import fit_profile
-from starsearch.latency.prediction.imported import read_measurements
+from starsearch.families.text import format_architecture, parse_architecture
+from starsearch.latency.backends.backend import BackendOptions
+from starsearch.latency.device import device_fingerprint, vector_width
+from starsearch.latency.measure import MeasureSpec
+from starsearch.latency.paired import PairLimits
+from starsearch.latency.prediction.calibration import (
+    LIMITS,
+    CalibrationLog,
+    choose_networks,
+    fit_profile,
+    measure_networks,
+)
+from starsearch.latency.prediction.imported import read_measurements, save_samples
 from starsearch.latency.prediction.predict import predict_latency
 from starsearch.latency.prediction.terms import NetworkTerms
+from starsearch.progress import follow
+from starsearch.resources import find_file
+from starsearch.study.space_file import load_space
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "latency"
 RESOLUTION = 224
 COUNTS = (10, 20, 50, 100, 150)
 DRAWS = 5
@@ -44,6 +61,34 @@ ERRORS = {  # of predicted and measured milliseconds
     "within_10_percent": lambda p, m: 100 * (np.abs(p / m - 1) <= 0.10).mean(),
     "spearman": lambda p, m: spearmanr(p, m)[0],
 }
+
+
+def draw_sets(space, counts):
+    """The networks of each set; none stands in two."""
+    seen = set()
+    for name, seed in (("held-out", 202), ("chosen", 0), ("random", 101)):
+        drawn = (one for one in space.sample_architectures(1_000_000, seed) if one not in seen)
+        if name == "chosen":
+            networks = choose_networks(drawn, counts[name], resolution=RESOLUTION, vector_width=vector_width())
+        else:
+            networks = list(islice(drawn, counts[name]))
+        seen |= set(networks)
+        if networks:
+            yield name, networks
+
+
+def measure(stem, options):
+    counts = {"chosen": options.chosen, "random": options.random, "held-out": options.held_out}
+    log = CalibrationLog(HERE / f"{stem}.measuring.jsonl", resolution=RESOLUTION)  # one scale for all sets
+    for name, networks in draw_sets(load_space(find_file(options.space, "spaces")), counts):
+        limits = PairLimits(min_pairs=40, max_pairs=40, half_width=0.0) if name == "held-out" else LIMITS
+        print(f"{name}: measuring {len(networks)} networks", flush=True)
+        spec = MeasureSpec(options=BackendOptions(threads=options.threads), limits=limits)
+        calibration = follow(measure_networks(networks, spec=spec, log=log))
+        wanted = {format_architecture(network) for network in networks}  # the log has the other sets
+        samples = [sample for sample in calibration.samples if sample.architecture in wanted]
+        save_samples(samples, HERE / f"{stem}-{name}.csv")
+    log.remove()
 
 
 def read(stem):
@@ -190,7 +235,11 @@ def summary(group):
 
 
 if __name__ == "__main__":
-    options = read_options(__doc__, space="starnet")
+    counts = {"chosen": 50, "random": 100, "held_out": 120}
+    options = read_options(__doc__, space="starnet", measure=False, threads=1, **counts)
+    if options.measure:
+        measure(f"{options.space}-{options.threads}-thread", options)
+        sys.exit()
     data, other = (read(f"{options.space}-{threads}-thread") for threads in (1, 2))
     adapted = judge_adaptation(data, other) if other["held-out"] else ()
     rows = pd.DataFrame([*judge_fits(data), *adapted])
