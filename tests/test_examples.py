@@ -1,15 +1,14 @@
 """The examples run, with small budgets."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command_line import python
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "EPOCHS": "1", "SEEDS": "2", "OMP_NUM_THREADS": "1"}
+SMALL = {"EPOCHS": "1", "SEEDS": "2"}
 
 
 @pytest.mark.parametrize(
@@ -21,10 +20,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "EPOCHS": "1", 
     ],
 )
 def test_a_script_runs(tmp_path, script, arguments, words):
-    command = [sys.executable, str(EXAMPLES / script), *arguments]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = python(EXAMPLES / script, *arguments, cwd=tmp_path, environment=SMALL)
     assert done.returncode == 0, done.stderr
     assert words in done.stdout
 
@@ -33,14 +29,6 @@ def test_the_notebooks_cells_run_in_their_order(tmp_path):
     cells = json.loads((EXAMPLES / "star_against_sum.ipynb").read_text(encoding="utf-8"))["cells"]
     assert not any(cell.get("outputs") for cell in cells)
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = python("-c", code, cwd=tmp_path, environment=SMALL)
     assert done.returncode == 0, done.stderr
     assert "over 2 seeds" in done.stdout

@@ -1,17 +1,12 @@
 """What a user gets who installs the wheel and works in an empty folder."""
 
-from __future__ import annotations
-
-import os
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.command_line import python
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +15,7 @@ def installed(tmp_path_factory) -> Path:
     pytest.importorskip("hatchling.build", reason="hatchling builds the wheel; it is in the dev extra")
     folder = tmp_path_factory.mktemp("wheel")
     code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True, timeout=120)
+    assert python("-c", code, folder).returncode == 0
     (wheel,) = folder.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(folder / "site")
     return folder / "site"
@@ -36,16 +31,8 @@ def test_spaces_runners_and_recipes_are_found_by_name_from_a_wheel_in_an_empty_f
         "    print(kind, *shipped_names(kind))\n"
         "print(load_study('starnet').space.anchors)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(installed)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        check=False,
-        timeout=120,
-    )
+    environment = {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    done = python("-c", code, installed, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert "spaces demonet starnet starnet-wide" in done.stdout
     assert "runners imagenet-8gpu imagenet-cluster local ray" in done.stdout

@@ -86,18 +86,18 @@ def test_a_timm_model_is_measured_at_its_own_input_size(starsearch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere.onnx"], "nowhere.onnx cannot be read"),
-        (["timm:mobilenetv3_smal_100"], "Did you mean 'mobilenetv3_small_100'"),
-        (["starnet_s1", "--backend", "onnxruntime"], "onnxruntime-cpu"),
-        (["starnet_s1", "--threads", "0"], "--threads"),
-        (["starnet_s1", "--pairs", "1"], "--pairs"),
-        (["garbage.onnx"], "no ONNX file"),
-        (["garbage.onnx", "--resolution", "64"], "leave out the resolution"),
+        ("nowhere.onnx", "nowhere.onnx cannot be read"),
+        ("timm:mobilenetv3_smal_100", "Did you mean 'mobilenetv3_small_100'"),
+        ("starnet_s1 --backend onnxruntime", "onnxruntime-cpu"),
+        ("starnet_s1 --threads 0", "--threads"),
+        ("starnet_s1 --pairs 1", "--pairs"),
+        ("garbage.onnx", "no ONNX file"),
+        ("garbage.onnx --resolution 64", "leave out the resolution"),
     ],
 )
 def test_what_cannot_be_measured_is_one_message(starsearch, onnx_file, arguments, words, monkeypatch):
     monkeypatch.chdir(onnx_file(b"not onnx", "garbage.onnx").parent)
-    code, out, err = starsearch("latency", "measure", *arguments)
+    code, out, err = starsearch("latency", "measure", *arguments.split())
     assert (code, out) == (2, "")
     assert words in err
 

@@ -73,18 +73,6 @@ def write_measurements(path, count, **options):
         writer.writerows([sample.architecture, sample.ms] for sample in samples)
 
 
-def test_figures_of_a_phone_make_a_profile_of_it(starsearch, tmp_path):
-    write_measurements(tmp_path / "figures.csv", 30)
-    arguments = ("fit", "--out", "phone.yaml", "--measurements", "figures.csv", "--device", "Pixel 8")
-    code, out, err = starsearch(*arguments)
-    assert (code, err) == (0, "")
-    assert "Pixel 8, imported" in out
-    assert load_profile(tmp_path / "phone.yaml").backend == "imported"
-    code, _, err = starsearch("check", "phone.yaml")
-    assert code == 2
-    assert "holds figures from elsewhere (Pixel 8, imported)" in err
-
-
 def test_as_many_pairs_are_timed_as_are_asked_for(starsearch, monkeypatch):
     seen = []
     monkeypatch.setattr(
@@ -139,6 +127,8 @@ def test_a_kit_that_was_filled_in_makes_a_profile_at_its_resolution(starsearch, 
     code, out, err = starsearch(*fit)
     assert (code, err) == (0, "")
     assert "9 networks at 64 px" in out
+    assert "Phone, imported" in out
+    assert "holds figures from elsewhere (Phone, imported)" in starsearch("check", "phone.yaml")[2]
     left_out = rows[-1]["architecture"]
     (found,) = json.loads(starsearch("predict", "phone.yaml", left_out, "--json")[1])
     truth = sum(run_on_imagined_device(parse_architecture(left_out), resolution=64).values())

@@ -4,13 +4,13 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from starsearch.data.workers import iterate, outlive_signals
 from starsearch.errors import WorkerLostError
+from tests.command_line import python
 
 
 class Numbers(Dataset):
@@ -73,6 +73,6 @@ raise RuntimeError("with the workers alive")
 
 
 def test_workers_that_are_left_hold_up_no_exit():
-    done = subprocess.run([sys.executable, "-c", LEFT_AT_EXIT], capture_output=True, text=True, timeout=60, check=False)
+    done = python("-c", LEFT_AT_EXIT)
     assert done.returncode == 1
     assert "with the workers alive" in done.stderr

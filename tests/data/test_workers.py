@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import pickle
 import struct
 import threading
 import warnings
@@ -172,27 +171,8 @@ def test_the_ranks_together_may_lack_one_image_in_a_hundred(many):
 def test_validation_leaves_a_broken_image_out_and_counts_the_others(many, workers):
     break_files(many / "val", "b/001.png")
     data = open_data(str(many))
-    batches = follow(
-        validation_batches(data, Preprocessing(resolution=8), batch_size=3, share=RankShare(workers=workers))
-    )
+    share = RankShare(workers=workers)
+    batches = follow(validation_batches(data, Preprocessing(resolution=8), batch_size=3, share=share))
     with pytest.warns(UserWarning, match=r"1 of 8 validation images .*They are left out"):
         targets = torch.cat([targets for _, targets in batches])
     assert targets.tolist() == [0] * 4 + [1] * 3
-
-
-def test_validation_crops_as_timm_does(many):
-    from timm.data import create_transform
-
-    data = open_data(str(many))
-    images, _ = next(iter(follow(validation_batches(data, Preprocessing(resolution=8), batch_size=8))))
-    timms = create_transform(8, interpolation="bicubic", crop_pct=0.875, mean=data.mean, std=data.std)
-    assert torch.allclose(images, torch.stack([timms(data.validation.read(n)) for n in range(8)]), atol=1e-5)
-
-
-def test_samples_travel_to_processes_that_are_spawned(many):
-    data = open_data(str(many))
-    samples = Samples(data.train, image_augmentation(RECIPE, data, 8), seed=1, substitutes=None)
-    there = pickle.loads(pickle.dumps(samples))
-    assert torch.equal(there[(2, 3)][0], samples[(2, 3)][0])
-    assert not torch.equal(samples[(2, 3)][0], samples[(1, 3)][0])
-    assert there[(2, 3)][1] == 0

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
-import optuna
 import pytest
 
 from starsearch.families.family import count_macs
@@ -144,25 +142,3 @@ def test_more_trials_later_let_more_go_on(tmp_path):
     states = searched(load_trials(url_of(tmp_path)))["state"].value_counts()
     assert states["COMPLETE"] == 3
     assert states["PRUNED"] == 27 + 9
-
-
-def test_nobody_goes_on_before_who_dominates_them(tmp_path):
-    """Read back from the record alone."""
-    run(tmp_path, halved(trials=30), Trainer())
-    trials = optuna.load_study(study_name="small", storage=url_of(tmp_path)).trials
-    values = {
-        t.number: np.array([-top1, latency])
-        for t in trials
-        for top1, latency in [t.values or (t.user_attrs["top1_percent"], t.user_attrs["latency_ms"])]
-    }
-    for rung in (0, 1):
-        ended = [t for t in trials if t.state.name == "PRUNED" and t.user_attrs["rung"] == rung]
-        gone = {t.user_attrs["continues"]: t.datetime_start for t in trials if "continues" in t.user_attrs}
-        for one in ended:
-            if one.number not in gone:
-                continue
-            there = [t for t in ended if t.datetime_complete <= gone[one.number]]
-            for other in there:
-                a, b = values[other.number], values[one.number]
-                if (a <= b).all() and (a < b).any():
-                    assert gone[other.number] <= gone[one.number]

@@ -2,37 +2,22 @@
 
 import os
 import subprocess
-import sys
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from starsearch.records.table import load_trials
+from tests.command_line import running
 from tests.ray_clusters import ENVIRONMENT, started
 from tests.search.studies import url_of
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
 TRIALS = 11
 
 
-@contextmanager
 def driver(address, folder, **environment):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.search.ray_driver_process", address, str(folder), str(TRIALS)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), **environment},
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    command = ("-m", "tests.search.ray_driver_process", address, folder, TRIALS)
+    return running(*command, stderr=subprocess.PIPE, environment={**ENVIRONMENT, **environment})
 
 
 def complete(folder):

@@ -15,12 +15,12 @@ import torch
 from starsearch.api.training import run_training
 from starsearch.api.training_job import plan_training
 from starsearch.data import open_data
-from starsearch.data.batches import RankShare, order_of_images, training_batches, validation_batches
+from starsearch.data.batches import RankShare, order_of_images, validation_batches
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.families.network import build_model
 from starsearch.progress import follow
-from starsearch.recipe import Recipe
 from starsearch.training.evaluate import validate
+from tests.command_line import python
 from tests.training.imagenet import write_imagenet
 from tests.training.test_loop import TINY
 
@@ -58,18 +58,6 @@ def test_the_ranks_validate_each_image_once_and_their_hits_add_up(ranks):
     assert sum(part.num_images for part in parts) == whole.num_images == 101
     hits = sum(part.top1_percent * part.num_images for part in parts)
     assert hits == pytest.approx(whole.top1_percent * whole.num_images)
-
-
-def test_a_rank_trains_on_its_share_of_each_batch():
-    data, recipe = open_data("digits"), Recipe(batch_size=20, crop="none", hflip=0)
-
-    def images(**options):
-        batches = follow(training_batches(data, recipe, resolution=8, samples=100, seed=0, **options))
-        return [pixels for pixels, _ in batches.begin(1)]
-
-    halves = [images(share=RankShare(rank=rank, ranks=2)) for rank in range(2)]
-    for whole, *parts in zip(images(), *halves, strict=True):
-        assert torch.equal(whole, torch.cat(parts))
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +127,7 @@ def test_two_ranks_under_torchrun_reach_what_one_does(imagenet, of_one_rank, tmp
 def test_two_workers_of_ray_train_reach_what_one_rank_does(imagenet, of_one_rank, tmp_path):
     (tmp_path / "ray.yaml").write_text("{executor: ray, address: local, resources: {cpu: 1}, workers: 2}")
     command = [*arguments(imagenet, tmp_path), "--out", str(tmp_path / "ray"), "--runner", str(tmp_path / "ray.yaml")]
-    done = subprocess.run(
-        [sys.executable, "-m", "starsearch", *command],
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+    done = python("-m", "starsearch", *command, environment={"RAY_AUTH_MODE": "disabled"})
     assert done.returncode == 0, done.stderr
     summary, rows = outcome(tmp_path / "ray")
     assert summary["ranks"] == 2

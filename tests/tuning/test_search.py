@@ -1,12 +1,8 @@
 """Recipe searches by a real Ray Tune on a real Ray, over tiny trainings on the embedded digits."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -21,13 +17,13 @@ from starsearch.study.recipe_file import load_recipe
 from starsearch.training import train
 from starsearch.tuning.search import SCHEDULES
 from starsearch.tuning.space import BASE_RECIPE
+from tests.command_line import running
 from tests.ray_clusters import address_in_environment
 from tests.tuning.tuning_process import EPOCHS, NETWORK, tune
 
 # Ray's own: files it leaves open, what a later Ray will change.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]  # Ray is started, and trains
 
-ROOT = Path(__file__).parents[2]
 # Whoever comes after the base recipe with one of the hopeless rates is stopped.
 HALF_HOPELESS = "recipe:\n  lr: {low: 1.0e-7, high: 4.0e-3, log: true}\n"
 
@@ -134,14 +130,7 @@ def test_the_same_command_with_more_trials_goes_on(searched, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_driver_loses_nothing_finished_and_the_same_command_resumes(tmp_path, number):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.tuning.tuning_process", str(tmp_path), "3"],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    with process:
+    with running("-m", "tests.tuning.tuning_process", tmp_path, 3) as process:
         for line in process.stdout:
             if line.startswith("Trial"):
                 break
