@@ -42,7 +42,7 @@ from starsearch.data import DataSet, open_data
 from starsearch.data.dataset import INTERPOLATION
 from starsearch.data.names import warn_of_left_out
 from starsearch.data.shared_images import warn_of_shared_images
-from starsearch.errors import DataError, SpecError, StudyError
+from starsearch.errors import DataError, SpecError, StudyError, counted
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.evaluators.estimate import EstimateEvaluator
 from starsearch.latency.device import device_fingerprint
@@ -51,7 +51,7 @@ from starsearch.objective import IMAGENET_TOP1
 from starsearch.records.record import FIDELITIES, StudyRecord
 from starsearch.records.table import load_attributes
 from starsearch.search.driver import Watch, run_study
-from starsearch.search.evidence import read_evidence
+from starsearch.search.evidence import keep_evidence, kept_evidence, read_evidence
 from starsearch.search.promotion import look_below
 from starsearch.space import ChoiceParameter
 from starsearch.study.runner_file import Runner, load_runner
@@ -105,7 +105,7 @@ def run(
         storage: an Optuna storage URL; None for study.db in the study's folder.
         settings: "KEY=VALUE", changes of single values in the file; "runner.KEY=VALUE", in the runner's.
         earlier: another study on the same data, as a folder or NAME@STORAGE-URL, whose results the sampler auto
-            learns from; its space and fidelity may be others.
+            learns from, now and when this one is resumed; its space and fidelity may be others.
         evaluator: judges candidates in place of a training; see `starsearch.evaluators.evaluator.Evaluator`.
         watch: called with each event of `starsearch.search.events`, in this process.
         view: a context manager that makes `watch` for each fidelity, from its spec and the study's folder.
@@ -142,7 +142,7 @@ def run(
     how = accuracy if accuracy != "trained" else None
     command = _command(study, dataset, settings, accuracy=how, name=name, trials=trials, seed=seed)
     posterior, planned = choose_published(specs[0], say) if estimates else (None, None)
-    evidence = [] if earlier is None else _evidence(earlier, specs[0], dataset, say)
+    evidence = _evidence(earlier, specs[0], place, dataset, say)
     if watch is not None:
         view = lambda _spec, _folder: nullcontext(watch)  # noqa: E731
     for spec, ended in run_fidelities(
@@ -213,6 +213,8 @@ def run_fidelities(
             reference = None if evaluator else _latency_scale(spec, place, workplace)
             device = workplace.ask_device(device_fingerprint).text if reference else None
             with closing(_open_record(spec, names, place, dataset, command, reference, device)) as record:
+                if evidence and spec is specs[0]:
+                    keep_evidence(record, evidence)
                 meters = {}
                 if evaluator is None:
                     meters = front_meters(spec, num_classes=len(dataset.classes), study=str(place.folder))
@@ -261,14 +263,23 @@ def run_fidelities(
                 )
 
 
-def _evidence(earlier: str, spec: StudySpec, dataset: DataSet, say: Callable[[str], None]) -> list[Observation]:
+def _evidence(
+    earlier: str | None, spec: StudySpec, place: StudyPlace, dataset: DataSet, say: Callable[[str], None]
+) -> list[Observation]:
+    """Return the results of another study that is named now, or was when this one was last run."""
+    if earlier is None:
+        kept = kept_evidence(load_attributes(place.url, place.name)) if spec.sampler == "auto" else []
+        if kept:
+            names = ", ".join(dict.fromkeys(one.source for one in kept))
+            say(f"Evidence from {names}: {counted(len(kept), 'result')}, kept since --from named it.")
+        return kept
     if spec.sampler != "auto":
         raise StudyError(
             f"Only the sampler auto learns from another study; this one's is {spec.sampler}. "
             "Add --set search.sampler=auto."
         )
-    place = place_of(earlier)
-    found, lines = read_evidence(place.url, place.name, spec, data=data_in_words(dataset))
+    other = place_of(earlier)
+    found, lines = read_evidence(other.url, other.name, spec, data=data_in_words(dataset))
     for line in lines:
         say(line)
     return found

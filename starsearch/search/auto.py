@@ -2,8 +2,8 @@
 
 The criterion is noisy expected hypervolume improvement (Daulton et al. 2021, "Parallel Bayesian Optimization of
 Multiple Noisy Objectives"), exact over a pool of networks: where costs are known, only accuracy is uncertain. With
-rungs it is that improvement for each second of training, of what goes on from a rung only if it is worth it there: a
-rule of Gittins's kind (Xie et al. 2024, "Cost-aware Bayesian Optimization via the Pandora's Box Gittins Index").
+rungs it is that improvement for the compute, of what goes on from a rung only if that is worth it there: a rule of
+Gittins's kind (Xie et al. 2024, "Cost-aware Bayesian Optimization via the Pandora's Box Gittins Index").
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from starsearch.accuracy.posterior import Posterior, fit_posterior
 from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.latency.prediction.predict import predict_latency
-from starsearch.pareto import FloatArray, hypervolume, non_dominated
+from starsearch.pareto import BoolArray, FloatArray, hypervolume, non_dominated
 from starsearch.quantities import quantity
 from starsearch.search.compute import Compute
 from starsearch.search.evidence import is_accuracy, observations, task_of
@@ -149,7 +149,7 @@ class AutoProposer:
                     yield one
 
     def _choose(self, pool: list[Trial]) -> Trial:
-        """Return the one of the pool that is expected to add most hypervolume to the front, with rungs a second."""
+        """Return the one of the pool that is expected to add most hypervolume to the front, for its compute."""
         ended = [one for one in self._results.values() if one.state == "complete"] or list(self._results.values())
         known = [*ended, *self._running.values()]
         front, _ = self._losses(known)
@@ -160,22 +160,18 @@ class AutoProposer:
         if not known:  # nothing keeps the constraints yet
             return pool[int(np.argmax(chance))]
         reference = front.max(axis=0) + _BEYOND * np.ptp(front, axis=0) + 1e-6
-        seconds = self._compute.seconds(pool, self._history)
-        first = chance * np.nan_to_num(expected_improvement(mean, std, front, reference)) / seconds.sum(axis=1)
+        shares = self._compute.shares(pool, self._history)
+        first = chance * np.nan_to_num(expected_improvement(mean, std, front, reference)) / shares.sum(axis=1)
         short = np.argsort(-first, kind="stable")[:_SHORT_LIST]
         pool, mean, std = [pool[row] for row in short], mean[short], std[short]
-        chance, (now, later) = chance[short], seconds[short].T
+        chance, (now, later) = chance[short], shares[short].T
         gains, weights = self._gains(known, pool, front, mean, std, reference)
-        # Of the values that may be seen at the next rung it goes on from the best, as far down as that pays.
-        order = np.argsort(-gains, axis=0)
-        goes_on = np.cumsum(weights[order], axis=0)
-        worth = chance * np.cumsum(np.take_along_axis(weights[:, None] * gains, order, axis=0), axis=0)
-        rates = worth / (now + later * goes_on)
-        least, at = np.unravel_index(int(np.argmax(rates)), rates.shape)
-        share = 100 * worth[-1, at] / hypervolume(np.minimum(front, reference), reference)
+        rates, always = gain_for_compute(chance * gains, weights, now, later)
+        at = int(np.argmax(rates))
+        share = 100 * chance[at] * (weights @ gains[:, at]) / hypervolume(np.minimum(front, reference), reference)
         goal, step, best = "expected to add most to the front", "", pool[at]
         if self._spec.halving:
-            best, step = self._compute.choose_end(best, goes_on=bool(least == len(rates) - 1))
+            best, step = self._compute.choose_end(best, goes_on=bool(always[at]))
             goal, step = f"{goal} for its compute", f"; {step}"
         self._why[best.key] = f"{goal}, {share:.1f} % of its hypervolume: {self._words(best)}{step}"
         return best
@@ -348,6 +344,24 @@ def _some_of_each_task(told: Sequence[Observation], count: int) -> list[Observat
         turns.append(before[one.task])
         before[one.task] += 1
     return [told[row] for row in sorted(np.argsort(turns, kind="stable")[:count])]
+
+
+def gain_for_compute(
+    gains: FloatArray, weights: FloatArray, now: FloatArray, later: FloatArray
+) -> tuple[FloatArray, BoolArray]:
+    """Return (n,), the gain for a unit of compute of trainings that go on only after the values where that pays best.
+
+    Also return (n,), whether they go on after each value, so that nothing is lost if they do not stop.
+
+    Args:
+        gains: (s, n), at the end after each of the values that may be seen on the way.
+        weights: (s,), how probable each value is.
+        now, later: (n,), the compute until then, and from there to the end.
+    """
+    order = np.argsort(-gains, axis=0, kind="stable")
+    goes_on = np.cumsum(weights[order], axis=0)
+    rates = np.cumsum(np.take_along_axis(weights[:, None] * gains, order, axis=0), axis=0) / (now + later * goes_on)
+    return rates.max(axis=0), np.argmax(rates, axis=0) == len(rates) - 1
 
 
 def expected_improvement(mean: FloatArray, std: FloatArray, front: FloatArray, reference: FloatArray) -> FloatArray:

@@ -18,7 +18,10 @@ _UNIT = 1e8  # multiply-adds
 
 
 class Compute:
-    """Predicts the seconds of a study's trainings from its trials; before there are enough, their multiply-adds.
+    """Predicts what parts of trainings take, by the seconds of a study's trials; before those by the work alone.
+
+    A share is of the network's own whole training. Gains are of the losses' logarithms, so that half of a small latency
+    counts like half of a large one; by seconds small networks, which are quick to train, would be all that is tried.
 
     Attributes:
         tasks: what a result at each rung is an observation of.
@@ -36,10 +39,8 @@ class Compute:
         # What a training has done by each of the points, in epochs of the last part.
         self._work = np.cumsum([0.0, *np.diff(self._epochs, prepend=0) * np.array([*shares, 1.0])])
 
-    def seconds(self, pool: Sequence[Trial], history: Sequence[Trial]) -> FloatArray:
-        """Return (n, 2): what each trial takes to where it may stop first, and from there to its end.
-
-        Without rungs all trials count as one: evaluations are what is spared.
+    def shares(self, pool: Sequence[Trial], history: Sequence[Trial]) -> FloatArray:
+        """Return (n, 2): the shares that each trial takes to where it may stop first, and from there to its end.
 
         Args:
             pool: new candidates, and trials that go on to `rung`.
@@ -59,7 +60,9 @@ class Compute:
         last = len(self.tasks)
         now = [self._inputs(one, one.rung or 0, (one.rung or 0) + 1) for one in pool]
         later = [self._inputs(one, (one.rung or 0) + 1, last + 1) for one in pool]
-        return np.maximum(np.stack([now @ factors, later @ factors], axis=1), [1e-9, 0.0])
+        whole = np.array([self._inputs(one, 0, last + 1) for one in pool]) @ factors
+        shares: FloatArray = np.stack([now @ factors, later @ factors], axis=1) / np.maximum(whole, 1e-9)[:, None]
+        return shares
 
     def choose_end(self, trial: Trial, *, goes_on: bool) -> tuple[Trial, str]:
         """Return a trial with the rung at which it stops, and in words where that is.

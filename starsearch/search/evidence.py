@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 from starsearch.accuracy.evidence import Observation
 from starsearch.errors import StudyError, counted
+from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.measurement import Measurement
 from starsearch.records.record import FIDELITIES, StudyRecord, differences
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
+
+_EVIDENCE = "evidence"  # the attribute that has it: the results, not where they were found
 
 
 def is_accuracy(name: str) -> bool:
@@ -91,6 +95,23 @@ def read_evidence(url: str, name: str, spec: StudySpec, *, data: str) -> tuple[l
             outside = sum(spec.space.why_outside(one.architecture) is not None for one in own)
             lines.append(f"  Of another space, {outside} of its networks outside this one: {'; '.join(searched)}.")
     return found, lines
+
+
+def keep_evidence(record: StudyRecord, found: Sequence[Observation]) -> None:
+    """Write what another study says to a study's record, in place of what it had."""
+    rows = [
+        [format_architecture(one.architecture), one.task, one.value, one.standard_error, one.source] for one in found
+    ]
+    if record.attribute(_EVIDENCE) != rows:
+        record.set_attribute(_EVIDENCE, rows)
+
+
+def kept_evidence(attributes: Mapping[str, Any]) -> list[Observation]:
+    """Return what a study with these attributes was told of another one's results."""
+    return [
+        Observation(architecture=parse_architecture(text), task=task, value=value, standard_error=error, source=source)
+        for text, task, value, error, source in attributes.get(_EVIDENCE, ())
+    ]
 
 
 def _refuse_others(record: StudyRecord, spec: StudySpec, data: str) -> None:

@@ -1,5 +1,6 @@
 """The sampler auto: its criterion against Monte Carlo, its choices on a space whose results are known."""
 
+import itertools
 import re
 from dataclasses import replace
 
@@ -9,11 +10,14 @@ import pytest
 from starsearch.errors import SpecError
 from starsearch.objective import Constraint, Objective
 from starsearch.pareto import hypervolume
-from starsearch.search.auto import AutoProposer, expected_improvement
+from starsearch.recipe import Fidelity
+from starsearch.search.auto import AutoProposer, expected_improvement, gain_for_compute
+from starsearch.search.compute import Compute
 from starsearch.search.events import TrialStarted
 from starsearch.search.planned import anchor_trials
 from starsearch.search.promotion import expected_losses
 from starsearch.search.proposer import Proposer
+from starsearch.study.spec import Halving, Rung
 from starsearch.study.study_file import load_study
 from tests.search.studies import WIDE, make_spec, measure, run
 
@@ -64,6 +68,36 @@ def test_the_expected_improvement_is_the_mean_of_drawn_ones(objectives):
     assert np.abs(expected_improvement(mean, std, front, reference) - np.mean(drawn, axis=1)) == pytest.approx(
         0, abs=1e-9 + 4 * errors.max()
     )
+
+
+def test_a_training_goes_on_after_the_values_where_that_pays_best():
+    rng = np.random.default_rng(0)
+    gains, weights = rng.exponential(1, (4, 30)), np.array([0.1, 0.4, 0.3, 0.2])
+    now, later = rng.uniform(0.1, 1, (2, 30))
+    rates, always = gain_for_compute(gains, weights, now, later)
+    subsets = [np.array(one) for one in itertools.product([0, 1], repeat=4) if any(one)]
+    found = [(one * weights) @ gains / (now + later * (one @ weights)) for one in subsets]
+    assert rates == pytest.approx(np.max(found, axis=0))
+    assert (always == (np.argmax(found, axis=0) == len(subsets) - 1)).all()
+    assert 0 < always.sum() < 30
+
+
+def test_shares_of_compute_follow_from_what_trainings_took():
+    halving = Halving(eta=3, rungs=(Rung(epochs=1), Rung(epochs=3)))
+    spec = make_auto(halving=halving, fidelity=Fidelity(epochs=9))
+    pool = [one for one in draw(spec, 12) if not one.is_anchor]
+    # Four seconds to begin, and an epoch takes one and another for each 100 million multiply-adds.
+    epoch = np.array([1 + measure(one.candidate)[2].value / 1e8 for one in pool])
+    ended = [replace(one, number=row, seconds=4 + 9 * epoch[row]) for row, one in enumerate(pool)]
+    ended += [
+        replace(ended[0], number=20, seconds=4 + epoch[0], rung=0),
+        replace(ended[0], number=21, seconds=8 * epoch[0], continues=20),
+    ]
+    waiting = [replace(one, rung=1) for one in pool]
+    assert Compute(spec).shares(pool, ended[:3]) == pytest.approx(np.tile([1 / 9, 8 / 9], (11, 1)))
+    whole = 4 + 9 * epoch
+    assert Compute(spec).shares(pool, ended) == pytest.approx(np.array([4 + epoch, 8 * epoch]).T / whole[:, None])
+    assert Compute(spec).shares(waiting, ended) == pytest.approx(np.array([2 * epoch, 6 * epoch]).T / whole[:, None])
 
 
 def draw(spec, evaluations):

@@ -7,8 +7,9 @@ import pytest
 from starsearch.errors import StudyError
 from starsearch.recipe import Fidelity
 from starsearch.records.record import StudyRecord
+from starsearch.records.table import load_attributes
 from starsearch.search.driver import run_study
-from starsearch.search.evidence import read_evidence
+from starsearch.search.evidence import keep_evidence, kept_evidence, read_evidence
 from starsearch.search.executor import LocalExecutor
 from tests.search.studies import TWELVE, FakeEvaluator, make_spec, url_of
 
@@ -40,6 +41,16 @@ def test_results_of_another_fidelity_are_a_task_of_their_own(old):
     found, lines = read_evidence(old, "old", make_spec(fidelity=Fidelity(epochs=9)), data=DATA)
     assert {one.task for one in found} == {"old: none/proxy"}
     assert lines[1:] == ["  Trained otherwise, so a task of its own: fidelity.epochs: was none, now 9."]
+
+
+def test_a_study_keeps_what_it_was_told_of_another(old, tmp_path):
+    found, _ = read_evidence(old, "old", make_spec(), data=DATA)
+    url = url_of(tmp_path)
+    for told in (found, found[:5]):  # told anew
+        with closing(StudyRecord.open(url, make_spec())) as record:
+            keep_evidence(record, told)
+        assert kept_evidence(load_attributes(url, "small")) == told
+    assert kept_evidence({}) == []
 
 
 def test_a_study_of_other_data_is_refused_with_both(old):

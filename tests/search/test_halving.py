@@ -1,5 +1,6 @@
 """Successive halving in the driver: who goes on, what the record says, what a resumed study does."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,12 @@ from starsearch.objective import Constraint
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity
 from starsearch.records.table import load_trials
+from starsearch.search.events import TrialStarted
+from starsearch.search.halving import Rungs
+from starsearch.search.planned import anchor_trials
 from starsearch.search.proposer import Proposer
 from starsearch.study.spec import Halving, Rung
+from starsearch.trial import Trial
 from tests.search.studies import WIDE, make_spec, opened, run, url_of
 
 HALVING = Halving(eta=3, rungs=(Rung(epochs=1), Rung(epochs=3, resolution=24)))
@@ -43,7 +48,8 @@ class Trainer:
 
 
 def halved(**changes):
-    return make_spec(WIDE, halving=HALVING, fidelity=Fidelity(epochs=9), **{"trials": 18, "constraints": (), **changes})
+    defaults = {"halving": HALVING, "fidelity": Fidelity(epochs=9), "trials": 18, "constraints": ()}
+    return make_spec(WIDE, **{**defaults, **changes})
 
 
 def recorded(folder, spec):
@@ -134,6 +140,28 @@ def test_the_sampler_learns_from_one_rung_at_a_time(tmp_path):
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random", "qmc"])
 def test_every_sampler_takes_it(tmp_path, sampler):
     assert run(tmp_path, halved(sampler=sampler), Trainer()).why == "complete"
+
+
+def test_auto_chooses_between_new_ones_and_those_who_wait_and_says_how_far_they_train(tmp_path):
+    evaluator, events = Trainer(), []
+    rungs = Halving(eta=3, rungs=(Rung(epochs=1), Rung(epochs=3)))
+    run(tmp_path, halved(sampler="auto", halving=rungs, trials=8), evaluator, watch=events.append)
+    said = [event.why for event in events if isinstance(event, TrialStarted) and event.why]
+    assert len(said) >= 6
+    assert all(re.search(r"; (trains|goes on from epoch [13]) to epoch [139] of 9$", one) for one in said), said
+    assert len(evaluator.trained) == len(set(evaluator.trained)), "what goes on does so from its checkpoint"
+    ends = {key: max(epoch for one, epoch in evaluator.trained if one == key) for key, _ in evaluator.trained}
+    assert len(ends) == 10
+    assert set(ends.values()) <= {1, 3, 9}
+
+
+def test_who_is_to_train_to_the_end_at_once_does_so_again_after_a_loss():
+    rungs, trial = Rungs(halved(), []), Trial(candidate=next(anchor_trials(halved())).candidate)
+    trial = replace(trial, candidate=replace(trial.candidate, anchor=None))
+    begun = [rungs.begin(replace(trial, **asked)).rung for asked in ({}, {"rung": 1}, {"rung": 2})]
+    assert begun == [0, 1, None]
+    assert rungs.begin(replace(trial, number=4, lost=True).again()).rung is None
+    assert rungs.begin(replace(trial, number=4, lost=True, rung=1).again()).rung == 1
 
 
 def test_more_trials_later_let_more_go_on(tmp_path):
