@@ -111,7 +111,8 @@ def study_status(study: str) -> dict[str, Any]:
 
 
 def _status(view: StudyView) -> dict[str, Any]:
-    failed = view.trials[view.trials["state"] == "FAIL"].rename(columns={"number": "trial"})
+    failed = view.trials[view.trials["state"] == "FAIL"]
+    failed = failed.rename(columns={"number": "trial", "architecture_text": "architecture", "architecture": "key"})
     return {
         "study": view.name,
         "fidelity": view.fidelity,
@@ -119,10 +120,7 @@ def _status(view: StudyView) -> dict[str, Any]:
         **view.summary,
         "halving": view.halving,
         "running": view.trials["number"][view.trials["state"] == "RUNNING"].tolist(),
-        "failures": [
-            {"trial": int(number), "architecture": text, "reason": reason}
-            for number, text, reason in failed[["trial", "architecture_text", "reason"]].itertuples(index=False)
-        ],
+        "failures": failed[["trial", "architecture", "reason"]].to_dict("records"),
         "driver": working_driver(view.url, view.name, view.attributes),
     }
 

@@ -221,27 +221,13 @@ def _told_apart_from_previous(
 
 
 def _columns(table: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
-    names = [objective.name for objective in objectives]
-    measured = [
-        f"{name}{end}" for name in (*names, *further_latencies(table, objectives)) for end in ("", *READING_SUFFIXES)
-    ]
-    gains = [
-        column
-        for name in names
-        for column in (f"gain_{name}", f"gain_{quantity(name).stem}_percent", f"told_apart_{name}")
-    ]
-    costs = [name for name in _COSTS if name not in names]
-    searched = [str(column) for column in table if str(column).startswith(RECIPE_COLUMN)]
-    told = "told_apart_from_previous"
-    return [
-        "rank",
-        *_IDENTITY,
-        *measured,
-        *costs,
-        "nearest_anchor",
-        *dict.fromkeys(gains),
-        told,
-        *searched,
-        "feasible",
-        "on_front",
-    ]
+    """Return the columns of a front in their order."""
+    names, found = [objective.name for objective in objectives], ["rank", *_IDENTITY]
+    for name in (*names, *further_latencies(table, objectives)):
+        found += [f"{name}{end}" for end in ("", *READING_SUFFIXES)]
+    found += [*_COSTS, "nearest_anchor"]
+    for name in names:
+        found += [f"gain_{name}", f"gain_{quantity(name).stem}_percent", f"told_apart_{name}"]
+    found.append("told_apart_from_previous")
+    found += [str(column) for column in table if str(column).startswith(RECIPE_COLUMN)]
+    return list(dict.fromkeys([*found, "feasible", "on_front"]))

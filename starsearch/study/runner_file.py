@@ -107,8 +107,7 @@ class LocalRunner(Document):
     Attributes:
         workers: evaluations at a time.
         threads: threads of a worker's training; None shares all cores among the workers.
-        time_limit_s: seconds after which an evaluation is ended and its candidate fails; None for no limit.
-        tries: how often a candidate is begun whose worker dies.
+        time_limit_s, tries: as of a `RayRunner`.
     """
 
     executor: Literal["local"] = "local"

@@ -42,8 +42,8 @@ _ON_THIS_MACHINE = ("int8_latency_ms",)
 EMBEDDED_DATA = "digits"
 _FROM_PYTHON = Path("study-in-python.yaml")  # what complaints and the study are called after, of a mapping
 # Digits are 8 by 8 pixels; enlarged to 32, every stage still has a map at the published stem stride.
-DIGITS_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=2, recipe="digits")
-PROXY_FIDELITY = Fidelity(name="proxy", resolution=32, epochs=3, samples=10_000, recipe="proxy")
+_FIDELITIES = {EMBEDDED_DATA: Fidelity(name="proxy", resolution=32, epochs=2, recipe="digits")}
+_PROXY = Fidelity(name="proxy", resolution=32, epochs=3, samples=10_000, recipe="proxy")  # of all other data
 # Of a space file's settings those of the space; all others are of the study that it runs as.
 _SPACE_SETTINGS = (
     *(f"{key}{end}" for key in SPACE_KEYS if key not in ("anchors", "constraints") for end in ".="),
@@ -147,10 +147,10 @@ def load_specs(
     Raises:
         SpecError: the file cannot be found or breaks a rule; the message names file, line and key.
     """
-    file, space = _read(_open(text), data, settings)
+    file, space = _read(text, data, settings)
     said = validate(StudyFile, file.data, file=file)
     source = data or _beside(file, said.data) or EMBEDDED_DATA
-    steps = said.fidelities or [FidelityFile(**asdict(_default_fidelity(source)))]
+    steps = said.fidelities or [FidelityFile(**asdict(_FIDELITIES.get(source, _PROXY)))]
     _check_steps(file, steps)
     first = _first_spec(file, said, source, steps[0], space or _load_named_space(file, said.space))
     given: dict[str, Any] = {"name": name, "trials": trials, "seed": seed}
@@ -170,18 +170,17 @@ def load_specs(
     )
 
 
-def _open(said: str | Mapping[str, Any]) -> YamlFile:
-    """Return the file, or the mapping as if it were a file of the working folder."""
-    if isinstance(said, str):
-        return read_yaml(find_file(said, "spaces"))
-    return parse_yaml(yaml.safe_dump(dict(said), sort_keys=False), _FROM_PYTHON)
-
-
-def _read(file: YamlFile, data: str | None, settings: Sequence[str]) -> tuple[YamlFile, SearchSpace | None]:
+def _read(
+    said: str | Mapping[str, Any], data: str | None, settings: Sequence[str]
+) -> tuple[YamlFile, SearchSpace | None]:
     """Return the study file with its changed values; for a space file, which runs as a study, also the space.
 
-    What the file leaves to the defaults can be changed as well.
+    A mapping is read as if it were a file of the working folder. What is left to the defaults can be changed as well.
     """
+    if isinstance(said, str):
+        file = read_yaml(find_file(said, "spaces"))
+    else:
+        file = parse_yaml(yaml.safe_dump(dict(said), sort_keys=False), _FROM_PYTHON)
     space = None
     if not _is_study(file):
         of_space = [one for one in settings if one.startswith(_SPACE_SETTINGS)]
@@ -191,7 +190,7 @@ def _read(file: YamlFile, data: str | None, settings: Sequence[str]) -> tuple[Ya
     named = {setting.partition("=")[0].partition(".")[0]: setting.partition("=")[2] for setting in settings}
     source = data or named.get("data") or file.data.get("data") or EMBEDDED_DATA
     defaults = {
-        "fidelities": [asdict(_default_fidelity(source))],
+        "fidelities": [asdict(_FIDELITIES.get(source, _PROXY))],
         "objectives": StudyFile(space="").model_dump(exclude_none=True)["objectives"],
     }
     laid_under = {key: value for key, value in defaults.items() if key in named}
@@ -205,10 +204,6 @@ def _is_study(file: YamlFile) -> bool:
     if {"space", "dimensions"} <= set(file.data):
         raise file.error(("dimensions",), "a file is a space (dimensions) or a study (space), not both.")
     return "space" in file.data
-
-
-def _default_fidelity(data: str) -> Fidelity:
-    return DIGITS_FIDELITY if data == EMBEDDED_DATA else PROXY_FIDELITY
 
 
 def _beside(file: YamlFile, data: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,5 @@ def _check_base_inside(file: YamlFile, space: SearchSpace, recipe: Recipe) -> No
 
 def describe_changes(recipe: Recipe, base: Recipe) -> str:
     """What differs from `base` in words: "lr 0.0031, mixup 0.2"; "the base recipe" where nothing does."""
-    changes = changed_fields(recipe, base)
-    known = asdict(recipe)
-    texts = [f"{name} {value_text(known[name])}" for name in changes]
+    texts = [f"{name} {value_text(value)}" for name, value in changed_fields(recipe, base).items()]
     return ", ".join(texts) or "the base recipe"
