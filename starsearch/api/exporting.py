@@ -14,7 +14,7 @@ import numpy as np
 from starsearch.api.classifier import load_network
 from starsearch.api.networks import StudyTrial, open_trial, resolve
 from starsearch.api.study_folder import open_view, place_of
-from starsearch.api.training_folder import TrainingFolder
+from starsearch.api.training_job import TrainingFolder
 from starsearch.data import DataSet, open_data
 from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.data.source import DataSource

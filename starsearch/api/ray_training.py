@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from starsearch.api.training import Trained, run_training
-from starsearch.api.training_folder import TrainingFolder
-from starsearch.api.training_job import TrainingJob
+from starsearch.api.training_job import TrainingFolder, TrainingJob
 from starsearch.errors import SpecError, StarsearchError, StudyError, TrainingStoppedError
 from starsearch.progress import Progress
 from starsearch.search.ray_cluster import as_ray

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.api.classifier import read_state, read_validated
 from starsearch.api.data_checking import DataCheck, check_data
-from starsearch.api.training_folder import TrainingFolder
-from starsearch.api.training_job import TrainingJob, plan_training
+from starsearch.api.training_job import TrainingFolder, TrainingJob, plan_training
 from starsearch.data import DataSet, open_data
 from starsearch.data.names import warn_of_left_out
 from starsearch.data.preprocessing import Validated

@@ -72,13 +72,14 @@ def compare_fidelities(
     fidelities = {str(trials["fidelity"].iloc[0]): trials for trials in (lower, upper)}
     lower_name, upper_name = fidelities
     rng = np.random.default_rng(seed)
+    reached = {name: _reached_anchors(trials, ranked) for name, trials in fidelities.items()}
     return Agreement(
         **{one.name: getattr(judged, one.name) for one in fields(judged)},
         lower=lower_name,
         upper=upper_name,
         quantity=ranked.name,
-        anchors={name: _anchors_tau(trials, ranked, rng) for name, trials in fidelities.items()},
-        inverted={name: _inverted(trials, ranked) for name, trials in fidelities.items()},
+        anchors={name: _anchors_tau(anchors, rng) for name, anchors in reached.items()},
+        inverted={name: _inverted(anchors) for name, anchors in reached.items()},
     )
 
 
@@ -118,15 +119,14 @@ def _reached_anchors(trials: pd.DataFrame, ranked: Objective) -> dict[str, tuple
     return {name: found[name] for name in sorted(found, key=lambda name: -PUBLISHED_TOP1_PERCENT[name])}
 
 
-def _anchors_tau(trials: pd.DataFrame, ranked: Objective, rng: np.random.Generator) -> Tau:
-    anchors = _reached_anchors(trials, ranked)
+def _anchors_tau(anchors: Mapping[str, tuple[float, float]], rng: np.random.Generator) -> Tau:
     published = np.array([PUBLISHED_TOP1_PERCENT[name] for name in anchors])
     return kendall(np.array([reached for reached, _ in anchors.values()]), published, rng=rng)
 
 
-def _inverted(trials: pd.DataFrame, ranked: Objective) -> tuple[tuple[str, str], ...]:
+def _inverted(anchors: Mapping[str, tuple[float, float]]) -> tuple[tuple[str, str], ...]:
     """Return the pairs that are out of their published order and told apart."""
-    pairs = itertools.combinations(_reached_anchors(trials, ranked).items(), 2)
+    pairs = itertools.combinations(anchors.items(), 2)
     return tuple(
         (better, worse)
         for (better, (high, error)), (worse, (low, other)) in pairs

@@ -1,4 +1,4 @@
-from starsearch.api.training_folder import TrainingFolder
+from starsearch.api.training_job import TrainingFolder
 from starsearch.progress import Progress
 
 
