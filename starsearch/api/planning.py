@@ -104,7 +104,11 @@ def plan_study(
     dataset = open_dataset(specs)
     own = _fidelity(specs[0].fidelity, specs[0], dataset)
     grid = _grid(own, specs[0], dataset, resolutions, epochs, samples)
-    steps = _pilot_studies(specs, _find_top(specs, top), [*grid, own], dataset, pilot)
+    found = next((spec for spec in specs if spec.fidelity.name == top), specs[-1] if top is None else None)
+    if found is None:
+        names = ", ".join(spec.fidelity.name for spec in specs)
+        raise SpecError(f"The study has no fidelity {top!r}; it has {names}. Name one with --top.")
+    steps = _pilot_studies(specs, found, [*grid, own], dataset, pilot)
     folder = make_folder(out, f"{specs[0].name}-plan")
     place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)
     is_complete = True
@@ -138,14 +142,6 @@ def plan_study(
         workers=where.workers if workers is None else workers,
         is_complete=is_complete,
     )
-
-
-def _find_top(specs: Sequence[StudySpec], name: str | None) -> StudySpec:
-    found = next((spec for spec in specs if spec.fidelity.name == name), specs[-1] if name is None else None)
-    if found is None:
-        names = ", ".join(spec.fidelity.name for spec in specs)
-        raise SpecError(f"The study has no fidelity {name!r}; it has {names}. Name one with --top.")
-    return found
 
 
 def _grid(

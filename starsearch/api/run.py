@@ -215,9 +215,8 @@ def run_fidelities(
             with closing(_open_record(spec, names, place, dataset, command, reference, device)) as record:
                 if evidence and spec is specs[0]:
                     keep_evidence(record, evidence)
-                meters = {}
-                if evaluator is None:
-                    meters = front_meters(spec, num_classes=len(dataset.classes), study=str(place.folder))
+                num_classes, named = len(dataset.classes), str(place.folder)
+                meters = {} if evaluator else front_meters(spec, num_classes=num_classes, study=named)
                 if place.url != database_url(place.folder):
                     point_to_storage(place.folder, place.name, place.url)
                 deployed: dict[str, Any] = {
@@ -245,7 +244,7 @@ def run_fidelities(
                         watch,
                         folder=folder,
                         deadline=deadline,
-                        tries=workplace.tries,
+                        tries=runner.tries,
                         meters=meters,
                         lower=lower,
                         planned=None if planned is None else planned[spec.name],

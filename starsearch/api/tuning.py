@@ -94,7 +94,15 @@ def tune_recipe(
     start, start_name = _base_recipe(architecture, trial, recipe, data)
     given = {name: value for name, value in (fidelity or {}).items() if value is not None}
     if trial is not None:
-        given = _of_trial(architecture, trial, start, given, recipe, say)
+        kept = {name: getattr(trial.study.spec.fidelity, name) for name in ("resolution", "stem_stride", "crop_pct")}
+        longer = replace(start, epochs=given.get("epochs", start.epochs))
+        for line in (
+            *describe_trial(architecture, trial, {name: given.get(name) for name in kept}),
+            *describe_override(f"--recipe {recipe}", trial.recipe, start),
+            *describe_override(f"--epochs {longer.epochs}", start, longer),
+        ):
+            say(line)
+        given = kept | given
     changing = scheduler == "pbt"
     base, found = load_recipe_space(space or ("recipe-pbt" if changing else "recipe"), start, changing=changing)
     spec = StudySpec(
@@ -117,11 +125,7 @@ def tune_recipe(
     spec = replace(spec, data=dataset.name)
     folder = make_folder(out, spec.name, storage)
     url = storage or database_url(folder)
-    conditions = {
-        "data": data_in_words(dataset),
-        "architecture": format_architecture(network),
-        "scheduler": scheduler,
-    }
+    conditions = {"data": data_in_words(dataset), "architecture": format_architecture(network), "scheduler": scheduler}
     attributes = {
         "command": f"starsearch tune {Path(architecture).name} --data {shlex.quote(dataset.name)}",
         "sampler": "population based training" if changing else "tpe (Ray Tune's OptunaSearch)",
@@ -168,26 +172,6 @@ def _base_recipe(architecture: str, trial: StudyTrial | None, recipe: str | None
         return trial.recipe, Path(architecture).name
     name = recipe or ("digits" if data == "digits" else "proxy")
     return load_recipe(name), Path(name).stem
-
-
-def _of_trial(
-    architecture: str,
-    trial: StudyTrial,
-    start: Recipe,
-    given: dict[str, Any],
-    recipe: str | None,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """The fidelity's fields with those of the trial; says what comes from it and what is overridden."""
-    kept = {name: getattr(trial.study.spec.fidelity, name) for name in ("resolution", "stem_stride", "crop_pct")}
-    longer = replace(start, epochs=given.get("epochs", start.epochs))
-    for line in (
-        *describe_trial(architecture, trial, {name: given.get(name) for name in kept}),
-        *describe_override(f"--recipe {recipe}", trial.recipe, start),
-        *describe_override(f"--epochs {longer.epochs}", start, longer),
-    ):
-        say(line)
-    return kept | given
 
 
 def _default_name(architecture: str) -> str:

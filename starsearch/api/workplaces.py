@@ -35,7 +35,6 @@ class Workplace:
     """
 
     def __init__(self, runner: Runner, spec: StudySpec, folder: Path) -> None:
-        self.tries = runner.tries
         self._folder = folder
         self._held = ExitStack()
         self._runner = None

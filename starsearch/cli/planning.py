@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from starsearch.cli.options import (
-    Budget,
-    OptionalData,
-    OptionalSeed,
-    Out,
-    Runner,
-    Set,
-    takes_data,
-)
+from starsearch.cli.options import Budget, OptionalData, OptionalSeed, Out, Runner, Set, takes_data
 from starsearch.cli.show import figure, print_table, say, table
 
 if TYPE_CHECKING:

@@ -69,12 +69,7 @@ def signals(
 
     with bar() as watch:
         words, found = audit_signals(
-            truth,
-            data=data,
-            signals=signal or (),
-            resolution=resolution,
-            seed=seed,
-            watch=watch,
+            truth, data=data, signals=signal or (), resolution=resolution, seed=seed, watch=watch
         )
     flat = pd.json_normalize([asdict(one) for one in found], sep="_")
     if csv is not None:
@@ -108,8 +103,5 @@ def _lessons(found: list[SignalAudit]) -> list[str]:
         for one in found
         if one.ranking.candidates < max(other.ranking.candidates for other in found)
     ]
-    lines = [
-        f"Better than parameter count in 95 % of the resamples: {some(better, most=20) or 'none'}.",
-        _READING,
-    ]
+    lines = [f"Better than parameter count in 95 % of the resamples: {some(better, most=20) or 'none'}.", _READING]
     return [*lines, f"Without a value for some networks: {some(lacking, most=20)} have one."] if lacking else lines

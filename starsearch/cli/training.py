@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starsearch.cli.options import (
-    Arch,
-    Epochs,
-    Seed,
-    StemStride,
-    Workers,
-    takes_data,
-)
+from starsearch.cli.options import Arch, Epochs, Seed, StemStride, Workers, takes_data
 from starsearch.cli.show import say
 from starsearch.errors import TrainingStoppedError, counted
 from starsearch.progress import Progress

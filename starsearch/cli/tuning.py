@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starsearch.cli.options import (
-    Arch,
-    Data,
-    Epochs,
-    Out,
-    Runner,
-    Seed,
-    StemStride,
-    Storage,
-    takes_data,
-)
+from starsearch.cli.options import Arch, Data, Epochs, Out, Runner, Seed, StemStride, Storage, takes_data
 from starsearch.cli.show import say
 from starsearch.errors import counted
 from starsearch.progress import Progress

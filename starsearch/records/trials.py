@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from starsearch.candidate import Candidate
 from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
 from starsearch.measurement import Measurement, Prediction, Reading
-from starsearch.recipe import Recipe, changed_fields
+from starsearch.recipe import changed_fields
 from starsearch.space.parameters import FloatParameter, IntParameter, Parameter
 from starsearch.study.spec import StudySpec
 from starsearch.trial import State, Trial
@@ -108,12 +108,14 @@ def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
     said: Mapping[str, Any] = found.user_attrs
     state = cast("State", found.state.name.lower())
     judged = state in ("complete", "pruned")  # a driver that died in between may have left some of the attributes
+    recipe = json.loads(said.get("recipe", "{}"))  # JSON knows no tuples
+    changed: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in recipe.items()}
     plain: dict[str, Any] = {name: said.get(name) for name in (*_LINKS, "weights", "reason")}
     plain |= {name: said.get(name) for name in ("rung", "epochs") if state == "pruned"}
     return Trial(
         candidate=Candidate(
             architecture=parse_architecture(said["architecture_text"]),
-            recipe=_read_recipe(said.get("recipe", "{}"), spec.recipe),
+            recipe=replace(spec.recipe, **changed),
             anchor=said.get("anchor"),
         ),
         params=found.params,
@@ -129,12 +131,6 @@ def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
         lost=said.get("lost", False),
         **plain,
     )
-
-
-def _read_recipe(text: str, base: Recipe) -> Recipe:
-    changed: dict[str, Any] = json.loads(text)  # JSON knows no tuples
-    changed = {name: tuple(one) if isinstance(one, list) else one for name, one in changed.items()}
-    return replace(base, **changed)
 
 
 def _read_reading(*, kind: Any, **known: Any) -> Reading:

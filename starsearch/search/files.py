@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from starsearch.errors import StudyError
 from starsearch.measurement import Prediction
@@ -17,8 +16,6 @@ from starsearch.objective import miss
 from starsearch.pareto import non_dominated
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
-
-FloatArray = NDArray[np.float64]
 
 
 class StudyFiles:
