@@ -12,12 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from starsearch.api.estimating import (
-    choose_published,
-    keep_estimates,
-    published_dataset,
-    published_spec,
-)
+from starsearch.api.estimating import choose_published, keep_estimates, published_dataset, published_spec
 from starsearch.api.study import Study
 from starsearch.api.study_folder import (
     StudyPlace,

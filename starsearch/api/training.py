@@ -103,10 +103,7 @@ def train(
 
 
 def run_training(
-    job: TrainingJob,
-    *,
-    watch: Callable[[Progress], None] = ignore,
-    is_asked_to_stop: Callable[[], bool] | None = None,
+    job: TrainingJob, *, watch: Callable[[Progress], None] = ignore, is_asked_to_stop: Callable[[], bool] | None = None
 ) -> Trained | None:
     """Train, or resume what the folder holds; called in each of the processes that train together.
 
