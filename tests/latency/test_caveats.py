@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from starsearch.latency.caveats import find_caveats
 from starsearch.latency.device import Device
+from starsearch.latency.measure import find_caveats
 from starsearch.latency.paired import PairedTiming, PairLimits
 from starsearch.latency.statistics import Interval
 
