@@ -33,6 +33,9 @@ from starsearch.api.workplaces import (
     warn_of_other_resolutions,
     warn_of_unknown_fidelities,
 )
+from starsearch.bench.evidence import read_table_evidence
+from starsearch.bench.making import FIDELITIES as BENCH_FIDELITIES
+from starsearch.bench.table import table_files
 from starsearch.data import DataSet, open_data
 from starsearch.data.dataset import INTERPOLATION
 from starsearch.data.names import warn_of_left_out
@@ -43,6 +46,7 @@ from starsearch.evaluators.estimate import EstimateEvaluator
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.objective import IMAGENET_TOP1
+from starsearch.paper.trainings import SMALL_FIDELITIES
 from starsearch.records.record import FIDELITIES, StudyRecord
 from starsearch.records.table import load_attributes
 from starsearch.search.driver import Watch, run_study
@@ -100,7 +104,8 @@ def run(
         storage: an Optuna storage URL; None for study.db in the study's folder.
         settings: "KEY=VALUE", changes of single values in the file; "runner.KEY=VALUE", in the runner's.
         earlier: another study on the same data, as a folder or NAME@STORAGE-URL, whose results the sampler auto
-            learns from, now and when this one is resumed; its space and fidelity may be others.
+            learns from, now and when this one is resumed; its space and fidelity may be others. Or a folder of
+            trainings that `reproduce` or `bench make` has made.
         evaluator: judges candidates in place of a training; see `starsearch.evaluators.evaluator.Evaluator`.
         watch: called with each event of `starsearch.search.events`, in this process.
         view: a context manager that makes `watch` for each fidelity, from its spec and the study's folder.
@@ -272,8 +277,12 @@ def _evidence(
             f"Only the sampler auto learns from another study; this one's is {spec.sampler}. "
             "Add --set search.sampler=auto."
         )
-    other = place_of(earlier)
-    found, lines = read_evidence(other.url, other.name, spec, data=data_in_words(dataset))
+    if table_files(Path(earlier)):
+        known = (*BENCH_FIDELITIES.values(), *SMALL_FIDELITIES)
+        found, lines = read_table_evidence(Path(earlier), known, spec, dataset)
+    else:
+        other = place_of(earlier)
+        found, lines = read_evidence(other.url, other.name, spec, data=data_in_words(dataset))
     for line in lines:
         say(line)
     return found

@@ -85,7 +85,9 @@ def run(
     settings: Set = None,
     earlier: Annotated[
         str | None,
-        typer.Option("--from", metavar="STUDY", help="Another study on this data; the sampler auto learns from it."),
+        typer.Option(
+            "--from", metavar="STUDY", help="Another study or a table of trainings on this data; auto learns from it."
+        ),
     ] = None,
 ) -> None:
     """Search a space: train proxies, measure latency, keep the Pareto front.

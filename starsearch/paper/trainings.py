@@ -18,6 +18,7 @@ _S4 = "starnet:embed_dim=32,depths=3-3-12-5"
 _SMALL = Fidelity(name="starnet-small", epochs=3, samples=10_000, validation_samples=5_000, recipe="proxy")
 # A 32 px image has nine patches of 16 px that overlap by half.
 _SMALL_DEMONET = replace(_SMALL, name="demonet-small", stem_stride=1)
+SMALL_FIDELITIES = (_SMALL, _SMALL_DEMONET)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,66 @@
+"""A table of trainings as evidence about accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from starsearch.accuracy.evidence import Observation
+from starsearch.bench.making import training_slice
+from starsearch.bench.table import read_table
+from starsearch.data import DataSet
+from starsearch.errors import StudyError, counted
+from starsearch.families.text import parse_architecture
+from starsearch.recipe import Fidelity
+from starsearch.search.evidence import task_of
+from starsearch.study.recipe_file import load_recipe
+from starsearch.study.spec import StudySpec
+
+
+def read_table_evidence(
+    folder: Path, fidelities: Iterable[Fidelity], spec: StudySpec, data: DataSet
+) -> tuple[list[Observation], list[str]]:
+    """Return what a table's trainings on `data` say of the accuracy of networks of a study's family, and that in words.
+
+    Trainings that are the study's own in all but the fidelity's name are of its task, others of a task of their own.
+
+    Args:
+        fidelities: those whose rows are read, if they were made by the recipe and on the data that they have now.
+
+    Raises:
+        StudyError: no row of the table is of them.
+    """
+    rows = read_table(folder).dropna(subset="top1_percent")
+    found: list[Observation] = []
+    lines = []
+    for fidelity in fidelities:
+        conditions = training_slice(fidelity, data, wanted=()).conditions
+        own = rows[(rows["fidelity"] == fidelity.name) & (rows["conditions"] == conditions)]
+        is_same = replace(fidelity, name=spec.fidelity.name) == spec.fidelity
+        is_same = is_same and load_recipe(fidelity.recipe) == spec.recipe
+        task = task_of(spec) if is_same else f"{spec.data}/{fidelity.name}"
+        images = min(fidelity.validation_samples or data.num_validation, data.num_validation)
+        networks = [
+            (parse_architecture(text), top1) for text, top1 in zip(own["network"], own["top1_percent"], strict=True)
+        ]
+        new = [
+            Observation(
+                architecture=network,
+                task=task,
+                value=top1,
+                standard_error=(top1 * (100 - top1) / images) ** 0.5,
+                source=folder.name,
+            )
+            for network, top1 in networks
+            if network.family == spec.space.family
+        ]
+        if new:
+            lines.append(f"Evidence from {folder}: {counted(len(new), 'training')} at {task}.")
+        found += new
+    if not found:
+        raise StudyError(
+            f"No training in {folder} is of {spec.space.family} networks on {data.name}, by the recipe and at the "
+            "fidelity that its name has now. Name a table of the same data and family, or leave --from out."
+        )
+    return found, lines
