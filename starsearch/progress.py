@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -29,12 +30,17 @@ class Progress:
     values: Mapping[str, float] = field(default_factory=dict)
 
 
-def mapped(steps: Generator[X, None, T], change: Callable[[X], Y]) -> Generator[Y, None, T]:
-    """Yield each step of a generator changed; return what it returns."""
+def mapped(
+    steps: Generator[X, None, T],
+    change: Callable[[X], Y],
+    inside: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Generator[Y, None, T]:
+    """Yield each step of a generator changed, each made inside a new context; return what it returns."""
     try:
         while True:
             try:
-                step = next(steps)
+                with inside():
+                    step = next(steps)
             except StopIteration as stop:
                 value: T = stop.value
                 return value

@@ -17,7 +17,7 @@ from starsearch.evaluators.evaluator import WHOLE, Evaluation, TrainingPart
 from starsearch.families.family import Architecture
 from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import LATENCY
-from starsearch.progress import Progress
+from starsearch.progress import Progress, mapped
 
 if TYPE_CHECKING:
     from starsearch.latency.prediction.profile import DeviceProfile
@@ -115,14 +115,4 @@ def without_measuring(steps: Generator[Y, None, T]) -> Generator[Y, None, T]:
     """Run each step of a generator inside the lock that keeps latency from being measured meanwhile."""
     from starsearch.latency.lock import computing
 
-    try:
-        while True:
-            with computing():
-                try:
-                    step = next(steps)
-                except StopIteration as stop:
-                    value: T = stop.value
-                    return value
-            yield step
-    finally:
-        steps.close()
+    return mapped(steps, lambda step: step, inside=computing)

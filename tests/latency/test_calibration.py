@@ -12,9 +12,14 @@ from starsearch.latency.device import device_fingerprint
 from starsearch.latency.measure import MeasureSpec
 from starsearch.latency.paired import PairLimits
 from starsearch.latency.prediction import calibration as module
-from starsearch.latency.prediction.calibration import CalibrationLog, choose_networks, measure_networks
+from starsearch.latency.prediction.calibration import (
+    CalibrationLog,
+    choose_networks,
+    measure_networks,
+    profile_layers,
+    share_among_layers,
+)
 from starsearch.latency.prediction.fitting import choose_informative
-from starsearch.latency.prediction.op_profile import profile_layers, share_among_layers
 from starsearch.latency.reference import Reference
 
 from .devices import draw_networks
