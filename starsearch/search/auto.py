@@ -33,7 +33,7 @@ from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
 _FEWEST_TO_LEARN_FROM = 4  # trials, anchors included, before which candidates are drawn at random
-_POOL = 600  # networks drawn uniformly at first, beside the neighbours of the front
+_POOL = 400  # networks drawn uniformly at first, beside the neighbours of the front
 _MORE = 20  # networks drawn with each further proposal
 _SHORT_LIST = 200  # networks that are compared by the joint posterior
 _FRONTS = 16  # draws of the front from the posterior
