@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Kind = Literal["multi-task GP", "GP", "scaling law", "prior"]
 _SIGNAL = "signal/"
 _FEWEST_TO_FIT = 4  # observations, below which the hyperparameters stay where their priors have them
+_FEWEST_TO_JUDGE = 10  # the target's observations, from which other tasks and the intervals are judged by them
+_CLEARLY = 1.0  # difference of log densities, above which it is worse with other tasks
 _UNIT = 0.25  # the model's unit: the usual spread of the error's logarithm among networks
 _LEVEL = 4.0  # variance of a task's own level about its observations' mean, in units
 _LAW = -0.18  # change of the error's logarithm with the first feature, from S050 to S4 (tables 6 and 14 of the paper)
@@ -59,6 +61,9 @@ class Posterior:
         model: the Gaussian process in BoTorch, of features and a task's number; the target's is 0.
         level, slope: the model's 0 stands for the error's logarithm `level` + `slope` · the first feature.
         signs: for each other task, -1 for a signal that rises with the error, else 1.
+        unused: other tasks, with which the target's own observations were foretold less well than without.
+        stretch: of all standard deviations, so that observations left out one by one lie as far off as is said (Bachoc
+            2013, "Cross Validation and Maximum Likelihood estimations of hyper-parameters of Gaussian processes").
     """
 
     target: str
@@ -67,17 +72,22 @@ class Posterior:
     level: float
     slope: float
     signs: Mapping[str, int]
+    unused: tuple[str, ...] = ()
+    stretch: float = 1.0
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """Each other task's learned correlation with the target, -1 to 1; of one observation, with its noise."""
+        """Each other task's learned correlation with the target, -1 to 1; of one observation, with its noise.
+
+        0 for one that is not used.
+        """
         import torch
 
         inputs = self.model.train_inputs[0]
         between = _between_tasks(self.model)
         found, noise = between.covar_matrix.detach(), self.model.likelihood.noise.detach().flatten()
         networks = self.model.covar_module.kernels[0].kernels[0]
-        weights = {}
+        weights = dict.fromkeys(self.unused, 0.0)
         for number, (task, sign) in enumerate(self.signs.items(), start=1):
             own = inputs[inputs[:, -1] == number]
             with torch.no_grad():
@@ -95,7 +105,7 @@ class Posterior:
         inputs = self._inputs(architectures)
         mean, reduced = self._condition(inputs)
         variance = (self._prior(inputs, inputs) - (reduced**2).sum(dim=0)).clamp_min(0) + self._noise(0)
-        middle, spread = self._log_error(inputs, mean), _Z90 * _UNIT * variance.sqrt()
+        middle, spread = self._log_error(inputs, mean), _Z90 * _UNIT * self.stretch * variance.sqrt()
         ends = (100 - one.exp().clamp_max(100) for one in (middle, middle + spread, middle - spread))
         rows = zip(*(one.tolist() for one in ends), strict=True)
         return [Estimate(mean=mean, low=low, high=high) for mean, low, high in rows]
@@ -106,7 +116,7 @@ class Posterior:
         mean, reduced = self._condition(inputs)
         with _no_gradients():
             covariance = self.model.covar_module(inputs).to_dense() - reduced.T @ reduced
-        return self._log_error(inputs, mean), _UNIT**2 * covariance
+        return self._log_error(inputs, mean), (_UNIT * self.stretch) ** 2 * covariance
 
     def moved_by(self, architectures: Sequence[Architecture], task: str, *, standard_error: float) -> Tensor:
         """Return (n,) standard deviations of how far one observation of each network moves its target's mean.
@@ -125,7 +135,8 @@ class Posterior:
         own, other = self._condition(target)[1], self._condition(seen)[1]
         covariance = self._prior(target, seen) - (own * other).sum(dim=0)
         variance = (self._prior(seen, seen) - (other**2).sum(dim=0)).clamp_min(0)
-        return _UNIT * covariance.abs() / (variance + self._noise(number) + (standard_error / _UNIT) ** 2).sqrt()
+        noise = self._noise(number) + (standard_error / _UNIT / self.stretch) ** 2
+        return _UNIT * self.stretch * covariance.abs() / (variance + noise).sqrt()
 
     def _inputs(self, architectures: Sequence[Architecture], number: int = 0) -> Tensor:
         import torch
@@ -153,13 +164,31 @@ class Posterior:
         import torch
         from linear_operator.utils.cholesky import psd_safe_cholesky
 
-        model = self.model
+        model, told = self.model, self.model.train_inputs[0]
         with _no_gradients():
-            told = model.train_inputs[0]
-            root = psd_safe_cholesky(model.likelihood(model.forward(told), [told]).covariance_matrix)
+            root = psd_safe_cholesky(self._covariance())
             cross = model.covar_module(told, inputs).to_dense()
             both = torch.linalg.solve_triangular(root, torch.cat([model.train_targets[:, None], cross], 1), upper=False)
         return both[:, 0] @ both[:, 1:], both[:, 1:]
+
+    def _covariance(self) -> Tensor:
+        """Return that of the observations, with their noise."""
+        told = self.model.train_inputs[0]
+        found: Tensor = self.model.likelihood(self.model.forward(told), [told]).covariance_matrix
+        return found
+
+    def left_out(self) -> tuple[Tensor, Tensor]:
+        """Return (n,) errors and variances of the target's observations, each foretold by all others.
+
+        Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", equation 5.12.
+        """
+        import torch
+        from linear_operator.utils.cholesky import psd_safe_cholesky
+
+        with _no_gradients():
+            inverse = torch.cholesky_inverse(psd_safe_cholesky(self._covariance()))
+        variance, own = 1 / inverse.diagonal(), self.model.train_inputs[0][:, -1] == 0
+        return (inverse @ self.model.train_targets * variance)[own], variance[own]
 
 
 @contextmanager
@@ -177,9 +206,11 @@ def fit_posterior(
 ) -> Posterior:
     """Return what observations say of the accuracy on the task `target`.
 
-    The correlations between tasks are learned, so that one that ranks like noise moves nothing. Each task has a noise,
-    which is learned too; standard errors add to it. Repeated trainings are observations of their own, exact duplicates
-    are one, and a value that is not a number is none. Takes seconds at 300 observations.
+    The correlations between tasks are learned, so that one that ranks like noise moves nothing; but many such values
+    also teach the kernels what holds of noise. So where the target has observations enough, other tasks are not used if
+    those, each left out, are clearly foretold better without. Each task has a noise, which is
+    learned too; standard errors add to it. Repeated trainings are observations of their own, exact duplicates are one,
+    and a value that is not a number is none. Takes seconds at 300 observations.
 
     Args:
         seed: of the starts of a fit that does not converge at once.
@@ -193,16 +224,37 @@ def fit_posterior(
         _check(one)
     tasks = list(dict.fromkeys([target, *(one.task for one in told)]))
     known = any(one.task == target for one in told)
-    if like is not None and [like.target, *like.signs] == tasks:
-        posterior = _condition(told, tasks, kind=like.kind, slope=like.slope)
+    if like is not None and {like.target, *like.signs, *like.unused} == set(tasks):
+        used = [like.target, *like.signs]
+        posterior = _condition([one for one in told if one.task in used], used, kind=like.kind, slope=like.slope)
         posterior.model.load_state_dict(like.model.state_dict())
-        return posterior
+        return replace(posterior, unused=like.unused, stretch=like.stretch)
     if len(told) >= _FEWEST_TO_FIT:
         kind: Kind = "GP" if len(tasks) == 1 else "multi-task GP"
         posterior = _condition(told, tasks, kind=kind if known else "prior", slope=0.0)
         if _fit(posterior.model, seed):
-            return posterior
+            return _check_by_target(posterior, told, seed)
     return _condition(told, tasks, kind="scaling law" if known else "prior", slope=_LAW)
+
+
+def _check_by_target(posterior: Posterior, told: Sequence[Observation], seed: int) -> Posterior:
+    """Return the posterior, or that without other tasks where it foretells the target's observations better."""
+    own = [one for one in told if one.task == posterior.target]
+    if len(own) < _FEWEST_TO_JUDGE:
+        return posterior
+    error, variance = posterior.left_out()
+    if posterior.signs:
+        alone = _condition(own, [posterior.target], kind="GP", slope=0.0)
+        if _fit(alone.model, seed):
+            error_alone, variance_alone = alone.left_out()
+            if _log_density(error_alone, variance_alone) > _log_density(error, variance) + _CLEARLY:
+                posterior = replace(alone, unused=tuple(posterior.signs))
+                error, variance = error_alone, variance_alone
+    return replace(posterior, stretch=max(1.0, float((error**2 / variance).mean().sqrt())))
+
+
+def _log_density(error: Tensor, variance: Tensor) -> float:
+    return float(-(variance.log() + error**2 / variance).sum() / 2)
 
 
 def _check(one: Observation) -> None:
