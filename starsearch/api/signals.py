@@ -65,20 +65,20 @@ def audit_signals(
     """Return what the accuracies are, in words, and what signals of untrained networks say of them.
 
     Of a study (`truth`) its complete networks are ranked by their accuracy; of a space the published ones of its family
-    by their ImageNet top-1; of a StarBench table those trained at the fidelity "proxy", whose signals are taken from
-    the table if it has any. Fields are flipped of the smallest six of these networks, or of thirty drawn ones of a
-    space. Without `signals` all are read, with AZ-NAS's combination.
+    by their ImageNet top-1; of a StarBench table those trained at the fidelity "proxy". Where a table has signals,
+    these are taken and nothing is read anew. Fields are flipped of the smallest six of these networks, or of thirty
+    drawn ones of a space. Without `signals` all are read, with AZ-NAS's combination.
     """
     known, drawn = _find(truth, seed)
     top1, networks = np.array(list(known.accuracy.values())), list(known.accuracy)
-    pairs = pd.DataFrame([flipped(network) for network in sorted(drawn or networks, key=count_macs)[:_FLIPPED]])
-    asked = [*(networks if known.signals.empty else ()), *(one for pair in pairs.to_numpy().ravel() for one in pair)]
-    asked = [one for one in dict.fromkeys(asked) if one not in known.signals.index]
+    is_read = not known.signals.empty
+    some = networks if is_read else sorted(drawn or networks, key=count_macs)[:_FLIPPED]
+    pairs = pd.DataFrame([flipped(network) for network in some])
+    asked = () if is_read else dict.fromkeys((*networks, *(one for pair in pairs.to_numpy().ravel() for one in pair)))
     batches = make_batches(None if data is None else open_data(data), resolution=resolution, seed=seed)
-    read = follow(read_signals(asked, batches, names=signals, seed=seed), watch)
-    seconds = read.attrs["seconds"] if known.signals.empty else {}
-    parts = [known.signals.reindex(columns=read.columns), read.set_axis(asked)]
-    values = pd.concat([part for part in parts if len(part)])
+    read = follow(read_signals(list(asked), batches, names=signals, seed=seed), watch)
+    seconds = {} if is_read else read.attrs["seconds"]
+    values = known.signals.reindex(columns=read.columns) if is_read else read.set_axis(list(asked))
     if set(AZ_NAS) <= set(values):
         values["az_nas"] = az_nas(values)
         seconds["az_nas"] = sum(seconds.get(name, math.nan) for name in AZ_NAS)
@@ -88,7 +88,7 @@ def audit_signals(
         value = values[name].to_dict()
         ranked = np.array([value[one] for one in networks])
         sees = {
-            str(flip): sight([value[one] for one, _ in pairs[flip]], [value[other] for _, other in pairs[flip]])
+            str(flip): sight(*([value.get(one, math.nan) for one in side] for side in zip(*pairs[flip], strict=True)))
             for flip in pairs
         }
         ranking = audit(ranked, top1, num_params=num_params, cost=known.cost, seed=seed)

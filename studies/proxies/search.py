@@ -113,7 +113,7 @@ def architecture_of(name):
     if name in presets():
         return presets()[name]
     if name in ("none", "both", "post"):
-        return replace(presets()["starnet_s4"], activation=name)
+        return replace(presets()["starnet_s4"], activation=(name,) * 4)
     return replace(presets()["starnet_s4"], ops=tuple("star" if letter == "*" else "sum" for letter in name))
 
 
