@@ -98,6 +98,11 @@ class Posterior:
             weights[task] = sign * float(correlation * share.sqrt())
         return weights
 
+    @property
+    def tasks(self) -> set[str]:
+        """All that it was fitted to, used or not."""
+        return {self.target, *self.signs, *self.unused}
+
     def estimate(self, architectures: Sequence[Architecture]) -> list[Estimate]:
         """Return what one training of each network reaches on the target."""
         if not architectures:
@@ -128,7 +133,7 @@ class Posterior:
         """
         import torch
 
-        if task != self.target and task not in self.signs:
+        if not architectures or (task != self.target and task not in self.signs):
             return torch.zeros(len(architectures), dtype=torch.float64)
         number = [self.target, *self.signs].index(task)
         target, seen = self._inputs(architectures), self._inputs(architectures, number)
@@ -224,7 +229,7 @@ def fit_posterior(
         _check(one)
     tasks = list(dict.fromkeys([target, *(one.task for one in told)]))
     known = any(one.task == target for one in told)
-    if like is not None and {like.target, *like.signs, *like.unused} == set(tasks):
+    if like is not None and like.target == target and like.tasks == set(tasks):
         used = [like.target, *like.signs]
         posterior = _condition([one for one in told if one.task in used], used, kind=like.kind, slope=like.slope)
         posterior.model.load_state_dict(like.model.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -99,12 +100,23 @@ def run_bench(
     made_with = {"fidelity": fidelity, "networks": len(judge.networks)}
     found: list[dict[str, Any]] = []
     if csv is not None and csv.is_file():
-        found = [dict(row) for _, row in pd.read_csv(csv).iterrows()]
-        if any(one.get(name) != value for one in found for name, value in made_with.items()):
-            raise StudyError(
-                f"{csv} was written with another table or fidelity; this table has {len(judge.networks)} networks "
-                f"trained at {fidelity}. Give another --csv."
-            )
+        try:
+            found = [dict(row) for _, row in pd.read_csv(csv).iterrows()]
+        except (OSError, ValueError) as error:
+            raise StudyError(f"{csv} cannot be read as outcomes of replays: {error}. Give another --csv.") from error
+        for one in found:
+            if any(one.get(name) != value for name, value in made_with.items()):
+                raise StudyError(
+                    f"{csv} was written with another table or fidelity; this table has {len(judge.networks)} networks "
+                    f"trained at {fidelity}. Give another --csv."
+                )
+            if one["sampler"] == BASELINE and one["trials"] != trials:
+                raise StudyError(
+                    f"The goals in {csv} are {BASELINE}'s after {one['trials']} candidates, not after {trials}. Give "
+                    "another --csv."
+                )
+        # What gave up after fewer or more candidates than it has now is repeated.
+        found = [one for one in found if math.isfinite(one["evaluations"]) or one["trials"] == most.get(one["sampler"])]
     wanted = [(name, seed) for name in {BASELINE: trials} | most for seed in range(seeds)]
     ended = sum((one["sampler"], one["seed"]) in wanted for one in found)
     for one in replay_all(judge, FIDELITIES[fidelity], most, seeds=seeds, trials=trials, workers=workers, known=found):

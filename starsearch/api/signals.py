@@ -16,7 +16,7 @@ from starsearch.accuracy.signals import AZ_NAS, az_nas, make_batches, read_signa
 from starsearch.api.study import load_study
 from starsearch.bench.table import LATENCY_ROWS, SIGNAL, SIGNAL_ROWS, read_table, table_files
 from starsearch.data import open_data
-from starsearch.errors import StudyError, counted
+from starsearch.errors import SpecError, StudyError, counted
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import parse_architecture
 from starsearch.progress import Progress, follow, ignore
@@ -72,6 +72,10 @@ def audit_signals(
     known, drawn = _find(truth, seed)
     top1, networks = np.array(list(known.accuracy.values())), list(known.accuracy)
     is_read = not known.signals.empty
+    if is_read and data is not None:
+        raise SpecError(
+            f"The signals of {truth} are in its table, read off images of the data it was made with: drop --data."
+        )
     some = networks if is_read else sorted(drawn or networks, key=count_macs)[:_FLIPPED]
     pairs = pd.DataFrame([flipped(network) for network in some])
     asked = () if is_read else dict.fromkeys((*networks, *(one for pair in pairs.to_numpy().ravel() for one in pair)))

@@ -257,7 +257,7 @@ class AutoProposer:
         for name in filter(is_accuracy, self._spec.quantities):
             told = [*self._evidence, *observations(self._spec, self._history, name)]
             like = self._posteriors.get(name)
-            if not settled or like is None or {like.target, *like.signs} != {target, *(one.task for one in told)}:
+            if not settled or like is None or like.tasks != {target, *(one.task for one in told)}:
                 like = fit_posterior(_some_of_each_task(told, _FIT_TO), target=target, seed=self._seed)
                 self._fitted = count
             self._told[name] = told

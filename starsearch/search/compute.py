@@ -56,7 +56,8 @@ class Compute:
             rows = [self._inputs(one, *self._way(one, ended)) for one in ended.values()]
             # By relative error: a small network's seconds are as well known as a large one's.
             seconds = np.array([one.seconds for one in ended.values()])
-            factors = nnls(np.array(rows) / seconds[:, None], np.ones(len(rows)))[0]
+            fitted = nnls(np.array(rows) / seconds[:, None], np.ones(len(rows)))[0]
+            factors = fitted if fitted[1:].any() else factors  # none of the seconds are of the training
         last = len(self.tasks)
         now = [self._inputs(one, one.rung or 0, (one.rung or 0) + 1) for one in pool]
         later = [self._inputs(one, (one.rung or 0) + 1, last + 1) for one in pool]

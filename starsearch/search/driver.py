@@ -223,7 +223,9 @@ class _Driver:
             return "time budget"
         if trial is None and self._proposer is None:
             return "complete"  # fewer than wanted could be promoted, or have not failed
-        return trial or (self._proposer and self._proposer.propose()) or "space exhausted"
+        if trial is None and self._proposer is not None:
+            trial = self._proposer.propose()
+        return trial or self._rungs.next(expected) or "space exhausted"
 
     def _next_planned(self) -> Trial | None:
         """Return the first on the list; where all searched trials are there, the first that is not one more."""

@@ -95,6 +95,7 @@ def test_an_observation_moves_the_mean_as_far_as_it_takes_off_the_variance(task)
     old, left = (float(one.joint(networks[9:10])[1]) for one in (before, after))
     assert float(moved[0]) ** 2 == pytest.approx(old - left, rel=1e-4)
     assert float(before.moved_by(networks[9:], "no such task", standard_error=0.02).max()) == 0
+    assert len(before.moved_by([], task, standard_error=0.02)) == 0
 
 
 def test_a_target_that_nobody_observed_is_estimated_all_but_blindly():

@@ -144,10 +144,17 @@ def test_the_command_prints_a_row_a_sampler_and_says_what_is_estimated(starsearc
     after = pd.read_csv(csv)
     assert after[:2].equals(before)
     assert list(after["trials"]) == [10, 10, 3]
+    code, _, err = starsearch("bench", "run", "--samplers", "random", *options, "--trials", "12")
+    assert code == 2
+    assert "after 10 candidates, not after 12" in " ".join(err.split())
     csv.write_text(csv.read_text().replace("proxy,40", "proxy,41"))
     code, _, err = starsearch("bench", "run", "--samplers", "random", *options)
     assert code == 2
     assert "was written with another table" in err
+    csv.write_text("")
+    code, _, err = starsearch("bench", "run", "--samplers", "random", *options)
+    assert code == 2
+    assert "cannot be read as outcomes of replays" in " ".join(err.split())
     code, _, err = starsearch("bench", "run", "--samplers", "rnadom", *options)
     assert code == 2
     assert "Did you mean 'random'" in err

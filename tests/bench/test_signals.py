@@ -34,6 +34,9 @@ def test_the_tables_signals_are_judged_by_its_trainings(starsearch, with_signals
     assert by_name["macs"]["sees_ops"] == 1  # of published networks and their sums
     assert by_name["macs"]["sees_kernel_size"] is None
     assert by_name["macs"]["seconds"] is None
+    code, _, err = starsearch("signals", with_signals, "--data", "digits")
+    assert code == 2
+    assert "drop --data" in err
 
 
 def test_a_table_without_signals_has_its_networks_read(table):

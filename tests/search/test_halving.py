@@ -142,16 +142,20 @@ def test_every_sampler_takes_it(tmp_path, sampler):
     assert run(tmp_path, halved(sampler=sampler), Trainer()).why == "complete"
 
 
-def test_auto_chooses_between_new_ones_and_those_who_wait_and_says_how_far_they_train(tmp_path):
+@pytest.mark.parametrize("anchors", [2, 4])  # with four, nobody waits at a rung when the first is proposed
+def test_auto_chooses_between_new_ones_and_those_who_wait_and_says_how_far_they_train(tmp_path, anchors):
     evaluator, events = Trainer(), []
     rungs = Halving(eta=3, rungs=(Rung(epochs=1), Rung(epochs=3)))
-    run(tmp_path, halved(sampler="auto", halving=rungs, trials=8), evaluator, watch=events.append)
+    spec = halved(sampler="auto", halving=rungs, trials=8)
+    published = ("starnet_s1", "starnet_s2", "starnet_s050", "starnet_s100")
+    spec = replace(spec, space=replace(spec.space, anchors=published[:anchors]))
+    run(tmp_path, spec, evaluator, watch=events.append)
     said = [event.why for event in events if isinstance(event, TrialStarted) and event.why]
     assert len(said) >= 6
     assert all(re.search(r"; (trains|goes on from epoch [13]) to epoch [139] of 9$", one) for one in said), said
     assert len(evaluator.trained) == len(set(evaluator.trained)), "what goes on does so from its checkpoint"
     ends = {key: max(epoch for one, epoch in evaluator.trained if one == key) for key, _ in evaluator.trained}
-    assert len(ends) == 10
+    assert len(ends) == 8 + anchors
     assert set(ends.values()) <= {1, 3, 9}
 
 
