@@ -180,7 +180,7 @@ def test_a_population_resumes_its_best_and_says_by_which_recipes_it_was_trained(
 
 def test_a_batch_that_the_data_cannot_fill_is_refused_before_ray_is_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(DataError, match="batch_size 512 images, but there are 256 of 'digits'"):
+    with pytest.raises(DataError, match="batch_size 512 images, but the fidelity 'tune' has 256 of 'digits'"):
         tune(tmp_path, trials=2, space="recipe: {batch_size: [64, 512]}")
 
 
