@@ -116,7 +116,8 @@ def run_bench(
                     "another --csv."
                 )
         # What gave up after fewer or more candidates than it has now is repeated.
-        found = [one for one in found if math.isfinite(one["evaluations"]) or one["trials"] == most.get(one["sampler"])]
+        most_now = {one["sampler"]: most.get(one["sampler"], one["trials"]) for one in found}
+        found = [one for one in found if math.isfinite(one["evaluations"]) or one["trials"] == most_now[one["sampler"]]]
     wanted = [(name, seed) for name in {BASELINE: trials} | most for seed in range(seeds)]
     ended = sum((one["sampler"], one["seed"]) in wanted for one in found)
     for one in replay_all(judge, FIDELITIES[fidelity], most, seeds=seeds, trials=trials, workers=workers, known=found):

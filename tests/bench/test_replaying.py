@@ -144,6 +144,8 @@ def test_the_command_prints_a_row_a_sampler_and_says_what_is_estimated(starsearc
     after = pd.read_csv(csv)
     assert after[:2].equals(before)
     assert list(after["trials"]) == [10, 10, 3]
+    assert starsearch("bench", "run", "--samplers", "qmc:4", *options)[0] == 0
+    assert list(pd.read_csv(csv)["sampler"]) == ["nsga2", "random", "qmc"], "others' outcomes stay"
     code, _, err = starsearch("bench", "run", "--samplers", "random", *options, "--trials", "12")
     assert code == 2
     assert "after 10 candidates, not after 12" in " ".join(err.split())
