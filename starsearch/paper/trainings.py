@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from starsearch.accuracy.evidence import published_top1_percent
-from starsearch.families.text import parse_architecture
+from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.paper.finding import Finding, Reproduction, Setting, interval_of_mean, judge_sign
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity
@@ -30,12 +30,14 @@ class TrainedTable:
         contrast: by label the weights of a difference that the claim says is positive, in points; without one the claim
             is the order of the rows.
         small: the fidelity of the small scale.
+        small_rows: the rows of the small scale, where they are fewer.
         recipe: the shipped recipe of the paper's scale.
     """
 
     networks: Mapping[str, tuple[str, float]]
     contrast: Mapping[str, float] | None = None
     small: Fidelity = _SMALL
+    small_rows: TrainedTable | None = None
     recipe: str = "starnet-imagenet"
 
 
@@ -46,7 +48,7 @@ def _published(texts: Mapping[str, str], table: str = "") -> dict[str, tuple[str
 
 
 def _demonets(table: str, sizes: Sequence[tuple[int, int]]) -> TrainedTable:
-    """Tables 2 and 3: the mean of the gaps between star and sum is the claim."""
+    """Tables 2 and 3: the mean of the gaps between star and sum is the claim; small, of every third size."""
     networks, contrast = {}, {}
     for width, depth in sizes:
         for op, weight in (("sum", -1), ("star", 1)):
@@ -54,7 +56,11 @@ def _demonets(table: str, sizes: Sequence[tuple[int, int]]) -> TrainedTable:
             networks[label] = f"demonet:width={width},depths={depth},ops={op}"
             contrast[label] = weight / len(sizes)
     return TrainedTable(
-        networks=_published(networks, table), contrast=contrast, small=_SMALL_DEMONET, recipe="demonet-imagenet"
+        networks=_published(networks, table),
+        contrast=contrast,
+        small=_SMALL_DEMONET,
+        small_rows=_demonets(table, sizes[::3]) if len(sizes) > 3 else None,
+        recipe="demonet-imagenet",
     )
 
 
@@ -106,7 +112,9 @@ def find_top1(table: TrainedTable, setting: Setting) -> Generator[Progress, None
 
     assert setting.data is not None
     fidelity = table.small
-    if setting.scale == "paper":
+    if setting.scale == "small":
+        table = table.small_rows or table
+    else:
         fidelity = Fidelity(name=table.recipe, resolution=224, recipe=table.recipe, crop_pct=0.875)
     if setting.epochs is not None:
         fidelity = replace(fidelity, name=f"{fidelity.name}-{setting.epochs}", epochs=setting.epochs)
@@ -119,8 +127,10 @@ def find_top1(table: TrainedTable, setting: Setting) -> Generator[Progress, None
         stage = f"{made.there} of {made.wanted} trained" + (f", {left:.0f} min left" if left == left else "")
         yield Progress(fraction=made.there / made.wanted, stage=stage)
     rows = read_table(setting.folder)
-    rows = rows[(rows["fidelity"] == fidelity.name) & rows["name"].isin(list(table.networks))]
-    top1 = rows.pivot_table(index="seed", columns="name", values="top1_percent")
+    # A network of several tables is trained once; its row has the name that the first of them gives it.
+    labels = {format_architecture(network): label for network, label in networks.items()}
+    rows = rows[rows["fidelity"] == fidelity.name].assign(label=rows["network"].map(labels))
+    top1 = rows.pivot_table(index="seed", columns="label", values="top1_percent")
     return judge_top1(table, top1.head(setting.seeds), setting.data.name)
 
 

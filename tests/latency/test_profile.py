@@ -1,10 +1,13 @@
 import dataclasses
 
+import pandas as pd
 import pytest
 import yaml
 
 from starsearch.errors import SpecError
+from starsearch.families.text import parse_architecture
 from starsearch.latency.device import device_fingerprint
+from starsearch.latency.prediction.predict import predict_latency
 from starsearch.latency.prediction.profile import load_profile, save_profile
 from starsearch.latency.reference import Reference
 from starsearch.resources import shipped_folder
@@ -82,3 +85,12 @@ def test_shipped_profiles_are_labelled_as_extrapolations_with_their_leave_one_ou
     assert profile.held_out.method == "leave-one-out"
     assert f"{profile.held_out.mape_percent:.1f} %" in profile.note
     assert profile.held_out.mape_percent < 6
+
+
+def test_the_shipped_profile_of_demonet_predicts_what_was_measured():
+    path = shipped_folder("profiles") / "epyc-demonet.yaml"
+    profile, samples = load_profile(path), pd.read_csv(path.with_suffix(".csv"))
+    networks = samples["architecture"].map(parse_architecture)
+    found = networks.map(lambda one: predict_latency(profile, one, resolution=224).value)
+    assert len(samples) == 50
+    assert (found / samples["ms"] - 1).abs().mean() < 0.01

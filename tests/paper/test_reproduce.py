@@ -91,8 +91,9 @@ def test_every_network_of_a_table_can_be_built():
     for part in REPRODUCTIONS.values():
         if part.needs_data:
             (table,) = part.find.args
-            assert len({parse_architecture(text) for text, _ in table.networks.values()}) == len(table.networks)
-            assert table.contrast is None or abs(sum(table.contrast.values())) < 1e-9
+            for one in (table, table.small_rows or table):
+                assert len({parse_architecture(text) for text, _ in one.networks.values()}) == len(one.networks)
+                assert one.contrast is None or abs(sum(one.contrast.values())) < 1e-9
 
 
 def test_trainings_go_on_where_they_were_stopped(tmp_path):
@@ -109,6 +110,9 @@ def test_trainings_go_on_where_they_were_stopped(tmp_path):
     assert found.rows["network"].tolist() == ["a", "b"]
     assert found.rows["here"].between(5, 100).all()
     assert follow(find_top1(table, setting), stages.append).rows.equals(found.rows)
+    # Another table knows one of them by another name.
+    other = TrainedTable(networks={"the first": small["a"], "the second": small["b"]})
+    assert follow(find_top1(other, setting), stages.append).rows["here"].equals(found.rows["here"])
 
 
 @pytest.mark.slow
