@@ -9,6 +9,7 @@ import typer
 
 from starsearch.cli import (
     bench,
+    doctor,
     export,
     latency,
     planning,
@@ -187,6 +188,7 @@ app.add_typer(data_commands.app, name="data", rich_help_panel=BEFORE)
 app.add_typer(latency.app, name="latency", rich_help_panel=BEFORE)
 app.command(rich_help_panel=BEFORE)(planning.plan)
 app.command(rich_help_panel=BEFORE)(schema.schema)
+app.command(rich_help_panel=BEFORE)(doctor.doctor)
 app.command(rich_help_panel=SCIENCE)(reproducing.reproduce)
 app.command(rich_help_panel=SCIENCE)(signals.signals)
 app.add_typer(bench.app, name="bench", rich_help_panel=SCIENCE)
