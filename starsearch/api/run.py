@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from starsearch.api.curves import FOLDER, StudyCurves
 from starsearch.api.estimating import choose_published, keep_estimates, published_dataset, published_spec
 from starsearch.api.study import Study
 from starsearch.api.study_folder import (
@@ -241,7 +242,7 @@ def run_fidelities(
                         spec,
                         record,
                         workplace.make_executor(judge),
-                        watch,
+                        StudyCurves(folder / FOLDER, watch),
                         folder=folder,
                         deadline=deadline,
                         tries=runner.tries,

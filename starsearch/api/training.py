@@ -6,7 +6,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,7 +154,9 @@ def run_training(
                 folder.add_epoch(progress)
             watch(progress)
 
-        return _finish(job, folder, data, hardware, follow(steps, tell))
+        with closing(folder.curve):
+            result = follow(steps, tell)
+        return _finish(job, folder, data, hardware, result)
 
 
 def check_training_data(

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from starsearch.api.curves import FOLDER, Curve
 from starsearch.api.networks import StudyTrial, resolve
 from starsearch.data.source import DataSource
 from starsearch.errors import ArchitectureError, SpecError, StudyError, counted
@@ -202,6 +203,7 @@ class TrainingFolder:
         self.best = path / "best.safetensors"
         self.exported = path / "timm"  # the best weights as timm loads them
         self.log = path / "log.csv"
+        self.curve = Curve(path / FOLDER)
         self._began = time.monotonic()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -224,7 +226,7 @@ class TrainingFolder:
             file.write_text(head + yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
 
     def add_epoch(self, progress: Progress) -> None:
-        """Write an epoch's row; it and later ones from before a training was cut off are replaced."""
+        """Write an epoch's row and point; it and later ones from before a training was cut off are replaced."""
         assert progress.epoch is not None
         values = {column: progress.values[name] for column, name in _COLUMNS.items()}
         seconds = self._seconds_before + time.monotonic() - self._began
@@ -234,6 +236,7 @@ class TrainingFolder:
             writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
             writer.writeheader()
             writer.writerows({name: _in_full(value) for name, value in one.items()} for one in self.rows)
+        self.curve.add(progress)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""

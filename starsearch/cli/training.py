@@ -222,7 +222,8 @@ def _print_end(trained: Trained, *, data: str) -> None:
     if trained.unreadable_images:
         say(f"{len(trained.unreadable_images)} images could not be read; their names are in summary.json.")
     say(
-        f"Written: {trained.folder} (recipe.yaml, log.csv, last.pt, best.safetensors, timm/, summary.json)",
+        f"Written: {trained.folder} (recipe.yaml, log.csv, tensorboard/, last.pt, best.safetensors, timm/, "
+        "summary.json)",
         f"Load it: {trained.load}",
         f"Export it: {command} --format onnx,onnx-int8 --out best   (or timm, coreml)",
     )

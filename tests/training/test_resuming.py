@@ -1,5 +1,6 @@
 """A training that is stopped anywhere and goes on ends as one that was not, to the bit."""
 
+import csv
 import dataclasses
 import resource
 
@@ -18,6 +19,7 @@ from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training import Hardware, Keeping, train
 from starsearch.training.optimisation import Optimisation
+from tests.api.test_curves import read_curve
 from tests.command_line import begun, starsearch
 from tests.data.pictures import write_pictures
 from tests.training.imagenet import write_imagenet
@@ -229,6 +231,9 @@ def kill_and_go_on(tmp_path, *, kills, epochs, longest_s):
         for name in ("whole", "killed")
     ]
     assert logs[0] == logs[1]
+    curve = read_curve(tmp_path / "killed" / "tensorboard")
+    rows = list(csv.DictReader((tmp_path / "killed" / "log.csv").read_text().splitlines()))
+    assert curve["top1_percent"] == [(int(row["epoch"]), np.float32(row["top1"])) for row in rows]
     assert not [*(tmp_path / "killed").glob(".partial*")]
     best = [load_file(tmp_path / name / "best.safetensors") for name in ("whole", "killed")]
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
