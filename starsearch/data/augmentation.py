@@ -1,8 +1,10 @@
-"""What a recipe does to training images, on whole batches where that is possible."""
+"""What a recipe does to training images: on whole batches, on their device, where that is possible."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,46 +14,173 @@ from starsearch.data.dataset import INTERPOLATION, DataSet
 from starsearch.errors import EvaluationError
 from starsearch.recipe import Recipe
 
-_MOST_DRAWS = 10  # of an image's augmentation; one in a hundred fails
+_MOST_DRAWS = 10  # of an image's augmentation, one in a hundred of which fails; of a box, as in timm
+_CROP_RATIO = (3 / 4, 4 / 3)  # timm's defaults, as those of the erased boxes
+_ERASED_SCALE, _ERASED_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
 
-Augment = Callable[[torch.Tensor], torch.Tensor]
+Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
-def batch_augmentation(recipe: Recipe, data: DataSet, resolution: int, device: str = "cpu") -> Augment:
-    """Return padded crop, flip, normalisation and random erasing of whole batches, as the recipe says.
+def batch_augmentation(
+    recipe: Recipe, data: DataSet, resolution: int, device: str = "cpu", *, after_single: bool = False
+) -> Augment:
+    """Return crop, flip, colour, normalisation and random erasing of whole batches, as the recipe says.
 
-    It takes (batch, height, width, 3) uint8, after `image_augmentation`, and returns (batch, 3, height, width) float32.
+    It takes (batch, height, width, 3) uint8 and a generator, both on the device, and returns (batch, 3, resolution,
+    resolution) float32. All draws are the generator's, and a GPU is never waited for.
+
+    Args:
+        after_single: whether `image_augmentation` has been at work: what it does is left out.
     """
     mean, std = (255 * torch.tensor(values, device=device) for values in (data.mean, data.std))
+    resized = recipe.crop == "random-resized"
     padding = max(1, resolution // 8) if recipe.crop == "pad" else 0
-    hflip = recipe.hflip if recipe.crop != "random-resized" else 0.0  # timm's random-resized crop flips too
-    erase: Augment | None = None
-    if recipe.random_erasing:
-        from timm.data.random_erasing import RandomErasing
 
-        erasing: Any = RandomErasing  # timm has no types
-        erase = erasing(recipe.random_erasing, mode="pixel", device=device)
-
-    def augment_batch(pixels: torch.Tensor) -> torch.Tensor:
-        if padding or hflip:
-            pixels = _crop_and_flip(pixels, padding, hflip)
+    def augment_batch(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if resized and not after_single:
+            pixels = _crop_at_random(pixels, resolution, recipe, generator)
+        if recipe.color_jitter and not recipe.auto_augment and not after_single:
+            pixels = _jitter_colour(pixels, recipe.color_jitter, generator)
+        if not resized and (padding or recipe.hflip):
+            pixels = _crop_and_flip(pixels, padding, recipe.hflip, generator)
         images = normalize(pixels, mean, std)
-        return erase(images) if erase else images
+        return _erase(images, recipe.random_erasing, generator) if recipe.random_erasing else images
 
     return augment_batch
 
 
-def _crop_and_flip(pixels: torch.Tensor, padding: int, hflip: float) -> torch.Tensor:
+def _crop_and_flip(pixels: torch.Tensor, padding: int, hflip: float, generator: torch.Generator) -> torch.Tensor:
     """Crop each image at a random place of the padded one and perhaps flip it, all in one gather."""
     batch, height, width, _ = pixels.shape
+    on: dict[str, Any] = {"device": pixels.device}
     padded = functional.pad(pixels, (0, 0, padding, padding, padding, padding))
-    rows = torch.arange(height) + torch.randint(0, 2 * padding + 1, (batch, 1))
-    columns = torch.arange(width) + torch.randint(0, 2 * padding + 1, (batch, 1))
-    columns = torch.where(torch.rand(batch, 1) < hflip, columns.flip(1), columns)
-    places = torch.arange(batch).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)
-    first, second, third = (place.to(pixels.device) for place in places)
-    return padded[first, second, third]
+    tops, lefts = torch.randint(0, 2 * padding + 1, (2, batch, 1), generator=generator, **on)
+    rows, columns = torch.arange(height, **on) + tops, torch.arange(width, **on) + lefts
+    flips = torch.rand(batch, 1, generator=generator, **on) < hflip
+    columns = torch.where(flips, columns.flip(1), columns)
+    return padded[torch.arange(batch, **on).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
+
+
+Boxes = tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def _crop_at_random(pixels: torch.Tensor, resolution: int, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+    """Return timm's random-resized crop and flip of each image, as float32."""
+    batch, height, width, _ = pixels.shape
+    draw = partial(torch.rand, generator=generator, device=pixels.device)
+    boxes = draw_boxes(draw, batch, (height, width), recipe.crop_scale, _CROP_RATIO, otherwise=(height, width))
+    kind = recipe.train_interpolation or INTERPOLATION
+    is_cubic = draw(batch) < {"bilinear": 0.0, "bicubic": 1.0, "random": 0.5}[kind]
+    return crop_and_resize(pixels, boxes, resolution, is_cubic=is_cubic, flips=draw(batch) < recipe.hflip)
+
+
+def crop_and_resize(
+    pixels: torch.Tensor, boxes: Boxes, resolution: int, *, is_cubic: torch.Tensor, flips: torch.Tensor
+) -> torch.Tensor:
+    """Return each image's box resized as Pillow does it, (batch, resolution, resolution, 3) float32 in 0..255.
+
+    `is_cubic` and `flips` are (batch,). Each side is a product with a matrix, its filter's weights.
+    """
+    _, height, width, _ = pixels.shape
+    rows, columns = (
+        _resampling(*box, length, resolution, is_cubic) for box, length in zip(boxes, (height, width), strict=True)
+    )
+    columns = torch.where(flips.view(-1, 1, 1), columns.flip(1), columns)
+    maps = rows.unsqueeze(1) @ pixels.permute(0, 3, 1, 2).float() @ columns.mT.unsqueeze(1)
+    return maps.clamp_(0, 255).permute(0, 2, 3, 1).contiguous()
+
+
+def draw_boxes(
+    draw: Callable[..., torch.Tensor],
+    batch: int,
+    within: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    *,
+    otherwise: tuple[int, int],
+) -> Boxes:
+    """Draw a box in each image of a height and width, as timm does for random-resized crops and for erasing.
+
+    Returns first row and height, first column and width, each (batch,). Of ten boxes, with areas that are uniform in
+    `scale` and widths by heights that are log-uniform in `ratio`, it is the first that fits; if none does, a centred
+    one of the size `otherwise`. An erased box does not fit with a whole side, for which `otherwise` is smaller.
+    """
+    height, width = within
+    areas = height * width * (scale[0] + (scale[1] - scale[0]) * draw(batch, _MOST_DRAWS))
+    low, high = map(math.log, ratio)
+    aspects = torch.exp(low + (high - low) * draw(batch, _MOST_DRAWS))
+    sizes = torch.stack([torch.sqrt(areas / aspects), torch.sqrt(areas * aspects)]).round()
+    smaller = int(otherwise != within)
+    fits = (sizes[0] <= height - smaller) & (sizes[1] <= width - smaller)
+    first = (fits.cumsum(1) == 0).sum(1, keepdim=True)  # how many do not fit before one that does
+    fitting = sizes.gather(2, first.clamp(max=_MOST_DRAWS - 1).expand(2, -1, -1)).squeeze(2)
+    found = first.squeeze(1) < _MOST_DRAWS
+    sides = []
+    for length, size, other, place in zip(within, fitting, otherwise, draw(2, batch), strict=True):
+        start = torch.where(found, (place * (length - size + 1)).floor(), float((length - other) // 2))
+        sides.append((start, torch.where(found, size, float(other))))
+    return sides[0], sides[1]
+
+
+def _resampling(
+    start: torch.Tensor, size: torch.Tensor, length: int, resolution: int, is_cubic: torch.Tensor
+) -> torch.Tensor:
+    """Return (batch, resolution, length), the weights by which Pillow resizes a stretch of rows or columns.
+
+    Its filters are the triangle and Keys' cubic with a = -0.5, as wide as the scale where that is above 1, and see
+    nothing beyond the stretch. `start`, `size` and `is_cubic` are (batch,).
+    """
+    start, size, is_cubic = (part.view(-1, 1, 1) for part in (start, size, is_cubic))
+    scale = size / resolution
+    centers = (torch.arange(resolution, device=start.device).view(-1, 1) + 0.5) * scale
+    places = torch.arange(length, device=start.device) - start
+    far = ((places + 0.5 - centers) / scale.clamp(min=1)).abs()
+    triangle = (1 - far).clamp(min=0)
+    outer = torch.where(far < 2, ((-0.5 * far + 2.5) * far - 4) * far + 2, 0.0)
+    cubic = torch.where(far < 1, (1.5 * far - 2.5) * far.square() + 1, outer)
+    weights = torch.where(is_cubic, cubic, triangle) * ((places >= 0) & (places < size))
+    return weights / weights.sum(2, keepdim=True)
+
+
+def _jitter_colour(pixels: torch.Tensor, strength: float, generator: torch.Generator) -> torch.Tensor:
+    """Change brightness, contrast and saturation of each image, in an order of its own, as torchvision does."""
+    batch = len(pixels)
+    draw = partial(torch.rand, generator=generator, device=pixels.device)
+    low = max(0.0, 1 - strength)
+    return change_colour(pixels.float(), low + (1 + strength - low) * draw(3, batch), draw(3, batch).argsort(0))
+
+
+def change_colour(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Return (batch, height, width, 3) changed by `factors` (3, batch): 0 brightness, 1 contrast, 2 saturation.
+
+    `order` (3, batch) says which of them comes first, second and third. Each mixes the image with another one: black,
+    its mean grey, or itself in grey.
+    """
+    factors = factors.gather(0, order)
+    for which, factor in zip(order.view(3, -1, 1, 1, 1), factors.view(3, -1, 1, 1, 1), strict=True):
+        red, green, blue = images.unbind(3)
+        grey = (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(3)  # ITU-R 601-2, as Pillow has it
+        other = torch.where(which == 1, grey.mean((1, 2), keepdim=True), torch.where(which == 2, grey, 0.0))
+        images = (other + factor * (images - other)).clamp_(0, 255)
+    return images
+
+
+def _erase(images: torch.Tensor, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """Fill a box of some images with noise, as timm's `RandomErasing` does in its mode "pixel"."""
+    batch, _, height, width = images.shape
+    draw = partial(torch.rand, generator=generator, device=images.device)
+    boxes = draw_boxes(draw, batch, (height, width), _ERASED_SCALE, _ERASED_RATIO, otherwise=(0, 0))
+    rows, columns = _inside(*boxes[0], height), _inside(*boxes[1], width)
+    erased = rows.view(batch, 1, height, 1) & columns.view(batch, 1, 1, width)
+    erased &= draw(batch, 1, 1, 1) < probability
+    return torch.where(erased, torch.empty_like(images).normal_(generator=generator), images)
+
+
+def _inside(start: torch.Tensor, size: torch.Tensor, length: int) -> torch.Tensor:
+    """Return (batch, length), whether a row or column is one of a box's."""
+    places = torch.arange(length, device=start.device)
+    return (places >= start.unsqueeze(1)) & (places < (start + size).unsqueeze(1))
 
 
 def normalize(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
@@ -101,8 +230,3 @@ def augment(transform: Any, image: Any) -> Any:
         except ValueError:
             continue
     return transform(image)
-
-
-def works_on_single_images(recipe: Recipe) -> bool:
-    """Whether the recipe asks for more than `batch_augmentation` can do."""
-    return bool(recipe.crop == "random-resized" or recipe.auto_augment or recipe.color_jitter)

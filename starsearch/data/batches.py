@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,23 +12,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from starsearch.data.augmentation import (
-    augment,
-    batch_augmentation,
-    image_augmentation,
-    normalize,
-    works_on_single_images,
-)
+from starsearch.data.augmentation import augment, batch_augmentation, image_augmentation, normalize
 from starsearch.data.dataset import DataSet, Split, choose_balanced
 from starsearch.data.memory import Images, decode, fits_memory
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.data.unreadable import Unreadable, read_or_note
-from starsearch.data.workers import LoadedImages, Samples
+from starsearch.data.workers import LoadedImages, Samples, drawing_from, num_workers
 from starsearch.errors import DataError
 from starsearch.recipe import Recipe
 
 Names = tuple[str, ...]
 _ORDER = 0x0BDE2  # keeps the draw of an order apart from others of the same seed
+_AUGMENTATION = 0xA06  # the same of what is drawn for a batch
 _PROBED = 16  # images whose size tells whether decoding at the training's resolution loses anything
 
 
@@ -54,9 +50,10 @@ class RankShare:
         """Return the images that this rank validates; together the ranks have each once."""
         return np.arange(self.rank, num_images, self.ranks)
 
-    def fetch(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the tensor on the device."""
-        return tensor.to(self.device, non_blocking=True)
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device has a memory of its own."""
+        return self.device.startswith("cuda")
 
 
 ALONE = RankShare()
@@ -71,22 +68,23 @@ def order_of_images(num_images: int, *, seed: int, epoch: int) -> NDArray[np.int
 class Batches:
     """One pass over images at each iteration, in batches of (batch, 3, height, width) float32 and (batch,) int64.
 
-    Training images come in an order that follows from seed and epoch alone. Augmentation of images in memory draws
-    from the global random states; of images that worker processes decode, from the seed, the epoch and the image, and
-    only erasing from the global states.
+    Training images come in an order that follows from seed and epoch alone. What is drawn for a whole batch follows
+    from the seed, the epoch, the batch's number and the rank; for an image that worker processes decode, from the seed,
+    the epoch and the image. The global random states are left alone.
 
     Attributes:
         indices: returns the images of an epoch in order, from a batch on.
         batch_size: images of a batch, of this rank.
         num_batches: batches of a pass; unreadable validation images may make some smaller, or fewer.
-        finish: turns (batch, height, width, 3) uint8 into what the network sees.
+        finish: turns (batch, height, width, 3) uint8 on the device into what the network sees, given the epoch and the
+            batch's number in it, from 0.
     """
 
     images: Images | LoadedImages
     indices: Callable[[int, int], NDArray[np.int64]]
     batch_size: int
     num_batches: int
-    finish: Callable[[torch.Tensor], torch.Tensor]
+    finish: Callable[[torch.Tensor, int, int], torch.Tensor]
     share: RankShare
 
     def __len__(self) -> int:
@@ -98,40 +96,92 @@ class Batches:
     def begin(self, epoch: int, *, start_batch: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the batches of an epoch, counted from 1, from a batch on, counted from 0."""
         indices = self.indices(epoch, start_batch)
-        for pixels, targets in self.images.load(indices, epoch=epoch, batch_size=self.batch_size):
-            yield self.finish(pixels), self.share.fetch(targets)
+        batches = self.images.load(indices, epoch=epoch, batch_size=self.batch_size)
+        if self.share.on_gpu:
+            batches = _copied_ahead(batches, self.share.device)
+        for number, (pixels, targets) in enumerate(batches, start=start_batch):
+            yield self.finish(pixels, epoch, number), targets
+
+
+def _copied_ahead(
+    batches: Iterator[tuple[torch.Tensor, torch.Tensor]], device: str
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield batches on the GPU; the next one is fetched and copied there while the GPU is busy with the one before."""
+    make_stream: Any = torch.cuda.Stream  # torch has no types for it
+    copies, ahead = make_stream(device), None
+    for batch in batches:
+        if batch[0].is_cuda:  # they lie there already
+            yield batch
+            continue
+        with torch.cuda.stream(copies):
+            # Pinned, since a copy from other memory is waited for. torch keeps it until the copy is done.
+            pinned = [part if part.is_pinned() else part.pin_memory() for part in batch]
+            copied = [part.to(device, non_blocking=True) for part in pinned]
+        if ahead is not None:
+            yield _when_copied(ahead, copies)
+        ahead = copied
+    if ahead is not None:
+        yield _when_copied(ahead, copies)
+
+
+def _when_copied(batch: list[torch.Tensor], copies: torch.cuda.Stream) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a batch once the GPU's work from here on waits for its copy; its memory is not reused before that work."""
+    current = torch.cuda.current_stream(copies.device)
+    current.wait_stream(copies)
+    for part in batch:
+        part.record_stream(current)
+    return batch[0], batch[1]
 
 
 def training_batches(
     data: DataSet, recipe: Recipe, *, resolution: int, samples: int | None, seed: int, share: RankShare = ALONE
 ) -> Generator[float, None, Batches]:
-    """Return shuffled, augmented, whole batches; yield the fraction of images decoded, if they are kept in memory."""
+    """Return shuffled, augmented, whole batches; yield the fraction of images decoded, if they are kept in memory.
+
+    Images in memory are augmented batch by batch on the device, but for RandAugment and other policies, which have no
+    such form: a GPU would wait for them, so that worker processes carry them out there.
+    """
     chosen, transform = _chosen(data.train, samples, seed), image_augmentation(recipe, data, resolution)
     images: Images | LoadedImages
-    if in_memory := _keeps_in_memory(data, recipe, len(chosen), resolution):
-        images = yield from decode(data, data.train, chosen, resolution=resolution)
+    single = recipe.auto_augment is not None
+    fits = _keeps_in_memory(data, recipe, len(chosen), resolution)
+    in_memory = fits and not (single and share.on_gpu)
+    if fits and not in_memory:
+        warnings.warn(
+            f"auto_augment {recipe.auto_augment} is done image by image by {num_workers(share.workers)} processes, for "
+            "which a GPU may wait; a recipe without it is augmented on the GPU.",
+            stacklevel=2,
+        )
+    if in_memory:
+        images = yield from decode(data, data.train, chosen, resolution=resolution, device=share.device)
         chosen = np.arange(len(images))
     else:
         images = LoadedImages(
             Samples(data.train, transform, seed=seed, substitutes=chosen),
             Unreadable(data.name, data.train, len(chosen), "Others take their places.", share.gather),
             workers=share.workers,
-            pin=share.device.startswith("cuda"),
+            pin=share.on_gpu,
         )
     if len(chosen) < recipe.batch_size:
         raise DataError(
             f"A training step takes batch_size {recipe.batch_size} images but there are only {len(chosen):,}: take "
             f"more samples, or `starsearch train --batch-size {largest_filled(len(chosen))}`."
         )
-    augment_batch = batch_augmentation(recipe, data, resolution, share.device)
-    one_by_one = in_memory and works_on_single_images(recipe)
+    after_single = single or not in_memory
+    augment_batch = batch_augmentation(recipe, data, resolution, share.device, after_single=after_single)
+    generator = torch.Generator(share.device)
 
     def indices(epoch: int, start_batch: int) -> NDArray[np.int64]:
         order = chosen[order_of_images(len(chosen), seed=seed, epoch=epoch)]
         return share.training_indices(order, recipe.batch_size, start_batch=start_batch)
 
-    def finish(pixels: torch.Tensor) -> torch.Tensor:
-        return augment_batch(share.fetch(_transform_each(pixels, transform) if one_by_one else pixels))
+    def finish(pixels: torch.Tensor, epoch: int, number: int) -> torch.Tensor:
+        key = (seed, epoch, number, share.rank, _AUGMENTATION)
+        if in_memory and single:
+            with drawing_from(*key):
+                pixels = _transform_each(pixels, transform)
+        generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+        return augment_batch(pixels, generator)
 
     return Batches(
         images=images,
@@ -170,14 +220,14 @@ def validation_batches(
     images: Images | LoadedImages
     fits = split.in_memory or fits_memory(len(chosen), preprocessing.resolution, data.cache_limit_bytes // 2)
     if keep and fits and preprocessing.crop_pct == 1.0:
-        images = yield from decode(data, split, chosen, resolution=preprocessing.resolution)
+        images = yield from decode(data, split, chosen, resolution=preprocessing.resolution, device=share.device)
         chosen = np.arange(len(images))
     else:
         images = LoadedImages(
             Samples(split, preprocessing.transform(), seed=0, substitutes=None),
             Unreadable(data.name, split, len(chosen), consequence, share.gather),
             workers=0 if split.in_memory else share.workers,
-            pin=share.device.startswith("cuda"),
+            pin=share.on_gpu,
         )
     mine = chosen[share.validation_indices(len(chosen))]
     mean, std = (255 * torch.tensor(part, device=share.device) for part in (preprocessing.mean, preprocessing.std))
@@ -186,7 +236,7 @@ def validation_batches(
         indices=lambda _epoch, _start: mine,
         batch_size=batch_size,
         num_batches=-(-len(mine) // batch_size),
-        finish=lambda pixels: normalize(share.fetch(pixels), mean, std),
+        finish=lambda pixels, _epoch, _number: normalize(pixels, mean, std),
         share=share,
     )
 

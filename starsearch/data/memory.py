@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from starsearch.data.preprocessing import Preprocessing
 from starsearch.data.unreadable import Unreadable, read_or_note
 
 _PROGRESS_EVERY = 500  # images
+_MOST_OF_GPU = 0.5  # of its free memory, for the images of a split; the rest is the training's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +37,29 @@ class Images:
         batch_size: int,
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the pixels and targets of these images, `batch_size` at a time; they are alike in every epoch."""
-        for chosen in torch.split(torch.from_numpy(indices), batch_size) if len(indices) else ():
+        places = torch.from_numpy(indices).to(self.pixels.device)
+        for chosen in torch.split(places, batch_size) if len(indices) else ():
             yield self.pixels[chosen], self.targets[chosen]
 
+    def on_gpu(self, device: str, name: str) -> Images:
+        """Return the images in the GPU's memory if they fit; else as they are, with a warning that `name`s them."""
+        wanted, free = self.pixels.nbytes, torch.cuda.mem_get_info(device)[0]
+        try:
+            if wanted <= _MOST_OF_GPU * free:
+                return Images(pixels=self.pixels.to(device), targets=self.targets.to(device))
+        except torch.OutOfMemoryError:
+            free = 0  # another process has taken it since
+        most = _MOST_OF_GPU * free
+        warnings.warn(
+            f"The {name} take {wanted / 1e9:,.2f} GB, {(wanted - most) / 1e9:,.2f} GB more than half of what is free "
+            f"on the GPU ({device}): they stay in the host's memory, and each batch is copied while the one before is "
+            "trained on. A lower resolution or fewer samples fit.",
+            stacklevel=2,
+        )
+        return self
 
-_Key = tuple[str, str, int, str]
+
+_Key = tuple[str, str, int, str, str]
 _kept: OrderedDict[_Key, Images] = OrderedDict()
 
 
@@ -49,16 +69,20 @@ def fits_memory(num_images: int, resolution: int, limit_bytes: int) -> bool:
 
 
 def decode(
-    data: DataSet, split: Split, indices: NDArray[np.int64], *, resolution: int
+    data: DataSet, split: Split, indices: NDArray[np.int64], *, resolution: int, device: str = "cpu"
 ) -> Generator[float, None, Images]:
-    """Decode images, or find them decoded; yield the fraction done now and then.
+    """Decode images, or find them decoded, on the device if they fit there; yield the fraction done now and then.
 
     An image is resized so that its shorter side is `resolution`, and cropped to the square in its middle.
     Unreadable images are left out with a warning.
     """
-    key = (data.fingerprint, split.name, resolution, str(hash(indices.tobytes())))
+    key = (data.fingerprint, split.name, resolution, str(hash(indices.tobytes())), device)
     if key not in _kept:
-        images = yield from _decode(data, split, indices, resolution)
+        if device == "cpu":
+            images = yield from _decode(data, split, indices, resolution)
+        else:
+            images = yield from decode(data, split, indices, resolution=resolution)
+            images = images.on_gpu(device, f"{split.name} images of {data.name!r}")
         # Forget the images that were not used for longest until the rest stays within the limit.
         while _kept and sum(kept.pixels.numel() for kept in (images, *_kept.values())) > data.cache_limit_bytes:
             _kept.popitem(last=False)

@@ -52,7 +52,7 @@ class Samples(Dataset[Sample]):
         for _ in range(_MOST_TRIES):
             image = read_or_note(self._split, index)
             if not isinstance(image, str):
-                with _drawing_from(self._seed, epoch, index):
+                with drawing_from(self._seed, epoch, index):
                     pixels = augment(self._transform, image)
                 return pixels, int(self._split.targets[index]), tuple(unreadable)
             unreadable.append(image)
@@ -63,7 +63,7 @@ class Samples(Dataset[Sample]):
 
 
 @contextmanager
-def _drawing_from(*seed: int) -> Iterator[None]:
+def drawing_from(*seed: int) -> Iterator[None]:
     """Seed the global random states, from which timm's transforms draw, for the time of the block."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 — timm's, not ours
     number = int(np.random.SeedSequence(seed).generate_state(1)[0])

@@ -15,7 +15,7 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import random_seed
 
 from starsearch.data import open_data
-from starsearch.data.augmentation import batch_augmentation, image_augmentation, normalize
+from starsearch.data.augmentation import image_augmentation
 from starsearch.data.batches import order_of_images
 from starsearch.families.family import presets
 from starsearch.families.network import build_model
@@ -114,12 +114,6 @@ def test_images_are_transformed_by_the_transforms_of_timms_loader(data, tmp_path
         mine = ours(image)
         random_seed(seed)
         assert torch.equal(mine, torch.as_tensor(theirs(image)))
-    pixels, statistics = torch.full((16, 32, 32, 3), 7, dtype=torch.uint8), map(torch.tensor, (data.mean, data.std))
-    loader.random_erasing.device = "cpu"
-    random_seed(0)
-    mine = batch_augmentation(recipe, data, 224)(pixels)
-    random_seed(0)
-    assert torch.equal(mine, loader.random_erasing(normalize(pixels, *(255 * values for values in statistics))))
 
 
 def test_the_loss_of_the_first_batch_is_timms_by_seed_and_weights():
