@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ class Estimate:
     high: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Posterior:
     """What is known of the accuracy of networks on one task.
 
@@ -167,19 +168,23 @@ class Posterior:
         By one Cholesky decomposition: BoTorch's posterior of n networks one by one copies the observations n times.
         """
         import torch
-        from linear_operator.utils.cholesky import psd_safe_cholesky
 
         model, told = self.model, self.model.train_inputs[0]
         with _no_gradients():
-            root = psd_safe_cholesky(self._covariance())
             cross = model.covar_module(told, inputs).to_dense()
-            both = torch.linalg.solve_triangular(root, torch.cat([model.train_targets[:, None], cross], 1), upper=False)
+            columns = torch.cat([model.train_targets[:, None], cross], 1)
+            both = torch.linalg.solve_triangular(self._root, columns, upper=False)
         return both[:, 0] @ both[:, 1:], both[:, 1:]
 
-    def _covariance(self) -> Tensor:
-        """Return that of the observations, with their noise."""
+    @cached_property
+    def _root(self) -> Tensor:
+        """The Cholesky factor of the observations' covariance, with their noise."""
+        from linear_operator.utils.cholesky import psd_safe_cholesky
+
         told = self.model.train_inputs[0]
-        found: Tensor = self.model.likelihood(self.model.forward(told), [told]).covariance_matrix
+        with _no_gradients():
+            covariance = self.model.likelihood(self.model.forward(told), [told]).covariance_matrix
+            found: Tensor = psd_safe_cholesky(covariance)
         return found
 
     def left_out(self) -> tuple[Tensor, Tensor]:
@@ -188,10 +193,8 @@ class Posterior:
         Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", equation 5.12.
         """
         import torch
-        from linear_operator.utils.cholesky import psd_safe_cholesky
 
-        with _no_gradients():
-            inverse = torch.cholesky_inverse(psd_safe_cholesky(self._covariance()))
+        inverse = torch.cholesky_inverse(self._root)
         variance, own = 1 / inverse.diagonal(), self.model.train_inputs[0][:, -1] == 0
         return (inverse @ self.model.train_targets * variance)[own], variance[own]
 

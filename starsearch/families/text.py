@@ -8,6 +8,7 @@ What is not named has the family's default; a value that holds in every stage is
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 from starsearch.errors import ArchitectureError, did_you_mean, some
@@ -78,6 +79,7 @@ def parse_architecture(text: str) -> Architecture:
     return Architecture.of(family, **values).canonical()
 
 
+@lru_cache(maxsize=100_000)  # a search asks it of each network of its pool again and again
 def architecture_hash(architecture: Architecture) -> str:
     """Return 12 hexadecimal digits that equal networks share; a new field at its default does not change them."""
     # Of the long text, which was the only one when the first studies were recorded.

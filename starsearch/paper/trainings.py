@@ -158,6 +158,8 @@ def judge_top1(table: TrainedTable, top1: pd.DataFrame, data: str) -> Finding:
         sentence = f"Of {len(values)} seeds no interval can be given: repeat with --seeds 3."
         return Finding(rows=shown, verdict="could not be told", sentence=sentence)
     mean, low, high = interval_of_mean(values)
+    if table.contrast is None:
+        low, high = max(low, -1.0), min(high, 1.0)
     overall = kendalltau(top1.mean(), published)
     sentence = (
         f"On {data}, {len(values)} seeds, {what} is {mean:.2f} ({low:.2f} to {high:.2f}, 95 %); "

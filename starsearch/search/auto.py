@@ -88,6 +88,7 @@ class AutoProposer:
         self._posteriors: dict[str, Posterior] = {}
         self._told: dict[str, list[Observation]] = {}
         self._fitted = 0  # results when hyperparameters were last fitted
+        self._estimated: dict[str, dict[Architecture, tuple[float, float]]] = {}  # by the posteriors as they are
         self._known_costs: dict[tuple[str, Architecture], float] = {}
 
     def propose(self) -> Trial | None:
@@ -127,10 +128,11 @@ class AutoProposer:
     def _pool(self) -> list[Trial]:
         """Return unseen networks: uniform draws, and what one change makes of the front's."""
         self._drawn |= {trial.key: trial for trial in self._unseen.sample(_MORE if self._drawn else _POOL)}
-        for trial in self._front():
+        front = self._front()
+        for trial in front:
             if trial.key not in self._near:
                 self._near[trial.key] = list(self._neighbours(trial))
-        near = (one for trial in self._front() for one in self._near[trial.key])
+        near = (one for trial in front for one in self._near[trial.key])
         return list((self._drawn | {one.key: one for one in near if one.key not in self._unseen.known}).values())
 
     def _front(self) -> list[Trial]:
@@ -260,7 +262,7 @@ class AutoProposer:
             if not settled or like is None or like.tasks != {target, *(one.task for one in told)}:
                 like = fit_posterior(_some_of_each_task(told, _FIT_TO), target=target, seed=self._seed)
                 self._fitted = count
-            self._told[name] = told
+            self._told[name], self._estimated[name] = told, {}
             self._posteriors[name] = fit_posterior(told, target=target, seed=self._seed, like=like)
 
     def _losses(self, trials: Sequence[Trial]) -> tuple[FloatArray, FloatArray]:
@@ -274,12 +276,13 @@ class AutoProposer:
         """Return (n,) mean and standard deviation of a cost's logarithm, or of an accuracy's error's."""
         architectures = [one.candidate.architecture for one in trials]
         if is_accuracy(name):
-            estimates = self._posteriors[name].estimate(architectures)
-            best, worst = (
-                np.log(np.maximum(100 - np.array([getattr(e, end) for e in estimates]), 0.01))
-                for end in ("high", "low")
-            )
-            return (best + worst) / 2, (worst - best) / (2 * _Z90)
+            known = self._estimated[name]
+            new = [one for one in architectures if one not in known]
+            for one, estimate in zip(new, self._posteriors[name].estimate(new), strict=True):
+                best, worst = (math.log(max(100 - end, 0.01)) for end in (estimate.high, estimate.low))
+                known[one] = (best + worst) / 2, (worst - best) / (2 * _Z90)
+            found = np.array([known[one] for one in architectures]).reshape(-1, 2)
+            return found[:, 0], found[:, 1]
         if name in ("macs", "num_params") or name in self._spec.profiles:
             values = np.array([self._computed(name, one) for one in architectures])
             return np.log(values), np.zeros(len(values))
