@@ -212,6 +212,8 @@ def read_state(path: Path) -> Mapping[str, Any]:
             f"{path.name} cannot be read as weights (.safetensors, or a state dict of torch's that is tensors only): "
             f"{first_line(error)}"
         ) from error
+    if isinstance(kept := state.get("optimisation"), Mapping):  # the checkpoint of one of our trainings
+        state = kept.get("ema") or kept.get("model") or {}
     tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise EvaluationError(f"{path.name} holds no weights: no tensor is in it, nor in its 'state_dict' or 'model'.")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.classifier import Classifier, fetch_published, fill, load_network, read_config, read_state
+from starsearch.api.classifier import (
+    Classifier,
+    fetch_published,
+    fill,
+    load_network,
+    read_config,
+    read_state,
+    read_validated,
+)
 from starsearch.api.study_folder import open_view, place_of
 from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import ArchitectureError, EvaluationError, StudyError, did_you_mean, first_line
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from starsearch.latency.backends.backend import Network as Timed
     from starsearch.recipe import Recipe
     from starsearch.report.view import StudyView
+    from starsearch.training.weight_file import TrainedWeights
 
 _RESOLUTION = 224
 _TIMM = "timm:"
@@ -143,6 +152,38 @@ class NamedNetwork:
         if self.found.suffix == _ONNX:
             return Classifier.of_onnx(self.found, _read_onnx(self.found))
         return _of_weights(None, self.found, device)
+
+    def weights(self) -> TrainedWeights:
+        """Return the trained weights, for a training to begin with.
+
+        Raises:
+            EvaluationError: there are none, or they cannot be read or fetched.
+        """
+        from starsearch.training.weight_file import TrainedWeights
+
+        classes: Sequence[str] = ()
+        match self.found:
+            case StudyTrial():
+                state, classes = self.found.load().state_dict(), self.found.validated.classes
+            case Path():
+                state, classes = _read_weights(self.found)
+            case Architecture():
+                state = fetch_published(_published(self.text, self.found)).state_dict()
+            case _:
+                _check_timm_knows(self.found)
+                state = fetch_published(self.found).state_dict()
+        return TrainedWeights(name=Path(self.text).name, state=state, classes=tuple(classes))
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Any], Sequence[str]]:
+    """Return the state dict of a file or folder, and the names of its classes where they are known."""
+    place = _find_in(path)[0] if path.is_dir() else path
+    if place.suffix in (_ONNX, _COREML):
+        raise EvaluationError(f"A training cannot begin with {path.name}: name what it was exported from.")
+    if place.is_dir():
+        return dict(read_state(place / "model.safetensors")), read_config(place / "config.json")["class_names"]
+    state, validated = dict(read_state(place)), read_validated(place)
+    return state, () if validated is None else validated.classes
 
 
 def _read_architecture(path: Path) -> Architecture:
@@ -280,13 +321,19 @@ def _timm_classifier(name: str, weights: Path | None, device: str) -> Classifier
 def _architecture_classifier(text: str, architecture: Architecture, weights: Path | None, device: str) -> Classifier:
     if weights is not None:
         return _of_weights(f"{format_architecture(architecture)} ({weights.name})", weights, device, architecture)
+    name = _published(text, architecture)
+    return Classifier.of_module(f"{name} (published weights)", fetch_published(name), device)
+
+
+def _published(text: str, architecture: Architecture) -> str:
+    """Return under which name an architecture's weights are published."""
     name = next((name for name in _PUBLISHED if presets()[name] == architecture), None)
     if name is None:
         raise EvaluationError(
             f"There are no published weights of {text}: those of {', '.join(_PUBLISHED)} are. Name a file with "
             "--weights, or a study's trial as STUDY:NUMBER."
         )
-    return Classifier.of_module(f"{name} (published weights)", fetch_published(name), device)
+    return name
 
 
 def _of_weights(text: str | None, file: Path, device: str, architecture: Architecture | None = None) -> Classifier:
@@ -295,21 +342,29 @@ def _of_weights(text: str | None, file: Path, device: str, architecture: Archite
     return Classifier.of_module(text, model, device, validated)
 
 
-def _folder_classifier(folder: Path, device: str) -> Classifier:
-    """Return the network of an export, or of a training: as it was exported at its end, or as it is kept until then."""
+def _find_in(folder: Path) -> tuple[Path, str]:
+    """Return where the network of an export or a training is, and which it is: of a training its best epoch's.
+
+    That is a folder that timm loads or, until the training's end, a file.
+    """
     exported, best = folder / "timm", folder / "best.safetensors"  # as `TrainingFolder` names them
-    name = folder.resolve().name
     if (folder / "config.json").is_file():
-        return _of_timm_folder(name, folder, device)
+        return folder, ""
     if (exported / "config.json").is_file():
-        return _of_timm_folder(f"{name} (its best epoch)", exported, device)
+        return exported, " (its best epoch)"
     if best.is_file():
-        return _of_weights(f"{name} (its best epoch so far)", best, device)
+        return best, " (its best epoch so far)"
     raise EvaluationError(
         f"The folder {str(folder)!r} holds no network: neither config.json, as `starsearch export --format timm` "
         "writes it, nor best.safetensors, as `starsearch train` does after its first epoch. Name such a "
         "folder, or a study's trial as STUDY:NUMBER."
     )
+
+
+def _folder_classifier(folder: Path, device: str) -> Classifier:
+    place, which = _find_in(folder)
+    text = f"{folder.resolve().name}{which}"
+    return _of_timm_folder(text, place, device) if place.is_dir() else _of_weights(text, place, device)
 
 
 def _of_timm_folder(text: str, folder: Path, device: str) -> Classifier:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starsearch.api.classifier import read_state, read_validated
 from starsearch.api.data_checking import DataCheck, check_data
 from starsearch.api.training_job import TrainingFolder, TrainingJob, plan_training
 from starsearch.data import DataSet, open_data
@@ -27,9 +25,8 @@ from starsearch.progress import Progress, follow, ignore
 from starsearch.records.lock import alone
 
 if TYPE_CHECKING:
-    import torch
-
     from starsearch.training import Hardware, TrainingResult
+    from starsearch.training.transfer import LayerStart
 
 _CHECKED_IMAGES = 200  # of each split
 
@@ -103,15 +100,21 @@ def train(
 
 
 def run_training(
-    job: TrainingJob, *, watch: Callable[[Progress], None] = ignore, is_asked_to_stop: Callable[[], bool] | None = None
+    job: TrainingJob,
+    *,
+    watch: Callable[[Progress], None] = ignore,
+    is_asked_to_stop: Callable[[], bool] | None = None,
+    show_start: Callable[[Sequence[LayerStart]], None] = lambda _starts: None,
 ) -> Trained | None:
     """Train, or resume what the folder holds; called in each of the processes that train together.
 
-    Between two steps `is_asked_to_stop` is asked; the training is kept then, and `TrainingStoppedError` is raised. What
-    came out is returned on the first rank, None on others.
+    Between two steps `is_asked_to_stop` is asked; the training is kept then, and `TrainingStoppedError` is raised.
+    Where it begins with the job's weights `show_start` is called with how the layers begin. The first rank does so, and
+    returns what came out; others return None.
     """
     from starsearch.training import Hardware, Keeping, train
     from starsearch.training.ranks import joined_ranks, telling_of_lost_ranks
+    from starsearch.training.transfer import compare, summarize
 
     with (
         joined_ranks(replace(Hardware(**job.hardware), device=_device())) as hardware,
@@ -123,7 +126,9 @@ def run_training(
         if hardware.is_first:
             warn_of_left_out(data)
         folder = TrainingFolder(job.folder)
-        initial = None if job.weights is None or folder.last.is_file() else _load_initial(job.weights, data)
+        initial = None if job.weights is None or folder.last.is_file() else job.weights.for_data(data)
+        if initial is not None and hardware.is_first:
+            show_start(summarize(compare(job.architecture, initial, num_classes=len(data.classes))))
         try_step(job, data, hardware)
         if hardware.is_first:
             folder.write_recipe(job.recipe)
@@ -224,23 +229,12 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _conditions(job: TrainingJob) -> str:
     """What a training rests on beside recipe, data and seed, in words."""
-    fidelity, begun = job.fidelity, "new weights"
-    if job.weights is not None:
-        with job.weights.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
-        begun = f"the weights of {job.weights.name} ({digest})"
+    fidelity = job.fidelity
+    begun = "new weights" if job.weights is None else f"the weights of {job.weights.text}"
     return (
         f"{fidelity.resolution} px, stem stride {fidelity.stem_stride}, validation crop {fidelity.crop_pct}, "
         f"begun with {begun}"
     )
-
-
-def _load_initial(file: Path, data: DataSet) -> Mapping[str, torch.Tensor]:
-    """Return the state dict of a file, without a head of other classes."""
-    state, validated = read_state(file), read_validated(file)
-    if validated is not None and tuple(validated.classes) != tuple(data.classes):
-        return {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
-    return state
 
 
 def _finish(

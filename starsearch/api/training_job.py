@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starsearch.api.curves import FOLDER, Curve
 from starsearch.api.networks import StudyTrial, resolve
@@ -22,6 +22,9 @@ from starsearch.files import written_whole
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe, changed_fields, value_text, with_batch_size
 from starsearch.study.recipe_file import check_trainable, load_recipe
+
+if TYPE_CHECKING:
+    from starsearch.training.weight_file import TrainedWeights
 
 _SMALL = 128  # pixels; images of ImageNet are cropped for validation as timm does, small ones are not
 _TIMM_CROP_PCT = 0.875
@@ -56,7 +59,7 @@ class TrainingJob:
     fidelity: Fidelity
     seed: int
     folder: Path
-    weights: Path | None = None
+    weights: TrainedWeights | None = None
     hardware: Mapping[str, Any] = field(default_factory=dict)
     keep_every_s: float = 120.0
     notes: tuple[str, ...] = ()
@@ -74,7 +77,7 @@ def plan_training(
     stem_stride: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     keep_every_s: float = 120.0,
     hardware: Mapping[str, Any] | None = None,
 ) -> TrainingJob:
@@ -89,7 +92,8 @@ def plan_training(
         crop_pct: crop of validation; None is the trial's, else timm's 0.875, and the whole image below 128 px.
         stem_stride: 1 for small images; None for the trial's, else 2.
         out: the training's folder; None is trainings/NAME.
-        weights: file of the weights it begins with; None draws new ones.
+        weights: what it begins with: a file of weights, a training's or an export's folder, STUDY:TRIAL, or a published
+            network's name, of any network of the family; None draws new ones.
         keep_every_s: seconds after which it is kept within an epoch.
         hardware: values by the names of `Hardware`'s attributes.
     """
@@ -121,7 +125,7 @@ def plan_training(
         ),
         seed=seed,
         folder=folder.resolve(),
-        weights=None if weights is None else weights.expanduser().resolve(),
+        weights=None if weights is None else resolve(str(weights)).weights(),
         hardware=dict(hardware or {}),
         keep_every_s=keep_every_s,
         notes=notes,

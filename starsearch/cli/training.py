@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from starsearch.cli.options import Arch, Epochs, Seed, StemStride, Workers, takes_data
-from starsearch.cli.show import say
+from starsearch.cli.show import print_table, say, table
 from starsearch.errors import TrainingStoppedError, counted
 from starsearch.progress import Progress
 from starsearch.signals import asked_to_stop
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from starsearch.api.training import Trained
     from starsearch.api.training_job import TrainingJob
+    from starsearch.training.transfer import LayerStart
 
 
 @takes_data
@@ -75,9 +77,12 @@ def train(
         Path | None, typer.Option(help="Folder of the training's files. Without it: trainings/NAME.")
     ] = None,
     weights: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Weights to begin with (.safetensors or .pth), of the same network; of other classes, the head is new."
+            metavar="FILE_OR_NETWORK",
+            help="Weights to begin with: a file (.safetensors, .pth), a training's or an export's folder, STUDY:TRIAL, "
+            "or starnet_s1 … as published. Of another network of the family, layers are sliced or repeated; of other "
+            "classes, the head is new.",
         ),
     ] = None,
     keep_every: Annotated[
@@ -100,6 +105,8 @@ def train(
         starsearch train starnet_s1 --data imagenet/ --precision bfloat16
 
         starsearch train studies/starnet:7 --data imagenet/ --recipe starnet-imagenet-long --batch-size 1024
+
+        starsearch train starnet_s1 --data photos/ --weights starnet_s4.pth.tar --epochs 30
 
         torchrun --nproc_per_node 8 -m starsearch train starnet_s4 --data imagenet/ --precision bfloat16 --compile
     """
@@ -138,7 +145,7 @@ def train(
             training_view(f"{architecture} in {job.folder}", job=job, shows=is_first) as watch,
         ):
             if runner is None:
-                trained = run_training(job, watch=watch, is_asked_to_stop=stop.is_set)
+                trained = run_training(job, watch=watch, is_asked_to_stop=stop.is_set, show_start=_print_start)
             else:
                 from starsearch.api.ray_training import run_training_on_ray
 
@@ -154,6 +161,21 @@ def train(
         return
     if trained is not None:
         _print_end(trained, data=job.data)
+
+
+def _print_start(starts: Sequence[LayerStart]) -> None:
+    """Say layer by layer how a training begins with given weights."""
+
+    def shape(value: tuple[int, ...] | None) -> str:
+        return "–" if value is None else "×".join(map(str, value)).removesuffix("×1×1")
+
+    columns: dict[str, Any] = {
+        "layers": "{layers}",
+        "weights given": lambda row: shape(row["there"]),
+        "here": lambda row: shape(row["here"]),
+        "begins": "{how}",
+    }
+    print_table(table(map(asdict, starts), columns))
 
 
 def _look_at_data(job: TrainingJob) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 import torch
 
 from starsearch.data import DataSet
-from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture
 from starsearch.families.network import Network, build_model
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.training.hardware import Hardware
+from starsearch.training.transfer import transfer
 
 
 def build_network(
@@ -23,48 +22,25 @@ def build_network(
     hardware: Hardware,
     initial: Mapping[str, torch.Tensor] | None,
 ) -> Network:
-    """Return the network on its device in `channels_last`, with the initial weights if there are any.
+    """Return the network on its device in `channels_last`, with the initial weights as far as they go (`transfer`).
 
-    New weights are drawn from torch's global random state; so is the head if the initial weights have another number
-    of classes, or none, of which a warning tells.
+    New weights are drawn from torch's global random state; so are, beside initial ones, a head of other classes and
+    further blocks, which begin as the identity.
     """
+    num_classes = len(data.classes)
     model = build_model(
         architecture,
-        num_classes=len(data.classes),
+        num_classes=num_classes,
         drop_rate=recipe.drop_rate,
         drop_path_rate=recipe.drop_path,
         stem_stride=fidelity.stem_stride,
-        initialization=recipe.initialization,
+        initialization=recipe.initialization if initial is None else "identity",
     )
     if initial is not None:
-        model.load_state_dict(_fitting(model, initial, data))
+        model.load_state_dict(transfer(architecture, initial, model.state_dict(), num_classes=num_classes))
     if hardware.sync_batch_norm and hardware.world_size > 1:
         torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, below the model itself
     return model.to(hardware.device).to(memory_format=torch.channels_last)
-
-
-def _fitting(model: Network, initial: Mapping[str, torch.Tensor], data: DataSet) -> Mapping[str, torch.Tensor]:
-    """Return the initial weights, with the model's own head if they have another or none."""
-    ours = model.state_dict()
-    differing = [
-        name
-        for name in dict.fromkeys((*ours, *initial))
-        if name not in ours or name not in initial or ours[name].shape != initial[name].shape
-    ]
-    if not differing:
-        return initial
-    if set(differing) <= {"head.weight", "head.bias"}:
-        theirs = f"{len(initial['head.weight'])} classes" if "head.weight" in initial else "other classes"
-        warnings.warn(
-            f"The head is made anew for the {len(data.classes)} classes of {data.name!r}: the weights to begin with "
-            f"are of {theirs}.",
-            stacklevel=2,
-        )
-        return {**initial, "head.weight": ours["head.weight"], "head.bias": ours["head.bias"]}
-    raise EvaluationError(
-        f"The weights to begin with are of another network: {len(differing)} tensors are missing, too many or of "
-        f"another shape, first {differing[0]!r}."
-    )
 
 
 def plain_network(model: Network) -> Network:

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from starsearch.data import DataSet
 from starsearch.data.preprocessing import Validated
 from starsearch.families.network import Network, build_model
 from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.files import written_whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedWeights:
+    """Weights for a training to begin with.
+
+    Attributes:
+        name: what to call them, without a path.
+        state: the state dict.
+        classes: names of the head's classes; empty where they are not known.
+    """
+
+    name: str
+    state: Mapping[str, torch.Tensor] = field(repr=False)
+    classes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The name with a digest of the weights, which says whether two are the same."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.state.items()):
+            digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
+        return f"{self.name} ({digest.hexdigest()[:12]})"
+
+    def for_data(self, data: DataSet) -> Mapping[str, torch.Tensor]:
+        """Return the state dict, without a head of classes by other names."""
+        if not self.classes or self.classes == tuple(data.classes):
+            return self.state
+        return {name: tensor for name, tensor in self.state.items() if not name.startswith("head.")}
 
 
 def save_weights(model: Network, path: Path, *, validated: Validated | None = None, otherwise: str = "") -> None:

@@ -140,19 +140,34 @@ def test_what_cannot_be_is_said_in_words(tmp_path, recipe, options, words):
         train(tmp_path / "out", tmp_path / "a.yaml", *options)
 
 
-def test_weights_of_classes_by_other_names_begin_a_training_with_a_new_head(tmp_path, short):
+def test_a_training_begins_with_the_weights_of_another_network(tmp_path, short):
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
+    options = ("--epochs", "1", "--weights")
     train(tmp_path / "first", short, "--epochs", "1")
     weights = tmp_path / "first" / "best.safetensors"
     with safe_open(weights, framework="pt") as file:
         about = file.metadata()
     letters = tmp_path / "letters.safetensors"
     save_file(load_file(weights), letters, metadata={**about, "class_names": json.dumps(list("abcdefghij"))})
-    with pytest.warns(UserWarning, match="head is made anew for the 10 classes of 'digits': .* of other classes"):
-        train(tmp_path / "second", short, "--epochs", "1", "--weights", str(letters))
-    train(tmp_path / "third", short, "--epochs", "1", "--weights", str(weights))  # which warns of nothing
+    state = load_file(weights)
+    for same in (tmp_path / "first", tmp_path / "first/last.pt", tmp_path / "first/timm"):
+        found = resolve(str(same)).weights().state
+        assert {name: tensor.tolist() for name, tensor in found.items()} == {
+            name: tensor.tolist() for name, tensor in state.items()
+        }
+    begins = lambda said: dict(re.findall(r"^ (\S+).* (kept|new|sliced) *$", said, flags=re.MULTILINE))  # noqa: E731
+    said = begins(train(tmp_path / "second", short, *options, str(letters)))
+    assert list(said) == ["stem.0", "stages.0.0–1", "stages.1.0–1", "stages.2.0–1", "norm", "head"]
+    assert [layer for layer, how in said.items() if how != "kept"] == ["head"]
+    narrow = ["train", ARCHITECTURE.replace("embed_dim=8", "embed_dim=4"), "--data", "digits", "--resolution", "8"]
+    narrow += ["--stem-stride", "1", "--recipe", str(short), "--out", str(tmp_path / "narrow")]
+    assert begins(run(*narrow, *options, str(weights)))["stages.0.0–1"] == "sliced"
+    with pytest.raises(StudyError, match=r"the weights of best\.safetensors .* the weights of lett"):
+        run(*narrow, *options, str(letters))
+    with pytest.raises(StarsearchError, match=r"There is no weight file .*gone\.pth"):
+        run(*narrow, *options, str(tmp_path / "gone.pth"))
 
 
 @pytest.fixture
