@@ -89,6 +89,9 @@ QUANTITIES = {
         Quantity(name="int8_latency_ms", label="Int8 latency", direction="minimize", unit="ms"),
         Quantity(name="int8_top1_percent", label="Int8 top-1", direction="maximize", unit="%"),
         Quantity(name="coreml_cpu_percent", label="Core ML on the CPU", direction="minimize", unit="%"),
+        Quantity(name="peak_memory_mb", label="Peak memory", direction="minimize", unit="MB", decimals=1),
+        Quantity(name="file_size_mb", label="File size", direction="minimize", unit="MB"),
+        Quantity(name="int8_file_size_mb", label="Int8 file size", direction="minimize", unit="MB"),
         Quantity(name="macs", label="MACs", direction="minimize", unit="M", scale=1e-6, decimals=1),
         Quantity(name="num_params", label="Params", direction="minimize", unit="M", scale=1e-6),
     )

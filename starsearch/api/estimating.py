@@ -63,8 +63,8 @@ def published_spec(spec: StudySpec) -> StudySpec:
     )
     if unknown := [name for name in found.quantities if name not in _JUDGED and not is_latency(name)]:
         raise StudyError(
-            f"Published accuracy needs no training, but {', '.join(unknown)} can only be found by one. Leave it out of "
-            f"the study, or leave --accuracy out. Without training there are: {', '.join(_JUDGED)} and latencies."
+            f"A study of published accuracy has no {', '.join(unknown)}. Leave that out of it, or leave --accuracy out "
+            f"and train. Without training there are: {', '.join(_JUDGED)} and latencies."
         )
     if not published_observations(spec.space.family):
         raise StudyError(

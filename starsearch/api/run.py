@@ -44,6 +44,7 @@ from starsearch.data.shared_images import warn_of_shared_images
 from starsearch.errors import DataError, SpecError, StudyError, counted
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.evaluators.estimate import EstimateEvaluator
+from starsearch.evaluators.footprint import FOOTPRINT
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.objective import IMAGENET_TOP1
@@ -231,6 +232,7 @@ def run_fidelities(
                         data=dataset,
                         fidelity=spec.fidelity,
                         int8=wants_int8(spec),
+                        footprint=tuple(name for name in FOOTPRINT if name in spec.quantities),
                         coreml_placement=wants_placement(spec),
                         **deployed,
                     )

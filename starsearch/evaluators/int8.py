@@ -106,7 +106,7 @@ def evaluate_int8(
     seed: int,
     samples: int = CALIBRATION_IMAGES,
 ) -> Generator[Progress, None, tuple[Measurement, ...]]:
-    """Quantise a trained network; yield progress; return `int8_top1_percent` and, with a reference, `int8_latency_ms`.
+    """Quantise a trained network; yield progress; return its top-1, file size and, with a reference, latency.
 
     Accuracy is that of the network as it was trained (the fidelity's resolution, the model's stem stride), calibrated
     on training images. Latency is that of the deployed network (`resolution`, the published stem), on the scale of the
@@ -126,7 +126,8 @@ def evaluate_int8(
     except ExportError as error:
         raise EvaluationError(str(error)) from error
     accuracy = measure_onnx_top1(graph, data=data, fidelity=fidelity, seed=seed)
-    measured = [(yield from scaled(accuracy, 0.3, 0.8))]
+    size = Measurement(name="int8_file_size_mb", value=len(graph) / 1e6)
+    measured = [(yield from scaled(accuracy, 0.3, 0.8)), size]
     if reference is not None:
         stem = lower(model.architecture, resolution=resolution)[0]
         deployed = with_image_size(graph, resolution=resolution, stride=stem.stride)

@@ -11,6 +11,7 @@ from starsearch.candidate import Candidate
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError
 from starsearch.evaluators.evaluator import WHOLE, Evaluation, TrainingPart
+from starsearch.evaluators.footprint import measure_footprint
 from starsearch.evaluators.latency import (
     LatencyEvaluator,
     measure_coreml_placement,
@@ -48,6 +49,7 @@ class ProxyEvaluator:
     # what further latencies are predicted from, by name
     profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
     int8: bool = False  # whether the network is made int8 as well, and timed and validated as such
+    footprint: tuple[str, ...] = ()  # which of `FOOTPRINT` are measured
     coreml_placement: bool = False  # whether Core ML is asked what would fall back to the CPU (`coreml_cpu_percent`)
 
     def __call__(
@@ -135,7 +137,7 @@ class ProxyEvaluator:
         predicted: list[Reading] = [*predict_latencies(architecture, self.profiles, **deployed)]
         if self.coreml_placement:
             predicted.append(measure_coreml_placement(architecture, **deployed))
-        return predicted
+        return [*predicted, *measure_footprint(architecture, self.footprint, **deployed)]
 
     def _save(self, result: TrainingResult, path: Path, fidelity: Fidelity) -> None:
         from starsearch.data.preprocessing import Validated

@@ -133,7 +133,7 @@ def test_trainings_are_evidence_and_their_networks_are_shown_by_the_estimate_too
 @pytest.mark.parametrize(
     ("study", "said"),
     [
-        ({**SMALL, "objectives": {"top5_percent": "maximize"}}, "top5_percent can only be found by one"),
+        ({**SMALL, "objectives": {"top5_percent": "maximize"}}, "has no top5_percent"),
         (SMALL, "takes no data"),
     ],
 )

@@ -76,8 +76,10 @@ def test_an_int8_network_is_judged_by_its_own_top1_and_timed_at_the_deployed_res
     )
     progress = []
     measured = follow(evaluation, progress.append)
-    assert [one.name for one in measured] == ["int8_top1_percent", "int8_latency_ms"]
-    top1, latency = measured
+    assert [one.name for one in measured] == ["int8_top1_percent", "int8_file_size_mb", "int8_latency_ms"]
+    top1, size, latency = measured
+    weights = sum(one.numel() for one in model.parameters())
+    assert 1e-6 * weights < size.value < 4e-6 * weights + 0.1  # a byte each, and the graph around them
     layers = lower(ARCHITECTURE, resolution=16, num_classes=10, stem_stride=1)
     graph = build_onnx(layers, state_dict_arrays(model))
     float_top1 = follow(measure_onnx_top1(graph, data=digits, fidelity=FIDELITY, seed=0))
@@ -95,7 +97,7 @@ def test_without_a_reference_nothing_is_timed_and_the_result_repeats(digits, mod
     options = {"data": digits, "fidelity": FIDELITY, "resolution": 64, "reference": None, "seed": 0, "samples": 32}
     first, second = (follow(evaluate_int8(model, **options)) for _ in range(2))
     assert first == second
-    assert [one.name for one in first] == ["int8_top1_percent"]
+    assert [one.name for one in first] == ["int8_top1_percent", "int8_file_size_mb"]
 
 
 def test_a_network_that_cannot_be_quantised_fails_as_a_candidate(digits, model):
