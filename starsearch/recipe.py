@@ -105,7 +105,8 @@ class Fidelity:
         crop_pct: share of the resized validation image's side that its centre crop keeps; timm's protocol for
             ImageNet is 0.875.
         recipe: name of a shipped recipe or path of a recipe file, as written.
-        precision: number format of the forward pass; the two of 16 bits are for GPUs.
+        precision: number format of the forward pass; the two of 16 bits are for GPUs, where a study that says none
+            takes "bfloat16".
         accumulate: micro-batches per step, where a recipe's batch does not fit a GPU.
         time_limit_s: seconds after which the candidate fails; None for no limit.
     """

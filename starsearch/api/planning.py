@@ -100,7 +100,7 @@ def plan_study(
     deadline = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
     of_study, of_runner = runner_settings(settings)
     where = load_runner(runner, of_runner)
-    specs = load_specs(file, name=name, data=data, seed=seed, settings=of_study)
+    specs = load_specs(file, name=name, data=data, seed=seed, settings=of_study, has_gpu=where.has_gpu)
     dataset = open_dataset(specs)
     own = _fidelity(specs[0].fidelity, specs[0], dataset)
     grid = _grid(own, specs[0], dataset, resolutions, epochs, samples)

@@ -124,7 +124,8 @@ def run(
     deadline = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
     of_study, of_runner = runner_settings(settings)
     where = load_runner(runner, of_runner)
-    specs = _read_specs(study, of_study, name=name, data=data, trials=trials, seed=seed)
+    given: dict[str, Any] = {"name": name, "data": data, "trials": trials, "seed": seed}
+    specs = _read_specs(study, of_study, where.has_gpu, **given)
     estimates = evaluator is None and (accuracy == "published" or IMAGENET_TOP1 in specs[0].quantities)
     if estimates:
         if data is not None:
@@ -173,10 +174,13 @@ def run(
 
 
 def _read_specs(
-    study: str | Path | Mapping[str, Any] | StudySpec, settings: Sequence[str], **given: Any
+    study: str | Path | Mapping[str, Any] | StudySpec,
+    settings: Sequence[str],
+    has_gpu: Callable[[str], bool],
+    **given: Any,
 ) -> tuple[StudySpec, ...]:
     if not isinstance(study, StudySpec):
-        return load_specs(str(study) if isinstance(study, Path) else study, settings=settings, **given)
+        return load_specs(str(study) if isinstance(study, Path) else study, settings=settings, has_gpu=has_gpu, **given)
     if settings:
         raise SpecError("`settings` change a file's values; change a StudySpec by dataclasses.replace.")
     return (replace(study, **{name: value for name, value in given.items() if value is not None}),)

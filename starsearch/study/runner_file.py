@@ -100,6 +100,10 @@ class RayRunner(Document):
         """What an evaluation at the fidelity of this name takes."""
         return self.fidelities.get(fidelity, self.resources)
 
+    def has_gpu(self, fidelity: str) -> bool:
+        """Whether an evaluation at the fidelity of this name has a GPU, or a share of one."""
+        return self.resources_of(fidelity).gpu > 0
+
 
 class LocalRunner(Document):
     """This machine: one worker is this process, several are Ray's, started for the run.
@@ -139,6 +143,12 @@ class LocalRunner(Document):
             tries=self.tries,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}} if is_said else {},
         )
+
+    def has_gpu(self, fidelity: str) -> bool:  # noqa: ARG002 — as of a `RayRunner`
+        """Whether an evaluation has a GPU, or a share of one."""
+        import torch
+
+        return torch.cuda.is_available()
 
 
 Runner = Annotated[LocalRunner | RayRunner, Field(discriminator="executor")]

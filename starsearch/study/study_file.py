@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -133,6 +133,7 @@ def load_specs(
     trials: int | None = None,
     seed: int | None = None,
     settings: Sequence[str] = (),
+    has_gpu: Callable[[str], bool] = lambda _fidelity: False,
 ) -> tuple[StudySpec, ...]:
     """Return the specs that a file (or a shipped space's name) describes, one for each fidelity, the cheapest first.
 
@@ -143,6 +144,8 @@ def load_specs(
         text: a file, a shipped space's name, or the mapping that such a file would hold.
         name, data, trials, seed: in place of the file's; `trials` at the first fidelity.
         settings: "KEY=VALUE", changes of single values in the file.
+        has_gpu: whether the evaluations of a fidelity have a GPU, by its name; one that says no `precision` takes
+            bfloat16 then.
 
     Raises:
         SpecError: the file cannot be found or breaks a rule; the message names file, line and key.
@@ -150,7 +153,13 @@ def load_specs(
     file, space = _read(text, data, settings)
     said = validate(StudyFile, file.data, file=file)
     source = data or _beside(file, said.data) or EMBEDDED_DATA
-    steps = said.fidelities or [FidelityFile(**asdict(_FIDELITIES.get(source, _PROXY)))]
+    steps = said.fidelities or [FidelityFile(**_default_fidelity(source))]
+    steps = [
+        step.model_copy(update={"precision": "bfloat16"})
+        if "precision" not in step.model_fields_set and has_gpu(step.name)
+        else step
+        for step in steps
+    ]
     _check_steps(file, steps)
     first = _first_spec(file, said, source, steps[0], space or _load_named_space(file, said.space))
     given: dict[str, Any] = {"name": name, "trials": trials, "seed": seed}
@@ -190,11 +199,17 @@ def _read(
     named = {setting.partition("=")[0].partition(".")[0]: setting.partition("=")[2] for setting in settings}
     source = data or named.get("data") or file.data.get("data") or EMBEDDED_DATA
     defaults = {
-        "fidelities": [asdict(_FIDELITIES.get(source, _PROXY))],
+        "fidelities": [_default_fidelity(source)],
         "objectives": StudyFile(space="").model_dump(exclude_none=True)["objectives"],
     }
     laid_under = {key: value for key, value in defaults.items() if key in named}
     return apply_settings(replace(file, data=laid_under | file.data), settings), space
+
+
+def _default_fidelity(source: str) -> dict[str, Any]:
+    """Return the fidelity of a study that says none; what it says of `precision` is left to the device."""
+    fidelity = asdict(_FIDELITIES.get(source, _PROXY))
+    return {name: value for name, value in fidelity.items() if name != "precision"}
 
 
 def _is_study(file: YamlFile) -> bool:

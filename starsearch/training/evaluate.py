@@ -36,7 +36,7 @@ def count_hits(
         with torch.inference_mode():
             ranked = predict(images).sort(dim=1, descending=True, stable=True).indices[:, :5]
             hits = ranked == targets.unsqueeze(1)
-            counts = counts + torch.stack([hits[:, 0].sum(), hits.sum(), counts.new_tensor(len(targets))])
+            counts = counts + torch.stack([hits[:, 0].sum(), hits.sum(), torch.full_like(counts[2], len(targets))])
         yield done / len(batches)
     return counts.clone()
 

@@ -22,6 +22,7 @@ class Hardware:
         device: torch's name.
         precision: of the forward pass, by autocast; weights and optimiser stay in float32. The star's product and its
             projection stay in float32 under "float16", which they would overflow.
+        capture: whether a step is carried out as a `CapturedStep`; None does so where it pays, on a GPU alone.
         compile: whether `torch.compile` makes the forward pass; minutes at the start, for trainings of hours.
         accumulate: micro-batches per step; the recipe's batch is cut into so many, and stepped on as a whole.
         sync_batch_norm: whether batch norms take their statistics over all ranks; on GPUs only.
@@ -32,6 +33,7 @@ class Hardware:
 
     device: str = "cpu"
     precision: Precision = "float32"
+    capture: bool | None = None
     compile: bool = False
     accumulate: int = 1
     sync_batch_norm: bool = False
@@ -49,11 +51,18 @@ class Hardware:
         """Whether this rank writes and reports."""
         return self.rank == 0
 
+    @property
+    def captures(self) -> bool:
+        """Whether a step is a `CapturedStep`. Between ranks, and where a scaler looks for overflows, it cannot be."""
+        wanted = self.device_type == "cuda" if self.capture is None else self.capture
+        return wanted and self.world_size == 1 and self.precision != "float16"
+
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""
         if self.precision == "float32":
             return nullcontext()
-        return torch.autocast(self.device_type, dtype=_HALVES[self.precision])
+        # A captured step may not find weights that were cast before it, and none is cast twice.
+        return torch.autocast(self.device_type, dtype=_HALVES[self.precision], cache_enabled=False)
 
     def check(self, batch_size: int) -> None:
         """Refuse ranks or micro-batches that do not divide the batch, and batch norms synchronised on a CPU."""

@@ -29,7 +29,7 @@ from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
 from starsearch.training.state import Keeper, Keeping, TrainingState
 
-_VALIDATION_BATCH = 256
+_VALIDATION_BATCHES = {"cpu": 256, "cuda": 1024}  # a GPU is to have more to do than it takes to launch it
 _PROGRESS_EVERY_S = 1.0
 # Steps between two at which the loss is looked at and, if there are several, the ranks talk of what else there is:
 # reading a loss from a GPU makes the CPU wait for it.
@@ -166,7 +166,7 @@ def _load(
         Preprocessing.of(data, fidelity),
         samples=fidelity.validation_samples,
         seed=seed,
-        batch_size=max(hardware.micro_batch(recipe.batch_size), _VALIDATION_BATCH),
+        batch_size=max(hardware.micro_batch(recipe.batch_size), _VALIDATION_BATCHES.get(hardware.device_type, 256)),
         share=share,
     )
     return training, validation

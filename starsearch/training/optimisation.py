@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from starsearch.errors import EvaluationError, did_you_mean
 from starsearch.families.network import Network
 from starsearch.recipe import Recipe
+from starsearch.training.cuda_step import CapturedStep
 from starsearch.training.distillation import Teacher, distillation_task
 from starsearch.training.hardware import Hardware
 
@@ -60,6 +61,8 @@ class Optimisation:
         self._scaler = torch.amp.GradScaler(hardware.device_type, enabled=hardware.precision == "float16")
         self._clip_grad = recipe.clip_grad
         self._steps = 0
+        captured = hardware.captures and recipe.optimizer in _FUSED  # others would keep the first learning rate
+        self._captured = CapturedStep(self.optimizer, model, self.ema) if captured else None
 
     @property
     def learning_rate(self) -> float:
@@ -85,6 +88,9 @@ class Optimisation:
         """Resume from a `state` that was taken after so many epochs, of however many steps each, and steps."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            if "capturable" in group:  # the state may be of another device
+                group["capturable"] = self.optimizer.defaults["capturable"]
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
@@ -100,6 +106,19 @@ class Optimisation:
         """
         if self._mixup is not None:
             images, targets = self._mixup(images, targets)
+        weight = 0.0 if self.ema is None else 1 - self.ema.get_decay(self._steps + 1)
+        if self._captured is not None:
+            loss = self._captured(self._update, images, targets, average=weight)
+        else:
+            loss = self._update(images, targets)
+            if self.ema is not None:
+                self.ema.update(self.model, step=self._steps + 1)
+        self._steps += 1
+        self._scheduler.step_update(self._steps)
+        return loss
+
+    def _update(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Move the weights by the gradient of a batch; return its loss, detached."""
         self.optimizer.zero_grad(set_to_none=True)
         parts = list(zip(*(all_.chunk(self._hardware.accumulate) for all_ in (images, targets)), strict=True))
         losses = [
@@ -111,10 +130,6 @@ class Optimisation:
             nn.utils.clip_grad_norm_(self.model.parameters(), self._clip_grad)
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        self._steps += 1
-        self._scheduler.step_update(self._steps)
-        if self.ema is not None:
-            self.ema.update(self.model, step=self._steps)
         return sum(losses[1:], start=losses[0])
 
     def _accumulate(self, images: torch.Tensor, targets: torch.Tensor, *, among: int, is_last: bool) -> torch.Tensor:
@@ -168,6 +183,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             "timm.optim.list_optimizers() names all."
         )
     options: dict[str, Any] = {"fused": True} if recipe.optimizer in _FUSED else {}
+    if recipe.optimizer in ("adam", "adamw") and next(model.parameters()).is_cuda:
+        options["capturable"] = True  # torch's other fused ones are so as they are
     try:
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
             model,
@@ -179,6 +196,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         )
     except Exception as error:  # timm's "sgd", for one, is Nesterov's and needs a momentum; others need a package
         raise EvaluationError(f"The optimizer {recipe.optimizer!r} does not take this recipe: {error}.") from error
+    # Adam warns of steps that are not captured, as the first ones are.
+    optimizer._warned_capturable_if_run_uncaptured = True
     if getattr(optimizer, "is_second_order", False):
         raise EvaluationError(f"The optimizer {recipe.optimizer!r} needs second derivatives: none are computed.")
     return optimizer

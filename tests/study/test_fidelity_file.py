@@ -4,7 +4,7 @@ import pytest
 
 from starsearch.errors import SpecError
 from starsearch.study.recipe_file import load_recipe
-from starsearch.study.runner_file import load_runner
+from starsearch.study.runner_file import RayRunner, TaskResources, load_runner
 from starsearch.study.spec import Promotion
 from starsearch.study.study_file import load_specs
 
@@ -37,6 +37,15 @@ def test_settings_change_single_values_by_name_or_number(tmp_path):
     first, full = load(tmp_path, f"{PROXY}, {FULL}}}", settings=settings)
     assert (full.fidelity.epochs, first.fidelity.samples, first.trials) == (2, 64, 6)
     assert full.recipe.batch_size == first.recipe.batch_size == 32
+
+
+def test_a_fidelity_evaluated_on_gpus_takes_bfloat16_unless_it_says_otherwise(tmp_path):
+    runner = RayRunner(resources=TaskResources(gpu=0.25), fidelities={"last": TaskResources()})
+    more = f"{FULL}}}, {{name: said, precision: float32, promote: 1}}, {{name: last, promote: 1}}"
+    specs = load(tmp_path, f"{PROXY}, {more}", has_gpu=runner.has_gpu)
+    precisions = ["bfloat16", "bfloat16", "float32", "float32"]
+    assert [spec.describe()["fidelity.precision"] for spec in specs] == precisions
+    assert {spec.fidelity.precision for spec in load(tmp_path, f"{PROXY}, {more}")} == {"float32"}
 
 
 def test_every_fidelity_keeps_the_weights_that_the_next_begins_with(tmp_path):

@@ -1,0 +1,112 @@
+"""The form of a step that a GPU captures, against the plain one: uncaptured on a CPU, and captured where a GPU is."""
+
+import dataclasses
+
+import pytest
+import torch
+from timm.utils import random_seed
+
+from starsearch.data import open_data
+from starsearch.errors import TrainingStoppedError
+from starsearch.families.network import build_model
+from starsearch.progress import follow
+from starsearch.recipe import Recipe
+from starsearch.training import Hardware, Keeping, train
+from starsearch.training.optimisation import Optimisation
+from tests.training.test_loop import SHORT, TINY
+from tests.training.test_resuming import assert_same
+
+EVERYTHING = Recipe(batch_size=16, epochs=2, mixup=0.8, cutmix=1.0, random_erasing=0.25, drop_path=0.2, drop_rate=0.1,
+                    ema_decay=0.9, clip_grad=0.5)  # fmt: skip
+ON = "cuda" if torch.cuda.is_available() else "cpu"
+on_gpu = pytest.mark.skipif(ON == "cpu", reason="there is no GPU")
+
+
+def trained(hardware, recipe, *, steps=7, dtype=torch.float64):
+    """Losses and optimisation after some steps, each drawn from a seed of its own.
+
+    In float64, since Adam makes whole steps of what rounding leaves of gradients that are zero.
+    """
+    torch.manual_seed(0)
+    model = build_model(TINY, num_classes=5, drop_path_rate=recipe.drop_path, drop_rate=recipe.drop_rate)
+    model = model.to(hardware.device, dtype).to(memory_format=torch.channels_last)
+    optimisation = Optimisation(model, recipe, steps_per_epoch=4, hardware=hardware)
+    data = torch.Generator().manual_seed(1)
+    losses = []
+    for step in range(steps):
+        images, targets = torch.randn(16, 3, 32, 32, generator=data), torch.randint(0, 5, (16,), generator=data)
+        random_seed(step)
+        loss = optimisation.step(images.to(hardware.device, dtype), targets.to(hardware.device))
+        losses.append(loss.item())
+    return losses, optimisation
+
+
+def assert_alike(one, other, tolerance=1e-6):
+    (losses, mine), (expected, theirs) = one, other
+    assert losses == pytest.approx(expected, rel=tolerance)
+    assert mine.learning_rate == theirs.learning_rate
+    for ours, reference in ((mine.model, theirs.model), (mine.ema.module, theirs.ema.module)):
+        for name, tensor in reference.state_dict().items():
+            assert torch.allclose(ours.state_dict()[name], tensor, rtol=tolerance, atol=tolerance), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "momentum"])
+def test_the_step_with_rates_in_tensors_is_the_plain_one(optimizer):
+    recipe = dataclasses.replace(EVERYTHING, optimizer=optimizer, lr=1e-3, warmup_epochs=0.5)
+    assert_alike(trained(Hardware(capture=True), recipe), trained(Hardware(), recipe))
+
+
+@on_gpu
+@pytest.mark.parametrize("optimizer", ["adamw", "momentum"])
+def test_a_captured_step_is_the_plain_one(optimizer, recwarn):
+    recipe = dataclasses.replace(EVERYTHING, optimizer=optimizer, lr=1e-3)
+    captured = trained(Hardware(device=ON), recipe)
+    assert captured[1]._captured._graphs, [str(warning.message) for warning in recwarn]
+    assert_alike(captured, trained(Hardware(device=ON, capture=False), recipe))
+
+
+@on_gpu
+def test_a_captured_step_in_bfloat16_has_the_losses_of_the_plain_one():
+    half = Hardware(device=ON, precision="bfloat16")
+    losses = [
+        trained(hardware, EVERYTHING, dtype=torch.float32)[0]
+        for hardware in (half, dataclasses.replace(half, capture=False))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+
+
+@on_gpu
+def test_what_cannot_be_captured_is_done_plainly_and_said_once(monkeypatch):
+    update = Optimisation._update
+
+    def looking(self, images, targets):
+        loss = update(self, images, targets)
+        assert loss.item() > 0  # waits for the GPU
+        return loss
+
+    monkeypatch.setattr(Optimisation, "_update", looking)
+    with pytest.warns(UserWarning, match="cannot be captured as a CUDA graph") as said:
+        losses, _ = trained(Hardware(device=ON), EVERYTHING, steps=12)
+    assert len(said) == 1
+    assert len(losses) == 12
+
+
+def test_a_training_in_that_form_resumes_to_the_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    data = open_data("digits")
+
+    def run(file, stop_after=None):
+        asked = iter(range(1, 1_000))
+        stops = None if stop_after is None else lambda: next(asked) >= stop_after
+        keeping = Keeping(last=file, lasting=True, is_asked_to_stop=stops)
+        hardware = Hardware(device=ON, capture=True, workers=0)
+        options = {"data": data, "recipe": EVERYTHING, "fidelity": SHORT, "seed": 0, "checkpoint": keeping}
+        return follow(train(TINY, hardware=hardware, **options))
+
+    whole = run(tmp_path / "whole.pt")
+    for steps in (5, 6):  # of 8 an epoch
+        with pytest.raises(TrainingStoppedError):
+            run(tmp_path / "cut.pt", stop_after=steps)
+    resumed = run(tmp_path / "cut.pt")
+    assert_same(tmp_path / "whole.pt", tmp_path / "cut.pt")
+    assert resumed.top1_percent == whole.top1_percent
