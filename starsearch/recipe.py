@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -109,6 +109,8 @@ class Fidelity:
             takes "bfloat16".
         accumulate: micro-batches per step, where a recipe's batch does not fit a GPU.
         time_limit_s: seconds after which the candidate fails; None for no limit.
+        weights: with which every training begins, as `starsearch train --weights` takes them; once they are read, their
+            name and digest. None for new ones.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -124,6 +126,7 @@ class Fidelity:
     time_limit_s: Annotated[float, Gt(0)] | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     accumulate: Annotated[int, Ge(1), Le(65_536)] = 1
+    weights: str | None = field(default=None, repr=False)  # not in the words of older checkpoints
 
 
 def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from starsearch.api.curves import FOLDER, StudyCurves
 from starsearch.api.estimating import choose_published, keep_estimates, published_dataset, published_spec
+from starsearch.api.networks import resolve
 from starsearch.api.study import Study
 from starsearch.api.study_folder import (
     StudyPlace,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from starsearch.accuracy.posterior import Posterior
     from starsearch.evaluators.evaluator import Evaluator
     from starsearch.search.events import StudyEnded
+    from starsearch.training.weight_file import TrainedWeights
     from starsearch.trial import Trial
 
     View = Callable[[StudySpec, Path], AbstractContextManager[Watch]]
@@ -211,7 +213,11 @@ def run_fidelities(
     """
     assert place.folder is not None
     lower, names = None, [spec.name for spec in specs] if planned is None else []
-    for spec, above in zip(specs, (*specs[1:], None), strict=True):
+    weights = {spec.name: _open_weights(spec) for spec in specs}  # before anything is trained
+    for asked, above in zip(specs, (*specs[1:], None), strict=True):
+        given = weights[asked.name]
+        # In the record they are what they are, wherever they lie.
+        spec = replace(asked, fidelity=replace(asked.fidelity, weights=given.text if given else None))
         # A worker of a cluster has another working folder.
         folder = (place.folder if spec.name == specs[0].name else place.folder / spec.fidelity.name).resolve()
         folder.mkdir(parents=True, exist_ok=True)  # before a cluster's nodes are asked whether they see it
@@ -219,7 +225,7 @@ def run_fidelities(
             reference = None if evaluator else _latency_scale(spec, place, workplace)
             device = workplace.ask_device(device_fingerprint).text if reference else None
             with closing(_open_record(spec, names, place, dataset, command, reference, device)) as record:
-                if evidence and spec is specs[0]:
+                if evidence and asked is specs[0]:
                     keep_evidence(record, evidence)
                 num_classes, named = len(dataset.classes), str(place.folder)
                 meters = {} if evaluator else front_meters(spec, num_classes=num_classes, study=named)
@@ -235,6 +241,7 @@ def run_fidelities(
                     ProxyEvaluator(
                         data=dataset,
                         fidelity=spec.fidelity,
+                        weights=given,
                         int8=wants_int8(spec),
                         footprint=tuple(name for name in FOOTPRINT if name in spec.quantities),
                         coreml_placement=wants_placement(spec),
@@ -267,6 +274,17 @@ def run_fidelities(
                     f"Only {there} of the {wanted} candidates that {above.fidelity.name} wants can be promoted: the "
                     "others are infeasible, failed, or were stopped at a rung."
                 )
+
+
+def _open_weights(spec: StudySpec) -> TrainedWeights | None:
+    """Return what the trainings of a fidelity begin with; refuse weights of another family than the space's."""
+    if spec.fidelity.weights is None:
+        return None
+    from starsearch.training.transfer import compare
+
+    found = resolve(spec.fidelity.weights).weights()
+    compare(next(iter(spec.space.sample_architectures(1, spec.seed))), found.state, num_classes=1)
+    return found
 
 
 def _evidence(

@@ -175,8 +175,10 @@ def describe_trial(text: str, trial: StudyTrial, given: Mapping[str, Any]) -> li
     recipe = f"its recipe (searched: {', '.join(searched)})" if searched else "its recipe"
     fidelity = trial.study.spec.fidelity
     crop = value_text(fidelity.crop_pct)
+    begun = [f"It began with the weights of {fidelity.weights}, which are not taken over."] if fidelity.weights else []
     return [
         f"From {text}: {recipe}, {fidelity.resolution} px, stem stride {fidelity.stem_stride}, validation crop {crop}.",
+        *begun,
         *(
             f"--{name.replace('_', '-')} overrides the trial's: {value_text(getattr(fidelity, name))} → "
             f"{value_text(value)}."

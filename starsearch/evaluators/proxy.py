@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starsearch.latency.prediction.profile import DeviceProfile
     from starsearch.latency.reference import Reference
     from starsearch.training import TrainingResult
+    from starsearch.training.weight_file import TrainedWeights
 
 # Shares of an evaluation's time, for the bar; latency takes a second or two whatever the training takes.
 _TRAINING_SHARE = 0.95
@@ -48,6 +49,7 @@ class ProxyEvaluator:
     timed: tuple[str, ...] = (LATENCY,)
     # what further latencies are predicted from, by name
     profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
+    weights: TrainedWeights | None = None  # with which trainings begin that do not follow on a lower fidelity's
     int8: bool = False  # whether the network is made int8 as well, and timed and validated as such
     footprint: tuple[str, ...] = ()  # which of `FOOTPRINT` are measured
     coreml_placement: bool = False  # whether Core ML is asked what would fall back to the CPU (`coreml_cpu_percent`)
@@ -71,6 +73,7 @@ class ProxyEvaluator:
 
         # First: a network that cannot be predicted need not be trained.
         readings = self._predict(candidate.architecture)
+        given = None if self.weights is None else self.weights.for_data(self.data)
         training = train(
             candidate.architecture,
             data=self.data,
@@ -79,8 +82,8 @@ class ProxyEvaluator:
             seed=seed,
             until=part.until,
             checkpoint=part.checkpoint,
-            lineage=f"{self.fidelity} {part.of_rungs} {'from weights' if part.start else ''}",
-            initial=None if part.start is None else _initial(part.start),
+            lineage=f"{self.fidelity} {part.of_rungs} {'from weights' if part.start else self.fidelity.weights or ''}",
+            initial=given if part.start is None else _initial(part.start),
             hardware=Hardware(
                 device="cuda" if torch.cuda.is_available() else "cpu",
                 precision=self.fidelity.precision,

@@ -253,7 +253,7 @@ def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: 
     runs_itself = said.space == str(file.path)  # a space, or a mapping of one
     path = file.path if runs_itself else find_file(said.space, "spaces", beside=file.path.parent)
     is_shipped = path.parent.resolve() == shipped_folder("spaces").resolve()
-    fidelity = _fidelity(step)
+    fidelity = _fidelity(file, step)
     space, anchor_recipes = _with_anchors(file, said, space)
     recipe, space = _recipe(file, said, fidelity, space, 0)
     if anchor_recipes and not space.recipe_parameters:
@@ -287,7 +287,7 @@ def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: 
 
 
 def _later_spec(file: YamlFile, said: StudyFile, first: StudySpec, steps: Sequence[Any], number: int) -> StudySpec:
-    step, fidelity = steps[number], _fidelity(steps[number])
+    step, fidelity = steps[number], _fidelity(file, steps[number])
     recipe, space = _recipe(file, said, fidelity, first.space, number)
     return replace(
         first,
@@ -303,8 +303,12 @@ def _later_spec(file: YamlFile, said: StudyFile, first: StudySpec, steps: Sequen
     )
 
 
-def _fidelity(step: Any) -> Fidelity:
-    return Fidelity(**{field.name: getattr(step, field.name) for field in fields(Fidelity)})
+def _fidelity(file: YamlFile, step: Any) -> Fidelity:
+    """Return a step's fidelity; weights that lie beside the file, also as a trial's, are meant relative to it."""
+    values = {field.name: getattr(step, field.name) for field in fields(Fidelity)}
+    if step.weights and (file.path.parent / re.sub(r":\d+$", "", step.weights)).exists():
+        values["weights"] = str(file.path.parent / step.weights)
+    return Fidelity(**values)
 
 
 def _check_steps(file: YamlFile, steps: Sequence[Any]) -> None:
@@ -317,6 +321,9 @@ def _check_steps(file: YamlFile, steps: Sequence[Any]) -> None:
             raise file.error(at, "the second and later fidelities have a name of their own (name: full).")
         elif step.promote is None:
             raise file.error(at, "how many candidates come from the fidelity before? Say promote: 5.")
+        if step.weights and step.start == "weights":
+            message = "start: weights begins with those of the fidelity before: leave one of the two out."
+            raise file.error((*at, "weights"), message)
         if step.name in [earlier.name for earlier in steps[:number]]:
             raise file.error((*at, "name"), f"two fidelities are called {step.name!r}; names tell them apart.")
         if re.fullmatch(r"[\w-]+", step.name) is None:
