@@ -24,6 +24,7 @@ from starsearch.export.card import ACCURACIES, model_card
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, write_format, write_text
 from starsearch.export.formats import find_formats, formats
 from starsearch.export.formats.timm import needs_starsearch
+from starsearch.export.hub import check_repository, push
 from starsearch.export.onnx import build_onnx
 from starsearch.export.weights import FloatArray, state_dict_arrays
 from starsearch.families.family import Architecture, presets
@@ -75,6 +76,7 @@ def export(
     data: str | None = None,
     pad: bool = True,
     dynamic_batch: bool = False,
+    push_to_hub: str | None = None,
 ) -> list[Exported]:
     """Export networks of a study, the best network of a training, or an architecture.
 
@@ -93,11 +95,13 @@ def export(
             training's by its name. An architecture without weights takes its classes from it.
         pad: pad the channels of an ONNX file to this machine's vector width, where that measures faster here.
         dynamic_batch: let ONNX files take any number of images at once.
+        push_to_hub: the repository USER/NAME to make on the Hugging Face hub, private, and to put the folder into.
 
     Raises:
         StudyError: no such study or trial, or its weights were not kept.
         ArchitectureError, SpecError: `source` names nothing.
-        ExportError: something cannot be written or does not read back as the model, or the data set is not found.
+        ExportError: something cannot be written or does not read back as the model, the data set is not found, or the
+            hub refuses.
         DataError: the data set named cannot be opened.
         EvaluationError: weights cannot be read, or ONNX Runtime cannot run an exported network on this machine.
     """
@@ -106,6 +110,7 @@ def export(
     chosen = [option for option, given in {"--trial": trial is not None, "--knee": knee, "--top": top}.items() if given]
     if len(chosen) > 1:
         raise ExportError("Choose one of --trial, --knee and --top.")
+    _check_hub(push_to_hub, top, formats)
     path, named = Path(source), re.fullmatch(r"(.+):(\d+)", source)
     if named and not chosen and not path.exists():
         source, trial = named[1], int(named[2])
@@ -127,7 +132,7 @@ def export(
         if resolution is not None:
             fidelity = replace(fidelity, resolution=resolution)
             network = replace(network, preprocessing=replace(network.preprocessing, resolution=resolution))
-        network = replace(network, formats=tuple(formats), dynamic_batch=dynamic_batch)
+        network = replace(network, formats=tuple(formats), dynamic_batch=dynamic_batch, hub=push_to_hub or "")
         network = _with_data(network, dataset, fidelity)
         folder = out / f"trial-{network.origin['trial']}" if top is not None else out
         for form in forms:
@@ -141,6 +146,15 @@ def _check_option(option: str, given: bool, forms: Iterable[Format]) -> None:
     able = [name for name, form in formats().items() if option in form.options]
     if given and not any(form.name in able for form in forms):
         raise ExportError(f"{option} is for ONNX files: add --format {' or '.join(able)}.")
+
+
+def _check_hub(repository: str | None, top: int | None, formats: Sequence[str]) -> None:
+    """Refuse what cannot be pushed, before anything is exported."""
+    if repository is None:
+        return
+    if top is not None or "timm" not in formats:
+        raise ExportError("--push-to-hub takes one network, as timm loads it: leave --top out, add --format timm.")
+    check_repository(repository)
 
 
 # A network to export, the data set it was trained on, and how it is validated.
@@ -354,6 +368,8 @@ def _export(network: TrainedNetwork, out: Path, forms: Sequence[Format], *, pad:
         notes.append("The weights are random. Name trained ones with --weights.")
     imports = "import starsearch.timm_models, timm" if needs_starsearch(network.model) else "import timm"
     load = f"{imports}; model = timm.create_model('local-dir:{out}', pretrained=True)"
+    if network.hub:
+        notes.append(f"On the hub, private until you publish it there: {push(out, network.hub)}")
     return Exported(
         source=network.source,
         architecture=network.origin["architecture"],

@@ -41,6 +41,13 @@ def export(
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Let ONNX files take any number of images at once.")
     ] = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER/NAME",
+            help="Put the folder on the Hugging Face hub too, into a new repository, private until you publish it.",
+        ),
+    ] = None,
     pad: Annotated[
         bool,
         typer.Option(
@@ -77,6 +84,7 @@ def export(
         data=data,
         pad=pad,
         dynamic_batch=dynamic_batch,
+        push_to_hub=push_to_hub,
     )
     for one in found:
         say(f"{one.source}: {one.architecture}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from starsearch.export.format import TrainedNetwork
@@ -27,6 +28,7 @@ def model_card(network: TrainedNetwork) -> str:
     training = [("data", network.data), *((f"fidelity: {name}", value) for name, value in network.fidelity.items())]
     training += [("seed", network.seed)] if network.seed is not None else []
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        front_matter=_front_matter(network, architecture),
         network=network,
         prepared=network.preprocessing,
         needs_starsearch=needs_starsearch(network.model),
@@ -38,6 +40,37 @@ def model_card(network: TrainedNetwork) -> str:
         fields={name: getattr(architecture, name) for name, rule in rules.items() if not rule.per_stage},
         training=[*training, *network.recipe.items()],
     )
+
+
+def _front_matter(network: TrainedNetwork, architecture: Architecture) -> str:
+    """Return the card's metadata in the hub's own form; what weights may be used for is not known here."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    data = (network.data or "").partition(" (")[0].partition(":")[0]
+    on_hub = re.fullmatch(r"(?:hfds/)?([\w.-]+/[\w.-]+|imagenet-1k)", data)
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=on_hub[1] if on_hub else "image-folder",
+            dataset_name=data,
+            metric_type="accuracy",
+            metric_name=f"{ACCURACIES[one.name]} (%)",
+            metric_value=round(one.value, 2),
+        )
+        for one in network.accuracies
+        if data
+    ]
+    found = ModelCardData(
+        license="unknown",
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "timm", architecture.title.lower(), "neural-architecture-search"],
+        datasets=[on_hub[1]] if on_hub else None,
+        metrics=["accuracy"] if results else None,
+        model_name=network.anchor or f"{architecture.family}-{architecture_hash(architecture)}",
+        eval_results=results or None,
+    )
+    return found.to_yaml()
 
 
 def _cell(value: object) -> str:

@@ -48,6 +48,7 @@ class TrainedNetwork:
         calibration: draws images it was trained on, normalised, each (1, 3, height, width).
         judge: measures a graph of it in 8-bit integers: its accuracy and its time, a sentence each.
         anchor: its published name.
+        hub: the repository USER/NAME into which it is put; "" for none.
         data: what it was trained on.
         latency_resolution: the resolution in pixels that `latencies` and MACs are about.
     """
@@ -64,6 +65,7 @@ class TrainedNetwork:
     calibration: Callable[[], Iterable[FloatArray]] | None = None
     judge: Callable[[bytes], Sequence[str]] | None = None
     anchor: str | None = None
+    hub: str = ""
     data: str | None = None
     recipe: Mapping[str, object] = field(default_factory=dict)
     fidelity: Mapping[str, object] = field(default_factory=dict)
