@@ -30,6 +30,20 @@ def non_dominated(losses: FloatArray) -> BoolArray:
     return found
 
 
+def non_dominated_probability(
+    losses: FloatArray, errors: FloatArray, *, rng: np.random.Generator, draws: int = 400
+) -> FloatArray:
+    """Return (n,) how probably each row of (n, m) is non-dominated, by normal draws with `errors` as deviations.
+
+    Errors are drawn independently; NaN and 0 stand for a value that is certain. A row with a NaN in `losses` has
+    probability 0.
+    """
+    found = np.zeros(len(losses))
+    for _ in range(draws):
+        found += non_dominated(losses + rng.standard_normal(losses.shape) * np.nan_to_num(errors))
+    return found / draws
+
+
 def hypervolume(losses: FloatArray, reference: FloatArray) -> float:
     """Return the volume dominated by the rows of (n, m) and bounded by `reference` (m,); 0 where there are no rows.
 

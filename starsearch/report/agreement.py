@@ -64,7 +64,7 @@ def compare_fidelities(
 ) -> Agreement | None:
     """Return how the trials of two fidelities agree on the first accuracy; None where fewer than three have both."""
     ranked = accuracy_of(objectives)
-    both = pd.DataFrame() if ranked is None else _judged_at_both(lower, upper, ranked)
+    both = pd.DataFrame() if ranked is None else judged_at_both(lower, upper, ranked)
     if ranked is None or len(both) < LEAST:
         return None
     below, above, params = (both[name].to_numpy(float) for name in ("below", "above", "num_params"))
@@ -93,7 +93,7 @@ def candidates_to_tell(tau: float) -> int:
     return math.ceil(4 + 0.437 * (1.96 / half) ** 2)
 
 
-def _judged_at_both(lower: pd.DataFrame, upper: pd.DataFrame, ranked: Objective) -> pd.DataFrame:
+def judged_at_both(lower: pd.DataFrame, upper: pd.DataFrame, ranked: Objective) -> pd.DataFrame:
     """Return the lower fidelity's rows, with the candidate's values at both, `below` and `above`: higher is better."""
     complete = [trials[trials["state"] == "COMPLETE"] for trials in (lower, upper)]
     keyed = [

@@ -1,9 +1,8 @@
-"""The page's interactive figures (plotly): our front and predictions, Optuna's slices and history."""
+"""The page's interactive figures (plotly): front, hypervolume, what matters, predictions, fidelities."""
 
 from __future__ import annotations
 
 import html
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,18 @@ import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
 
+from starsearch.objective import IMAGENET_TOP1, LATENCY
 from starsearch.quantities import quantity
-from starsearch.records.storage import quiet_optuna
 from starsearch.records.table import reading_names
+from starsearch.report.agreement import judged_at_both
+from starsearch.report.analysis import hypervolume_history, what_matters
 from starsearch.report.plot import (
     BLUE,
     GREEN,
     GREY,
     PUBLISHED_FAMILY,
     VERMILION,
+    Plane,
     axis_label,
     best_so_far,
     placed,
@@ -30,6 +32,7 @@ from starsearch.report.table import anchor_label, plain_rows, reading_text
 from starsearch.report.view import StudyView
 
 _COLORS = {"trial": GREY, "breaks a constraint": GREY, "front": BLUE, "published": VERMILION, "knee": GREEN}
+PURPLE, LOWER = "#A0568B", ("#8A6D00", "#2F7FB5", "#A0568B")
 _SYMBOLS = {"breaks a constraint": "circle-open", "published": "diamond", "knee": "star"}
 
 
@@ -51,11 +54,11 @@ def front_figure(view: StudyView) -> go.Figure:
     points.loc[points["what"].isin(["trial", "breaks a constraint"]), ["dx", "up", "down"]] = np.nan
     figure = px.scatter(
         points, x="x", y="y", error_x="dx", error_y="up", error_y_minus="down", color="what", symbol="what",
-        text="label", custom_data=["hover"], color_discrete_map=_COLORS,
+        text="label", hover_name="hover", custom_data=["number", "fidelity"], color_discrete_map=_COLORS,
         symbol_map=dict.fromkeys(_COLORS, "circle") | _SYMBOLS,
         category_orders={"what": list(_COLORS)},
     )  # fmt: skip
-    figure.update_traces(hovertemplate="%{customdata[0]}<extra></extra>", textposition="bottom right", marker_size=9)
+    figure.update_traces(hovertemplate="%{hovertext}<extra></extra>", textposition="bottom right", marker_size=9)
     figure.update_traces(marker_size=16, selector={"name": "knee"})
     figure.for_each_trace(lambda trace: trace.update(opacity=0.55 if trace.marker.color == GREY else 1))
     if plane[0] is None:
@@ -66,8 +69,39 @@ def front_figure(view: StudyView) -> go.Figure:
             _add_line(figure, border, "border", color=BLUE, shape="hv")
         family = points[points["anchor"].isin(PUBLISHED_FAMILY)].sort_values("anchor")
         _add_line(figure, family, "S1–S4", color=VERMILION, dash="dash", width=1)
+        _add_peers(figure, view, plane)
+    for one in view.lower:
+        _add_lower(figure, one, plane)
     titles = [html.escape(axis_label(one, points)) for one in plane]
     return _styled(figure, height=540).update_layout(xaxis_title=titles[0], yaxis_title=titles[1], legend_title="")
+
+
+def _add_peers(figure: go.Figure, view: StudyView, plane: Plane) -> None:
+    """Add the other networks that were measured on the device, where both are in ImageNet top-1 and milliseconds."""
+    names = tuple(one.name for one in plane if one is not None)
+    is_imagenet = names[1:] == (IMAGENET_TOP1,) or (names[1:] == ("top1_percent",) and "imagenet" in view.spec.data)
+    if view.peers is None or names[0] != LATENCY or not is_imagenet:
+        return
+    hover = [
+        html.escape(f"{row['name']}: {row['top1_percent']} % ({row['top1_source']})") for row in plain_rows(view.peers)
+    ]
+    figure.add_scatter(
+        x=view.peers["latency_ms"], y=view.peers["top1_percent"], mode="markers+text", name="peers (timm)",
+        error_x={"array": view.peers["latency_std_error"]}, text=[html.escape(str(one)) for one in view.peers["name"]],
+        textposition="bottom right", textfont={"size": 10, "color": PURPLE}, hovertext=hover, hoverinfo="text+x",
+        marker={"symbol": "cross", "size": 9, "color": PURPLE},
+    )  # fmt: skip
+
+
+def _add_lower(figure: go.Figure, view: StudyView, plane: Plane) -> None:
+    """Add a lower fidelity's trials, hidden until they are asked for: their values are of another training."""
+    points = placed(view.complete, plane)
+    if len(points):
+        figure.add_scatter(
+            x=points["x"], y=points["y"], mode="markers", name=f"at {html.escape(view.fidelity)}", visible="legendonly",
+            customdata=points[["number", "fidelity"]], hovertext=[_hover(row) for row in plain_rows(points)],
+            hoverinfo="text", marker={"symbol": "triangle-up-open", "size": 8, "color": LOWER[len(figure.data) % 3]},
+        )  # fmt: skip
 
 
 def _hover(row: dict[str, Any]) -> str:
@@ -105,60 +139,54 @@ def prediction_figure(trials: pd.DataFrame, names: list[str]) -> go.Figure:
     return _styled(figure, height=460)
 
 
-def optuna_figures(view: StudyView) -> dict[str, go.Figure]:
-    """Return Optuna's plots of the study by heading: its hypervolume, and each objective over every dimension."""
-    from optuna.visualization import plot_hypervolume_history, plot_slice
-
-    figures: dict[str, go.Figure] = {}
-    study = _as_optuna(view)
-    with warnings.catch_warnings(action="ignore"):  # Optuna calls its plots experimental
-        if len(view.objectives) > 1 and view.hypervolume is not None:  # with one, the figure of trials shows the best
-            reference = list(view.hypervolume["reference"].values())
-            figures["Hypervolume after each trial"] = plot_hypervolume_history(study, reference)
-        for i, objective in enumerate(view.objectives):
-            shown = quantity(objective.name)
-            target = lambda trial, i=i, scale=shown.scale: trial.values[i] * scale  # noqa: E731
-            slices = plot_slice(study, target=target, target_name=shown.heading)
-            if slices.data:
-                figures[f"{shown.heading} by dimension"] = slices
-    return {heading: _styled(figure, height=340) for heading, figure in figures.items()}
+def hypervolume_figures(view: StudyView) -> dict[str, go.Figure]:
+    """Return the hypervolume over trials and over the time spent; none with one objective or without a front."""
+    if len(view.objectives) < 2 or view.hypervolume is None:
+        return {}
+    history, figures = hypervolume_history(view), {}
+    for name, across, title in (("volume", "number", "Trial"), ("compute", "hours", "Hours of evaluation")):
+        figures[name] = figure = go.Figure()
+        _add_line(figure, history.rename(columns={across: "x", "volume": "y"}), "front", color=BLUE, shape="hv")
+        anchors = view.hypervolume["anchors"] if view.hypervolume["num_anchors"] > 1 else 0.0
+        if anchors:
+            ends = history[across].agg(["min", "max"])
+            _add_line(figure, pd.DataFrame({"x": ends, "y": anchors}), "published alone", color=VERMILION, dash="dash")
+        _styled(figure, height=320).update_layout(xaxis_title=title, yaxis_title="Hypervolume")
+    return figures
 
 
-def _as_optuna(view: StudyView) -> Any:
-    """Return the view's trials as a study of Optuna in memory, with their numbers."""
-    import optuna
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-    from optuna.trial import create_trial
+def importance_figures(view: StudyView) -> dict[str, go.Figure]:
+    """Return by objective what matters (`what_matters`) as bars, the most important dimension on top."""
+    figures = {}
+    for name, (how, found) in what_matters(view).items():
+        figure = go.Figure(go.Bar(x=list(found.values()), y=list(found), orientation="h", marker_color=BLUE))
+        heading = html.escape(quantity(name).label)
+        figures[f"matters {name}"] = _styled(figure, height=120 + 22 * len(found)).update_layout(
+            xaxis_title=html.escape(how), yaxis_title=heading, yaxis_type="category"
+        )
+    return figures
 
-    distributions: dict[str, Any] = {}
-    for name in (str(column) for column in view.complete if str(column).startswith("params_")):
-        values = view.complete[name].dropna()
-        if len(values.unique()) < 2:
-            continue
-        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-            low, high, is_wide = values.min(), values.max(), pd.api.types.is_float_dtype(values)
-            distributions[name] = FloatDistribution(float(low), float(high), log=is_wide and 0 < 10 * low < high)
-        else:
-            distributions[name] = CategoricalDistribution(sorted(values.unique(), key=str))
-    names = [objective.name for objective in view.objectives]
-    measured = view.complete.replace([np.inf, -np.inf], np.nan).dropna(subset=names)
-    by_number = {row["number"]: row for row in plain_rows(measured)}
-    with quiet_optuna():
-        study = optuna.create_study(directions=[objective.direction for objective in view.objectives])
-        for number in range(max(by_number, default=-1) + 1):
-            row = by_number.get(number)
-            if row is None:
-                study.add_trial(create_trial(state=optuna.trial.TrialState.FAIL))
-                continue
-            params = {name: row[name] for name in distributions if row[name] is not None}
-            trial = create_trial(
-                values=[row[name] for name in names],
-                params={name.removeprefix("params_"): value for name, value in params.items()},
-                distributions={name.removeprefix("params_"): distributions[name] for name in params},
-                constraints={"infeasible": 0.0 if row["feasible"] else 1.0},
-            )
-            study.add_trial(trial)
-    return study
+
+def agreement_figures(view: StudyView) -> dict[str, go.Figure]:
+    """Return each lower fidelity against the one above it: the candidates that were judged at both."""
+    figures = {}
+    views = {one.fidelity: one for one in (view, *view.lower)}
+    for found in view.agreements:
+        ranked = next(one for one in view.objectives if one.name == found.quantity)
+        both = judged_at_both(views[found.lower].trials, views[found.upper].trials, ranked)
+        both["what"] = np.where(both["anchor"].notna(), "published", "trial")
+        both["label"] = [anchor_label(one) if isinstance(one, str) else "" for one in both["anchor"]]
+        figure = px.scatter(
+            both, x="below", y="above", color="what", text="label", symbol="what", hover_name="architecture_text",
+            color_discrete_map={"trial": BLUE, "published": VERMILION}, symbol_map={"published": "diamond"},
+        )  # fmt: skip
+        label = quantity(ranked.name).heading
+        names = [html.escape(f"{label} at {one}") for one in (found.lower, found.upper)]
+        figures[f"agreement {found.lower}"] = _styled(figure, height=400).update_layout(
+            xaxis_title=f"{names[0]}; τ {html.escape(str(found.overall))}", yaxis_title=names[1], legend_title=""
+        )
+        figure.update_traces(textposition="bottom right", marker_size=9)
+    return figures
 
 
 def _styled(figure: go.Figure, *, height: int) -> go.Figure:

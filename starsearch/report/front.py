@@ -24,6 +24,7 @@ BoolArray = NDArray[np.bool_]
 
 RECIPE_COLUMN = "params_recipe."
 _IDENTITY = ("anchor", "number", "architecture_text", "architecture")
+_Z90 = 1.645  # standard errors to each side of a 90 % interval's middle
 _COSTS = ("macs", "num_params", "published_macs", "published_num_params")
 
 
@@ -146,6 +147,15 @@ def errors_of(rows: pd.DataFrame, name: str) -> pd.Series[float]:
     """Return the standard errors of a quantity's values; NaN where there is none."""
     column = f"{name}_spread"
     return rows[column].astype(float) if column in rows else pd.Series(np.nan, index=rows.index)
+
+
+def draw_errors(rows: pd.DataFrame, name: str) -> pd.Series[float]:
+    """Return the standard errors of a quantity's values, those of predictions and estimates by their 90 % intervals."""
+    found = errors_of(rows, name)
+    if f"{name}_low" not in rows or f"{name}_kind" not in rows:
+        return found
+    wide = (rows[f"{name}_high"] - rows[f"{name}_low"]) / (2 * _Z90)
+    return found.where(~rows[f"{name}_kind"].isin(["predicted", "estimated"]), wide.astype(float))
 
 
 def further_latencies(rows: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:

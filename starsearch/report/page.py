@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
+from plotly.utils import PlotlyJSONEncoder
 
-from starsearch.errors import some
+from starsearch.errors import StarsearchError, some
 from starsearch.quantities import quantity
-from starsearch.report.figures import front_figure, optuna_figures, prediction_figure
+from starsearch.records.table import reading_names
+from starsearch.report.analysis import PARAMETER, main_profile, stages
+from starsearch.report.figures import (
+    agreement_figures,
+    front_figure,
+    hypervolume_figures,
+    importance_figures,
+    prediction_figure,
+)
 from starsearch.report.front import anchor_recipe_note
 from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines, prediction_lines
-from starsearch.report.table import front_rows, legend_lines, plain_rows
+from starsearch.report.table import architecture_name, front_rows, legend_lines, plain_rows, reading_text
 from starsearch.report.view import StudyView
+
+_TRIAL = ("number", "fidelity")  # what a point of the front carries
 
 
 def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]] = (), *, title: str) -> str:
@@ -22,43 +38,109 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
 
     `not_promoted` are, by lower fidelity, the rows of its front that have no higher result.
     """
-    import plotly.graph_objects as go
     from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    figures: dict[str, go.Figure] = {}
-    if view.has_front:
-        figures["Front"] = front_figure(view)
-        if view.estimated is not None:
-            figures["Estimated"] = front_figure(view.estimated)
-        if measured := [name for name, found in view.predictions.items() if found["networks"]]:
-            figures["Predictions"] = prediction_figure(view.trials, measured)
-        figures |= optuna_figures(view)
+    figures = page_figures(view)
     nothing = ["No front: no trial is complete, feasible and measured in every objective."]
     environment = Environment(loader=PackageLoader("starsearch.report", "."), autoescape=True)
     environment.globals |= {
         "front_rows": front_rows,
         "legend_lines": legend_lines,
         "prediction_lines": prediction_lines,
+        "quantity": quantity,
         "some": some,
     }
-    config = {"responsive": True, "displaylogo": False}
+    data = {"figures": {name: _plain(figure) for name, figure in figures.items()}, **networks(view)}
     return environment.get_template("page.html").render(
         title=title,
         view=view,
         tiles=list(_tiles(view)),
         no_front=miss_lines(view.miss) if view.miss else nothing,
-        # Plotly writes "<" of texts in JSON as an escape. Its script is embedded once.
-        figures={
-            name: Markup(figure.to_html(full_html=False, include_plotlyjs=False, config=config))  # noqa: S704
-            for name, figure in figures.items()
-        },
+        figures={name: figure.layout.height for name, figure in figures.items()},
+        # The scripts are our own and plotly's; the data is base64, in which nothing can end an element.
         plotly=Markup(get_plotlyjs()) if figures else "",  # noqa: S704
+        data=base64.b64encode(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0)).decode(),
         not_promoted=not_promoted,
         failures=plain_rows(failure_reasons(view.trials)),
         facts=study_facts(view),
     )
+
+
+def page_figures(view: StudyView) -> dict[str, go.Figure]:
+    """Return the page's figures by name; none without a front."""
+    if not view.has_front:
+        return {}
+    figures = {"front": front_figure(view)}
+    if view.estimated is not None:
+        figures["estimated"] = front_figure(view.estimated)
+    if measured := [name for name, found in view.predictions.items() if found["networks"]]:
+        figures["predictions"] = prediction_figure(view.trials, measured)
+    return figures | hypervolume_figures(view) | importance_figures(view) | agreement_figures(view)
+
+
+def _plain(figure: go.Figure) -> dict[str, Any]:
+    """Return a figure's JSON for the page, which colours it, and shows a card for a trial in place of its text."""
+    figure.layout.template = None
+    for trace in figure.data:
+        if trace.customdata is not None and len(trace.customdata[0]) == len(_TRIAL):
+            trace.update(hovertext=None, hovertemplate=None, hoverinfo="none")
+    # As lists, not in plotly's base64: the page's script reads the places of points.
+    return dict(json.loads(json.dumps(figure.to_plotly_json(), cls=PlotlyJSONEncoder)))
+
+
+def networks(view: StudyView) -> dict[str, Any]:
+    """Return what the page's script knows of each complete trial, column by column, ready for JSON.
+
+    Numbers that are shown are in their quantity's unit. `networks` holds each architecture once (`stages`), to which
+    `trials.network` points; `cost` is what its layers' numbers are.
+    """
+    shown = view.estimated or view
+    frames = [one.complete.assign(fidelity=one.fidelity) for one in (shown, *view.lower)]
+    rows = [row for frame in frames for row in plain_rows(frame)]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    quantities = [quantity(name) for name in reading_names(keys) if quantity(name).direction]
+    dimensions = [key for key in keys if key.startswith(PARAMETER)]
+    texts = {row["architecture"]: row["architecture_text"] for row in rows}
+    places = {architecture: at for at, architecture in enumerate(texts)}
+    chances = shown.on_front_probability
+    return {
+        "quantities": [
+            {"label": one.label, "unit": one.unit, "decimals": one.decimals, "direction": one.direction}
+            for one in quantities
+        ],
+        "dimensions": [key.removeprefix(PARAMETER) for key in dimensions],
+        "networks": [_stages(view, text) for text in texts.values()],
+        "cost": "MMACs" if main_profile(view) is None else "ms",
+        "trials": {
+            "number": [row["number"] for row in rows],
+            "fidelity": [row["fidelity"] for row in rows],
+            "text": [architecture_name(row) for row in rows],
+            "feasible": [row["feasible"] for row in rows],
+            "kept": [row.get("weights") is not None for row in rows],
+            "network": [places[row["architecture"]] for row in rows],
+            "chance": [
+                chances.get(row["number"]) if row["fidelity"] == view.fidelity and row["feasible"] else None
+                for row in rows
+            ],
+            "values": [[_rounded(row.get(one.name), one.scale) for row in rows] for one in quantities],
+            "errors": [[_rounded(row.get(f"{one.name}_spread"), one.scale) for row in rows] for one in quantities],
+            "shown": [[reading_text(row, one) for row in rows] for one in quantities],
+            "params": [[row.get(key) for row in rows] for key in dimensions],
+        },
+    }
+
+
+def _stages(view: StudyView, text: str) -> list[tuple[Any, ...]]:
+    try:
+        return stages(view, text)
+    except StarsearchError:  # a family that is not installed here, or a layer that the profile has no term for
+        return []
+
+
+def _rounded(value: float | None, scale: float) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value * scale:.6g}")
 
 
 def study_facts(view: StudyView) -> dict[str, str]:

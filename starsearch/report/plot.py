@@ -23,6 +23,8 @@ from starsearch.report.view import StudyView
 # Okabe and Ito's colours, told apart with every common colour vision deficiency (jfly.uni-koeln.de/color).
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 
+Plane = tuple[Objective | None, Objective]  # which lies across (None: the trials' numbers), and which up
+
 # The published sizes of one family, drawn as the line a searched front has to beat.
 PUBLISHED_FAMILY = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")
 
@@ -61,7 +63,7 @@ def draw_front(view: StudyView, *, title: str) -> Figure:
     return figure
 
 
-def plane_of(objectives: Sequence[Objective]) -> tuple[Objective | None, Objective]:
+def plane_of(objectives: Sequence[Objective]) -> Plane:
     """Return which objective lies across (None: the trials' numbers) and which up."""
     if len(objectives) == 1:
         return None, objectives[0]
@@ -84,7 +86,7 @@ def axis_label(objective: Objective | None, trials: pd.DataFrame) -> str:
     return f"{heading} on {device}" if device else heading
 
 
-def placed(rows: pd.DataFrame, plane: tuple[Objective | None, Objective]) -> pd.DataFrame:
+def placed(rows: pd.DataFrame, plane: Plane) -> pd.DataFrame:
     """Return rows by `x`, the best first, with `y` and the standard errors `dx` and `dy`, in the units shown.
 
     Of estimates `y` is the best guess, `up` and `down` lead to the ends of its interval (else `dy`), and `edge`, where
@@ -144,9 +146,7 @@ def _draw(axes: Axes, view: StudyView) -> None:
     _label(axes, anchors.dropna(subset=["x", "y"]))
 
 
-def _draw_members(
-    axes: Axes, view: StudyView, members: pd.DataFrame, plane: tuple[Objective | None, Objective]
-) -> None:
+def _draw_members(axes: Axes, view: StudyView, members: pd.DataFrame, plane: Plane) -> None:
     others = [objective for objective in view.objectives if objective not in plane]
     if others:  # the front of three objectives has no border in the plane of two
         shown = quantity(others[0].name)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from starsearch.objective import IMAGENET_TOP1, Objective
+from starsearch.pareto import non_dominated_probability
 from starsearch.records.table import RecordedStudy
 from starsearch.report.agreement import Agreement, agreement_lines, compare_fidelities
-from starsearch.report.front import complete_trials, front_table, knee
+from starsearch.report.front import complete_trials, draw_errors, front_table, knee
 from starsearch.report.summary import best_values, compare_hypervolumes, halving_lines, nearest_miss, prediction_errors
 
 _CELLS = {"": "value", "_low": "low", "_high": "high", "_kind": "kind"}  # of a table, and of what was estimated
@@ -20,9 +22,16 @@ _CELLS = {"": "value", "_low": "low", "_high": "high", "_kind": "kind"}  # of a 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyView(RecordedStudy):
-    """A recorded study, with `lower`: the same study at its lower fidelities, the nearest first."""
+    """A recorded study.
+
+    Attributes:
+        lower: the same study at its lower fidelities, the nearest first.
+        peers: other networks measured on the study's device: `name`, `top1_percent` (on ImageNet), `top1_source`,
+            `latency_ms`, `latency_std_error`; None where none were.
+    """
 
     lower: tuple[StudyView, ...] = ()
+    peers: pd.DataFrame | None = None
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -53,6 +62,21 @@ class StudyView(RecordedStudy):
     def knee(self) -> int | None:
         """The number of the trial at the front's knee; None without a front."""
         return knee(self.front, self.objectives) if self.has_front else None
+
+    @cached_property
+    def on_front_probability(self) -> pd.Series[float]:
+        """By a trial's number, how probably it is non-dominated among the feasible; empty where nothing has an error.
+
+        Values are drawn around what was measured by their standard errors, independently; estimates by their intervals.
+        """
+        rows = self.complete[self.complete["feasible"]].drop_duplicates(["architecture", "recipe"])
+        errors = np.column_stack([draw_errors(rows, one.name) for one in self.objectives])
+        if not np.nan_to_num(errors).any():
+            return pd.Series(dtype=float)
+        signs = [1.0 if one.direction == "minimize" else -1.0 for one in self.objectives]
+        losses = rows[[one.name for one in self.objectives]].to_numpy(float) * signs
+        found = non_dominated_probability(losses, errors, rng=np.random.default_rng(0))
+        return pd.Series(found, index=rows["number"])
 
     @cached_property
     def hypervolume(self) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import pad_channels
 from starsearch.latency.prediction.check import compare_with_profile
-from starsearch.latency.prediction.predict import known_kinds, predict_latency, predict_layers
+from starsearch.latency.prediction.predict import known_kinds, predict_by_layer, predict_latency, predict_layers
 
 from .devices import RESOLUTION, draw_networks, make_profile, measure_imagined, run_on_imagined_device
 
@@ -26,6 +26,9 @@ def test_predictions_are_those_of_the_imagined_device(profile):
     assert all(one.low < one.value < one.high for one in found)
     assert [sum(one.parts.values()) for one in found] == pytest.approx([one.value for one in found])
     assert "pointwise" in known_kinds(profile)
+    by_layer = [predict_by_layer(profile, network, resolution=RESOLUTION) for network in networks]
+    fixed = profile.coefficients_ms.get("network.fixed", 0.0)
+    assert [fixed + sum(ms for *_, ms in one) for one in by_layer] == pytest.approx([one.value for one in found])
 
 
 def test_layers_the_profile_has_not_seen_are_refused_with_the_coverage(profile):

@@ -1,3 +1,6 @@
+import base64
+import gzip
+import json
 import re
 import shutil
 import subprocess
@@ -8,35 +11,42 @@ import pandas as pd
 import pytest
 
 from starsearch.errors import StudyError
-from starsearch.report.figures import optuna_figures
+from starsearch.families.family import count_macs, presets
 from starsearch.report.files import write_report
-from starsearch.report.page import render_page
+from starsearch.report.page import page_figures, render_page
 from tests.report.frames import ACCURACY, BOTH, PARAMS, failed, frame, realistic_trials, trial, view
 from tests.search.studies import make_spec
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def dumped_dom(path, profile):
+def dumped_dom(address, profile):
     """The page as a headless Chromium has rendered it, and what it logged."""
     flags = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
         "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
     )
-    command = [CHROMIUM, *flags.split(), f"--user-data-dir={profile}", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    command = [CHROMIUM, *flags.split(), "--window-size=1280,12000", f"--user-data-dir={profile}", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return done.stdout, done.stderr
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to render the page with")
-@pytest.mark.parametrize("objectives", [(ACCURACY,), BOTH], ids=["one", "two"])
-def test_a_real_browser_draws_the_figures_without_an_error(tmp_path, objectives):
-    write_report(view(realistic_trials(), objectives), tmp_path / "few")
-    dom, log = dumped_dom(tmp_path / "few" / "report.html", tmp_path / "profile")
+def test_a_real_browser_draws_every_figure_and_compares_two_networks_without_an_error(tmp_path):
+    study = view(realistic_trials())
+    write_report(study, tmp_path / "few")
+    dom, log = dumped_dom((tmp_path / "few" / "report.html").as_uri() + "#proxy%205,proxy%206", tmp_path / "profile")
     assert "CONSOLE" not in log, log
-    # Front and slices; with two objectives also the hypervolume.
-    assert len(re.findall(r'class="plotly-graph-div[^"]*"[^>]*>\s*<div[^>]*plot-container', dom)) == 2 * len(objectives)
-    assert dom.count('<path class="point"') > 30
+    figures = page_figures(study)
+    assert list(figures) == ["front", "volume", "compute", "matters top1_percent", "matters latency_ms"]
+    # The comparison's own figure comes on top.
+    assert len(re.findall(r'<div[^>]* class="[^"]*js-plotly-plot', dom)) == len(figures) + 1
+    assert dom.count('<path class="point ') > 30
+    (row,) = re.findall(r">Top-1 \(%\)</th>(.*?)</tr>", dom[dom.index('id="compare"') :])[:1]
+    left, right, change = re.findall(r"<td[^>]*>(.*?)</td>", row)
+    one, other = study.trials["top1_percent"][[5, 6]].round(2)
+    assert (left, right) == (f"{one:.2f}", f"{other:.2f}")
+    assert float(change.replace("−", "-")) == pytest.approx(other - one, abs=0.011)
 
 
 def test_the_page_asks_nothing_of_any_network_and_embeds_plotly_once():
@@ -48,11 +58,29 @@ def test_the_page_asks_nothing_of_any_network_and_embeds_plotly_once():
     assert not re.search(r"<(?:script|img|iframe)[^>]+src=", markup)
 
 
-def test_the_page_shows_optunas_slices_with_the_trials_own_numbers():
-    figures = optuna_figures(view(realistic_trials()))
-    assert list(figures) == ["Hypervolume after each trial", "Top-1 (%) by dimension", "Latency (ms) by dimension"]
-    numbers = figures["Hypervolume after each trial"].data[0].x
-    assert list(numbers) == list(range(33)), "the last of 34 has failed"
+def data_of(page):
+    """What the page's script reads."""
+    (packed,) = re.findall(r'<script id="data" type="text/plain">(.*?)</script>', page)
+    return json.loads(gzip.decompress(base64.b64decode(packed)))
+
+
+def test_the_script_is_given_each_networks_stages_with_the_networks_own_cost():
+    study = view(realistic_trials())
+    data = data_of(render_page(study, title="few"))
+    assert data["cost"] == "MMACs"
+    assert data["trials"]["number"] == list(range(33)), "the last of 34 has failed"
+    at = data["trials"]["text"].index("starnet_s1")
+    stages = data["networks"][data["trials"]["network"][at]]
+    assert [stage[:5] for stage in stages] == [  # "Rewrite the Stars", table 5: S1 is 24 channels, depths 2, 2, 8, 3
+        ["stem", 32, 112, 0, ""],
+        ["stage 1", 24, 56, 2, "star"],
+        ["stage 2", 48, 28, 2, "star"],
+        ["stage 3", 96, 14, 8, "star"],
+        ["stage 4", 192, 7, 3, "star"],
+        ["head", 1000, 1, 0, ""],
+    ]
+    millions = sum(sum(stage[5].values()) for stage in stages)
+    assert millions == pytest.approx(count_macs(presets()["starnet_s1"]) / 1e6, rel=1e-3)
 
 
 class Elements(HTMLParser):

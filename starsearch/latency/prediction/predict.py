@@ -11,7 +11,7 @@ from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer, pad_channels
 from starsearch.latency.padded import is_unblocked
 from starsearch.latency.prediction.profile import DeviceProfile
-from starsearch.latency.prediction.terms import NETWORK_FIXED, NetworkTerms, sort_of_work
+from starsearch.latency.prediction.terms import NETWORK_FIXED, NetworkTerms, layer_terms, sort_of_work
 from starsearch.measurement import Prediction
 from starsearch.objective import LATENCY
 
@@ -63,6 +63,18 @@ def predict_parts(profile: DeviceProfile, layers: Sequence[Layer]) -> dict[str, 
     for term, value in described.total.items():
         found[sort_of_work(term)] += profile.coefficients_ms.get(term, 0.0) * value
     return dict(found)
+
+
+def predict_by_layer(
+    profile: DeviceProfile, architecture: Architecture, *, resolution: int, num_classes: int = 1000
+) -> list[tuple[Layer, str, float]]:
+    """Return each layer as it is deployed with its kind and milliseconds, without the network's own fixed cost."""
+    layers = _as_deployed(profile, lower(architecture, resolution=resolution, num_classes=num_classes))
+    cost = profile.coefficients_ms
+    return [
+        (layer, kind, math.fsum(cost.get(term, 0.0) * amount for term, amount in terms.items()))
+        for layer, (kind, terms) in zip(layers, layer_terms(layers, vector_width=profile.vector_width), strict=True)
+    ]
 
 
 def known_kinds(profile: DeviceProfile) -> frozenset[str]:

@@ -8,7 +8,7 @@ activation fused into its convolution) is found out by the fit, not assumed.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -117,12 +117,11 @@ class NetworkTerms:
         """Return the features of a lowering; `vector_width` is the channels a vector takes, 1 for none."""
         by_kind: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
         count: Counter[str] = Counter()
-        for layer, (row, kind) in zip(layers, _rows_and_kinds(layers), strict=True):
-            shape = _Shape(layer, 1 if row in _WITHOUT_VECTORS else vector_width)
-            if QUANTITIES[row]:
+        for kind, terms in layer_terms(layers, vector_width=vector_width):
+            if terms:
                 count[kind] += 1
-            for quantity in QUANTITIES[row]:
-                by_kind[kind][f"{kind}.{quantity.name}"] += quantity.amount(shape)
+            for term, amount in terms.items():
+                by_kind[kind][term] += amount
         return cls(by_kind=by_kind, layers=count)
 
     @property
@@ -130,6 +129,13 @@ class NetworkTerms:
         """All terms, with the network's own fixed cost."""
         terms = {name: value for kind in self.by_kind.values() for name, value in kind.items()}
         return {NETWORK_FIXED: 1.0, **terms}
+
+
+def layer_terms(layers: Sequence[Layer], *, vector_width: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield each layer's kind and terms."""
+    for layer, (row, kind) in zip(layers, _rows_and_kinds(layers), strict=True):
+        shape = _Shape(layer, 1 if row in _WITHOUT_VECTORS else vector_width)
+        yield kind, {f"{kind}.{quantity.name}": quantity.amount(shape) for quantity in QUANTITIES[row]}
 
 
 def layer_kinds(layers: Sequence[Layer]) -> dict[str, str]:
