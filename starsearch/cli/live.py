@@ -114,6 +114,7 @@ class LiveView:
         self._tasks: dict[int, TaskID] = {}
         self._judged: set[str] = set()  # candidates, each once, however many trials its training was made of
         self._readings: dict[int, str] = {}
+        self._begun: dict[int, tuple[float, float]] = {}  # when a trial first told how far it is, and how far
         self._front: list[Trial] = []
         self._started, self._found = clock(), 0
         self._finished = self._wanted = self._failed = 0
@@ -170,8 +171,13 @@ class LiveView:
         if progress.epoch is not None:
             top1 = quantity("top1_percent").number(progress.values.get("top1_percent", math.nan))
             self._readings[trial.number] = f", epoch {progress.epoch}, top-1 {top1} %"
+        left = ""
+        if progress.fraction > 0:  # a resumed training begins further on, and reading images says nothing of its pace
+            began, done = self._begun.setdefault(trial.number, (self._clock(), progress.fraction))
+            left = _time_left(self._clock() - began, progress.fraction - done, 1 - progress.fraction)
         stage = f"{progress.stage}{self._readings.get(trial.number, '')}"
-        self._show(trial.number, None, progress.fraction, f"{100 * progress.fraction:3.0f} %  {stage}")
+        words = filter(None, [f"{100 * progress.fraction:3.0f} %  {stage}", left])
+        self._show(trial.number, None, progress.fraction, ", ".join(words))
 
     def _trial_ended(self, trial: Trial) -> None:
         if (task := self._tasks.pop(trial.number, None)) is not None:
@@ -270,8 +276,8 @@ def _reading(trial: Trial, name: str) -> str:
     return shown.with_spread(reading.value, reading.spread)
 
 
-def _time_left(seconds: float, done: int, missing: int) -> str:
-    """Return text like "about 12 min left", by the pace of this run; "" where nothing has ended in it."""
+def _time_left(seconds: float, done: float, missing: float) -> str:
+    """Return text like "about 12 min left", by the pace in which so much was done; "" where nothing was."""
     if done <= 0 or missing <= 0:
         return ""
     left = seconds / done * missing

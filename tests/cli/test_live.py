@@ -174,3 +174,16 @@ def test_predicted_values_are_marked_and_the_front_is_measured_before_the_eyes()
     lines = "\n".join(without_a_terminal(events))
     assert "latency measured 2.50 ± 0.02 ms, predicted ≈ 2.00 (-20.0 %)" in lines
     assert "latency stays ≈ 2.00 ms: too hot" in lines
+
+
+def test_a_trial_shows_the_time_that_is_left_by_its_pace_since_it_was_resumed():
+    clock = [0.0]
+
+    def resumed(view):
+        view(StudyStarted(finished=0, wanted=4, resumed=False))
+        view(TrialStarted(trial=trial(1)))
+        for clock[0], fraction in ((100.0, 0.0), (160.0, 0.5), (220.0, 0.6)):  # a tenth in a minute: four are left
+            view(TrialProgressed(trial=trial(1), progress=Progress(fraction=fraction, stage="training")))
+
+    shown, _ = on_a_terminal(resumed, clock=lambda: clock[0])
+    assert "60 %  training, about 4 min left" in shown
