@@ -71,6 +71,11 @@ def is_latency(name: str) -> bool:
     return name == LATENCY or device_label(name) is not None
 
 
+def is_accuracy(name: str) -> bool:
+    """Whether a quantity is the accuracy that training reaches, which the posterior estimates."""
+    return "top1" in name or "top5" in name
+
+
 def device_label(name: str) -> str | None:
     """Return the label of "latency_ms@LABEL"; None for every other name, "latency_ms" among them."""
     stem, at, label = name.partition("@")

@@ -23,10 +23,11 @@ from starsearch.accuracy.posterior import Posterior, fit_posterior
 from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.latency.prediction.predict import predict_latency
+from starsearch.objective import is_accuracy
 from starsearch.pareto import BoolArray, FloatArray, hypervolume, non_dominated
 from starsearch.quantities import quantity
 from starsearch.search.compute import Compute
-from starsearch.search.evidence import is_accuracy, observations, task_of
+from starsearch.search.evidence import observations, task_of
 from starsearch.search.halving import Rungs
 from starsearch.search.unseen import Unseen
 from starsearch.study.spec import StudySpec

@@ -11,16 +11,12 @@ from starsearch.accuracy.evidence import Observation
 from starsearch.errors import StudyError, counted
 from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.measurement import Measurement
+from starsearch.objective import is_accuracy
 from starsearch.records.record import FIDELITIES, StudyRecord, differences
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
 _EVIDENCE = "evidence"  # the attribute that has it: the results, not where they were found
-
-
-def is_accuracy(name: str) -> bool:
-    """Whether a quantity is the accuracy that training reaches, which the posterior estimates."""
-    return "top1" in name or "top5" in name
 
 
 def task_of(spec: StudySpec, *, epochs: int | None = None) -> str:

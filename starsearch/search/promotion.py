@@ -12,8 +12,9 @@ import numpy as np
 
 from starsearch.candidate import Candidate
 from starsearch.families.family import presets
+from starsearch.objective import is_accuracy
 from starsearch.pareto import FloatArray, promotion_order
-from starsearch.search.evidence import is_accuracy, observations, task_of
+from starsearch.search.evidence import observations, task_of
 from starsearch.search.planned import unfinished_trials
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial

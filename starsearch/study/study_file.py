@@ -18,7 +18,16 @@ from starsearch.data.source import DataSource
 from starsearch.errors import DataError, SpecError, StarsearchError
 from starsearch.families.family import presets
 from starsearch.latency.prediction.profile import DeviceProfile, load_profile
-from starsearch.objective import LATENCY, THIS_MACHINE, Constraint, Direction, Objective, device_label, is_latency
+from starsearch.objective import (
+    LATENCY,
+    THIS_MACHINE,
+    Constraint,
+    Direction,
+    Objective,
+    device_label,
+    is_accuracy,
+    is_latency,
+)
 from starsearch.quantities import QUANTITIES
 from starsearch.recipe import Fidelity, Recipe
 from starsearch.resources import find_file, shipped_folder
@@ -96,9 +105,12 @@ class HalvingFile(Document):
 
 
 class Search(Document):
-    """How candidates are chosen and how many, and whose weights are kept."""
+    """How candidates are chosen and how many, and whose weights are kept.
 
-    sampler: SamplerName = "tpe"
+    Without `sampler` it is auto where networks alone are searched, for accuracy; else tpe.
+    """
+
+    sampler: SamplerName | None = None
     trials: Annotated[int, Ge(1), Le(1_000_000)] = 16
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
     halving: HalvingFile | None = None
@@ -265,6 +277,7 @@ def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: 
     quantities = _Quantities(file)
     objectives = tuple(quantities.objective(name, goal) for name, goal in said.objectives.items())
     constraints = tuple(quantities.constraint(name, one, said.objectives) for name, one in said.constraints.items())
+    is_for_auto = not space.recipe_parameters and any(is_accuracy(one.name) for one in objectives)
     spec = StudySpec(
         # A file called study.yaml is named by its folder.
         name=file.path.resolve().parent.name if file.path.stem == "study" else file.path.stem,
@@ -277,7 +290,7 @@ def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: 
         profiles={name: profile for name, (profile, _) in quantities.profiles.items()},
         profile_files={name: called for name, (_, called) in quantities.profiles.items()},
         space_file=path.stem if is_shipped else str(path),
-        sampler=said.search.sampler,
+        sampler=said.search.sampler or ("auto" if is_for_auto else "tpe"),
         trials=said.search.trials,
         seed=said.search.seed,
         anchor_recipes=anchor_recipes,
