@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -82,6 +83,43 @@ def check(
     print_json(found) if json else _print(found)
     if found.errors:
         raise DataError(" ".join(found.errors))
+
+
+@app.command(cls=_WithForms)
+@takes_data
+def pack(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="As --data of `starsearch run`; see below.")],
+    resolution: Annotated[int, typer.Option(min=8, max=1024, help="Of the packed images, in pixels.")],
+    out: Annotated[Path, typer.Option(help="The file.", dir_okay=False)],
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that decode. Without it: one a core, at most 8.")
+    ] = None,
+) -> None:
+    """Decode a data set once, at one resolution, into a file that trainings take as --data.
+
+    A pack that was cut off goes on by the same command. Trainings of all processes share the file in memory, at its
+    resolution or lower ones. Random-resized crops are taken from the square in the middle of each image.
+
+    Example:
+
+        starsearch data pack imagenet/ --resolution 64 --out imagenet-64.pack
+    """
+    from starsearch.cli.live import bar
+    from starsearch.cli.show import say
+    from starsearch.data import open_data
+    from starsearch.data.sources import packed
+    from starsearch.progress import Progress, follow
+
+    with bar() as watch:
+        source = open_data(data)
+        steps = packed.pack(source, out, resolution=resolution, workers=workers)
+        train, validation = follow(steps, lambda done: watch(Progress(fraction=done, stage="packing")))
+    size = out.stat().st_size
+    left_out = source.num_train + source.num_validation - train - validation
+    say(
+        f"{out}: {train:,} training and {validation:,} validation images of {resolution} px, {size / 1e6:,.1f} MB"
+        f"{f'; {left_out:,} that cannot be read are left out' if left_out else ''}."
+    )
 
 
 def _print(found: DataCheck) -> None:

@@ -40,6 +40,7 @@ def batch_augmentation(
     def augment_batch(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if resized and not after_single:
             pixels = _crop_at_random(pixels, resolution, recipe, generator)
+        pixels = resized_whole(pixels, resolution)
         if recipe.color_jitter and not recipe.auto_augment and not after_single:
             pixels = _jitter_colour(pixels, recipe.color_jitter, generator)
         if not resized and (padding or recipe.hflip):
@@ -60,6 +61,16 @@ def _crop_and_flip(pixels: torch.Tensor, padding: int, hflip: float, generator: 
     flips = torch.rand(batch, 1, generator=generator, **on) < hflip
     columns = torch.where(flips, columns.flip(1), columns)
     return padded[torch.arange(batch, **on).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
+
+
+def resized_whole(pixels: torch.Tensor, resolution: int) -> torch.Tensor:
+    """Return square images resized as those that are kept in memory are, or as they are if they have that size."""
+    batch, side, *_ = pixels.shape
+    if side == resolution:
+        return pixels
+    ends = torch.zeros(batch, device=pixels.device), torch.full((batch,), float(side), device=pixels.device)
+    always = torch.ones(batch, dtype=torch.bool, device=pixels.device)
+    return crop_and_resize(pixels, (ends, ends), resolution, is_cubic=always, flips=~always)
 
 
 Boxes = tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

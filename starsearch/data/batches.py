@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from starsearch.data.augmentation import augment, batch_augmentation, image_augmentation, normalize
+from starsearch.data.augmentation import augment, batch_augmentation, image_augmentation, normalize, resized_whole
 from starsearch.data.dataset import DataSet, Split, choose_balanced
 from starsearch.data.memory import Images, decode, fits_memory
 from starsearch.data.preprocessing import Preprocessing
@@ -216,11 +216,11 @@ def validation_batches(
         keep: whether decoded images that fit are kept in memory for further passes.
         consequence: what the warning of unreadable images says is done about them; "" warns of nothing.
     """
-    split, chosen = data.validation, _chosen(data.validation, samples, seed)
+    split, chosen, resolution = data.validation, _chosen(data.validation, samples, seed), preprocessing.resolution
     images: Images | LoadedImages
-    fits = split.in_memory or fits_memory(len(chosen), preprocessing.resolution, data.cache_limit_bytes // 2)
+    fits = split.in_memory or fits_memory(len(chosen), resolution, data.cache_limit_bytes // 2)
     if keep and fits and preprocessing.crop_pct == 1.0:
-        images = yield from decode(data, split, chosen, resolution=preprocessing.resolution, device=share.device)
+        images = yield from decode(data, split, chosen, resolution=resolution, device=share.device)
         chosen = np.arange(len(images))
     else:
         images = LoadedImages(
@@ -236,7 +236,7 @@ def validation_batches(
         indices=lambda _epoch, _start: mine,
         batch_size=batch_size,
         num_batches=-(-len(mine) // batch_size),
-        finish=lambda pixels, _epoch, _number: normalize(pixels, mean, std),
+        finish=lambda pixels, _epoch, _number: normalize(resized_whole(pixels, resolution), mean, std),
         share=share,
     )
 

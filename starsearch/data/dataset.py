@@ -39,6 +39,7 @@ class Split:
         size_of: returns the size in bytes of an index's file; None where only reading would tell.
         orientation: "exif" where photos are turned as their EXIF tag says, "stored" where they are left.
         in_memory: whether all images are in memory, so that there is nothing to decode.
+        pixels: returns all images decoded, (n, side, side, 3) uint8; None where they are not.
         numbered: whether the classes are called only by their numbers in the files.
         unreadable: names of images that could not be decoded so far; they are left out.
         left_out: how many files beside the images are none, by suffix ("" for none).
@@ -52,6 +53,7 @@ class Split:
     size_of: Callable[[int], int] | None = None
     orientation: Orientation = "stored"
     in_memory: bool = False
+    pixels: Callable[[], NDArray[np.uint8]] | None = None
     numbered: bool = False
     unreadable: list[str] = field(default_factory=list)
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class Split:
             names=[self.names[index] for index in indices],
             content=_Among(self.content, indices),
             size_of=None if self.size_of is None else _Among(self.size_of, indices),
+            pixels=None,
             unreadable=[],
             left_out=self.left_out if name == "train" else {},
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from starsearch.data.dataset import INTERPOLATION, DataSet, Split
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.data.unreadable import Unreadable, read_or_note
+from starsearch.errors import DataError
 
 _PROGRESS_EVERY = 500  # images
 _MOST_OF_GPU = 0.5  # of its free memory, for the images of a split; the rest is the training's
@@ -21,7 +22,10 @@ _MOST_OF_GPU = 0.5  # of its free memory, for the images of a split; the rest is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """Decoded images: pixels (n, resolution, resolution, 3) uint8, as `channels_last` has them, and targets (n,)."""
+    """Decoded images: pixels (n, resolution, resolution, 3) uint8, as `channels_last` has them, and targets (n,).
+
+    Those of a pack have its resolution, from which each batch is resized.
+    """
 
     pixels: torch.Tensor
     targets: torch.Tensor
@@ -92,6 +96,16 @@ def decode(
 
 
 def _decode(data: DataSet, split: Split, indices: NDArray[np.int64], resolution: int) -> Generator[float, None, Images]:
+    if split.pixels is not None:
+        packed, targets = split.pixels(), split.targets
+        if packed.shape[1] < resolution:
+            raise DataError(
+                f"{data.name!r} is packed at {packed.shape[1]} px, and {resolution} px are asked for. Pack its source "
+                f"at {resolution} px, or take at most {packed.shape[1]}."
+            )
+        if len(indices) < len(targets):
+            packed, targets = packed[indices], targets[indices]
+        return Images(pixels=torch.from_numpy(packed), targets=torch.from_numpy(targets))
     transform = Preprocessing(resolution=resolution, interpolation=INTERPOLATION, crop_pct=1.0).transform()
     pixels = torch.empty(len(indices), resolution, resolution, 3, dtype=torch.uint8)
     readable: list[int] = []

@@ -1,0 +1,123 @@
+"""Packs against the data sets they are made of."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from starsearch.data import open_data
+from starsearch.data.batches import training_batches, validation_batches
+from starsearch.data.preprocessing import Preprocessing
+from starsearch.data.sources import packed
+from starsearch.errors import DataError
+from starsearch.progress import follow
+from starsearch.recipe import Recipe
+from tests.training.imagenet import write_imagenet
+
+RECIPE = Recipe(batch_size=8, crop="pad")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A folder of 100 + 12 images of mixed sizes, the 13th unreadable."""
+    root = write_imagenet(tmp_path_factory.mktemp("data") / "photos", train=25, validation=3, broken=0)
+    file = sorted((root / "train").rglob("*.JPEG"))[12]
+    file.write_bytes(file.read_bytes()[:100])
+    return root
+
+
+def write(source, file, resolution=32):
+    with pytest.warns(UserWarning, match="1 of 100 train images of 'photos' cannot be read"):
+        return follow(packed.pack(open_data(str(source)), file, resolution=resolution, workers=0))
+
+
+@pytest.fixture(scope="module")
+def pack(source, tmp_path_factory):
+    file = tmp_path_factory.mktemp("packs") / "photos.pack"
+    assert write(source, file) == [99, 12]
+    return file
+
+
+def batches_of(data, resolution, recipe=RECIPE):
+    training = follow(training_batches(data, recipe, resolution=resolution, samples=None, seed=0))
+    preprocessing = Preprocessing(resolution=resolution, crop_pct=1.0)
+    return [*training.begin(1)], [*follow(validation_batches(data, preprocessing, batch_size=5))]
+
+
+def test_a_pack_trains_on_the_images_of_its_source(source, pack):
+    ours = open_data(str(pack))
+    with pytest.warns(UserWarning, match="cannot be read"):
+        expected = batches_of(data := open_data(str(source)), 32)
+    for mine, theirs in zip(batches_of(ours, 32), expected, strict=True):
+        for (images, targets), (others, labels) in zip(mine, theirs, strict=True):
+            assert torch.equal(images, others)
+            assert torch.equal(targets, labels)
+    assert ours.classes == data.classes
+    assert len(set(data.train.names) - set(ours.train.names)) == 1
+    assert np.array_equal(np.asarray(ours.validation.read(3)), ours.validation.pixels()[3])
+
+
+def test_at_a_lower_resolution_its_images_are_resized_as_pillow_resizes_them(pack):
+    data = open_data(str(pack))
+    images, _ = zip(*batches_of(data, 16)[1], strict=True)
+    mean, std = torch.tensor(data.mean).view(3, 1, 1), torch.tensor(data.std).view(3, 1, 1)
+    for index, image in enumerate(torch.cat(images)):
+        picture = data.validation.read(index).resize((16, 16), Image.Resampling.BICUBIC)
+        assert np.abs((255 * (image * std + mean)).permute(1, 2, 0).numpy() - np.asarray(picture)).max() < 1.6
+    crops, _ = batches_of(data, 16, Recipe(batch_size=8, crop="random-resized"))
+    assert crops[0][0].shape == (8, 3, 16, 16)
+    with pytest.raises(DataError, match="packed at 32 px, and 48 px are asked for"):
+        batches_of(data, 48)
+
+
+def test_a_pack_that_was_cut_off_is_refused_and_goes_on_to_the_same_bytes(source, pack, tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "_BATCH", 10)
+    monkeypatch.setattr(packed, "_SAY_EVERY_S", 0.0)
+    file = tmp_path / "cut.pack"
+    steps = packed.pack(open_data(str(source)), file, resolution=32, workers=0)
+    for _ in range(4):
+        next(steps)
+    steps.close()
+    with file.open("ab") as stream:
+        stream.write(b"what was not yet said to be there")
+    with pytest.raises(DataError, match=r"not finished: it was cut off after [34]0 images"):
+        open_data(str(file))
+    follow(packed.pack(open_data(str(source)), file, resolution=32, workers=0))
+    assert file.read_bytes()[packed._PREAMBLE :] == pack.read_bytes()[packed._PREAMBLE :]
+    assert follow(packed.pack(open_data(str(source)), file, resolution=32)) == [99, 12], "it is there"
+
+
+def changed(pack, folder, *, at=None, **about):
+    """A copy of a pack that says something else of itself, or has a byte changed."""
+    file = folder / "changed.pack"
+    content = bytearray(pack.read_bytes())
+    said = json.loads(content[: packed._PREAMBLE]) | about
+    content[: packed._PREAMBLE] = json.dumps(said).encode().ljust(packed._PREAMBLE)
+    if at is not None:
+        content[packed._PREAMBLE + at] ^= 255
+    file.write_bytes(content)
+    return file
+
+
+def test_what_is_no_pack_of_this_source_is_refused_in_words(source, pack, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="is of version 7, not 1: `starsearch data pack photos --resolution 32"):
+        open_data(str(changed(pack, tmp_path, **{"starsearch pack": 7})))
+    with pytest.raises(
+        DataError, match=re.escape("is damaged (of 64 images that were checked 1 differ, first n01440764/")
+    ):
+        open_data(str(changed(pack, tmp_path, at=0)))
+    (tmp_path / "cut.pack").write_bytes(pack.read_bytes()[:-1000])
+    with pytest.raises(DataError, match="is damaged"):
+        open_data(str(tmp_path / "cut.pack"))
+    with pytest.raises(DataError, match="its source has changed: fingerprint abc there"):
+        follow(packed.pack(open_data(str(source)), changed(pack, tmp_path, fingerprint="abc"), resolution=32))
+    (tmp_path / "notes.txt").write_text("words")
+    with pytest.raises(DataError, match="is there and no pack"):
+        follow(packed.pack(open_data(str(source)), tmp_path / "notes.txt", resolution=32))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 100_000))
+    with pytest.raises(DataError, match=r"takes 0\.34 MB|takes 0\.00 GB more"):
+        follow(packed.pack(open_data(str(source)), tmp_path / "new.pack", resolution=32))
