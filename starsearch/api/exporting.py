@@ -35,7 +35,7 @@ from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.device import vector_width
 from starsearch.latency.lock import computing
 from starsearch.latency.padded import choose_padding
-from starsearch.latency.paired import COPIES, Copies, measure_paired
+from starsearch.latency.paired import COPIES, Copies, PairedTiming, measure_paired
 from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.objective import INT8_LATENCY, is_latency
 from starsearch.progress import follow
@@ -123,22 +123,22 @@ def export(
     if architecture is not None:
         found = [_of_architecture(architecture, weights, data, resolution, forms)]
     elif is_training:
-        found = [_of_training(path, data, forms)]
+        found = [of_training(path, data, forms)]
     else:
-        numbers = [trial] if trial is not None else _front_numbers(source, top)
+        numbers = [trial] if trial is not None else front_numbers(source, top)
         found = [_of_trial(open_trial(source, number), data, forms) for number in numbers]
     exported = []
     for network, dataset, fidelity in found:
         if resolution is not None:
             fidelity = replace(fidelity, resolution=resolution)
             network = replace(network, preprocessing=replace(network.preprocessing, resolution=resolution))
-        network = replace(network, formats=tuple(formats), dynamic_batch=dynamic_batch, hub=push_to_hub or "")
-        network = _with_data(network, dataset, fidelity)
+        network = replace(network, dynamic_batch=dynamic_batch, hub=push_to_hub or "")
+        network = with_data(network, dataset, fidelity)
         folder = out / f"trial-{network.origin['trial']}" if top is not None else out
         for form in forms:
             form.check(folder / form.file)
         exported.append((network, folder))
-    return [_export(network, folder, forms, pad=pad) for network, folder in exported]
+    return [export_network(network, folder, forms, pad=pad) for network, folder in exported]
 
 
 def _check_option(option: str, given: bool, forms: Iterable[Format]) -> None:
@@ -175,7 +175,7 @@ def _architecture_of(source: str) -> Architecture | None:
         return None
 
 
-def _front_numbers(study: str, top: int | None) -> list[int]:
+def front_numbers(study: str, top: int | None) -> list[int]:
     """Return the knee of a study's front, or its first `top` trials."""
     view = open_view(place_of(study))
     if view.knee is None and view.miss:
@@ -222,7 +222,7 @@ def _of_architecture(
     return network, dataset, replace(fidelity, resolution=prepared.resolution, crop_pct=prepared.crop_pct)
 
 
-def _of_training(folder: Path, data: str | None, forms: Sequence[Format]) -> _Found:
+def of_training(folder: Path, data: str | None, forms: Sequence[Format]) -> _Found:
     """Return the best network of a training so far."""
     files = TrainingFolder(folder)
     best = files.best_row()
@@ -317,7 +317,7 @@ def _open_data(data: str | None, recorded: str | None, known: str | None, forms:
     raise ExportError(f"{calibrated}; {other}. Name that one with --data.")
 
 
-def _with_data(network: TrainedNetwork, data: DataSet | None, fidelity: Fidelity) -> TrainedNetwork:
+def with_data(network: TrainedNetwork, data: DataSet | None, fidelity: Fidelity) -> TrainedNetwork:
     """Return the network with what calibrates and judges it, where its data set is there."""
     seed, resolution = network.seed or 0, network.preprocessing.resolution
     if data is None:
@@ -338,31 +338,47 @@ def _judge_int8(network: TrainedNetwork, data: DataSet, fidelity: Fidelity, grap
         recorded = next((one.value for one in network.accuracies if one.name == "top1_percent"), None)
         against = "" if recorded is None else f", {recorded:.2f} % in float32"
         notes.append(f"top-1 {top1.value:.2f} ± {top1.spread:.2f} % of {top1.runs:,} validation images{against}.")
+    paired = time_int8(network, graph)
+    low, high = paired.interval.low, paired.interval.high
+    return [*notes, f"here it takes {paired.ratio:.2f} times as long as in float32 (95 %: {low:.2f} to {high:.2f})."]
+
+
+def time_int8(network: TrainedNetwork, graph: bytes) -> PairedTiming:
+    """Time a graph of the network in 8-bit integers against its own in float32, on this machine."""
     rng = np.random.default_rng(0)
     graphs = graph, build_onnx(*_lower(network))
     int8, float32 = (Copies(partial(OnnxRuntimeTimer, onnx_bytes, rng=rng), COPIES) for onnx_bytes in graphs)
-    paired = follow(measure_paired(int8, float32, rng=rng))
-    low, high = paired.interval.low, paired.interval.high
-    return [*notes, f"here it takes {paired.ratio:.2f} times as long as in float32 (95 %: {low:.2f} to {high:.2f})."]
+    return follow(measure_paired(int8, float32, rng=rng))
 
 
 def _lower(network: TrainedNetwork) -> tuple[tuple[Layer, ...], dict[str, FloatArray]]:
     return network.model.lower(resolution=network.preprocessing.resolution), state_dict_arrays(network.model)
 
 
-def _export(network: TrainedNetwork, out: Path, forms: Sequence[Format], *, pad: bool) -> Exported:
+def export_network(
+    network: TrainedNetwork,
+    out: Path,
+    forms: Sequence[Format],
+    *,
+    pad: bool = True,
+    skipped: dict[str, str] | None = None,
+) -> Exported:
+    """Write a network in formats, with its card; a format that cannot be written is an error, or `skipped` with why."""
     files: list[Path] = []
     notes: list[str] = []
+    written: list[str] = []
     for form in forms:
-        if pad and "--pad" in form.options:
-            layers, weights = _lower(network)
-            rng = np.random.default_rng(0)
-            choice = follow(choose_padding(layers, weights, multiple=vector_width(), rng=rng))
-            network = replace(network, multiple=choice.multiple)
-            notes.append(f"{form.file}: {choice.text}")
-        written, said = write_format(network, form, out, computing=computing)
-        files += written
+        try:
+            network, new, said = _write(network, form, out, pad=pad)
+        except ExportError as error:
+            if skipped is None or isinstance(error.__cause__, OSError):  # the disk is full, whatever the format
+                raise
+            skipped[form.name] = str(error)
+            continue
+        written.append(form.name)
+        files += new
         notes += said
+    network = replace(network, formats=tuple(written))
     write_text(out / CARD_FILE, model_card(network))
     if not network.is_trained:
         notes.append("The weights are random. Name trained ones with --weights.")
@@ -378,3 +394,17 @@ def _export(network: TrainedNetwork, out: Path, forms: Sequence[Format], *, pad:
         load=load if "timm" in network.formats else None,
         notes=tuple(notes),
     )
+
+
+def _write(
+    network: TrainedNetwork, form: Format, out: Path, *, pad: bool
+) -> tuple[TrainedNetwork, list[Path], list[str]]:
+    notes = []
+    if pad and "--pad" in form.options:
+        layers, weights = _lower(network)
+        rng = np.random.default_rng(0)
+        choice = follow(choose_padding(layers, weights, multiple=vector_width(), rng=rng))
+        network = replace(network, multiple=choice.multiple)
+        notes.append(f"{form.file}: {choice.text}")
+    written, said = write_format(network, form, out, computing=computing)
+    return network, written, [*notes, *said]

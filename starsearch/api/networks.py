@@ -20,7 +20,7 @@ from starsearch.api.classifier import (
 )
 from starsearch.api.study_folder import open_view, place_of
 from starsearch.data.preprocessing import Preprocessing, Validated
-from starsearch.errors import ArchitectureError, EvaluationError, StudyError, did_you_mean, first_line
+from starsearch.errors import ArchitectureError, EvaluationError, StudyError, first_line
 from starsearch.families.family import Architecture, count_macs, presets
 from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.yaml_file import read_yaml
@@ -159,6 +159,7 @@ class NamedNetwork:
         Raises:
             EvaluationError: there are none, or they cannot be read or fetched.
         """
+        from starsearch.families.timm_module import check_timm_knows
         from starsearch.training.weight_file import TrainedWeights
 
         classes: Sequence[str] = ()
@@ -170,7 +171,7 @@ class NamedNetwork:
             case Architecture():
                 state = fetch_published(_published(self.text, self.found)).state_dict()
             case _:
-                _check_timm_knows(self.found)
+                check_timm_knows(self.found)
                 state = fetch_published(self.found).state_dict()
         return TrainedWeights(name=Path(self.text).name, state=state, classes=tuple(classes))
 
@@ -283,21 +284,11 @@ def _read_onnx(path: Path) -> bytes:
         raise EvaluationError(f"{path} is no ONNX file, or weights beside it are missing: {error}") from error
 
 
-def _check_timm_knows(name: str) -> None:
-    import timm
-
-    bare = name.partition(".")[0]
-    if not timm.is_model(bare):
-        raise EvaluationError(
-            f"timm {timm.__version__} has no model {name!r}.{did_you_mean(bare, timm.list_models())} "
-            f"List some: python -c \"import timm; print(timm.list_models('*{bare[:6]}*'))\""
-        )
-
-
 def _timm_for_timing(name: str, resolution: int | None) -> TimedNetwork:
+    from starsearch.families.timm_module import check_timm_knows
     from starsearch.latency.backends.networks import timm_network
 
-    _check_timm_knows(name)
+    check_timm_knows(name)
     module = timm_network(name)
     config = getattr(module, "pretrained_cfg", None) or {}
     own = int(config.get("input_size", (3, _RESOLUTION, _RESOLUTION))[-1])
@@ -307,7 +298,9 @@ def _timm_for_timing(name: str, resolution: int | None) -> TimedNetwork:
 def _timm_classifier(name: str, weights: Path | None, device: str) -> Classifier:
     import timm
 
-    _check_timm_knows(name)
+    from starsearch.families.timm_module import check_timm_knows
+
+    check_timm_knows(name)
     if weights is None:
         return Classifier.of_module(f"{_TIMM}{name}", fetch_published(name), device)
     state = read_state(weights)

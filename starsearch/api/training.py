@@ -18,7 +18,7 @@ from starsearch.data.preprocessing import Validated
 from starsearch.export.format import TrainedNetwork, write_format
 from starsearch.export.formats import formats
 from starsearch.export.formats.timm import needs_starsearch
-from starsearch.families.family import Architecture, count_macs, count_params
+from starsearch.families.family import Architecture
 from starsearch.families.text import format_architecture
 from starsearch.measurement import accuracy_measurement
 from starsearch.progress import Progress, follow, ignore
@@ -250,15 +250,14 @@ def _finish(
     network = TrainedNetwork(
         model=model, source="", preprocessing=validated.preprocessing, class_names=tuple(data.classes)
     )
-    write_format(network, formats()["timm"], folder.exported)
-    fidelity, classes, images = job.fidelity, len(data.classes), result.num_validation_images
+    if job.architecture.family != "timm" or job.fidelity.stem_stride == 2:  # else no name of timm's builds it
+        write_format(network, formats()["timm"], folder.exported)
+    fidelity, images = job.fidelity, result.num_validation_images
     trained = Trained(
         folder=job.folder,
         architecture=format_architecture(job.architecture),
-        num_params=count_params(job.architecture, num_classes=classes),
-        macs=count_macs(
-            job.architecture, resolution=fidelity.resolution, num_classes=classes, stem_stride=fidelity.stem_stride
-        ),
+        num_params=sum(weight.numel() for weight in model.parameters()),
+        macs=model.count_macs(resolution=fidelity.resolution),
         data=f"{data.name} ({data.fingerprint})",
         orientation=data.orientation,
         resolution=fidelity.resolution,

@@ -15,6 +15,7 @@ from starsearch.cli import (
     planning,
     reproducing,
     schema,
+    shipping,
     signals,
     space,
     training,
@@ -182,6 +183,7 @@ def dashboard(
 app.command(rich_help_panel=NETWORKS)(training.train)
 app.command(rich_help_panel=NETWORKS)(validation.validate)
 app.command(rich_help_panel=NETWORKS)(export.export)
+app.command(rich_help_panel=NETWORKS)(shipping.ship)
 app.command(rich_help_panel=NETWORKS)(tuning.tune)
 app.add_typer(space.app, name="space", rich_help_panel=BEFORE)
 app.add_typer(data_commands.app, name="data", rich_help_panel=BEFORE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 
 from starsearch.errors import ArchitectureError
 from starsearch.families.family import Architecture, lower
-from starsearch.families.layers import Layer
+from starsearch.families.layers import Layer, layer_macs
 from starsearch.families.text import parse_architecture
 
 A = TypeVar("A", bound=Architecture)
@@ -22,9 +22,13 @@ class Network(nn.Module):
 
     Attributes:
         timm_name: the name under which its architectures are registered with timm.
+        classifier: the name of its last layer.
+        paper: where it was published, as timm's configuration of a model says it.
     """
 
     timm_name: ClassVar[str]
+    classifier: str = "head"
+    paper: Mapping[str, str] = {"paper_name": "Rewrite the Stars", "paper_ids": "arXiv:2403.19967"}
     architecture: Architecture
     num_classes: int
     in_chans: int
@@ -39,6 +43,10 @@ class Network(nn.Module):
             in_chans=self.in_chans,
             stem_stride=self.stem_stride,
         )
+
+    def count_macs(self, *, resolution: int) -> int:
+        """Return the multiply-accumulates of one image, in convolutions and the head."""
+        return sum(map(layer_macs, self.lower(resolution=resolution)))
 
     def plain_fields(self) -> dict[str, Any]:
         """Return what the family's script beside an export (export/beside/FAMILY.py) builds the network from."""

@@ -14,6 +14,7 @@ from typing import Any
 from starsearch.errors import ArchitectureError, did_you_mean, some
 from starsearch.families.family import Architecture, find_family, presets
 from starsearch.families.fields import rules_of
+from starsearch.families.timm import TimmArchitecture
 
 # Always written, even when they are the defaults: a reader wants the size of a network first.
 _ALWAYS = ("embed_dim", "width", "depths")
@@ -26,6 +27,8 @@ def format_architecture(architecture: Architecture) -> str:
 
 def _format(canonical: Architecture, *, is_short: bool) -> str:
     """The text; where `is_short`, a value that holds in every stage with blocks is written once."""
+    if isinstance(canonical, TimmArchitecture):
+        return f"{canonical.family}:{canonical.name}"
     parts = []
     for name, rule in rules_of(type(canonical)).items():
         value = getattr(canonical, name)
@@ -60,6 +63,8 @@ def parse_architecture(text: str) -> Architecture:
             f"Unknown architecture {family!r}.{did_you_mean(family, known)} Known by name: {some(known, most=8)}; "
             "or write one, as starnet:embed_dim=24,depths=2-2-8-3,ops=star-star-sum-star."
         )
+    if family == TimmArchitecture.family:
+        return TimmArchitecture(name=body)
     kind = find_family(family)
     rules = rules_of(kind)
     values: dict[str, Any] = {}

@@ -26,6 +26,8 @@ _MARK = "starsearch"
 def timm_arguments(architecture: Architecture) -> dict[str, Any] | None:
     """Return keywords of timm's own StarNet that build this network, or None where timm cannot express it."""
     canonical: Any = architecture.canonical()
+    if canonical.family == "timm":
+        return {}
     if canonical.family != "starnet":
         return None
     from starsearch.families.family import Architecture
@@ -104,9 +106,8 @@ def _config(model: Network, network: TrainedNetwork) -> dict[str, Any]:
             "num_classes": model.num_classes,
             "pool_size": None,
             "first_conv": next(iter(model.state_dict())).removesuffix(".weight"),
-            "classifier": "head",
-            "paper_name": "Rewrite the Stars",
-            "paper_ids": "arXiv:2403.19967",
+            "classifier": model.classifier,
+            **model.paper,
         },
         _MARK: {
             "version": __version__,
@@ -126,7 +127,9 @@ def _model_and_arguments(model: Network) -> tuple[str, dict[str, Any]]:
     if needs_starsearch(model) or arguments is None:
         text = format_architecture(model.architecture)
         return model.timm_name, {"architecture": text, "stem_stride": model.stem_stride}
-    canonical = model.architecture.canonical()
+    canonical: Any = model.architecture.canonical()
+    if canonical.family == "timm":
+        return canonical.name, {}
     anchor = next((name for name, anchor in presets().items() if anchor == canonical), None)
     return (anchor, {}) if anchor else ("starnet_s1", arguments)
 
