@@ -6,9 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from starsearch.errors import StudyError
+from starsearch.latency.peers import cache_file, peer_table
+from starsearch.latency.reference import Reference
+from starsearch.objective import LATENCY
 from starsearch.records.record import FIDELITIES
-from starsearch.records.table import load_attributes, load_fidelities, study_names
+from starsearch.records.table import RecordedStudy, load_attributes, load_fidelities, study_names
 from starsearch.report.view import StudyView
 
 DATABASE = "study.db"
@@ -142,7 +147,18 @@ def highest_view(views: list[StudyView]) -> StudyView:
 def views_of(place: StudyPlace) -> list[StudyView]:
     """Read the study, and of a whole one its later fidelities that have begun, in one opening of the storage."""
     found = load_fidelities(place.url, place.name, folder=place.folder)
-    return [StudyView(**vars(one)) for one in (found if place.is_whole else found[:1])]
+    return [StudyView(**vars(one), peers=_peers_of(one)) for one in (found if place.is_whole else found[:1])]
+
+
+def _peers_of(study: RecordedStudy) -> pd.DataFrame | None:
+    """Return the published networks that were measured on the device of the study's latency (`starsearch peers`)."""
+    profile, scale = study.spec.profiles.get(LATENCY), study.attributes.get("reference")
+    reference = profile.reference if profile else Reference.from_dict(scale) if scale else None
+    if reference is None or LATENCY not in study.spec.quantities:
+        return None
+    file = cache_file(Path(study.spec.profile_files.get(LATENCY, "")) if profile else None)
+    found = peer_table(file, reference.device.text, reference_ms=reference.ms).dropna(subset=["top1_percent"])
+    return None if found.empty else found
 
 
 def agreement_with_lower(place: StudyPlace, upper: str) -> list[str]:

@@ -12,6 +12,7 @@ from starsearch.cli import (
     doctor,
     export,
     latency,
+    peers,
     planning,
     reproducing,
     schema,
@@ -188,6 +189,7 @@ app.command(rich_help_panel=NETWORKS)(tuning.tune)
 app.add_typer(space.app, name="space", rich_help_panel=BEFORE)
 app.add_typer(data_commands.app, name="data", rich_help_panel=BEFORE)
 app.add_typer(latency.app, name="latency", rich_help_panel=BEFORE)
+app.command(rich_help_panel=BEFORE)(peers.peers)
 app.command(rich_help_panel=BEFORE)(planning.plan)
 app.command(rich_help_panel=BEFORE)(schema.schema)
 app.command(rich_help_panel=BEFORE)(doctor.doctor)
