@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starsearch.api.study_folder import StudyPlace, highest_view, open_view, place_of, views_of
-from starsearch.errors import StudyError
+from starsearch.errors import StarsearchError, StudyError
 from starsearch.records.lock import working_driver
 from starsearch.records.storage import open_storage, shown
+from starsearch.records.table import count_ended
 from starsearch.records.trials import show_constraints
 
 if TYPE_CHECKING:
@@ -135,17 +136,58 @@ def write_study_report(study: str | StudyPlace) -> list[Path]:
     return write_report(open_view(place), place.folder)
 
 
+def serve_report(study: str, *, port: int = 8080, say: Callable[[str], object] = print) -> None:
+    """Serve the report on the loopback interface until Ctrl-C; what is open in a browser follows the run."""
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    from starsearch.report.files import report_page
+
+    place = place_of(study)
+    pages: dict[str, bytes] = {}
+
+    class Report(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                version = f'"{count_ended(place.url, place.name)}"'  # the page asks for it by HEAD
+                if self.command == "GET" and version not in pages:
+                    pages.clear()
+                    pages[version] = report_page(open_view(place)).encode()
+            except StarsearchError as error:
+                self.send_error(503, "The study cannot be read", str(error))
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("ETag", version)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(pages[version])
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing of requests."""
+
+    _refuse_to_serve(place, port)
+    say(f"The report on http://127.0.0.1:{port}/  (Ctrl-C ends it)")
+    HTTPServer(("127.0.0.1", port), Report).serve_forever()
+
+
 def serve_dashboard(study: str, *, port: int = 8080, say: Callable[[str], object] = print) -> None:
     """Serve optuna-dashboard on the loopback interface until Ctrl-C."""
-    import socket
-
     from optuna_dashboard import run_server
 
     place = place_of(study)
-    views_of(place)  # complain about a missing or damaged study before a server is up
+    _refuse_to_serve(place, port)
+    say(f"optuna-dashboard on http://127.0.0.1:{port}/  (Ctrl-C ends it)")
+    run_server(show_constraints(open_storage(place.url)), host="127.0.0.1", port=port)
+
+
+def _refuse_to_serve(place: StudyPlace, port: int) -> None:
+    """Complain about a missing or damaged study, or a taken port, before a server is up."""
+    import socket
+
+    views_of(place)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise StudyError(f"Port {port} is taken on this machine. Give another with --port.")
-    say(f"optuna-dashboard on http://127.0.0.1:{port}/  (Ctrl-C ends it)")
-    run_server(show_constraints(open_storage(place.url)), host="127.0.0.1", port=port)

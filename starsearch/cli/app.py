@@ -41,6 +41,8 @@ from starsearch.cli.show import print_json
 
 SEARCH, NETWORKS, BEFORE, SCIENCE = "Search", "Networks", "Before a search", "Star operation and search methods"
 
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")]
+
 app = typer.Typer(
     name="starsearch",
     help="Search the star-operation design space (StarNet) for the best small network for your device.",
@@ -162,19 +164,25 @@ def front(study: Study, json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=SEARCH)
-def report(study: Study) -> None:
-    """Write trials.csv, front.csv, front.png and report.html into the study's folder again."""
-    from starsearch.api.study import write_study_report
+def report(
+    study: Study,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve report.html on this machine, following the run, until Ctrl-C.")
+    ] = False,
+    port: Port = 8080,
+) -> None:
+    """Write trials.csv, front.csv, front.png and report.html into the study's folder again, or serve the page live."""
+    from starsearch.api.study import serve_report, write_study_report
 
-    for path in write_study_report(study):
-        typer.echo(path)
+    if serve:
+        serve_report(study, port=port, say=typer.echo)
+    else:
+        for path in write_study_report(study):
+            typer.echo(path)
 
 
 @app.command(rich_help_panel=SEARCH)
-def dashboard(
-    study: Study,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
-) -> None:
+def dashboard(study: Study, port: Port = 8080) -> None:
     """Open the study's database in optuna-dashboard, on this machine only. Ctrl-C ends it."""
     from starsearch.api.study import serve_dashboard
 

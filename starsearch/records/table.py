@@ -97,6 +97,16 @@ def study_names(url: str) -> tuple[str, ...]:
         return tuple(_names(storage))
 
 
+def count_ended(url: str, name: str) -> int:
+    """Return how many trials of a study and its later fidelities have ended, without reading them."""
+    from optuna.trial import TrialState
+
+    ended = tuple(state for state in TrialState if state.is_finished())
+    with read_storage(url) as storage:
+        names = [one for one in _names(storage) if f"{one}.".startswith(f"{name}.")]
+        return sum(storage.get_n_trials(storage.get_study_id_from_name(one), state=ended) for one in names)
+
+
 def load_attributes(url: str, name: str) -> dict[str, Any]:
     """Return the study's user attributes; empty where the storage or the study is not there yet."""
     file = storage_file(url)

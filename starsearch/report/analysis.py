@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from starsearch.errors import EvaluationError
+from starsearch.errors import StarsearchError
 from starsearch.families.family import lower
 from starsearch.families.layers import BRANCH_OPS, OPS, Layer
 from starsearch.families.text import parse_architecture
@@ -73,9 +73,9 @@ def what_matters(view: StudyView) -> dict[str, tuple[str, dict[str, float]]]:
 def _latency_ranges(view: StudyView, profile: DeviceProfile) -> dict[str, float]:
     space, sizes = view.spec.space, deployed_sizes(view)
     slots = {PARAMETER + slot.name: slot for dimension in space.dimensions for slot in dimension.parameters}
-    networks = plain_rows(view.complete.reindex(columns=list(slots)).dropna())
+    networks = plain_rows(view.complete.reindex(columns=list(slots)).dropna().convert_dtypes())  # integers again
     ranges: dict[str, list[float]] = {}
-    with suppress(EvaluationError):  # of a layer that the profile has no term for
+    with suppress(StarsearchError):  # of a layer that the profile has no term for
         for row, (name, slot) in itertools.product(networks[:: len(networks) // _VARIED + 1], slots.items()):
             changed = [space.decode_architecture(_params(row | {name: value})) for value in slot.values or ()]
             ms = [predict_latency(profile, one, **sizes).value for one in changed]

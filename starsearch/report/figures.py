@@ -56,11 +56,13 @@ def front_figure(view: StudyView) -> go.Figure:
         points, x="x", y="y", error_x="dx", error_y="up", error_y_minus="down", color="what", symbol="what",
         text="label", hover_name="hover", custom_data=["number", "fidelity"], color_discrete_map=_COLORS,
         symbol_map=dict.fromkeys(_COLORS, "circle") | _SYMBOLS,
-        category_orders={"what": list(_COLORS)},
+        category_orders={"what": list(_COLORS)}, render_mode="svg",
     )  # fmt: skip
     figure.update_traces(hovertemplate="%{hovertext}<extra></extra>", textposition="bottom right", marker_size=9)
     figure.update_traces(marker_size=16, selector={"name": "knee"})
-    figure.for_each_trace(lambda trace: trace.update(opacity=0.55 if trace.marker.color == GREY else 1))
+    for trace in figure.data:  # errors keep the colour of the role, whatever points are coloured by
+        trace.update(opacity=0.55 if trace.marker.color == GREY else 1)
+        trace.update(error_x_color=trace.marker.color, error_y_color=trace.marker.color)
     if plane[0] is None:
         _add_line(figure, best_so_far(points, plane[1]), "best so far", color=BLUE, shape="hv")
     else:

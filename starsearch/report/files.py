@@ -29,7 +29,7 @@ def write_report(view: StudyView, folder: Path) -> list[Path]:
         "trials.csv": all_trials(view).to_csv(index=False).encode(),
         "front.csv": whole_front(view).to_csv(index=False).encode(),
         **{name: one.getvalue() for name, one in pictures.items()},
-        "report.html": render_page(view, not_promoted(view), title=title).encode(),
+        "report.html": report_page(view).encode(),
     }
     advice = (
         "The trials are safe in the study's storage: make room, or give a folder that can be written to, and write the "
@@ -39,6 +39,11 @@ def write_report(view: StudyView, folder: Path) -> list[Path]:
         with written_whole(folder / name, advice=advice) as partial:
             partial.write_bytes(content)
     return [folder / name for name in contents]
+
+
+def report_page(view: StudyView) -> str:
+    """Return report.html."""
+    return render_page(view, not_promoted(view), title=_title(view))
 
 
 def _title(view: StudyView) -> str:

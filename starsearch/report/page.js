@@ -80,14 +80,12 @@ function colour() {
         colorbar: { thickness: 12, title, tickvals: names.map((_, i) => i), ticktext: names.map(escaped) } };
   for (const div of ofTrials()) {
     const first = data.figures[div.parentNode.dataset.figure].data;
-    div.data.forEach((trace, i) => {
-      if (!hasTrials(trace)) return;
-      const isLower = first[i].visible === "legendonly";
-      const update = values ? { "marker.color": [keys(trace).map(number)], "marker.coloraxis": "coloraxis" }
-        : { "marker.color": first[i].marker.color, "marker.coloraxis": null };
-      Plotly.restyle(div, isLower ? { ...update, visible: by === "fidelity" || "legendonly" } : update, [i]);
-    });
-    Plotly.relayout(div, { coloraxis: values ? { ...scale, showscale: true } : { showscale: false } });
+    const own = first.map((_, i) => i).filter((i) => hasTrials(first[i]));
+    Plotly.update(div, {
+      "marker.color": own.map((i) => (values ? keys(first[i]).map(number) : first[i].marker.color)),
+      "marker.coloraxis": values ? "coloraxis" : null,
+      visible: own.map((i) => first[i].visible !== "legendonly" || by === "fidelity" || "legendonly"),
+    }, { coloraxis: { ...(values && scale), showscale: Boolean(values) }, showlegend: !values }, own);
   }
 }
 
@@ -202,13 +200,14 @@ function compareBoth(place, a, b) {
 function sortable(table, headings, rows, body) {
   let order = rows.map((_, i) => i), shown = 20, sorted, sign = 1;
   const fill = () => table.tBodies[0].replaceChildren(...order.slice(0, shown).map(body));
-  const key = (text) => parseFloat(text.replace("−", "-").replace("≈ ", ""));
   const sort = (column) => {
     sign = sorted === column ? -sign : 1;
     sorted = column;
+    const texts = rows.map((row) => row[column]);
+    const numbers = texts.map((text) => parseFloat(text.replace("−", "-").replace("≈ ", "")));
     order.sort((i, j) => {
-      const [one, other] = [rows[i][column], rows[j][column]], [a, b] = [key(one), key(other)];
-      return isNaN(a) && isNaN(b) ? sign * one.localeCompare(other) : isNaN(a) - isNaN(b) || sign * (a - b);
+      const [a, b] = [numbers[i], numbers[j]];
+      return isNaN(a) && isNaN(b) ? sign * texts[i].localeCompare(texts[j]) : isNaN(a) - isNaN(b) || sign * (a - b);
     });
     [...table.tHead.rows[0].cells].forEach((cell, i) =>
       cell.setAttribute("aria-sort", i !== column ? "none" : sign > 0 ? "ascending" : "descending"));
@@ -268,15 +267,18 @@ async function start() {
   const choices = [["", "role"], ...(data.several ? [["fidelity", "fidelity"]] : []), ["chance", "probability of non-dominance"],
     ...data.dimensions.map((name, d) => [d, name])];
   byId("colour").append(...choices.map(([value, text]) => make("option", { value }, text)));
-  byId("colour").addEventListener("change", colour);
+  byId("colour").selectedIndex = Math.max(0, choices.findIndex(([value]) => `${value}` === sessionStorage.colour));
+  byId("colour").addEventListener("change", () => { sessionStorage.colour = byId("colour").value; colour(); });
   const holders = [...document.querySelectorAll("[data-figure]")];
   const watcher = new IntersectionObserver((seen) => seen.forEach((one) => one.isIntersecting && draw(one.target)));
   if (holders.length) draw(holders[0]);
   holders.forEach((one) => watcher.observe(one));
   document.querySelectorAll("table.sortable").forEach(enhance);
   listTrials();
+  colour();
   location.hash.slice(1).split(",").map((key) => at.get(decodeURIComponent(key))).forEach(pin);
   document.documentElement.dataset.ready = "";
+  if (location.protocol.startsWith("http")) follow();
   const root = document.documentElement.dataset, dark = matchMedia("(prefers-color-scheme: dark)");
   byId("theme").addEventListener("click", () => {
     root.theme = (root.theme ?? (dark.matches ? "dark" : "light")) === "dark" ? "light" : "dark";
@@ -286,6 +288,13 @@ async function start() {
   addEventListener("beforeprint", () => { holders.forEach(draw); redraw(); });
   addEventListener("afterprint", redraw);
   addEventListener("keydown", ({ key }) => key === "Escape" && hide());
+}
+
+// Show what a run has added since, where the page is served.
+async function follow(known) {
+  const answer = await fetch(location.pathname, { method: "HEAD" }).catch(() => null), version = answer?.headers.get("ETag");
+  if (known && version && version !== known) location.reload();
+  setTimeout(follow, 10000, known ?? version);
 }
 
 start();

@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import urllib.request
+from contextlib import contextmanager
 
 import optuna
 import pandas as pd
@@ -151,7 +152,9 @@ def test_the_report_can_be_written_again(finished, tmp_path):
     assert str(tmp_path) not in page
 
 
-def test_the_dashboard_serves_the_study_on_loopback(finished):
+@contextmanager
+def served(*words, cwd):
+    """The address of a server that listens until the end of the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -160,13 +163,33 @@ def test_the_dashboard_serves_the_study_on_loopback(finished):
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    with begun("dashboard", "studies/few", "--port", str(port), cwd=finished) as (server, _, err):
+    with begun(*words, "--port", str(port), cwd=cwd) as (server, _, err):
         while not listens():  # it says so before it does
             server.join(0.02)
             assert server.exitcode is None, err.read_text()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=30) as answer:
-            studies = json.load(answer)["study_summaries"]
+        yield f"http://127.0.0.1:{port}/"
+
+
+def test_the_dashboard_serves_the_study_on_loopback(finished):
+    with (
+        served("dashboard", "studies/few", cwd=finished) as address,
+        urllib.request.urlopen(f"{address}api/studies", timeout=30) as answer,
+    ):
+        studies = json.load(answer)["study_summaries"]
     assert [study["study_name"] for study in studies] == ["few"]
+
+
+def test_the_served_report_has_another_version_once_a_trial_has_ended(finished, tmp_path):
+    shutil.copytree(finished / "studies/few", tmp_path / "few")
+    with served("report", "few", "--serve", cwd=tmp_path) as address:
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            before = answer.headers["ETag"]
+            assert "starsearch run few.yaml" in answer.read().decode()
+        storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/few/study.db")
+        study = optuna.load_study(study_name="few", storage=storage)
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=60) as answer:
+            assert int(answer.headers["ETag"].strip('"')) == int(before.strip('"')) + 1
 
 
 def test_the_shipped_name_wins_over_a_folder_that_is_called_so(tmp_path):
