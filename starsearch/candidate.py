@@ -18,14 +18,21 @@ class Candidate:
         architecture: the network, in canonical form.
         recipe: how it is trained.
         anchor: the published name, if it is an anchor of the study.
+        resolution: in pixels, at which it is deployed, counted and timed; None for the space's.
     """
 
     architecture: Architecture
     recipe: Recipe
     anchor: str | None = None
+    resolution: int | None = None
+
+    @property
+    def network(self) -> str:
+        """The architecture's hash, with "@PIXELS" where it is deployed at another resolution than the space's."""
+        return architecture_hash(self.architecture) + (f"@{self.resolution}" if self.resolution else "")
 
     @property
     def key(self) -> str:
-        """The hashes of architecture and recipe, equal for candidates whose trainings are the same."""
+        """The network and the hash of the recipe, equal for candidates whose trainings are the same."""
         recipe_hash = hashlib.sha256(repr(self.recipe).encode()).hexdigest()[:8]
-        return f"{architecture_hash(self.architecture)}-{recipe_hash}"
+        return f"{self.network}-{recipe_hash}"

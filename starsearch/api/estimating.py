@@ -51,7 +51,7 @@ def published_spec(spec: StudySpec) -> StudySpec:
     named = {"top1_percent": IMAGENET_TOP1}
     found = replace(
         spec,
-        space=replace(spec.space, recipe_parameters=()),
+        space=replace(spec.space, recipe_parameters=(), searched_resolution=None),
         data="imagenet-1k",
         recipe=load_recipe(_RECIPE),
         fidelity=Fidelity(name="published", resolution=224, crop_pct=0.875, recipe=_RECIPE),

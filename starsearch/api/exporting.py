@@ -279,13 +279,13 @@ def _of_trial(trial: StudyTrial, data: str | None, forms: Sequence[Format]) -> _
         anchor=row.get("anchor"),
         data=known,
         recipe=asdict(trial.recipe),
-        fidelity={key: value for key, value in asdict(spec.fidelity).items() if value is not None},
+        fidelity={key: value for key, value in asdict(trial.fidelity).items() if value is not None},
         seed=int(row["seed"]),
         accuracies=tuple(one for one in readings if isinstance(one, Measurement) and one.name in ACCURACIES),
         latencies=tuple(one for one in readings if is_latency(one.name) or one.name == INT8_LATENCY),
-        latency_resolution=spec.space.resolution,
+        latency_resolution=trial.resolution,
     )
-    return network, dataset, spec.fidelity
+    return network, dataset, trial.fidelity
 
 
 def _open_data(data: str | None, recorded: str | None, known: str | None, forms: Collection[Format]) -> DataSet | None:

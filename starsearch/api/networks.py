@@ -28,7 +28,7 @@ from starsearch.yaml_file import read_yaml
 if TYPE_CHECKING:
     from starsearch.families.network import Network
     from starsearch.latency.backends.backend import Network as Timed
-    from starsearch.recipe import Recipe
+    from starsearch.recipe import Fidelity, Recipe
     from starsearch.report.view import StudyView
     from starsearch.training.weight_file import TrainedWeights
 
@@ -116,7 +116,7 @@ class NamedNetwork:
                     f"{self.found.name} again (starsearch export … --resolution {resolution})."
                 )
             case StudyTrial():
-                pixels = resolution or self.found.study.spec.space.resolution
+                pixels = resolution or self.found.resolution
                 num_classes = len(self.found.study.attributes.get("classes", ())) or 1000
             case _:
                 pixels, num_classes = resolution or _RESOLUTION, 1000
@@ -230,11 +230,22 @@ class StudyTrial:
         return replace(found, epochs=self.study.spec.fidelity.epochs or found.epochs)
 
     @property
+    def resolution(self) -> int:
+        """The pixels at which the network is deployed."""
+        searched = self.row.get("params_resolution")
+        return int(searched) if searched and searched == searched else self.study.spec.space.resolution
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """The study's fidelity, at the resolution at which the trial was trained."""
+        return self.study.spec.fidelity.scaled(self.resolution, self.study.spec.space.resolution)
+
+    @property
     def validated(self) -> Validated:
         """How the study prepared its images, and the classes of its data."""
         known = {"orientation": "stored", **self.study.attributes["preprocessing"]}
         channels = {name: tuple(known[name]) for name in ("mean", "std")}
-        fidelity = {"resolution": self.study.spec.fidelity.resolution, "crop_pct": self.study.spec.fidelity.crop_pct}
+        fidelity = {"resolution": self.fidelity.resolution, "crop_pct": self.fidelity.crop_pct}
         return Validated(
             preprocessing=Preprocessing(**{**known, **channels, **fidelity}),
             classes=tuple(self.study.attributes.get("classes", ())),

@@ -106,8 +106,10 @@ def ship(
     _check_free(out)
     forms = find_formats(formats or known_formats().keys() - _LEFT_OUT)
     trials = {number: open_trial(study, number) for number in numbers}
-    spec = trials[numbers[0]].study.spec
-    data = data or spec.data
+    data = data or trials[numbers[0]].study.spec.data
+    resolution, *others = {one.resolution for one in trials.values()}
+    if others:
+        raise StudyError("These networks are deployed at several resolutions; ship them one by one, with --trial.")
     dataset = open_data(data)
     trainings = out.with_name(f"{out.name}.trainings")
 
@@ -119,7 +121,7 @@ def ship(
     first = jobs[f"trial {numbers[0]}"]
     names = tuple(dict.fromkeys(name.strip().removeprefix("timm:") for name in against))
     for name in names:
-        _check_baseline(name, dataset, (first[0].fidelity.resolution, spec.space.resolution))
+        _check_baseline(name, dataset, (first[0].fidelity.resolution, resolution))
         jobs[f"timm:{name}"] = [
             replace(job, architecture=TimmArchitecture(name=name), folder=trainings / name / job.folder.name, notes=())
             for job in first
@@ -137,7 +139,7 @@ def ship(
                 failures[name] = first_line(error)
                 say(f"{name} failed and is left out of the comparison: {failures[name]}")
     say("Every network is trained. They are validated image by image, and timed.")
-    contenders, latencies = _judge(jobs, failures, dataset, spec.space.resolution)
+    contenders, latencies = _judge(jobs, failures, dataset, resolution)
     peers = [contenders[f"timm:{name}"] for name in names]
     with export_written_whole(out) as partial_out:
         shipped = []
@@ -152,7 +154,7 @@ def ship(
                 dataset,
                 folder,
                 forms,
-                resolution=spec.space.resolution,
+                resolution=resolution,
                 origin={"study": trials[number].study.name, "trial": str(number)},
             )
             at = replace(found.exported, folder=out / folder.relative_to(partial_out))

@@ -105,10 +105,7 @@ def plan_training(
     fidelity = {"resolution": resolution, "stem_stride": stem_stride, "crop_pct": crop_pct}
     if trial is not None:
         notes = (*describe_trial(text, trial, fidelity), *notes)
-        fidelity = {
-            name: getattr(trial.study.spec.fidelity, name) if value is None else value
-            for name, value in fidelity.items()
-        }
+        fidelity = {name: getattr(trial.fidelity, name) if value is None else value for name, value in fidelity.items()}
     pixels = int(fidelity["resolution"] or _RESOLUTION)
     folder = Path(out) if out else Path("trainings") / _name_of(text, architecture)
     return TrainingJob(
@@ -173,7 +170,7 @@ def describe_trial(text: str, trial: StudyTrial, given: Mapping[str, Any]) -> li
     """What is taken from a trial, its searched values in full; and what options override of its fidelity."""
     searched = [f"{name} {value_text(getattr(trial.recipe, name))}" for name in trial.searched]
     recipe = f"its recipe (searched: {', '.join(searched)})" if searched else "its recipe"
-    fidelity = trial.study.spec.fidelity
+    fidelity = trial.fidelity
     crop = value_text(fidelity.crop_pct)
     begun = [f"It began with the weights of {fidelity.weights}, which are not taken over."] if fidelity.weights else []
     return [

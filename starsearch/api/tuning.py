@@ -94,7 +94,7 @@ def tune_recipe(
     start, start_name = _base_recipe(architecture, trial, recipe, data)
     given = {name: value for name, value in (fidelity or {}).items() if value is not None}
     if trial is not None:
-        kept = {name: getattr(trial.study.spec.fidelity, name) for name in ("resolution", "stem_stride", "crop_pct")}
+        kept = {name: getattr(trial.fidelity, name) for name in ("resolution", "stem_stride", "crop_pct")}
         longer = replace(start, epochs=given.get("epochs", start.epochs))
         for line in (
             *describe_trial(architecture, trial, {name: given.get(name) for name in kept}),

@@ -76,8 +76,9 @@ def bar(
 
 
 def candidate_name(candidate: Candidate) -> str:
-    """Return an anchor's name, else the architecture in one line."""
-    return candidate.anchor or format_architecture(candidate.architecture)
+    """Return an anchor's name, else the architecture in one line; its resolution where that is not the space's."""
+    pixels = f" at {candidate.resolution} px" if candidate.resolution else ""
+    return (candidate.anchor or format_architecture(candidate.architecture)) + pixels
 
 
 class LiveView:

@@ -53,7 +53,7 @@ class LatencyEvaluator:
         latency = yield from measure_latency(
             candidate.architecture,
             reference=self.reference,
-            resolution=self.resolution,
+            resolution=candidate.resolution or self.resolution,
             num_classes=self.num_classes,
             seed=seed,
         )

@@ -72,17 +72,19 @@ class ProxyEvaluator:
         from starsearch.training import Hardware, train
 
         # First: a network that cannot be predicted need not be trained.
-        readings = self._predict(candidate.architecture)
+        resolution = candidate.resolution or self.resolution
+        whole, here = (one.scaled(resolution, self.resolution) for one in (self.fidelity, part.of(self.fidelity)))
+        readings = self._predict(candidate.architecture, resolution)
         given = None if self.weights is None else self.weights.for_data(self.data)
         training = train(
             candidate.architecture,
             data=self.data,
             recipe=candidate.recipe,
-            fidelity=part.of(self.fidelity),
+            fidelity=here,
             seed=seed,
             until=part.until,
             checkpoint=part.checkpoint,
-            lineage=f"{self.fidelity} {part.of_rungs} {'from weights' if part.start else self.fidelity.weights or ''}",
+            lineage=f"{whole} {part.of_rungs} {'from weights' if part.start else self.fidelity.weights or ''}",
             initial=given if part.start is None else _initial(part.start),
             hardware=Hardware(
                 device="cuda" if torch.cuda.is_available() else "cpu",
@@ -93,8 +95,8 @@ class ProxyEvaluator:
         float32_share = 1 - _INT8_SHARE if self.int8 else 1.0
         result = yield from scaled(without_measuring(training), 0.0, _TRAINING_SHARE * float32_share)
         if weights is not None:
-            self._save(result, weights, part.of(self.fidelity))
-        cost = count_cost(candidate.architecture, resolution=self.resolution, num_classes=len(self.data.classes))
+            self._save(result, weights, here)
+        cost = count_cost(candidate.architecture, resolution=resolution, num_classes=len(self.data.classes))
         num_images = result.num_validation_images
         readings = [
             accuracy_measurement("top1_percent", result.top1_percent, num_images=num_images),
@@ -112,8 +114,8 @@ class ProxyEvaluator:
             quantised = evaluate_int8(
                 result.model,
                 data=self.data,
-                fidelity=self.fidelity,
-                resolution=self.resolution,
+                fidelity=whole,
+                resolution=resolution,
                 reference=self.reference,
                 seed=seed,
             )
@@ -135,8 +137,8 @@ class ProxyEvaluator:
             num_classes=len(self.data.classes),
         )
 
-    def _predict(self, architecture: Architecture) -> list[Reading]:
-        deployed = {"resolution": self.resolution, "num_classes": len(self.data.classes)}
+    def _predict(self, architecture: Architecture, resolution: int) -> list[Reading]:
+        deployed = {"resolution": resolution, "num_classes": len(self.data.classes)}
         predicted: list[Reading] = [*predict_latencies(architecture, self.profiles, **deployed)]
         if self.coreml_placement:
             predicted.append(measure_coreml_placement(architecture, **deployed))

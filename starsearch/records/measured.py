@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from starsearch.families.text import architecture_hash
 from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.trial import Trial
 
@@ -92,7 +91,7 @@ class Measured(dict[tuple[str, str], Measurement]):
 
     def latest(self, trial: Trial) -> Trial:
         """Return the trial with what was measured later, or corrected, in place of what was predicted in it."""
-        network = architecture_hash(trial.candidate.architecture)
+        network = trial.candidate.network
         later = {name: one for (of, name), one in self.items() if of == network}
         readings = (later.pop(one.name, one) if isinstance(one, Prediction) else one for one in trial.readings)
         latest = self.corrected(readings)
@@ -110,7 +109,7 @@ def measured_afterwards(attributes: Mapping[str, Any], trials: Iterable[Trial] =
             found[architecture, name] = Measurement(**value)
     pairs: dict[str, dict[str, tuple[Prediction, float]]] = {}
     for trial in trials if found else ():
-        network = architecture_hash(trial.candidate.architecture)
+        network = trial.candidate.network
         for reading in trial.readings if trial.state == "complete" else ():
             one = found.get((network, reading.name))
             if one and isinstance(reading, Prediction):

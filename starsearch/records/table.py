@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from starsearch.errors import StudyError, did_you_mean
 from starsearch.families.family import Architecture, count_macs, count_params
-from starsearch.families.text import architecture_hash, format_architecture
+from starsearch.families.text import format_architecture
 from starsearch.measurement import Measurement, Prediction, Reading, prediction_error_percent
 from starsearch.records.measured import measured_afterwards
 from starsearch.records.record import FIDELITIES, refuse_other_maker
@@ -198,7 +198,7 @@ def _row(trial: Trial, latest: Trial, spec: StudySpec, folder: Path | None) -> d
     """Return the cells of a trial; `latest` is the same trial with what was measured or corrected later."""
     architecture = trial.candidate.architecture
     has_weights = trial.weights is not None and (folder is None or (folder / trial.weights).is_file())
-    macs, num_params = _published_cost(architecture, spec.space.resolution)
+    macs, num_params = _published_cost(architecture, trial.candidate.resolution or spec.space.resolution)
     links = {name: getattr(trial, name) for name in ("rung", "epochs", "continues", "promoted_from")}
     excess = latest.violations(spec.constraints) if trial.state == "complete" else {}
     return {
@@ -206,7 +206,7 @@ def _row(trial: Trial, latest: Trial, spec: StudySpec, folder: Path | None) -> d
         "state": trial.state.upper(),
         "fidelity": spec.fidelity.name,
         "anchor": trial.candidate.anchor,
-        "architecture": architecture_hash(architecture),
+        "architecture": trial.candidate.network,
         "architecture_text": format_architecture(architecture),
         **{key: cell for one in latest.readings for key, cell in _cells(one, trial.reading(one.name)).items()},
         "published_macs": macs,

@@ -1,7 +1,8 @@
 """A `Trial` as Optuna keeps it: parameters, intermediate values and user attributes that optuna-dashboard shows.
 
-Set when it starts: `architecture` (its hash), `architecture_text`, `anchor`, `recipe` (JSON of the fields that differ
-from the study's), and the numbers of other trials `retry_of`, `continues`, `promoted_from`. Each costs two
+Set when it starts: `architecture` (its hash, "@PIXELS" behind it where its resolution is not the space's),
+`architecture_text`, `anchor`, `resolution`, `recipe` (JSON of the fields that differ from the study's), and the
+numbers of other trials `retry_of`, `continues`, `promoted_from`. Each costs two
 statements of SQL, so what Optuna keeps (values, how long it took) and what the study's spec says (data, seed, fidelity)
 is not repeated.
 Set when it ends: all that is known of each reading under `readings`, and its value by its name where it is not one of
@@ -18,7 +19,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from starsearch.candidate import Candidate
-from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
+from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.recipe import changed_fields
 from starsearch.space.parameters import FloatParameter, IntParameter, Parameter
@@ -53,9 +54,10 @@ def started_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
     candidate = trial.candidate
     links = {name: getattr(trial, name) for name in _LINKS}
     found = {
-        "architecture": architecture_hash(candidate.architecture),
+        "architecture": candidate.network,
         "architecture_text": format_architecture(candidate.architecture),
         "anchor": candidate.anchor,
+        "resolution": candidate.resolution,
         "recipe": recipe_text(trial, spec),
         **links,
     }
@@ -117,6 +119,7 @@ def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
             architecture=parse_architecture(said["architecture_text"]),
             recipe=replace(spec.recipe, **changed),
             anchor=said.get("anchor"),
+            resolution=said.get("resolution"),
         ),
         params=found.params,
         number=found.number,

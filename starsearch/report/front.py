@@ -239,5 +239,5 @@ def _columns(table: pd.DataFrame, objectives: Sequence[Objective]) -> list[str]:
     for name in names:
         found += [f"gain_{name}", f"gain_{quantity(name).stem}_percent", f"told_apart_{name}"]
     found.append("told_apart_from_previous")
-    found += [str(column) for column in table if str(column).startswith(RECIPE_COLUMN)]
+    found += [str(column) for column in table if str(column).startswith((RECIPE_COLUMN, "params_resolution"))]
     return list(dict.fromkeys([*found, "feasible", "on_front"]))

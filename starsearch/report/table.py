@@ -102,13 +102,15 @@ def _was_measured_later(front: pd.DataFrame, shown: Quantity) -> bool:
 
 
 def architecture_name(row: Mapping[str, Any]) -> str:
-    """Return an anchor's name, else the architecture's text; then the searched recipe."""
+    """Return an anchor's name, else the architecture's text; then resolution and recipe where they are searched."""
     recipe = [
         f"{key.removeprefix(RECIPE_COLUMN)}={value_text(value)}"
         for key, value in row.items()
         if key.startswith(RECIPE_COLUMN) and value is not None
     ]
-    return "; ".join([row["anchor"] or str(row["architecture_text"]), *([", ".join(recipe)] if recipe else [])])
+    pixels = row.get("params_resolution")
+    name = (row["anchor"] or str(row["architecture_text"])) + (f" at {pixels:.0f} px" if pixels else "")
+    return "; ".join([name, *([", ".join(recipe)] if recipe else [])])
 
 
 def _published(row: Mapping[str, Any]) -> str:

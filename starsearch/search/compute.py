@@ -87,5 +87,6 @@ class Compute:
     def _inputs(self, trial: Trial, begins: int, stops: int) -> FloatArray:
         """Return what a part of a training takes: its start with what is measured then, its images, their layers."""
         work = self._work[stops] - self._work[begins]
-        macs = count_macs(trial.candidate.architecture, resolution=self._space.resolution)
+        pixels = trial.candidate.resolution or self._space.resolution
+        macs = count_macs(trial.candidate.architecture, resolution=pixels)
         return np.array([float(begins == 0), work, work * macs / _UNIT])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from starsearch.errors import BackendError, EvaluationError, ExportError
-from starsearch.families.family import Architecture
-from starsearch.families.text import architecture_hash
 from starsearch.measurement import Measurement, Prediction
 from starsearch.pareto import non_dominated
 from starsearch.progress import Progress, follow
@@ -17,8 +16,11 @@ from starsearch.search.events import Event, FrontProgressed, MemberMeasured
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
-Meter = Callable[[Architecture], Generator[Progress, None, Measurement]]
-"""Measures an architecture on the device that one quantity is about; returns the measurement under that name."""
+Meter = Callable[..., Generator[Progress, None, Measurement]]
+"""Measures an architecture on the device that one quantity is about; returns the measurement under that name.
+
+It takes another `resolution` in pixels than the study's by keyword.
+"""
 
 # A round ends with a front that its measurements may have changed. Three or four are usual; a study whose profile is
 # far off would measure all it has dominated, one after the other.
@@ -27,7 +29,7 @@ _MAX_ROUNDS = 20
 # are complete by then, so the prediction stays and the study continues.
 _NOT_MEASURED = (EvaluationError, BackendError, ExportError)
 
-Key = tuple[str, str]  # architecture's hash and quantity's name: what a measurement is kept under
+Key = tuple[str, str]  # the candidate's network and quantity's name: what a measurement is kept under
 
 
 def measure_front(
@@ -51,7 +53,9 @@ def measure_front(
 
             measurement, reason = None, None
             try:
-                measurement = follow(meters[name](trial.candidate.architecture), show)
+                pixels = trial.candidate.resolution
+                meter = partial(meters[name], resolution=pixels) if pixels else meters[name]
+                measurement = follow(meter(trial.candidate.architecture), show)
                 record.keep_measured(architecture, measurement)
             except _NOT_MEASURED as error:
                 reason = str(error)
@@ -67,7 +71,7 @@ def _find_due(spec: StudySpec, record: StudyRecord, meters: Mapping[str, Meter])
     on_show = _numbers_shown([measured.latest(trial) for trial in complete], spec)
     for trial in complete:
         for reading in trial.readings if trial.number in on_show else ():
-            key = architecture_hash(trial.candidate.architecture), reading.name
+            key = trial.candidate.network, reading.name
             if isinstance(reading, Prediction) and reading.name in meters and key not in measured:
                 found.setdefault(key, (trial, reading))
     return found

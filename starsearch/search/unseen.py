@@ -35,7 +35,9 @@ class Unseen:
 
     def is_settled(self, trial: Trial) -> bool:
         """Whether the candidate is known or its architecture is not allowed."""
-        return trial.key in self.known or self._spec.space.broken_constraint(trial.candidate.architecture) is not None
+        candidate = trial.candidate
+        broken = self._spec.space.broken_constraint(candidate.architecture, candidate.resolution)
+        return trial.key in self.known or broken is not None
 
     def sample(self, draws: int) -> Iterator[Trial]:
         """Yield those of `draws` uniform draws, constraints satisfied, that are not known."""

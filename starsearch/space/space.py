@@ -20,6 +20,7 @@ from starsearch.recipe import Recipe
 from starsearch.space.dimension import Dimension, Fixed
 from starsearch.space.parameters import (
     ChoiceParameter,
+    IntParameter,
     Parameter,
     Value,
     allows,
@@ -29,6 +30,7 @@ from starsearch.space.parameters import (
 )
 
 RECIPE_PREFIX = "recipe."
+RESOLUTION = "resolution"  # the parameter's name
 # A space whose constraints refuse this many uniform draws in a row is called unsatisfiable.
 _MAX_DRAWS = 20_000
 
@@ -40,7 +42,9 @@ class SearchSpace:
     Attributes:
         name: the file's, without its ending.
         family: the architectures' family.
-        resolution: at which they are deployed, counted and measured, in pixels.
+        resolution: at which they are deployed, counted and measured, in pixels; where that is searched, it is one of
+            the values, at which anchors are, and fidelities train the others at their share of the pixels.
+        searched_resolution: the values that a candidate may have in its place; None where it is not searched.
         num_stages: of every architecture; 4 unless the depths say otherwise.
         dimensions: the architecture's fields that the file names.
         recipe_parameters: the recipe's searched fields, named "recipe.lr" and so on.
@@ -51,6 +55,7 @@ class SearchSpace:
     name: str
     family: str = "starnet"
     resolution: int = 224
+    searched_resolution: IntParameter | ChoiceParameter | None = None
     num_stages: int = 4
     dimensions: tuple[Dimension, ...] = ()
     recipe_parameters: tuple[Parameter, ...] = ()
@@ -61,7 +66,8 @@ class SearchSpace:
     def parameters(self) -> tuple[Parameter, ...]:
         """All that a sampler chooses, the architecture's first."""
         of_architecture = tuple(p for dimension in self.dimensions for p in dimension.parameters)
-        return of_architecture + self.recipe_parameters
+        of_image = (self.searched_resolution,) if self.searched_resolution else ()
+        return of_architecture + of_image + self.recipe_parameters
 
     @property
     def num_architectures(self) -> int:
@@ -86,7 +92,16 @@ class SearchSpace:
             parameter.name.removeprefix(RECIPE_PREFIX): on_grid(parameter, params[parameter.name])
             for parameter in self.recipe_parameters
         }
-        return Candidate(architecture=self.decode_architecture(params), recipe=replace(recipe, **searched))
+        pixels = self.resolution_in(params)
+        return Candidate(
+            architecture=self.decode_architecture(params),
+            recipe=replace(recipe, **searched),
+            resolution=None if pixels == self.resolution else pixels,
+        )
+
+    def resolution_in(self, params: Mapping[str, Value]) -> int:
+        """Return the pixels at which the candidate that `params` stand for is deployed."""
+        return int(cast("int", params[RESOLUTION])) if self.searched_resolution else self.resolution
 
     def encode(self, candidate: Candidate) -> dict[str, Value]:
         """Return the params that `decode` turns into this candidate.
@@ -95,6 +110,8 @@ class SearchSpace:
             SpecError: the candidate lies outside; the text says in which dimension.
         """
         params = self.encode_architecture(candidate.architecture)
+        if self.searched_resolution:
+            params[RESOLUTION] = candidate.resolution or self.resolution
         for parameter in self.recipe_parameters:
             field = parameter.name.removeprefix(RECIPE_PREFIX)
             value = getattr(candidate.recipe, field)
@@ -134,10 +151,10 @@ class SearchSpace:
             return str(error)
         return self.broken_constraint(architecture)
 
-    def broken_constraint(self, architecture: Architecture) -> str | None:
+    def broken_constraint(self, architecture: Architecture, resolution: int | None = None) -> str | None:
         """Return words for the first constraint that this network breaks; None where all hold."""
         for constraint in self.constraints:
-            value = constrained_quantity(constraint.name, architecture, self.resolution)
+            value = constrained_quantity(constraint.name, architecture, resolution or self.resolution)
             if constraint.high is not None and value > constraint.high:
                 return f"its {constraint.name} are {value:,}; at most {constraint.high:,.0f} are allowed."
             if constraint.low is not None and value < constraint.low:
@@ -152,7 +169,8 @@ class SearchSpace:
         """
         for _ in range(_MAX_DRAWS):
             params = {parameter.name: draw(parameter, rng) for parameter in self.parameters}
-            if not self.constraints or self.broken_constraint(self.decode_architecture(params)) is None:
+            pixels = self.resolution_in(params)
+            if not self.constraints or self.broken_constraint(self.decode_architecture(params), pixels) is None:
                 return params
         raise SpecError(
             f"The constraints of {self.name} refused {_MAX_DRAWS:,} random architectures in a row: "
@@ -196,6 +214,8 @@ class SearchSpace:
         """Return what the space says, item by item, for comparing a study with its file."""
         items = {"space.family": self.family, "space.resolution": str(self.resolution)}
         items.update({f"space.dimensions.{d.field}": d.describe() for d in self.dimensions})
+        if self.searched_resolution:
+            items["space.resolution"] += f", searched: {describe_parameter(self.searched_resolution)}"
         items.update({parameter.name: describe_parameter(parameter) for parameter in self.recipe_parameters})
         items["space.constraints"] = self.describe_constraints()
         items["space.anchors"] = ", ".join(self.anchors)

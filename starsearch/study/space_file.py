@@ -6,6 +6,7 @@ ops: {each: [star, sum]}                         each stage for itself
 depths: [{low: 1, high: 4}, 2, {low: 2, high: 12}, {low: 1, high: 6}]    a value for each stage
 depths: {choices: [[2, 2, 8, 3], [1, 2, 6, 2]]}  one of these shapes
 act_type: gelu                                   fixed, also {fixed: gelu}
+resolution: [128, 160, 192, 224]                 not the architecture's: at which it is trained, deployed and timed
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar, cast
 
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -25,7 +26,8 @@ from starsearch.families.fields import Rule, rules_of
 from starsearch.objective import Constraint
 from starsearch.space import ChoiceParameter, Dimension, FloatParameter, IntParameter, Parameter, SearchSpace, Slot
 from starsearch.space import Fixed as FixedSlot
-from starsearch.space.space import constrained_quantity
+from starsearch.space.parameters import describe_parameter
+from starsearch.space.space import RESOLUTION, constrained_quantity
 from starsearch.study.validation import Document, broken, shorten, validate
 from starsearch.yaml_file import Location, YamlFile, read_yaml
 
@@ -164,12 +166,22 @@ def parse_space(file: YamlFile) -> SearchSpace:
     check_known(file, ("family",), "family", said.family, tuple(FAMILIES))
     kind = find_family(said.family)
     rules = rules_of(kind)
+    searched = said.dimensions.pop(RESOLUTION, None)
     for name in said.dimensions:
         if name not in rules:
             raise file.error(
                 ("dimensions", name),
-                f"unknown dimension {name!r}.{did_you_mean(name, rules)} {kind.title} has: {', '.join(rules)}.",
+                f"unknown dimension {name!r}.{did_you_mean(name, [*rules, RESOLUTION])} {kind.title} has: "
+                f"{', '.join(rules)}; any family has {RESOLUTION}.",
             )
+    searched_resolution = None if searched is None else _searched_resolution(file, searched)
+    resolution = said.resolution
+    if searched_resolution is not None:
+        values = cast("tuple[int, ...]", searched_resolution.values)
+        resolution = resolution if "resolution" in said.model_fields_set else max(values)
+        if resolution not in values:
+            message = f"it is one of the searched ones ({describe_parameter(searched_resolution)}); got {resolution}."
+            raise file.error((RESOLUTION,), message)
     if {"widths", "embed_dim"} <= set(said.dimensions):
         raise file.error(("dimensions", "embed_dim"), "widths says every stage's channels; leave embed_dim out.")
     for name in said.constraints:
@@ -178,7 +190,8 @@ def parse_space(file: YamlFile) -> SearchSpace:
     space = SearchSpace(
         name=file.path.stem,
         family=said.family,
-        resolution=said.resolution,
+        resolution=resolution,
+        searched_resolution=searched_resolution,
         num_stages=num_stages,
         dimensions=tuple(
             replace(_dimension(file, rules[name], form, num_stages), family=said.family)
@@ -188,6 +201,25 @@ def parse_space(file: YamlFile) -> SearchSpace:
     )
     _check_satisfiable(file, space)
     return with_anchors(file, ("anchors",), said.anchors, space)
+
+
+def _searched_resolution(file: YamlFile, form: Any) -> IntParameter | ChoiceParameter:
+    """Return what a candidate's resolution may be: a range of whole numbers, or a list of them."""
+    at: Location = ("dimensions", RESOLUTION)
+    match form:
+        case Range():
+            found = form.parameter(RESOLUTION, integer=True, error=lambda message: file.error(at, message))
+        case Choices(choices=values) | list(values):
+            found = ChoiceParameter(name=RESOLUTION, choices=tuple(cast("Any", values)))
+        case _:
+            raise file.error(
+                at, "a searched resolution is a range or a list; a single one stands above, as resolution."
+            )
+    assert not isinstance(found, FloatParameter)
+    for value in found.values or ("none",):
+        if not isinstance(value, int) or isinstance(value, bool) or not 32 <= value <= 1024:
+            raise file.error(at, f"a resolution is a whole number of pixels from 32 to 1024; got {shorten(value)}.")
+    return found
 
 
 def check_known(file: YamlFile, at: Location, what: str, name: str, known: tuple[str, ...], more: str = "") -> None:
@@ -314,12 +346,13 @@ def _check_satisfiable(file: YamlFile, space: SearchSpace) -> None:
     has_shapes = any(isinstance(one, str) and "-" in one for p in space.parameters for one in getattr(p, "choices", ()))
     for size in ("smallest", "largest"):
         try:  # meets the rules that span several fields
-            corner = space.decode_architecture(space.corner(largest=size == "largest"))
+            params = space.corner(largest=size == "largest")
+            corner = space.decode_architecture(params)
         except ArchitectureError as error:
             raise file.error(("dimensions",), str(error)) from None
         for one in () if has_shapes else space.constraints:  # whole shapes have no corner
             bound = one.high if size == "smallest" else one.low
-            value = constrained_quantity(one.name, corner, space.resolution)
+            value = constrained_quantity(one.name, corner, space.resolution_in(params))
             if bound is not None and (value > bound if size == "smallest" else value < bound):
                 raise file.error(
                     ("constraints", one.name),

@@ -270,14 +270,17 @@ def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: 
     recipe, space = _recipe(file, said, fidelity, space, 0)
     if anchor_recipes and not space.recipe_parameters:
         raise file.error(("anchors", "recipe"), "nothing of the recipe is searched: give a field of recipe: a range.")
-    if said.search.sampler == "auto" and space.recipe_parameters:
-        searched = ", ".join(one.name for one in space.recipe_parameters)
-        message = f"auto models networks, not recipes, and this study searches {searched}: say sampler: tpe."
+    beside = [*space.recipe_parameters, *([space.searched_resolution] if space.searched_resolution else [])]
+    if said.search.sampler == "auto" and beside:
+        searched = ", ".join(one.name for one in beside)
+        message = (
+            f"auto models networks, not recipes or resolutions, and this study searches {searched}: say sampler: tpe."
+        )
         raise file.error(("search", "sampler"), message)
     quantities = _Quantities(file)
     objectives = tuple(quantities.objective(name, goal) for name, goal in said.objectives.items())
     constraints = tuple(quantities.constraint(name, one, said.objectives) for name, one in said.constraints.items())
-    is_for_auto = not space.recipe_parameters and any(is_accuracy(one.name) for one in objectives)
+    is_for_auto = not beside and any(is_accuracy(one.name) for one in objectives)
     spec = StudySpec(
         # A file called study.yaml is named by its folder.
         name=file.path.resolve().parent.name if file.path.stem == "study" else file.path.stem,
