@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from starsearch.api.classifier import Classifier
-from starsearch.api.exporting import Exported, export_network, front_numbers, of_training, time_int8, with_data
+from starsearch.api.exporting import export_network, front_numbers, of_training, time_int8, with_data
 from starsearch.api.networks import open_trial
 from starsearch.api.study_folder import open_view, place_of
 from starsearch.api.training import run_training
@@ -38,7 +38,7 @@ from starsearch.yaml_file import read_yaml
 VERDICT_FILE, SUMS_FILE = "verdict.csv", "SHA256SUMS"
 _LEFT_OUT = {"coreml-fp32"}  # the same as another format, for networks that it does not suit
 _VALIDATION_BATCH = 256
-Watch = Callable[[Progress], None]
+View = Callable[[str, TrainingJob], AbstractContextManager[Callable[[Progress], None]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,19 +46,20 @@ class Shipped:
     """One network of a study, ready to be used.
 
     Attributes:
+        source: which network it is, and of which training its weights are.
+        folder: where its files lie.
+        notes: what was chosen and measured on the way, a sentence each.
         table: `verdict_table`, the network first.
         note: how to read the table, in sentences.
         skipped: formats that were not written, with why.
     """
 
-    exported: Exported
+    source: str
+    folder: Path
+    notes: tuple[str, ...]
     table: pd.DataFrame
     note: str
     skipped: dict[str, str]
-
-
-def _show_nothing(_title: str, _job: TrainingJob) -> AbstractContextManager[Watch]:
-    return nullcontext(ignore)
 
 
 def ship(
@@ -74,7 +75,7 @@ def ship(
     seeds: int = 3,
     formats: Sequence[str] = (),
     runner: str | None = None,
-    view: Callable[[str, TrainingJob], AbstractContextManager[Watch]] = _show_nothing,
+    view: View = lambda _title, _job: nullcontext(ignore),
     is_asked_to_stop: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = lambda _: None,
     **options: Any,
@@ -117,8 +118,14 @@ def ship(
         folder = trainings / f"trial-{number}" / f"seed-{seed}"
         return plan_training(f"{study}:{number}", data=data, seed=seed, out=folder, **options)
 
-    jobs = {f"trial {number}": [plan(number, seed) for seed in range(seeds)] for number in numbers}
-    first = jobs[f"trial {numbers[0]}"]
+    titles = {number: f"trial {number}" for number in numbers}
+    titles |= {
+        number: f"{one.row['anchor']} ({titles[number]})"
+        for number, one in trials.items()
+        if isinstance(one.row["anchor"], str)
+    }
+    jobs = {title: [plan(number, seed) for seed in range(seeds)] for number, title in titles.items()}
+    first = jobs[titles[numbers[0]]]
     names = tuple(dict.fromkeys(name.strip().removeprefix("timm:") for name in against))
     for name in names:
         _check_baseline(name, dataset, (first[0].fidelity.resolution, resolution))
@@ -144,7 +151,7 @@ def ship(
     with export_written_whole(out) as partial_out:
         shipped = []
         for number in numbers:
-            name = f"trial {number}"
+            name = titles[number]
             folder = partial_out if top is None else partial_out / f"trial-{number}"
             found = _export(
                 jobs[name],
@@ -157,8 +164,7 @@ def ship(
                 resolution=resolution,
                 origin={"study": trials[number].study.name, "trial": str(number)},
             )
-            at = replace(found.exported, folder=out / folder.relative_to(partial_out))
-            shipped.append(replace(found, exported=at))
+            shipped.append(replace(found, folder=out / folder.relative_to(partial_out)))
         _write_sums(partial_out)
     return shipped
 
@@ -219,7 +225,7 @@ def _train(
     job: TrainingJob,
     data: DataSet,
     runner: str | None,
-    view: Callable[[str, TrainingJob], AbstractContextManager[Watch]],
+    view: View,
     is_asked_to_stop: Callable[[], bool],
 ) -> None:
     """Train, or resume a training; one that has ended as it was planned is left as it is."""
@@ -325,7 +331,9 @@ def _export(
     )
     exported = export_network(network, folder, forms, skipped=skipped)
     shipped = Shipped(
-        exported=exported,
+        source=f"{exported.source}: {exported.architecture}",
+        folder=folder,
+        notes=exported.notes,
         table=verdict_table(chosen, peers),
         note=(
             f"Top-1 is the mean of trainings that differ in their seed ({counted(job.recipe.epochs, 'epoch')} by one "
@@ -337,9 +345,8 @@ def _export(
         ),
         skipped=skipped,
     )
-    card = (folder / CARD_FILE).read_text(encoding="utf-8")
-    section = _in_words(shipped)
-    write_text(folder / CARD_FILE, card.replace("## How to load it", f"{section}\n## How to load it", 1))
+    card, loading = (folder / CARD_FILE).read_text(encoding="utf-8"), "## How to load it"
+    write_text(folder / CARD_FILE, card.replace(loading, f"{_in_words(shipped)}\n{loading}", 1))
     write_text(folder / VERDICT_FILE, shipped.table.to_csv(index=False))
     return shipped
 

@@ -88,8 +88,13 @@ def ship(
     for one in found:
         cells = verdict_cells(one.table)
         print_table(table(cells, [(heading, itemgetter(heading)) for heading in cells[0]]))
-        say(one.note, f"{one.exported.source}, in {one.exported.folder}: {one.exported.architecture}")
-        say(*(f"  {path.name}" for path in one.exported.files), *(f"  {note}" for note in one.exported.notes))
+        say(
+            one.note,
+            "",
+            f"{one.source}",
+            f"  in {one.folder}: {', '.join(sorted(path.name for path in one.folder.iterdir()))}",
+        )
+        say(*(f"  {note}" for note in one.notes))
         say(*(f"  {name} is not there: {why}" for name, why in one.skipped.items()))
     say(f"Each was read back and checked against the network. Begin with {out / 'README.md'}.")
 

@@ -97,7 +97,7 @@ def best(weights):
     write_pictures(weights.parent / "data" / "validation", {"cat": 9, "dog": 9}, size=(64, 40))
     write_pictures(weights.parent / "data" / "train", {"cat": 3, "dog": 3})
     done = starsearch(
-        *("export", TINY, "--weights", str(weights), "--format", "timm,onnx,onnx-int8", "--data", "data"),
+        *("export", TINY, "--weights", str(weights), "--format", "timm,onnx,onnx-int8,pt2", "--data", "data"),
         *("--dynamic-batch", "--no-pad", "--out", "best"),
         cwd=weights.parent,
     )
@@ -177,13 +177,14 @@ def _picture(kind, path):
         ("run_onnx.py", "transparent"),
         ("run_onnx.py", "turned"),
         ("run_onnx.py", "16 bits"),
+        ("pt2/run.py", "turned"),
     ],
 )
 def test_the_script_beside_an_export_answers_as_timms_own_transform(best, tmp_path, script, kind):
     seen = _picture(kind, tmp_path / "picture.png")
     code = (
         "import runpy, sys; sys.modules.update(starsearch=None, timm=None)\n"
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     done = python("-I", "-c", code, best / script, tmp_path / "picture.png")
     assert done.returncode == 0, done.stderr

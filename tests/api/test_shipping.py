@@ -32,7 +32,7 @@ def test_the_folder_holds_the_network_its_verdict_and_checksums_of_everything(sh
     assert set(sums) == names - {"SHA256SUMS"}
     assert all(hashlib.sha256((product / name).read_bytes()).hexdigest() == digest for name, digest in sums.items())
     table = pd.read_csv(product / "verdict.csv")
-    assert table["network"].tolist() == ["trial 0", "timm:lcnet_035"]
+    assert table["network"].tolist() == ["starnet_s050 (trial 0)", "timm:lcnet_035"]
     logs = [pd.read_csv(shipped / f"product.trainings/trial-0/seed-{seed}/log.csv") for seed in (0, 1)]
     assert table["top1_percent"][0] == pytest.approx(np.mean([log["top1"].max() for log in logs]))
     assert table["latency_ms"].gt(0).all()

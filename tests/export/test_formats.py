@@ -1,3 +1,4 @@
+import importlib.util
 import sys
 
 import pytest
@@ -76,3 +77,17 @@ def test_a_file_that_computes_something_else_is_refused_and_leaves_the_old_one(n
         write_format(exportable(model), formats()[name], out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("openvino", "openvino"), ("litert", "litert_torch"), ("executorch", "executorch")]
+)
+def test_a_format_of_another_projects_library_runs_or_says_what_to_install(name, module, tmp_path):
+    model = settled_model(SMALL, resolution=32)
+    if importlib.util.find_spec(module) is None:
+        with pytest.raises(ExportError, match=f"{name} needs .*: pip install {module.replace('_', '-')}, best in an"):
+            write(model, name, tmp_path / "out")
+        return
+    (note,) = write(model, name, tmp_path / "out")
+    assert "logits within" in note
+    assert {path.name for path in (tmp_path / "out" / name).iterdir()} >= {"about.json", "run.py"}
