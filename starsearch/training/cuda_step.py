@@ -79,6 +79,12 @@ class CapturedStep:
         captured.graph.replay()
         return captured.loss
 
+    def end(self) -> None:
+        """Drop what is captured, once it is no longer replayed."""
+        if self._stream is not None:
+            torch.cuda.synchronize(self._weight.device)
+        self._graphs.clear()
+
     def _run(self, update: Update, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with self._rates_as_tensors():
             loss = update(images, targets)

@@ -132,8 +132,11 @@ def train(
         run.keeper.restore(seed=seed)
         if run.keeper.repeats_last_report:
             yield run.report()
-    while state.epoch < last:
-        yield from run.run_epoch()
+    try:
+        while state.epoch < last:
+            yield from run.run_epoch()
+    finally:
+        optimisation.end()
     assert state.accuracy is not None, "a training has an epoch"
     return TrainingResult(
         model=plain_network(optimisation.judged_model),

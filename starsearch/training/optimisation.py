@@ -117,6 +117,12 @@ class Optimisation:
         self._scheduler.step_update(self._steps)
         return loss
 
+    def end(self) -> None:
+        """Give the memory of captured steps back; the optimisation itself may outlive its training in a cycle."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self._captured is not None:
+            self._captured.end()
+
     def _update(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Move the weights by the gradient of a batch; return its loss, detached."""
         self.optimizer.zero_grad(set_to_none=True)
