@@ -34,6 +34,7 @@ function layoutFor(figure) {
   const layout = { ...structuredClone(figure.layout), paper_bgcolor: "transparent", plot_bgcolor: "transparent" };
   layout.font = { color: color("ink"), size: narrow() ? 11 : 13, family: "system-ui, sans-serif" };
   layout.hoverlabel = { align: "left", bgcolor: color("panel"), font: { color: color("ink") } };
+  layout.modebar = { bgcolor: "transparent", color: color("line"), activecolor: color("ink") };
   layout.margin = { l: 8, r: 8, t: 8, b: 8 };
   delete layout.height;
   for (const name of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
@@ -51,7 +52,7 @@ function draw(holder) {
   if (div.data) return;
   holder.querySelector("figcaption").textContent = unescaped(figure.layout.yaxis?.title?.text);
   if (narrow()) div.style.height = Math.min(parseInt(div.style.height), 420) + "px";
-  Plotly.newPlot(div, figure.data, layoutFor(figure), config);
+  Plotly.newPlot(div, structuredClone(figure.data), layoutFor(figure), config); // which plotly changes
   if (!figure.data.some(hasTrials)) return;
   const index = ({ points: [{ data: trace, pointNumber }] }) => trace.customdata && at.get(keys(trace)[pointNumber]);
   div.on("plotly_hover", (found) => show(index(found), found.event.clientX, found.event.clientY));
@@ -141,7 +142,7 @@ function mark() {
   for (const one of document.querySelectorAll("[data-pins]"))
     one.setAttribute("aria-pressed", pins.includes(Number(one.dataset.pins)));
   for (const div of ofTrials()) {
-    const annotations = div.data.filter(hasTrials).flatMap((trace) => keys(trace).flatMap((key, i) => {
+    const annotations = div._fullData.filter(hasTrials).flatMap((trace) => keys(trace).flatMap((key, i) => {
       const which = pins.indexOf(at.get(key)), place = { x: trace.x[i], y: trace.y[i], ax: 14, ay: -28 };
       return which < 0 ? [] : [{ ...place, text: `<b>${"AB"[which]}</b>`, arrowcolor: div.layout.font.color }];
     }));

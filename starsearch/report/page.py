@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.utils import PlotlyJSONEncoder
 
 from starsearch.errors import StarsearchError, some
 from starsearch.quantities import quantity
@@ -60,7 +59,7 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
         no_front=miss_lines(view.miss) if view.miss else nothing,
         figures={name: figure.layout.height for name, figure in figures.items()},
         # The scripts are our own and plotly's; the data is base64, in which nothing can end an element.
-        plotly=Markup(get_plotlyjs()) if figures else "",  # noqa: S704
+        plotly=Markup(get_plotlyjs()) if len(view.complete) else "",  # noqa: S704
         data=base64.b64encode(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0)).decode(),
         not_promoted=not_promoted,
         failures=plain_rows(failure_reasons(view.trials)),
@@ -86,8 +85,7 @@ def _plain(figure: go.Figure) -> dict[str, Any]:
     for trace in figure.data:
         if trace.customdata is not None and len(trace.customdata[0]) == len(_TRIAL):
             trace.update(hovertext=None, hovertemplate=None, hoverinfo="none")
-    # As lists, not in plotly's base64: the page's script reads the places of points.
-    return dict(json.loads(json.dumps(figure.to_plotly_json(), cls=PlotlyJSONEncoder)))
+    return dict(json.loads(figure.to_json()))
 
 
 def networks(view: StudyView) -> dict[str, Any]:
