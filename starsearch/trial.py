@@ -74,6 +74,11 @@ class Trial:
         return self.candidate.anchor is not None
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether a model of timm's is evaluated, of which no search learns."""
+        return self.candidate.architecture.family == "timm"
+
+    @property
     def has_result(self) -> bool:
         """Whether the candidate was judged, at a rung or at the end of its training."""
         return self.state in ("complete", "pruned")

@@ -59,6 +59,7 @@ def published_spec(spec: StudySpec) -> StudySpec:
         constraints=tuple(replace(one, name=named.get(one.name, one.name)) for one in spec.constraints),
         halving=None,
         anchor_recipes=0,
+        baselines=(),
         keep_weights="none",
     )
     if unknown := [name for name in found.quantities if name not in _JUDGED and not is_latency(name)]:
@@ -109,7 +110,7 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
     """
     with closing(StudyRecord.find(place.url, view.name)) as record, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of the jitter that GPyTorch adds to a matrix
-        trials = [one for one in record.trials() if one.state == "complete"]
+        trials = [one for one in record.trials() if one.state == "complete" and not one.is_baseline]
         named = {one.name for one in view.objectives} & {IMAGENET_TOP1, "top1_percent"}
         if not named or not (seen := published_observations(record.spec.space.family)) or not trials:
             return

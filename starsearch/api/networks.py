@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,11 @@ from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import ArchitectureError, EvaluationError, StudyError, first_line
 from starsearch.families.family import Architecture, count_macs, presets
 from starsearch.families.text import format_architecture, parse_architecture
+from starsearch.families.timm import TimmArchitecture
 from starsearch.yaml_file import read_yaml
 
 if TYPE_CHECKING:
+    from starsearch.data import DataSet
     from starsearch.families.network import Network
     from starsearch.latency.backends.backend import Network as Timed
     from starsearch.recipe import Fidelity, Recipe
@@ -382,3 +384,22 @@ def _of_timm_folder(text: str, folder: Path, device: str) -> Classifier:
         raise EvaluationError(f"timm cannot load the folder {str(folder)!r}: {first_line(error)}") from error
     found, said = Classifier.of_module(text, module, device), read_config(folder / "config.json")
     return replace(found, class_names=said["class_names"], orientation=said["orientation"])
+
+
+def check_baseline(name: str, data: DataSet, resolutions: Iterable[int]) -> None:
+    """Refuse a model of timm's that cannot be built, or that takes no images of these resolutions."""
+    import torch
+
+    from starsearch.families.network import build_model
+
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(TimmArchitecture(name=name), num_classes=len(data.classes)).eval()
+    for pixels in resolutions:
+        try:
+            with torch.inference_mode():
+                model(torch.zeros(1, 3, pixels, pixels))
+        except Exception as error:  # whatever a model may raise
+            raise EvaluationError(
+                f"timm:{name} does not take images of {pixels} px: {first_line(error)} Leave it out, or "
+                "name a model of any resolution."
+            ) from error

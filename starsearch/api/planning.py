@@ -194,6 +194,7 @@ def _pilot_studies(
         halving=None,
         promotion=None,
         anchor_recipes=0,
+        baselines=(),
         keep_weights="none",
         trials=pilot,
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from starsearch.api.curves import FOLDER, StudyCurves
 from starsearch.api.estimating import choose_published, keep_estimates, published_dataset, published_spec
-from starsearch.api.networks import resolve
+from starsearch.api.networks import check_baseline, resolve
 from starsearch.api.study import Study
 from starsearch.api.study_folder import (
     StudyPlace,
@@ -214,6 +214,9 @@ def run_fidelities(
     assert place.folder is not None
     lower, names = None, [spec.name for spec in specs] if planned is None else []
     weights = {spec.name: _open_weights(spec) for spec in specs}  # before anything is trained
+    for name in specs[0].baselines:
+        pixels = {size for spec in specs for size in (spec.fidelity.resolution, spec.space.resolution)}
+        check_baseline(name.removeprefix("timm:"), dataset, pixels)
     for asked, above in zip(specs, (*specs[1:], None), strict=True):
         given = weights[asked.name]
         # In the record they are what they are, wherever they lie.

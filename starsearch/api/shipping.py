@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ import pandas as pd
 
 from starsearch.api.classifier import Classifier
 from starsearch.api.exporting import export_network, front_numbers, of_training, time_int8, with_data
-from starsearch.api.networks import open_trial
+from starsearch.api.networks import check_baseline, open_trial
 from starsearch.api.study_folder import open_view, place_of
 from starsearch.api.training import run_training
 from starsearch.api.training_job import TrainingFolder, TrainingJob, plan_training
@@ -128,7 +128,7 @@ def ship(
     first = jobs[titles[numbers[0]]]
     names = tuple(dict.fromkeys(name.strip().removeprefix("timm:") for name in against))
     for name in names:
-        _check_baseline(name, dataset, (first[0].fidelity.resolution, resolution))
+        check_baseline(name, dataset, (first[0].fidelity.resolution, resolution))
         jobs[f"timm:{name}"] = [
             replace(job, architecture=TimmArchitecture(name=name), folder=trainings / name / job.folder.name, notes=())
             for job in first
@@ -199,25 +199,6 @@ def _check_free(out: Path) -> None:
     """Refuse a folder that holds what `ship` has not written: it is replaced as a whole."""
     if out.exists() and not (out / SUMS_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} was not written by starsearch ship, which would replace it. Choose another --out.")
-
-
-def _check_baseline(name: str, data: DataSet, resolutions: Iterable[int]) -> None:
-    """Refuse a model of timm's that cannot be built, or that takes no images of these resolutions."""
-    import torch
-
-    from starsearch.families.network import build_model
-
-    with torch.random.fork_rng(devices=[]):
-        model = build_model(TimmArchitecture(name=name), num_classes=len(data.classes)).eval()
-    for pixels in resolutions:
-        try:
-            with torch.inference_mode():
-                model(torch.zeros(1, 3, pixels, pixels))
-        except Exception as error:  # whatever a model may raise
-            raise EvaluationError(
-                f"timm:{name} does not take images of {pixels} px: {first_line(error)} Leave it out of --against, or "
-                "name a model of any resolution."
-            ) from error
 
 
 def _train(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starsearch.candidate import Candidate
 from starsearch.data import DataSet
@@ -19,6 +19,7 @@ from starsearch.evaluators.latency import (
     without_measuring,
 )
 from starsearch.families.family import Architecture, count_macs, count_params
+from starsearch.families.timm import TimmArchitecture
 from starsearch.measurement import Measurement, Reading, accuracy_measurement
 from starsearch.objective import LATENCY
 from starsearch.progress import scaled
@@ -75,7 +76,8 @@ class ProxyEvaluator:
         resolution = candidate.resolution or self.resolution
         whole, here = (one.scaled(resolution, self.resolution) for one in (self.fidelity, part.of(self.fidelity)))
         readings = self._predict(candidate.architecture, resolution)
-        given = None if self.weights is None else self.weights.for_data(self.data)
+        is_ours = candidate.architecture.family != "timm"
+        given = self.weights.for_data(self.data) if self.weights and is_ours else None
         training = train(
             candidate.architecture,
             data=self.data,
@@ -154,8 +156,17 @@ class ProxyEvaluator:
 
 def count_cost(architecture: Architecture, *, resolution: int, num_classes: int) -> tuple[Measurement, Measurement]:
     """Return the multiply-accumulates and the parameters of the network as it is deployed."""
-    macs = count_macs(architecture, resolution=resolution, num_classes=num_classes)
-    num_params = count_params(architecture, num_classes=num_classes)
+    if isinstance(architecture, TimmArchitecture):
+        from timm.utils.model import reparameterize_model
+
+        from starsearch.families.network import build_model
+
+        model: Any = build_model(architecture, num_classes=num_classes)
+        model.net = reparameterize_model(model.net)
+        macs, num_params = model.count_macs(resolution=resolution), sum(one.numel() for one in model.parameters())
+    else:
+        macs = count_macs(architecture, resolution=resolution, num_classes=num_classes)
+        num_params = count_params(architecture, num_classes=num_classes)
     return Measurement(name="macs", value=macs), Measurement(name="num_params", value=num_params)
 
 

@@ -243,7 +243,9 @@ def _cells(latest: Reading, original: Reading | None) -> dict[str, Any]:
 
 
 @functools.cache  # tables of a study are made again and again
-def _published_cost(architecture: Architecture, resolution: int) -> tuple[int, int]:
+def _published_cost(architecture: Architecture, resolution: int) -> tuple[int | None, int | None]:
+    if architecture.family == "timm":
+        return None, None
     return count_macs(architecture, resolution=resolution), count_params(architecture)
 
 

@@ -168,6 +168,7 @@ class _Driver:
         self._started = StudyStarted(finished=finished, wanted=wanted, resumed=bool(ended), earlier=earlier)
 
     def _make_proposer(self, known: Sequence[Trial], evidence: Sequence[Observation]) -> Proposer | AutoProposer:
+        known = [one for one in known if not one.is_baseline]
         if self._spec.sampler != "auto":
             return Proposer(self._spec, known)
         from starsearch.search.auto import AutoProposer
@@ -239,7 +240,7 @@ class _Driver:
             trial = self._lower.hand_over(trial)
         trial = self._record.start(trial)
         self._running[trial.number], self._began[trial.number] = trial, self._clock()
-        why = "" if self._proposer is None else self._proposer.adopt(trial)
+        why = "" if self._proposer is None or trial.is_baseline else self._proposer.adopt(trial)
         self._watch(TrialStarted(trial=trial, why=why))
         job = Job(
             number=trial.number,
@@ -298,7 +299,7 @@ class _Driver:
         latest = self._measured.latest(trial)
         # Before the record: an interrupt between the two must not cost a complete trial its weights.
         weights = self._files.add(latest).weights
-        noted = self._proposer.tell(latest) if self._proposer is not None else {}
+        noted = self._proposer.tell(latest) if self._proposer is not None and not trial.is_baseline else {}
         trial = self._record.finish(replace(trial, weights=weights, noted=noted))
         del self._running[trial.number], self._began[trial.number]
         self._count(trial)

@@ -36,7 +36,7 @@ def observations(spec: StudySpec, trials: Iterable[Trial], quantity: str = "top1
     first = next((one.name for one in spec.objectives if is_accuracy(one.name)), None)
     for trial in trials:
         reading = trial.reading(quantity)
-        if not trial.has_result or reading is None or trial.candidate.recipe != spec.recipe:
+        if not trial.has_result or reading is None or trial.candidate.recipe != spec.recipe or trial.is_baseline:
             continue
         seen: dict[int | None, float] = {trial.epochs: float(reading.value)}
         if quantity == first and trial.continues is None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from starsearch.candidate import Candidate
 from starsearch.families.family import presets
+from starsearch.families.text import parse_architecture
 from starsearch.recipe import Recipe
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -49,11 +50,13 @@ def unfinished_trials(ended: Sequence[Trial], tries: int) -> list[Trial]:
 
 
 def anchor_trials(spec: StudySpec) -> Iterator[Trial]:
-    """Yield a trial of each anchor by the study's own recipe, then by the recipes that are drawn for it."""
+    """Yield a trial of each anchor by the study's own recipe, by the recipes drawn for it, then of each baseline."""
     anchors = [Candidate(architecture=presets()[name], recipe=spec.recipe, anchor=name) for name in spec.space.anchors]
     anchors += [replace(one, recipe=recipe) for one in anchors for recipe in _draw_recipes(spec, one)]
     for anchor in anchors:
         yield Trial(candidate=anchor, params=spec.space.encode(anchor))
+    for name in spec.baselines:
+        yield Trial(candidate=Candidate(architecture=parse_architecture(name), recipe=spec.recipe, anchor=name))
 
 
 def _draw_recipes(spec: StudySpec, anchor: Candidate) -> list[Recipe]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from starsearch.candidate import Candidate
-from starsearch.families.family import presets
 from starsearch.objective import is_accuracy
 from starsearch.pareto import FloatArray, promotion_order
 from starsearch.search.evidence import observations, task_of
@@ -120,7 +119,7 @@ def _trial_here(below: Trial, spec: StudySpec, folder: Path | None) -> Trial:
     """
     anchor = below.candidate.anchor
     if anchor is not None:
-        candidate = Candidate(architecture=presets()[anchor], recipe=spec.recipe, anchor=anchor)
+        candidate = Candidate(architecture=below.candidate.architecture, recipe=spec.recipe, anchor=anchor)
     else:
         candidate = spec.space.decode(below.params, spec.recipe)
     start = None

@@ -92,6 +92,7 @@ class StudySpec:
         seed: of sampling, training and subsets.
         halving: which candidates are trained to the end; None for all.
         promotion: who comes from the fidelity before; None at the first, where the sampler chooses.
+        baselines: models of timm's ("timm:NAME") that are trained and timed like the anchors, and never proposed.
         anchor_recipes: further recipes, drawn from the searched ones, by which each anchor is trained.
         keep_weights: whose trained weights are kept: the front's and the anchors', all trials', or none's.
     """
@@ -111,13 +112,14 @@ class StudySpec:
     seed: int = 0
     halving: Halving | None = None
     promotion: Promotion | None = None
+    baselines: tuple[str, ...] = ()
     anchor_recipes: int = 0
     keep_weights: KeepWeights = "front"
 
     @property
     def num_anchor_trials(self) -> int:
-        """The number of candidates that are anchors, with the recipes that are drawn for each."""
-        return len(self.space.anchors) * (1 + self.anchor_recipes)
+        """The number of candidates that are anchors, with the recipes that are drawn for each, or baselines."""
+        return len(self.space.anchors) * (1 + self.anchor_recipes) + len(self.baselines)
 
     @property
     def num_epochs(self) -> int:

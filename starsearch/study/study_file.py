@@ -123,6 +123,7 @@ class StudyFile(Document):
     space: str
     data: str | None = None
     anchors: list[str] | Anchors | None = None
+    baselines: list[str] = Field(default=[])
     objectives: Annotated[dict[str, Direction | Goal], MinLen(1)] = Field(
         default={"top1_percent": "maximize", LATENCY: Goal(direction="minimize", device=THIS_MACHINE)}
     )
@@ -297,6 +298,7 @@ def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: 
         trials=said.search.trials,
         seed=said.search.seed,
         anchor_recipes=anchor_recipes,
+        baselines=_baselines(file, said, quantities.profiles),
         keep_weights=said.search.keep_weights,
     )
     return replace(spec, halving=_halving(file, said.search.halving, spec))
@@ -359,6 +361,16 @@ def _with_anchors(file: YamlFile, said: StudyFile, space: SearchSpace) -> tuple[
     if len(said.fidelities or ()) > 1:
         raise file.error(("anchors", "recipe"), "the recipes of anchors are searched in a study of one fidelity.")
     return space, anchors.trials
+
+
+def _baselines(file: YamlFile, said: StudyFile, predicted: Mapping[str, Any]) -> tuple[str, ...]:
+    for number, name in enumerate(said.baselines):
+        if not name.startswith("timm:"):
+            raise file.error(("baselines", number), f"a baseline is a model of timm's, as timm:NAME; got {name!r}.")
+    if said.baselines and predicted:
+        message = f"baselines are timed on this machine: {', '.join(predicted)} of theirs cannot be predicted."
+        raise file.error(("baselines",), message)
+    return tuple(dict.fromkeys(said.baselines))
 
 
 def _recipe(

@@ -37,7 +37,9 @@ def build_network(
         initialization=recipe.initialization if initial is None else "identity",
     )
     if initial is not None:
-        model.load_state_dict(transfer(architecture, initial, model.state_dict(), num_classes=num_classes))
+        is_own = architecture.family == "timm"  # the fidelity below has trained it
+        ours = model.state_dict()
+        model.load_state_dict(initial if is_own else transfer(architecture, initial, ours, num_classes=num_classes))
     if hardware.sync_batch_norm and hardware.world_size > 1:
         torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, below the model itself
     return model.to(hardware.device).to(memory_format=torch.channels_last)

@@ -78,12 +78,12 @@ def as_module(network: Network, *, resolution: int, rng: np.random.Generator, nu
     return model.eval()
 
 
-def timm_network(name: str) -> nn.Module:
+def timm_network(name: str, **options: Any) -> nn.Module:
     """Return a network of timm with random weights, as it is deployed: branches that only training has are folded."""
     import timm
     from timm.utils.model import reparameterize_model
 
-    found: nn.Module = reparameterize_model(timm.create_model(name, pretrained=False).eval())
+    found: nn.Module = reparameterize_model(timm.create_model(name, pretrained=False, **options).eval())
     return found
 
 

@@ -1,0 +1,72 @@
+"""A study that trains a model of timm's beside its candidates, by the real command line."""
+
+import pandas as pd
+import pytest
+import timm
+import torch
+
+from starsearch.study.study_file import load_study
+from tests.api.conftest import TINY_SPACE, UNTIMED
+from tests.command_line import starsearch
+
+NAME = "timm:mobilenetv3_small_050"
+STUDY = f"""\
+space: tiny.yaml
+anchors: []
+baselines: [{NAME}]
+{UNTIMED}fidelities:
+  - {{resolution: 32, epochs: 1, samples: 100, validation_samples: 100, recipe: digits}}
+  - {{name: full, resolution: 32, epochs: 1, samples: 100, validation_samples: 100, recipe: digits, promote: 1,
+     start: weights}}
+recipe: {{batch_size: 50}}
+search: {{trials: 2, sampler: tpe, seed: 1}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY_SPACE)
+    (tmp_path / "beside.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def test_a_baseline_is_trained_like_an_anchor_and_stands_under_the_front(folder):
+    done = starsearch("run", "beside.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    trials = pd.read_csv(folder / "studies/beside/trials.csv")
+    assert (trials["state"] == "COMPLETE").all(), trials["reason"].tolist()
+    assert trials.groupby("study").size().to_dict() == {"beside": 3, "beside.full": 2}
+    (first, full) = trials[trials["anchor"] == NAME].to_dict("records")
+    module = timm.create_model("mobilenetv3_small_050", num_classes=10)
+    weights = [one for one in module.modules() if isinstance(one, torch.nn.Conv2d | torch.nn.Linear)]
+    seen = []
+    for one in weights:
+        one.register_forward_hook(lambda layer, _, out: seen.append(out[0].numel() * layer.weight[0].numel()))
+    module.eval()(torch.zeros(1, 3, 64, 64))
+    assert full["num_params"] == sum(one.numel() for one in module.parameters())
+    assert full["macs"] == sum(seen)
+    assert full["promoted_from"] == first["number"]
+    front = pd.read_csv(folder / "studies/beside/front.csv")
+    assert NAME in front["anchor"].tolist()
+    assert (folder / "studies/beside/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("baseline", "words"),
+    [
+        ("mobilenetv3_small_050", "a baseline is a model of timm's, as timm:NAME"),
+        ("timm:mobilenet_v9", "has no model 'mobilenet_v9'. Did you mean"),
+        ("timm:vit_tiny_patch16_224", "does not take images of 32 px"),
+    ],
+)
+def test_a_baseline_that_cannot_be_trained_is_refused_before_anything_is(folder, baseline, words):
+    refused = starsearch("run", "beside.yaml", "--set", f"baselines=[{baseline}]", cwd=folder)
+    assert refused.returncode == 2
+    assert words in " ".join(refused.stderr.split())
+
+
+def test_baselines_may_be_added_later(folder):
+    more = load_study(str(folder / "beside.yaml"))
+    fewer = load_study(str(folder / "beside.yaml"), settings=["baselines=[]"])
+    assert more.describe() == fewer.describe()
+    assert (more.num_anchor_trials, fewer.num_anchor_trials) == (1, 0)
