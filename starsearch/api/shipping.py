@@ -337,9 +337,13 @@ def _judge_int8(network: TrainedNetwork, float32: Hits, batches: Batches, graph:
     int8 = _hits(Classifier.of_onnx(Path("model.int8.onnx"), graph), batches)[None]
     difference, time = accuracy_difference(int8, float32), time_int8(network, graph).interval
     said = (
-        f"as int8 it takes {time.low:.2f} to {time.high:.2f} times as long as in float32 here, and its top-1 is "
-        f"{100 * int8.mean():.2f} %, {difference.low:+.2f} to {difference.high:+.2f} points from float32's."
-    ).replace("-", "−")
+        (
+            f"as int8 it takes {time.low:.2f} to {time.high:.2f} times as long as in float32 here, and its top-1 is "
+            f"{100 * int8.mean():.2f} %, {difference.low:+.2f} to {difference.high:+.2f} points from float32's."
+        )
+        .replace(", -", ", −")
+        .replace("to -", "to −")
+    )
     if time.high >= 1 or difference.high < 0:
         raise ExportError(f"It does not pay: {said}")
     return [said]
