@@ -29,7 +29,7 @@ from starsearch.families.family import presets
 from starsearch.progress import follow, ignore
 from starsearch.recipe import Fidelity
 from starsearch.study.recipe_file import load_recipe
-from starsearch.study.study_file import DIGITS_FIDELITY
+from starsearch.study.study_file import load_study
 from starsearch.training import train
 
 TRAININGS = Path(__file__).with_name("trainings.csv")
@@ -100,7 +100,7 @@ def train_all(options: argparse.Namespace, until: float) -> None:
 def train_one(setting, name, seed, data):
     """Return top-1 in percent."""
     of_fidelity, of_recipe = SETTINGS[setting]
-    fidelity = DIGITS_FIDELITY if of_fidelity is None else replace(CIFAR, **of_fidelity)
+    fidelity = load_study("starnet").fidelity if of_fidelity is None else replace(CIFAR, **of_fidelity)
     architecture, recipe = architecture_of(name), load_recipe(fidelity.recipe)
     if of_recipe.get("lr") == "depth":
         of_recipe = {"lr": recipe.lr / (sum(architecture.depths) / 8) ** 0.5}
