@@ -162,7 +162,8 @@ class AutoProposer:
         chance = np.where(np.isfinite(mean).all(axis=1), self._chance(pool), 0.0)
         if not known:  # nothing keeps the constraints yet
             return pool[int(np.argmax(chance))]
-        reference = front.max(axis=0) + _BEYOND * np.ptp(front, axis=0) + 1e-6
+        ranges = np.ptp(front, axis=0)
+        reference = front.max(axis=0) + _BEYOND * np.where(ranges > 0, ranges, 1.0)  # of a single point it has none
         shares = self._compute.shares(pool, self._history)
         first = chance * np.nan_to_num(expected_improvement(mean, std, front, reference)) / shares.sum(axis=1)
         short = np.argsort(-first, kind="stable")[:_SHORT_LIST]
@@ -176,7 +177,8 @@ class AutoProposer:
         if self._spec.halving:
             best, step = self._compute.choose_end(best, goes_on=bool(always[at]))
             goal, step = f"{goal} for its compute", f"; {step}"
-        self._why[best.key] = f"{goal}, {share:.1f} % of its hypervolume: {self._words(best)}{step}"
+        amount = f"{share:.1f} % of its hypervolume" if share < 100 else "more than it dominates so far"
+        self._why[best.key] = f"{goal}, {amount}: {self._words(best)}{step}"
         return best
 
     def _gains(
@@ -224,7 +226,8 @@ class AutoProposer:
         for shown in (quantity(one.name) for one in self._spec.objectives):
             mean, std = (float(one[0]) for one in self._predict(shown.name, [trial]))
             ends = [math.exp(mean + z * std) for z in (0.0, _Z90, -_Z90)]
-            middle, low, high = (shown.number(100 - end if is_accuracy(shown.name) else end) for end in ends)
+            ends = [max(100 - end, 0.0) for end in ends] if is_accuracy(shown.name) else ends
+            middle, low, high = map(shown.number, ends)
             interval = f" ({low}–{high})" if is_accuracy(shown.name) else ""
             words.append(f"{shown.label} ≈ {middle}{interval} {shown.unit}".rstrip())
         return ", ".join(words)

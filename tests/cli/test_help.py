@@ -20,6 +20,10 @@ COMMANDS = [
         "bench export",
         "reproduce",
         "signals",
+        "ship",
+        "peers",
+        "doctor",
+        "data pack",
     ),
 ]
 

@@ -159,3 +159,15 @@ def test_a_study_that_searches_the_recipe_is_refused_in_words(tmp_path):
     path.write_text("space: starnet\nrecipe: {lr: {low: 1e-3, high: 1e-2}}\nsearch: {sampler: auto}\n")
     with pytest.raises(SpecError, match=r"auto models networks, not recipes.* recipe\.lr: say sampler: tpe"):
         load_study(str(path))
+
+
+def test_what_is_gained_over_a_single_feasible_network_is_no_endless_share():
+    ended = draw(make_auto(), 12)
+    least = sorted(trial.values["macs"] for trial in ended)[0]
+    spec = make_auto(constraints=(Constraint(name="macs", high=1.01 * least),))
+    proposer = AutoProposer(spec, ended)
+    trial = proposer.propose()
+    why = proposer.adopt(trial)
+    assert trial.values == {}
+    assert "more than it dominates so far" in why or float(re.search(r"([\d.]+) % of its", why)[1]) < 100
+    assert "-0.0" not in why
