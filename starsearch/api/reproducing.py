@@ -132,7 +132,7 @@ def _page(folder: Path, known: Mapping[str, Mapping[str, object]]) -> str:
     for name in there:
         one, part = known[name], REPRODUCTIONS[name]
         trained = f"{one['scale']}, {one['seeds']} seeds, " if part.needs_data else ""
-        facts = trained + (f"{one['seconds']:.0f} s" if one["seconds"] >= 1 else "trained before")
+        facts = f"{trained}{one['seconds']:.0f} s"
         lines.append(f"| [{part.title}](#{name.replace('.', '')}) | {part.claim} | **{one['verdict']}** | {facts} |")
     for name in there:
         part, one = REPRODUCTIONS[name], known[name]
