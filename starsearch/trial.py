@@ -16,6 +16,7 @@ from starsearch.objective import Constraint, Objective, is_latency, losses
 from starsearch.space.parameters import Value
 
 State = Literal["running", "complete", "pruned", "fail"]
+INTERRUPTED = "interrupted"  # the reason of a trial that Ctrl-C cut off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

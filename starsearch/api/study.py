@@ -112,8 +112,11 @@ def study_status(study: str) -> dict[str, Any]:
 
 
 def _status(view: StudyView) -> dict[str, Any]:
-    failed = view.trials[view.trials["state"] == "FAIL"]
-    failed = failed.rename(columns={"number": "trial", "architecture_text": "architecture", "architecture": "key"})
+    from starsearch.report.summary import failed_trials
+
+    failed = failed_trials(view.trials).rename(
+        columns={"number": "trial", "architecture_text": "architecture", "architecture": "key"}
+    )
     return {
         "study": view.name,
         "fidelity": view.fidelity,

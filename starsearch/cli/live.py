@@ -26,7 +26,7 @@ from starsearch.search.events import (
     TrialProgressed,
     TrialStarted,
 )
-from starsearch.trial import Trial
+from starsearch.trial import INTERRUPTED, Trial
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -184,7 +184,7 @@ class LiveView:
         if (task := self._tasks.pop(trial.number, None)) is not None:
             self._bars.remove_task(task)
         self._note(trial)
-        self._failed += trial.state == "fail"
+        self._failed += trial.state == "fail" and trial.reason != INTERRUPTED
         if trial.state == "fail" or not self._console.is_terminal:
             self._say(self._line(trial))
 
@@ -220,6 +220,8 @@ class LiveView:
     def _line(self, trial: Trial) -> str:
         name = candidate_name(trial.candidate)
         head = f"[{self._finished}/{self._wanted}] trial {trial.number}"
+        if trial.reason == INTERRUPTED:
+            return f"{head} interrupted ({name})"
         if trial.state == "fail":
             return f"{head} failed: {trial.reason} ({name})"
         shown = [quantity(objective.name) for objective in self._objectives]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -45,10 +47,10 @@ def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
         say(f"{foreign} {were} made or ended by another program: not counted, and left as they are.")
     if with_agreement:
         say(*view.agreement_lines)
-    if view.count("FAIL"):
+    if not (failed := failure_reasons(view.trials)).empty:
         numbers: Cell = lambda row: some(row["numbers"], 5)  # noqa: E731
         columns = {"Count": "{count}", "Reason": "{reason}", "Trials": numbers}
-        print_table(table(failure_reasons(view.trials), columns, title="Failed trials", left=3))
+        print_table(table(failed, columns, title="Failed trials", left=3))
 
 
 def _print_estimates(view: StudyView) -> None:
@@ -109,6 +111,7 @@ def print_status(found: Mapping[str, Any]) -> None:
 def _counts(found: Mapping[str, Any]) -> str:
     """Return how many trials ended how."""
     counts = [f"{found[name]} {name}" for name in ("complete", "failed", "infeasible")]
+    counts += [f"{found['interrupted']} interrupted"] if found["interrupted"] else []
     counts += [f"{found['stopped']} stopped at a rung"] if found["stopped"] else []
     counts += [f"{found['foreign']} foreign (of other programs)"] if found["foreign"] else []
     counts += [f"{len(found['running'])} unfinished"] if found["running"] else []
@@ -117,6 +120,8 @@ def _counts(found: Mapping[str, Any]) -> str:
 
 def print_end(outcome: Study) -> None:
     """Print how far a run came, what it wrote, and what to do next."""
+    from starsearch.records.storage import shown
+
     ended, study, view = outcome.ended, outcome.source, outcome.view
     assert ended is not None  # it was run
     progress = f"{ended.finished} of {ended.wanted} trials"
@@ -127,8 +132,13 @@ def print_end(outcome: Study) -> None:
             say(f"Done: {progress}; every architecture of the space has been tried.")
         case _:
             because = "Interrupted" if ended.why == "interrupted" else "The time budget is spent"
-            say(f"{because}: {progress}. Nothing finished is lost; the same command resumes the study.")
-    say("Written: " + ", ".join(str(path) for path in outcome.files), f"Next:    starsearch dashboard {study}")
+            say(f"{because}: {progress}. Nothing finished is lost.")
+            command = [word.replace(view.url, shown(view.url)) for word in sys.argv[1:]]
+            say(f"The same command goes on: starsearch {shlex.join(command)}")
+    say("Written: " + ", ".join(str(path) for path in outcome.files))
+    if not view.count("COMPLETE"):
+        return
+    say(f"Next:    starsearch dashboard {study}")
     miss = view.miss or {}
     if view.knee is not None and IMAGENET_TOP1 in view.spec.quantities:
         say(f"         starsearch train {study}:{view.knee} --data imagenet/ --recipe starnet-imagenet")

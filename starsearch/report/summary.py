@@ -16,6 +16,7 @@ from starsearch.records.table import EXCESS
 from starsearch.report.front import FloatArray, errors_of, loss_matrix
 from starsearch.resources import shipped_names
 from starsearch.study.spec import StudySpec
+from starsearch.trial import INTERRUPTED
 
 # Share of the front's range by which the reference point lies beyond its worst values: with 0 the extreme
 # points would count for nothing. 1.1 is the customary place on the range scaled to [0, 1]: Ishibuchi et al., "How
@@ -135,9 +136,14 @@ def miss_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def failed_trials(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials that failed; those that Ctrl-C cut off did not."""
+    return trials[(trials["state"] == "FAIL") & (trials["reason"] != INTERRUPTED)]
+
+
 def failure_reasons(trials: pd.DataFrame) -> pd.DataFrame:
     """Return why trials failed, most frequent first: columns `reason` (its first line), `count`, `numbers` (a list)."""
-    failed = trials[trials["state"] == "FAIL"]
+    failed = failed_trials(trials)
     reasons = failed["reason"].fillna("no reason was recorded").astype(str).str.split("\n").str[0]
     grouped = failed.assign(reason=reasons.str.replace(_LOG, "", regex=True)).groupby("reason")["number"]
     found = pd.DataFrame({"count": grouped.size(), "numbers": grouped.agg(list)}).reset_index()

@@ -15,7 +15,15 @@ from starsearch.pareto import non_dominated_probability
 from starsearch.records.table import RecordedStudy
 from starsearch.report.agreement import Agreement, agreement_lines, compare_fidelities
 from starsearch.report.front import complete_trials, draw_errors, front_table, knee
-from starsearch.report.summary import best_values, compare_hypervolumes, halving_lines, nearest_miss, prediction_errors
+from starsearch.report.summary import (
+    best_values,
+    compare_hypervolumes,
+    failed_trials,
+    halving_lines,
+    nearest_miss,
+    prediction_errors,
+)
+from starsearch.trial import INTERRUPTED
 
 _CELLS = {"": "value", "_low": "low", "_high": "high", "_kind": "kind"}  # of a table, and of what was estimated
 
@@ -136,16 +144,18 @@ class StudyView(RecordedStudy):
     def summary(self) -> dict[str, Any]:
         """What the study came to, ready for JSON.
 
-        `trials`, `complete`, `failed`, `stopped` (at a rung), `infeasible` (complete, but breaking a constraint),
-        `foreign` (made or ended by other programs): counts. `seconds`: spent by all trials together. `on_front`:
-        members of the front; `knee`: the trial at its knee, or None. `best`: by objective the best feasible `value`,
-        its `spread` (None without one) and trial `number`. `hypervolume`: `compare_hypervolumes`, or None.
-        `miss`: `nearest_miss`, or None. `predictions`: `prediction_errors`, where anything was predicted.
+        `trials`, `complete`, `failed`, `interrupted` (by Ctrl-C), `stopped` (at a rung), `infeasible` (complete, but
+        breaking a constraint), `foreign` (made or ended by other programs): counts. `seconds`: spent by all trials
+        together. `on_front`: members of the front; `knee`: the trial at its knee, or None. `best`: by objective the
+        best feasible `value`, its `spread` (None without one) and trial `number`. `hypervolume`:
+        `compare_hypervolumes`, or None. `miss`: `nearest_miss`, or None. `predictions`: `prediction_errors`, where
+        anything was predicted.
         """
         found = {
             "trials": len(self.trials),
             "complete": self.count("COMPLETE"),
-            "failed": self.count("FAIL"),
+            "failed": len(failed_trials(self.trials)),
+            "interrupted": int((self.trials["reason"] == INTERRUPTED).sum()),
             "stopped": self.count("PRUNED"),
             "infeasible": int((~self.complete["feasible"]).sum()),
             "foreign": self.count("FOREIGN"),

@@ -27,12 +27,12 @@ from starsearch.search.executor import Executor, Failure, Job
 from starsearch.search.files import StudyFiles
 from starsearch.search.front import Meter, measure_front
 from starsearch.search.halving import Rungs
-from starsearch.search.planned import INTERRUPTED, STOPPED, Losses, anchor_trials, unfinished_trials
+from starsearch.search.planned import STOPPED, Losses, anchor_trials, unfinished_trials
 from starsearch.search.promotion import LowerFidelity, promoted_trials
 from starsearch.search.proposer import Proposer
 from starsearch.signals import exit_code
 from starsearch.study.spec import StudySpec
-from starsearch.trial import Trial, require
+from starsearch.trial import INTERRUPTED, Trial, require
 
 if TYPE_CHECKING:
     from starsearch.accuracy.evidence import Observation

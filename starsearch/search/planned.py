@@ -12,9 +12,8 @@ from starsearch.families.family import presets
 from starsearch.families.text import parse_architecture
 from starsearch.recipe import Recipe
 from starsearch.study.spec import StudySpec
-from starsearch.trial import Trial
+from starsearch.trial import INTERRUPTED, Trial
 
-INTERRUPTED = "interrupted"
 STOPPED = "The study stopped while it was evaluated."
 
 

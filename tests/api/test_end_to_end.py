@@ -127,7 +127,7 @@ def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how, co
         running.join(120)
         said = out.read_text() + err.read_text()
     assert running.exitcode == code, said
-    assert ("the same command resumes the study" in said) == (how != signal.SIGKILL)
+    assert ("The same command goes on: starsearch run few.yaml" in said) == (how != signal.SIGKILL)
     url = f"sqlite:///{tmp_path}/studies/few/study.db"
     before = [t for t in optuna.load_study(study_name="few", storage=url).trials if t.state.name == "COMPLETE"]
     assert before

@@ -141,6 +141,12 @@ def test_without_a_terminal_each_ended_trial_is_one_line():
     assert not any("\x1b" in line for line in lines)
 
 
+def test_what_ctrl_c_cuts_off_is_interrupted_and_has_not_failed():
+    events = lambda view: view(failure(0, "interrupted"))  # noqa: E731
+    assert without_a_terminal(events)[1] == "[0/0] trial 0 interrupted (starnet_s1)"
+    assert "failed" not in on_a_terminal(events)[1]
+
+
 def test_resuming_is_said_and_shows_the_front_of_the_earlier_trials():
     def events(view):
         view(StudyStarted(finished=3, wanted=8, resumed=True, earlier=(judged(7, 90.0, 1.0),)))
