@@ -113,7 +113,7 @@ def run(
         evaluator: judges candidates in place of a training; see `starsearch.evaluators.evaluator.Evaluator`.
         watch: called with each event of `starsearch.search.events`, in this process.
         view: a context manager that makes `watch` for each fidelity, from its spec and the study's folder.
-        say: called with what a user should know between two fidelities.
+        say: called with what a user should know before the first trial and between two fidelities.
 
     Returns:
         The study; `ended` says why it stopped, `files` what was written.
@@ -148,8 +148,9 @@ def run(
     command = _command(study, dataset, settings, accuracy=how, name=name, trials=trials, seed=seed)
     posterior, planned = choose_published(specs[0], say) if estimates else (None, None)
     evidence = _evidence(earlier, specs[0], place, dataset, say)
-    if watch is not None:
-        view = lambda _spec, _folder: nullcontext(watch)  # noqa: E731
+    if evaluator is None and not estimates:
+        say("\n".join(opening_lines(specs, dataset)))
+    view = view if watch is None else lambda _spec, _folder: nullcontext(watch)
     for spec, ended in run_fidelities(
         specs,
         place,
@@ -173,6 +174,25 @@ def run(
         keep_estimates(place, found, posterior)
         found = open_view(place)
     return Study(str(folder), found, ended=ended, files=tuple(write_report(found, folder)))
+
+
+def opening_lines(specs: Sequence[StudySpec], dataset: DataSet) -> list[str]:
+    """Return what a study is run on and how, in three lines."""
+    fidelities = []
+    for spec in specs:
+        images = min(spec.fidelity.samples or dataset.num_train, dataset.num_train)
+        pixels, deployed = spec.fidelity.resolution, spec.space.resolution
+        fidelities.append(
+            f"{spec.fidelity.name}, {counted(spec.num_epochs, 'epoch')} on {counted(images, 'image')}, trained at "
+            f"{pixels} px"
+        )
+        if timed_quantities(spec) and pixels != deployed:
+            fidelities[-1] += f", latency at {deployed} px: the space's resolution"
+    return [
+        f"Data:     {data_in_words(dataset).rpartition(' (')[0]}",
+        f"Fidelity: {'; then '.join(fidelities)}",
+        f"Sampler:  {specs[0].sampler}",
+    ]
 
 
 def _read_specs(

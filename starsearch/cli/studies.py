@@ -17,6 +17,7 @@ from starsearch.report.front import anchor_recipe_note
 from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines, prediction_lines
 from starsearch.report.table import NOT_APART, Row, architecture_lines, front_rows, legend_lines
 from starsearch.report.view import StudyView
+from starsearch.study.study_file import EMBEDDED_DATA
 
 if TYPE_CHECKING:
     from starsearch.api.study import Study
@@ -146,6 +147,12 @@ def print_end(outcome: Study) -> None:
     choice = "--knee" if view.knee is not None else f"--trial {miss['number']}" if miss.get("weights") else None
     if choice is not None:
         say(f"         starsearch export {study} {choice} --format timm,onnx --out best")
+    if view.knee is not None:
+        data = "" if view.spec.data == EMBEDDED_DATA else f" --data {shlex.quote(view.spec.data)}"
+        say(
+            f"         starsearch ship {study} --knee{data} --out product",
+            "           (train it fully; --against NAME,… trains models of timm's beside it)",
+        )
 
 
 def print_space(found: Mapping[str, Any]) -> None:

@@ -127,12 +127,14 @@ def test_a_killed_or_interrupted_run_goes_on_and_loses_nothing(tmp_path, how, co
         running.join(120)
         said = out.read_text() + err.read_text()
     assert running.exitcode == code, said
+    assert re.match(r"Data: .*classes.*training and .*\nFidelity: .*, 1 epoch on .* px\nSampler: ", said), said
     assert ("The same command goes on: starsearch run few.yaml" in said) == (how != signal.SIGKILL)
     url = f"sqlite:///{tmp_path}/studies/few/study.db"
     before = [t for t in optuna.load_study(study_name="few", storage=url).trials if t.state.name == "COMPLETE"]
     assert before
     done = starsearch("run", "few.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "starsearch ship studies/few --knee --out product\n" in done.stdout
     trials = optuna.load_study(study_name="few", storage=url).trials
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     assert len(complete) == 4
