@@ -46,6 +46,7 @@ def move_images_out(folder):
 FOLDERS = [
     (lambda r: "no/such/folder", r"'no/such/folder' names no data set.*train/ and validation/.*Parquet.*train\.tar"),
     (lambda r: "digit", "Did you mean 'digits'"),
+    (lambda r: (r / "my_images").mkdir() or r / "my_image", "Did you mean 'my_images'"),
     (lambda r: (r / "a.zip").touch() or r / "a.zip", "is a file"),
     (lambda r: (r / "x").mkdir() or r / "x", "'x' does not hold .*holds nothing"),
     (lambda r: write_pictures(r, {"cat": 1}), "does not hold .*holds cat.*--validation-fraction"),

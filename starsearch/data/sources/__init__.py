@@ -112,8 +112,9 @@ def _refusal(asked: DataSource) -> DataError:
     known = f"Data is one of: {'; '.join(forms())}."
     if asked.folder is None:
         path = Path(asked.path).expanduser()
-        what = "is a file" if path.exists() else f"names no data set.{did_you_mean(asked.path, ['digits'])}"
-        return DataError(f"{asked.path!r} {what.rstrip('.')}. {known}")
+        known_names = ["digits", *(one.name for one in path.parent.glob("*") if one.is_dir())]
+        what = "is a file." if path.exists() else f"names no data set.{did_you_mean(path.name, known_names)}"
+        return DataError(f"{asked.path!r} {what} {known}")
     from starsearch.data.sources.unsplit import is_of_class_folders
 
     folder = asked.folder
