@@ -77,7 +77,11 @@ def _first_error(kind: Any, data: Any, errors: list[ErrorDetails], file: YamlFil
     elif error["type"] in _MISSING:
         message = f"the key {key!r} is needed."
     elif error["type"] in _NO_MAPPING:
+        keys = _keys_at(kind, error["loc"])
         message = f"a mapping of keys is needed here; got {got}."
+        message += f" Its keys: {{{', '.join(f'{one}: …' for one in keys)}}}." if keys else ""
+        if "max" in keys and isinstance(error["input"], int | float):
+            message += f" On the command line: --set {'.'.join(map(str, (*at, *place)))}.max={got}."
     elif error["type"] == "too_short":
         message = f"at least one entry is needed; got {got}."
     elif error["type"] == "broken":

@@ -164,4 +164,5 @@ STUDY_CHANGES: list[tuple[str, ...]] = [
     ("trials: 40", _HALVED + "{rungs: []}", "line 5", "at least one entry"),
     ("trials: 40", _HALVED + "{rungs: [{epoch: 1}]}", "line 5", "unknown key 'epoch'"),
     ("trials: 40", _HALVED + "3", "line 5", "a mapping of keys is needed"),
+    ("{max: 15}", "4", "line 3", "{min: …, max: …", "--set constraints.latency_ms.max=4"),
 ]
