@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -362,12 +362,17 @@ def export_network(
     *,
     pad: bool = True,
     skipped: dict[str, str] | None = None,
+    before: Callable[[str, str], None] = lambda _verb, _format: None,
 ) -> Exported:
-    """Write a network in formats, with its card; a format that cannot be written is an error, or `skipped` with why."""
+    """Write a network in formats, with its card; a format that cannot be written is an error, or `skipped` with why.
+
+    `before` is called with "writing" and each format's name; what it raises ends the export.
+    """
     files: list[Path] = []
     notes: list[str] = []
     written: list[str] = []
     for form in forms:
+        before("writing", form.name)
         try:
             network, new, said = _write(network, form, out, pad=pad)
         except ExportError as error:

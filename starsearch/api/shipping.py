@@ -22,7 +22,7 @@ from starsearch.api.training_job import TrainingFolder, TrainingJob, plan_traini
 from starsearch.data import DataSet, open_data
 from starsearch.data.batches import Batches, validation_batches
 from starsearch.data.preprocessing import Preprocessing
-from starsearch.errors import EvaluationError, ExportError, StudyError, counted, first_line
+from starsearch.errors import EvaluationError, ExportError, StudyError, TrainingStoppedError, counted, first_line
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, export_written_whole, write_text
 from starsearch.export.formats import find_formats
 from starsearch.export.formats import formats as known_formats
@@ -38,6 +38,7 @@ from starsearch.yaml_file import read_yaml
 VERDICT_FILE, SUMS_FILE = "verdict.csv", "SHA256SUMS"
 _LEFT_OUT = {"coreml-fp32"}  # the same as another format, for networks that it does not suit
 _VALIDATION_BATCH = 256
+Step = Callable[[str, str], None]  # is told what begins: a verb and its object; raises where it must not
 View = Callable[[str, TrainingJob], AbstractContextManager[Callable[[Progress], None]]]
 
 
@@ -101,7 +102,7 @@ def ship(
         StudyError: no such trial, no front, or no trial that is fast enough.
         EvaluationError: a model that timm does not have, or that does not take these images.
         ExportError: OUT holds something else, or there is no room.
-        TrainingStoppedError: it was asked to stop; the same call goes on.
+        TrainingStoppedError: it was asked to stop, in a training or between later steps; the same call goes on.
     """
     numbers = _choose(study, trial=trial, knee=knee, top=top, max_latency_ms=max_latency_ms)
     _check_free(out)
@@ -133,7 +134,7 @@ def ship(
             replace(job, architecture=TimmArchitecture(name=name), folder=trainings / name / job.folder.name, notes=())
             for job in first
         ]
-    for line in first[0].notes:
+    for line in (*first[0].notes, *_two_sizes(first[0], resolution)):
         say(line)
     failures: dict[str, str] = {}
     for seed in range(seeds):  # every network's first training before any's second: a first look comes early
@@ -145,8 +146,9 @@ def ship(
                     raise
                 failures[name] = first_line(error)
                 say(f"{name} failed and is left out of the comparison: {failures[name]}")
+    step = partial(_begin, is_asked_to_stop, say)
     say("Every network is trained. They are validated image by image, and timed.")
-    contenders, latencies = _judge(jobs, failures, dataset, resolution)
+    contenders, latencies = _judge(jobs, failures, dataset, resolution, step)
     peers = [contenders[f"timm:{name}"] for name in names]
     with export_written_whole(out) as partial_out:
         shipped = []
@@ -162,6 +164,7 @@ def ship(
                 folder,
                 forms,
                 resolution=resolution,
+                step=step,
                 origin={"study": trials[number].study.name, "trial": str(number)},
             )
             shipped.append(replace(found, folder=out / folder.relative_to(partial_out)))
@@ -221,6 +224,13 @@ def _train(
             run_training_on_ray(job, runner, watch=watch, is_asked_to_stop=is_asked_to_stop)
 
 
+def _begin(is_asked_to_stop: Callable[[], bool], say: Callable[[str], None], verb: str, what: str) -> None:
+    """Say what begins after the trainings; raise `TrainingStoppedError` instead where it was asked to stop."""
+    if is_asked_to_stop():
+        raise TrainingStoppedError(f"Stopped before {verb} {what}.")
+    say(f"{verb.capitalize()} {what} …")
+
+
 def _has_ended(job: TrainingJob, data: DataSet) -> bool:
     """Whether the folder holds this training with its end; of another one the training itself says what differs."""
     if not (job.folder / "summary.json").is_file():
@@ -235,7 +245,7 @@ def _has_ended(job: TrainingJob, data: DataSet) -> bool:
 
 
 def _judge(
-    jobs: dict[str, list[TrainingJob]], failures: dict[str, str], data: DataSet, resolution: int
+    jobs: dict[str, list[TrainingJob]], failures: dict[str, str], data: DataSet, resolution: int, step: Step
 ) -> tuple[dict[str, Contender], dict[str, Latency]]:
     """Validate every training's best weights image by image, and time every network, with the data's classes."""
     import torch
@@ -245,18 +255,22 @@ def _judge(
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batches = _validation(next(iter(jobs.values()))[0], data)
+    step("calibrating", "the reference of latencies")
     spec = MeasureSpec(resolution=resolution, num_classes=len(data.classes), reference=calibrate_reference())
     contenders, latencies = {}, {}
     for name, planned in jobs.items():
         if name in failures:
             contenders[name] = Contender(name=name, failure=failures[name])
             continue
+        step("validating", name)
         models: list[Any] = [load_weights(job.folder / "best.safetensors") for job in planned]
         hits = np.stack([_hits(Classifier.of_module(name, one, device), batches, device) for one in models])
         summary = TrainingFolder(planned[0].folder).read_summary()
+        macs = models[0].cpu().count_macs(resolution=resolution)
         deployed: Any = planned[0].architecture
         if name.startswith("timm:"):
-            deployed = reparameterize_model(models[0].cpu().net)
+            deployed = reparameterize_model(models[0].net)
+        step("timing", name)
         latencies[name] = follow(measure(deployed, spec))
         contenders[name] = Contender(
             name=name,
@@ -264,7 +278,7 @@ def _judge(
             ms=latencies[name].ms,
             ms_spread=latencies[name].spread_ms,
             num_params=summary["num_params"],
-            macs=summary["macs"],
+            macs=macs,
         )
     return contenders, latencies
 
@@ -293,6 +307,7 @@ def _export(
     forms: Sequence[Format],
     *,
     resolution: int,
+    step: Step,
     origin: dict[str, str],
 ) -> Shipped:
     """Write the most accurate training's network in every format, with the verdict in its card."""
@@ -310,26 +325,40 @@ def _export(
     network = replace(
         network, judge=partial(_judge_int8, network, chosen.hits[best : best + 1], _validation(job, data))
     )
-    exported = export_network(network, folder, forms, skipped=skipped)
+    exported = export_network(network, folder, forms, skipped=skipped, before=step)
+    seeds = min(len(one.hits) for one in (chosen, *peers) if not one.failure)
+    few = ["With fewer than three seeds, little can be told apart."] if seeds < 3 else []
+    note = (
+        f"Top-1 is the mean of trainings that differ in their seed ({counted(job.recipe.epochs, 'epoch')} by one "
+        f"recipe, of each the best), on the same {chosen.hits.shape[1]:,} validation images; ± is the 95 % "
+        f"interval of that mean over the seeds. Latency: batch 1, {resolution} px, in pairs, on "
+        f"{latency.device.text}; ± is its 95 % interval. "
+        "Better and worse are said where the 95 % interval of the difference (in brackets; of top-1 over seeds and "
+        f"images) leaves out zero. The weights are of seed {job.seed}, the most accurate: expect the mean."
+    )
     shipped = Shipped(
         source=f"{exported.source}: {exported.architecture}",
         folder=folder,
         notes=exported.notes,
         table=verdict_table(chosen, peers),
-        note=(
-            f"Top-1 is the mean of trainings that differ in their seed ({counted(job.recipe.epochs, 'epoch')} by one "
-            f"recipe, of each the best), on the same {chosen.hits.shape[1]:,} validation images; ± is the 95 % "
-            f"interval of that mean over the seeds. Latency: batch 1, {resolution} px, in pairs, on "
-            f"{latency.device.text}; ± is its 95 % interval. "
-            "Better and worse are said where the 95 % interval of the difference (in brackets; of top-1 over seeds and "
-            f"images) leaves out zero. The weights are of seed {job.seed}, the most accurate: expect the mean."
-        ),
+        note="\n\n".join([note, *few, *_two_sizes(job, resolution)]),
         skipped=skipped,
     )
     card, loading = (folder / CARD_FILE).read_text(encoding="utf-8"), "## How to load it"
     write_text(folder / CARD_FILE, card.replace(loading, f"{_in_words(shipped)}\n{loading}", 1))
     write_text(folder / VERDICT_FILE, shipped.table.to_csv(index=False))
     return shipped
+
+
+def _two_sizes(job: TrainingJob, resolution: int) -> list[str]:
+    """Say that networks are timed at another resolution than they are trained at, where that is so."""
+    trained = job.fidelity.resolution
+    if trained == resolution:
+        return []
+    told = (
+        f"Trained at {trained} px, timed at {resolution} px (the space's resolution), at which MACs are counted too. "
+    )
+    return [f"{told}Where the product's images have {trained} px, search with `resolution: {trained}` in the space."]
 
 
 def _judge_int8(network: TrainedNetwork, float32: Hits, batches: Batches, graph: bytes) -> list[str]:

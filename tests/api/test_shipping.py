@@ -9,10 +9,13 @@ import onnxruntime
 import pandas as pd
 import pytest
 
+from starsearch.api.networks import open_trial
 from starsearch.api.shipping import ship
-from starsearch.errors import EvaluationError, ExportError, StudyError
+from starsearch.errors import EvaluationError, ExportError, StudyError, TrainingStoppedError
+from starsearch.families.family import count_macs
 
 SHIP = {"trial": 0, "seeds": 2, "against": ["lcnet_035"], "formats": ["timm", "onnx"], "epochs": 1}
+_STEPS = ("Validating", "Timing")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,8 @@ def shipped(finished):
     return finished
 
 
-def test_the_folder_holds_the_network_its_verdict_and_checksums_of_everything(shipped):
+def test_the_folder_holds_the_network_its_verdict_and_checksums_of_everything(shipped, monkeypatch):
+    monkeypatch.chdir(shipped)
     product = shipped / "product"
     names = {path.relative_to(product).as_posix() for path in product.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "model.onnx", "run_onnx.py", "README.md", "verdict.csv"} <= names
@@ -39,6 +43,11 @@ def test_the_folder_holds_the_network_its_verdict_and_checksums_of_everything(sh
     card = (product / "README.md").read_text()
     assert "| timm:lcnet_035 |" in card
     assert "trial 0 of study few, trained in full" in card
+    assert "Trained at 32 px, timed at 64 px (the space's resolution)" in card
+    assert "With fewer than three seeds, little can be told apart." in card
+    macs = count_macs(open_trial("studies/few", 0).architecture, resolution=64, num_classes=10)
+    assert table["macs"][0] == macs
+    assert f"| {macs / 1e6:,.1f} M (" in card
     session = onnxruntime.InferenceSession(product / "model.onnx")
     assert session.run(None, {"input": np.zeros((1, 3, 32, 32), np.float32)})[0].shape == (1, 10)
 
@@ -52,6 +61,18 @@ def test_the_same_command_trains_nothing_again_and_a_full_disk_leaves_the_folder
         ship("studies/few", out=Path("product"), **SHIP)
     assert kept.stat().st_mtime_ns == before
     assert (product / "SHA256SUMS").stat().st_ino == written
+    assert not list(shipped.glob(".partial*"))
+
+
+def test_asked_to_stop_after_the_trainings_it_says_where_it_is_and_leaves_the_folder_as_it_was(shipped, monkeypatch):
+    monkeypatch.chdir(shipped)
+    written, said = (shipped / "product" / "SHA256SUMS").stat().st_ino, []
+    stop = {"say": said.append, "is_asked_to_stop": lambda: "Writing timm …" in said}
+    with pytest.raises(TrainingStoppedError, match=r"^Stopped before writing onnx\.$"):
+        ship("studies/few", out=Path("product"), **stop, **SHIP)
+    steps = [f"{verb} {name} …" for name in ("starnet_s050 (trial 0)", "timm:lcnet_035") for verb in _STEPS]
+    assert [line for line in said if line.endswith("…")][1:] == [*steps, "Writing timm …"]
+    assert (shipped / "product" / "SHA256SUMS").stat().st_ino == written
     assert not list(shipped.glob(".partial*"))
 
 

@@ -20,6 +20,11 @@ def hits_of(percents, images=50):
     return np.repeat(np.array(percents, bool)[:, None], images, axis=1)
 
 
+def hits_of_shares(shares, images=1000):
+    """Trainings that know so many of the images, the same ones first."""
+    return np.array([np.arange(images) < round(share * images) for share in shares])
+
+
 def test_of_one_training_each_the_interval_is_that_of_the_differences_image_by_image():
     one, other = RNG.random((1, 400)) < 0.8, RNG.random((1, 400)) < 0.7
     found = accuracy_difference(one, other)
@@ -27,12 +32,26 @@ def test_of_one_training_each_the_interval_is_that_of_the_differences_image_by_i
     assert (found.low, found.high) == pytest.approx((100 * expected.low, 100 * expected.high))
 
 
-def test_where_images_do_not_vary_the_interval_is_welchs():
-    one, other = hits_of([1, 1, 0, 1]), hits_of([0, 1, 0])
+def test_of_two_seeds_the_interval_has_one_degree_of_freedom_and_is_no_narrower_than_of_either_network():
+    one, other = hits_of_shares([0.60, 0.62]), hits_of_shares([0.50, 0.51])
     found = accuracy_difference(one, other)
-    seeds = (hits.mean(axis=1) for hits in (one, other))
-    expected = stats.ttest_ind(*seeds, equal_var=False).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((100 * expected.low, 100 * expected.high))
+    welch = stats.ttest_ind([60, 62], [50, 51], equal_var=False)
+    images = 100 * stats.sem(one.mean(axis=0) - other.mean(axis=0))
+    one_freedom, many = (stats.t.ppf(0.975, free) for free in (1, one.shape[1] - 1))
+    error = 10.5 / welch.statistic  # of the seeds' part
+    half = np.hypot(one_freedom * error, many * images)
+    assert (found.low, found.high) == pytest.approx((10.5 - half, 10.5 + half))
+    alone = mean_interval([60, 62])
+    assert found.high - found.low > alone.high - alone.low
+
+
+def test_intervals_stay_within_what_an_accuracy_can_be():
+    assert (mean_interval([18.4, 22.2]).low, mean_interval([97.0, 99.0]).high) == (0, 100)
+    one = Contender(name="one", hits=hits_of([1, 1, 0, 1]), ms=1.0, ms_spread=0.01)
+    table = verdict_table(one, [Contender(name="other", hits=hits_of([0, 1]), ms=1.0, ms_spread=0.01)])
+    found = table.loc[1, ["top1_difference", "top1_difference_low", "top1_difference_high"]]
+    assert found.tolist() == pytest.approx([25, -100, 100])
+    assert verdict_cells(table)[1]["top-1 %"] == "50.00 (0.00 to 100.00)"
 
 
 def test_equal_networks_are_told_apart_in_at_most_one_comparison_of_twenty():
