@@ -62,6 +62,9 @@ class TestBackends(BackendContract):
 class TestFormats(FormatContract):
     @pytest.fixture
     def form(self, name):
+        library = {"openvino": "openvino", "litert": "litert_torch", "executorch": "executorch"}.get(name)
+        if library is not None:
+            pytest.importorskip(library)
         return formats()[name]
 
 

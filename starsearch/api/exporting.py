@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,12 +37,15 @@ from starsearch.latency.lock import computing
 from starsearch.latency.padded import choose_padding
 from starsearch.latency.paired import COPIES, Copies, PairedTiming, measure_paired
 from starsearch.measurement import Measurement, accuracy_measurement
-from starsearch.objective import INT8_LATENCY, is_latency
+from starsearch.objective import INT8_LATENCY, is_accuracy, is_latency
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity
 from starsearch.records.table import reading_names, recorded_reading
 from starsearch.report.summary import miss_lines
 from starsearch.yaml_file import read_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,11 +185,19 @@ def front_numbers(study: str, top: int | None) -> list[int]:
         raise StudyError(" ".join(miss_lines(view.miss)))
     if view.knee is None:
         raise StudyError("The study has no front yet: no trial is complete and feasible.")
+    front = without_baselines(view.front[view.front["on_front"]])
     if top is None:
+        if view.knee not in set(front["number"]):
+            raise StudyError(f"The knee, trial {view.knee}, is a baseline of timm's. Choose with --trial or --top.")
         return [view.knee]
-    first = view.objectives[0]
-    front = view.front[view.front["on_front"]].sort_values(first.name, ascending=first.direction == "minimize")
+    first = next((one for one in view.objectives if is_accuracy(one.name)), view.objectives[0])
+    front = front.sort_values(first.name, ascending=first.direction == "minimize")
     return [int(number) for number in front["number"][:top]]
+
+
+def without_baselines(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of networks that are the space's, not timm's."""
+    return rows[~rows["architecture_text"].str.startswith("timm:")]
 
 
 def _of_architecture(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from starsearch.api.classifier import Classifier
-from starsearch.api.exporting import export_network, front_numbers, of_training, time_int8, with_data
+from starsearch.api.exporting import export_network, front_numbers, of_training, time_int8, with_data, without_baselines
 from starsearch.api.networks import check_baseline, open_trial
 from starsearch.api.study_folder import open_view, place_of
 from starsearch.api.training import run_training
@@ -30,7 +30,7 @@ from starsearch.families.text import format_architecture
 from starsearch.families.timm import TimmArchitecture
 from starsearch.latency.measure import Latency, MeasureSpec, measure
 from starsearch.latency.reference import calibrate_reference
-from starsearch.objective import LATENCY, is_latency
+from starsearch.objective import LATENCY, is_accuracy, is_latency
 from starsearch.progress import Progress, follow, ignore
 from starsearch.report.verdict import Contender, Hits, accuracy_difference, verdict_cells, verdict_table
 from starsearch.yaml_file import read_yaml
@@ -186,7 +186,8 @@ def _choose(study: str, *, trial: int | None, knee: bool, top: int | None, max_l
     name = next((one for one in found.spec.quantities if is_latency(one)), None)
     if name is None:
         raise StudyError("The study knows no latency: choose by --knee, --trial or --top.")
-    rows = found.complete[found.complete["feasible"] & found.complete[name].notna()]
+    rows = without_baselines(found.complete)
+    rows = rows[rows["feasible"] & rows[name].notna()]
     fast = rows[rows[name] <= max_latency_ms]
     if fast.empty:
         least = rows.sort_values(name).iloc[0]
@@ -194,13 +195,14 @@ def _choose(study: str, *, trial: int | None, knee: bool, top: int | None, max_l
             f"No feasible trial takes at most {max_latency_ms:g} ms; the fastest, trial {least['number']:.0f}, takes "
             f"{least[name]:.3g} ms. Allow that much, or search smaller networks."
         )
-    best = next((one for one in found.objectives if not is_latency(one.name)), found.objectives[0])
+    best = next((one for one in found.objectives if is_accuracy(one.name)), found.objectives[0])
     return [int(fast.sort_values(best.name, ascending=best.direction == "minimize")["number"].iloc[0])]
 
 
 def _check_free(out: Path) -> None:
     """Refuse a folder that holds what `ship` has not written: it is replaced as a whole."""
-    if out.exists() and not (out / SUMS_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
+    is_ours = (out / SUMS_FILE).is_file() and any(out.rglob(VERDICT_FILE))
+    if out.exists() and not is_ours and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} was not written by starsearch ship, which would replace it. Choose another --out.")
 
 

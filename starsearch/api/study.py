@@ -141,7 +141,7 @@ def write_study_report(study: str | StudyPlace) -> list[Path]:
 
 def serve_report(study: str, *, port: int = 8080, say: Callable[[str], object] = print) -> None:
     """Serve the report on the loopback interface until Ctrl-C; what is open in a browser follows the run."""
-    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     from starsearch.report.files import report_page
 
@@ -152,9 +152,11 @@ def serve_report(study: str, *, port: int = 8080, say: Callable[[str], object] =
         def do_GET(self) -> None:
             try:
                 version = f'"{count_ended(place.url, place.name)}"'  # the page asks for it by HEAD
-                if self.command == "GET" and version not in pages:
+                page = pages.get(version, b"")
+                if self.command == "GET" and not page:
+                    page = report_page(open_view(place)).encode()
                     pages.clear()
-                    pages[version] = report_page(open_view(place)).encode()
+                    pages[version] = page
             except StarsearchError as error:
                 self.send_error(503, "The study cannot be read", str(error))
                 return
@@ -163,7 +165,7 @@ def serve_report(study: str, *, port: int = 8080, say: Callable[[str], object] =
             self.send_header("ETag", version)
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(pages[version])
+                self.wfile.write(page)
 
         do_HEAD = do_GET  # noqa: N815
 
@@ -172,7 +174,8 @@ def serve_report(study: str, *, port: int = 8080, say: Callable[[str], object] =
 
     _refuse_to_serve(place, port)
     say(f"The report on http://127.0.0.1:{port}/  (Ctrl-C ends it)")
-    HTTPServer(("127.0.0.1", port), Report).serve_forever()
+    # A browser may hold a connection on which it asks nothing.
+    ThreadingHTTPServer(("127.0.0.1", port), Report).serve_forever()
 
 
 def serve_dashboard(study: str, *, port: int = 8080, say: Callable[[str], object] = print) -> None:

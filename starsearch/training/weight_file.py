@@ -37,7 +37,8 @@ class TrainedWeights:
         """The name with a digest of the weights, which says whether two are the same."""
         digest = hashlib.sha256()
         for key, tensor in sorted(self.state.items()):
-            digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
+            values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)  # NumPy has no bfloat16
+            digest.update(key.encode() + values.numpy().tobytes())
         return f"{self.name} ({digest.hexdigest()[:12]})"
 
     def for_data(self, data: DataSet) -> Mapping[str, torch.Tensor]:

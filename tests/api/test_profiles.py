@@ -87,7 +87,8 @@ def test_this_machines_predictions_are_measured_on_the_front_and_the_phones_are_
     )
     assert (front["latency_ms@phone_low"] < front["latency_ms@phone"]).all()
     assert (front["latency_ms@phone"] < front["latency_ms@phone_high"]).all()
-    assert {e.trial.number for e in events if isinstance(e, MemberMeasured)} == set(front["number"])
+    # What is measured to be slower than it was predicted may leave the front.
+    assert {e.trial.number for e in events if isinstance(e, MemberMeasured)} >= set(front["number"])
     assert isinstance(events[-1], StudyEnded)
 
 

@@ -21,3 +21,5 @@ def test_of_epochs_that_tie_the_first_is_the_best_after_a_resume_too(tmp_path):
         assert again.rows == resumed.rows
         assert again.best_row() == resumed.best_row()
         assert again.log.read_text().splitlines()[1].startswith("1,")
+        folder.curve.close()
+        resumed.curve.close()
