@@ -91,7 +91,8 @@ _TABLE4 = TrainedTable(
 _TABLE7 = TrainedTable(
     networks=_starnets(
         **{one: _ops(one) for one in ("++++", "*+++", "**++", "***+", "****", "++*+", "+++*", "++**")},
-    )
+    ),
+    contrast={"++**": 1, "**++": -1},
 )
 _TABLE9 = TrainedTable(
     networks=_starnets(**{f"act. {one}": f"activation={one}" for one in ("none", "both", "post", "one")})
@@ -152,7 +153,7 @@ def judge_top1(table: TrainedTable, top1: pd.DataFrame, data: str) -> Finding:
     if table.contrast is None:
         values, what = taus, "Kendall's τ with the published order"
     else:
-        weights = pd.Series(table.contrast).reindex(published.index).to_numpy()
+        weights = pd.Series(table.contrast).reindex(published.index, fill_value=0).to_numpy()
         values, what = (top1.to_numpy() @ weights).tolist(), f"the difference (published {published @ weights:.1f})"
     if len(values) < 2:
         sentence = f"Of {len(values)} seeds no interval can be given: repeat with --seeds 3."
