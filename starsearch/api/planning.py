@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starsearch.api.run import check_batch, open_dataset, run_fidelities
-from starsearch.api.study_folder import StudyPlace, database_url, make_folder
+from starsearch.api.study_folder import StudyPlace, as_begun, database_url, make_folder
 from starsearch.errors import SpecError, StudyError
 from starsearch.families.family import presets
 from starsearch.objective import Objective
@@ -113,7 +113,7 @@ def plan_study(
     place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)
     is_complete = True
     for _, ended in run_fidelities(
-        steps,
+        as_begun(steps, place.url),
         place,
         dataset,
         _with_resources_of_proxy(where, specs[0], steps),

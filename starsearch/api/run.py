@@ -19,6 +19,7 @@ from starsearch.api.study import Study
 from starsearch.api.study_folder import (
     StudyPlace,
     agreement_with_lower,
+    as_begun,
     database_url,
     make_folder,
     open_view,
@@ -144,6 +145,7 @@ def run(
     specs = tuple(replace(spec, data=dataset.name) for spec in specs)
     folder = make_folder(Path(out), specs[0].name, storage)
     place = StudyPlace(name=specs[0].name, url=storage or database_url(folder), folder=folder)
+    specs = as_begun(specs, place.url)
     how = accuracy if accuracy != "trained" else None
     command = _command(study, dataset, settings, accuracy=how, name=name, trials=trials, seed=seed)
     posterior, planned = choose_published(specs[0], say) if estimates else (None, None)

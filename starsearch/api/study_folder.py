@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from starsearch.objective import LATENCY
 from starsearch.records.record import FIDELITIES
 from starsearch.records.table import RecordedStudy, load_attributes, load_fidelities, study_names
 from starsearch.report.view import StudyView
+from starsearch.study.spec import StudySpec
 
 DATABASE = "study.db"
 # In the folder of a study that is kept elsewhere: NAME@STORAGE-URL, without a password.
@@ -131,6 +133,15 @@ def _refuse_other_study(folder: Path, name: str, storage: str | None) -> None:
     if pointer.is_file() != (storage is not None):
         how = f"--storage {kept}" if storage is None else "no --storage"
         raise StudyError(f"{folder} holds the study {name!r}, kept in {kept}. Run with {how}, or with another --name.")
+
+
+def as_begun(specs: Sequence[StudySpec], url: str) -> tuple[StudySpec, ...]:
+    """Return the specs with what they leave open as the studies in a storage were begun with, where they were."""
+    begun = [load_attributes(url, spec.name).get("spec") for spec in specs]
+    return tuple(
+        spec if known is None else spec.resuming(StudySpec.from_json(known))
+        for spec, known in zip(specs, begun, strict=True)
+    )
 
 
 def open_view(place: StudyPlace) -> StudyView:

@@ -52,8 +52,13 @@ def train(
         typer.Option(help="The forward pass's, by autocast; weights stay in float32."),
     ] = "float32",
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Let torch.compile make the forward pass; minutes at the start.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Let torch.compile make the forward pass if the rest of the training is predicted to be long enough "
+            "for it; between several GPUs from the first step on. Without either: on one GPU alone.",
+        ),
+    ] = None,
     sync_bn: Annotated[
         bool, typer.Option("--sync-bn", help="Batch norms take their statistics over all ranks (GPUs only).")
     ] = False,

@@ -63,7 +63,7 @@ class Images:
         return self
 
 
-_Key = tuple[str, str, int, str, str]
+_Key = tuple[str, str, object, int, str, str]
 _kept: OrderedDict[_Key, Images] = OrderedDict()
 
 
@@ -80,7 +80,7 @@ def decode(
     An image is resized so that its shorter side is `resolution`, and cropped to the square in its middle.
     Unreadable images are left out with a warning.
     """
-    key = (data.fingerprint, split.name, resolution, str(hash(indices.tobytes())), device)
+    key = (data.fingerprint, split.name, split.pixels, resolution, str(hash(indices.tobytes())), device)
     if key not in _kept:
         if device == "cpu":
             images = yield from _decode(data, split, indices, resolution)

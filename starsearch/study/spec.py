@@ -24,6 +24,7 @@ else:
     SamplerName = Literal[tuple(SAMPLERS)]
 KeepWeights = Literal["front", "all", "none"]
 Start = Literal["scratch", "weights"]
+Open = Literal["sampler", "precision"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,7 @@ class StudySpec:
         baselines: models of timm's ("timm:NAME") that are trained and timed like the anchors, and never proposed.
         anchor_recipes: further recipes, drawn from the searched ones, by which each anchor is trained.
         keep_weights: whose trained weights are kept: the front's and the anchors', all trials', or none's.
+        left_open: what the file does not say and is a default of this version or machine; no part of the record.
     """
 
     name: str
@@ -115,6 +117,7 @@ class StudySpec:
     baselines: tuple[str, ...] = ()
     anchor_recipes: int = 0
     keep_weights: KeepWeights = "front"
+    left_open: frozenset[Open] = field(default=frozenset(), compare=False, repr=False)
 
     @property
     def num_anchor_trials(self) -> int:
@@ -162,10 +165,17 @@ class StudySpec:
             items["promotion.start"] = self.promotion.start
         return items | {"seed": str(self.seed)}
 
+    def resuming(self, begun: StudySpec) -> StudySpec:
+        """Return the spec with what it leaves open as in the one that the study was begun with."""
+        sampler = begun.sampler if "sampler" in self.left_open else self.sampler
+        precision = begun.fidelity.precision if "precision" in self.left_open else self.fidelity.precision
+        return replace(self, sampler=sampler, fidelity=replace(self.fidelity, precision=precision))
+
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values, but for the networks that its profiles were fitted to."""
         profiles = {name: replace(profile, samples=()) for name, profile in self.profiles.items()}
-        found: dict[str, Any] = _adapter().dump_python(replace(self, profiles=profiles), mode="json")
+        spec = replace(self, profiles=profiles)
+        found: dict[str, Any] = _adapter().dump_python(spec, mode="json", exclude={"left_open"})
         return found
 
     @classmethod

@@ -167,17 +167,15 @@ def load_specs(
     said = validate(StudyFile, file.data, file=file)
     source = data or _beside(file, said.data) or EMBEDDED_DATA
     steps = said.fidelities or [FidelityFile(**_default_fidelity(source))]
-    steps = [
-        step.model_copy(update={"precision": "bfloat16"})
-        if "precision" not in step.model_fields_set and has_gpu(step.name)
-        else step
-        for step in steps
-    ]
     _check_steps(file, steps)
     first = _first_spec(file, said, source, steps[0], space or _load_named_space(file, said.space))
     given: dict[str, Any] = {"name": name, "trials": trials, "seed": seed}
     first = replace(first, **{key: value for key, value in given.items() if value is not None})
     specs = [first, *(_later_spec(file, said, first, steps, number) for number in range(1, len(steps)))]
+    specs = [
+        spec if "precision" in step.model_fields_set else _on_device(spec, has_gpu)
+        for spec, step in zip(specs, steps, strict=True)
+    ]
     for number, (below, above) in enumerate(pairwise(specs), 1):
         if above.trials > below.trials:
             raise file.error(
@@ -190,6 +188,13 @@ def load_specs(
         replace(spec, keep_weights="all") if start == "weights" else spec
         for spec, start in zip(specs, starts, strict=True)
     )
+
+
+def _on_device(spec: StudySpec, has_gpu: Callable[[str], bool]) -> StudySpec:
+    """Return a spec whose file says no precision with the device's."""
+    precision: Any = "bfloat16" if has_gpu(spec.fidelity.name) else "float32"
+    fidelity = replace(spec.fidelity, precision=precision)
+    return replace(spec, fidelity=fidelity, left_open=spec.left_open | {"precision"})
 
 
 def _read(
@@ -295,6 +300,8 @@ def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: 
         profile_files={name: called for name, (_, called) in quantities.profiles.items()},
         space_file=path.stem if is_shipped else str(path),
         sampler=said.search.sampler or ("auto" if is_for_auto else "tpe"),
+        # With a recipe or the resolution it has always been tpe, and cannot be auto.
+        left_open=frozenset() if said.search.sampler or beside else frozenset({"sampler"}),
         trials=said.search.trials,
         seed=said.search.seed,
         anchor_recipes=anchor_recipes,

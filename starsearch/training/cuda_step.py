@@ -80,10 +80,11 @@ class CapturedStep:
         return captured.loss
 
     def end(self) -> None:
-        """Drop what is captured, once it is no longer replayed."""
+        """Drop what is captured, once it is no longer replayed; further steps are captured anew."""
         if self._stream is not None:
             torch.cuda.synchronize(self._weight.device)
         self._graphs.clear()
+        self._steps.clear()
 
     def _run(self, update: Update, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with self._rates_as_tensors():

@@ -11,6 +11,10 @@ import torch
 from starsearch.errors import EvaluationError
 
 Precision = Literal["float32", "bfloat16", "float16"]
+# Seconds that torch.compile takes for a network (40 to 48 on one H100 with torch 2.11), and the share of a step's time
+# that it is taken to save: an assumption, below the 56 % by which it shortens S1's inference in timm's published
+# results (224 px, RTX 4090: 11,074 and 25,329 images/s), part of which a captured step has saved already.
+COMPILING_S, SAVED_BY_COMPILING = 48.0, 0.25
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -23,7 +27,8 @@ class Hardware:
         precision: of the forward pass, by autocast; weights and optimiser stay in float32. The star's product and its
             projection stay in float32 under "float16", which they would overflow.
         capture: whether a step is carried out as a `CapturedStep`; None does so where it pays, on a GPU alone.
-        compile: whether `torch.compile` makes the forward pass; minutes at the start, for trainings of hours.
+        compile: whether `torch.compile` makes the forward pass once the rest of the training is seen to be long enough
+            (`judge_compiling`), between several ranks from the first step on; None is for a GPU alone.
         accumulate: micro-batches per step; the recipe's batch is cut into so many, and stepped on as a whole.
         sync_batch_norm: whether batch norms take their statistics over all ranks; on GPUs only.
         workers: processes per rank that decode images; 0 decodes in the training's own; None is as many as torch has
@@ -34,7 +39,7 @@ class Hardware:
     device: str = "cpu"
     precision: Precision = "float32"
     capture: bool | None = None
-    compile: bool = False
+    compile: bool | None = None
     accumulate: int = 1
     sync_batch_norm: bool = False
     workers: int | None = None
@@ -56,6 +61,11 @@ class Hardware:
         """Whether a step is a `CapturedStep`. Between ranks, and where a scaler looks for overflows, it cannot be."""
         wanted = self.device_type == "cuda" if self.capture is None else self.capture
         return wanted and self.world_size == 1 and self.precision != "float16"
+
+    @property
+    def may_compile(self) -> bool:
+        """Whether it is to be decided during a training if its step is compiled."""
+        return self.world_size == 1 and (self.device_type == "cuda" if self.compile is None else self.compile)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""
@@ -88,3 +98,13 @@ class Hardware:
     def micro_batch(self, batch_size: int) -> int:
         """Return how many images go through the network of a rank at once."""
         return batch_size // (self.world_size * self.accumulate)
+
+
+def judge_compiling(rest_s: float) -> tuple[bool, str]:
+    """Return whether compiling would save more of a training's rest, in seconds, than it takes, and why, in words."""
+    saved_s = SAVED_BY_COMPILING * rest_s
+    pays = saved_s > COMPILING_S
+    return pays, (
+        f"The forward pass is {'' if pays else 'not '}compiled: that takes about {COMPILING_S:.0f} s, and would save "
+        f"about {saved_s:,.0f} of the {rest_s:,.0f} s that the rest of the training is predicted to take."
+    )

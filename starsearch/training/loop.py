@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from starsearch.recipe import Fidelity, Recipe
 from starsearch.training.checkpoint import describe_training
 from starsearch.training.distillation import open_teacher
 from starsearch.training.evaluate import Accuracy, validate
-from starsearch.training.hardware import Hardware
+from starsearch.training.hardware import Hardware, judge_compiling
 from starsearch.training.networks import build_network, plain_network
 from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
@@ -34,6 +35,7 @@ _PROGRESS_EVERY_S = 1.0
 # Steps between two at which the loss is looked at and, if there are several, the ranks talk of what else there is:
 # reading a loss from a GPU makes the CPU wait for it.
 _LOOKED_AT_EVERY = 10
+_JUDGED_S = 1.0  # of training, by whose speed it is predicted how long the rest takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,7 @@ def train(
         unreadable={split.name: split.unreadable for split in (data.train, data.validation)},
         loss=torch.zeros((), device=hardware.device),
     )
-    run = _Run(state, training, validation, hardware, ranks, recipe.batch_size, fidelity.time_limit_s)
+    run = _Run(state, training, validation, hardware, ranks, recipe.batch_size, last, fidelity.time_limit_s)
     if checkpoint is not None:
         identity = describe_training(
             architecture=format_architecture(architecture),
@@ -185,10 +187,14 @@ class _Run:
     hardware: Hardware
     ranks: Ranks
     batch_size: int
+    last: int
     time_limit_s: float | None
     keeper: Keeper | None = None
     started: float = field(default_factory=time.monotonic)
     reported: float = field(default_factory=time.monotonic)
+    # Seconds and images before the steps by which it is judged whether to compile; the first ones are slower.
+    before: tuple[float, int] | None = None
+    is_judged: bool = False
 
     @property
     def seconds(self) -> float:
@@ -244,11 +250,28 @@ class _Run:
                 self._check_loss()
             self._check_time()
             state.trained_s, began = state.trained_s + time.monotonic() - began, time.monotonic()
+            if looks and self.hardware.may_compile and not self.is_judged:
+                self._judge_compiling()
             if self.keeper is not None and (looks or self.ranks.is_alone):
                 self.keeper.after_step()
             yield from self._progress_if_due("training")
             began = time.monotonic()
         return self._mean_loss()
+
+    def _judge_compiling(self) -> None:
+        """Compile the step where the rest of the training, at the speed so far, is long enough for it."""
+        state = self.state
+        self.before = self.before or (state.trained_s, state.num_images)
+        seconds, images = state.trained_s - self.before[0], state.num_images - self.before[1]
+        if not images or seconds < _JUDGED_S:
+            return
+        self.is_judged = True
+        left = (self.last - state.epoch) * len(self.training) - state.step
+        pays, why = judge_compiling(left * self.batch_size * seconds / images)
+        if pays:
+            state.optimisation.compile()
+        if pays or self.hardware.compile:  # where nobody asked, only what is done is said
+            warnings.warn(why, stacklevel=2)
 
     def _validate(self) -> Generator[Progress, None, Accuracy]:
         optimisation = self.state.optimisation

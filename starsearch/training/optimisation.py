@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -15,7 +16,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from starsearch.errors import EvaluationError, did_you_mean
+from starsearch.errors import EvaluationError, did_you_mean, first_line
 from starsearch.families.network import Network
 from starsearch.recipe import Recipe
 from starsearch.training.cuda_step import CapturedStep
@@ -117,6 +118,12 @@ class Optimisation:
         self._scheduler.step_update(self._steps)
         return loss
 
+    def compile(self) -> None:
+        """Let `torch.compile` make the forward pass from the next step on, which is captured anew."""
+        self._forward = compiled(self.model)
+        if self._captured is not None:
+            self._captured.end()
+
     def end(self) -> None:
         """Give the memory of captured steps back; the optimisation itself may outlive its training in a cycle."""
         self.optimizer.zero_grad(set_to_none=True)
@@ -162,13 +169,31 @@ def make_forward(model: Network, hardware: Hardware) -> Forward:
     Between ranks every parameter has a gradient to be averaged; the fast form has none for biases in front of a batch
     norm, so the module's own is taken there.
     """
-    module: Any = torch.compile(model) if hardware.compile else model
     if hardware.world_size > 1:
+        module: Any = torch.compile(model) if hardware.compile else model
         on = [torch.device(hardware.device)] if hardware.device_type == "cuda" else None
         # The running statistics are averaged after an epoch, which uses those of all ranks.
         return DistributedDataParallel(module, device_ids=on, broadcast_buffers=False, gradient_as_bucket_view=True)
-    forward: Forward = module if hardware.compile else model.quick_forward()
-    return forward
+    return model.quick_forward()
+
+
+def compiled(model: Network) -> Forward:
+    """The forward pass by `torch.compile`, or where that fails, which a warning says, the module's own."""
+    forward: Any = torch.compile(model)
+
+    def compiled_or_not(images: torch.Tensor) -> torch.Tensor:
+        nonlocal forward
+        try:
+            logits: torch.Tensor = forward(images)
+        except RuntimeError as error:  # every kind of failure that torch.compile has, and out of memory
+            if forward is model or isinstance(error, torch.OutOfMemoryError):
+                raise
+            warnings.warn(f"The forward pass cannot be compiled ({first_line(error)}): it is not.", stacklevel=2)
+            forward = model
+            logits = model(images)
+        return logits
+
+    return compiled_or_not
 
 
 def make_task(

@@ -111,3 +111,25 @@ def test_every_public_name_exists_and_nothing_heavy_is_imported_for_it():
 def test_errors_have_one_base():
     with pytest.raises(StarsearchError):
         starsearch.load_study("studies/there-is-none")
+
+
+@pytest.mark.parametrize(("began_on_gpu", "precision"), [(False, "float32"), (True, "bfloat16")])
+def test_a_study_is_resumed_with_the_defaults_that_it_was_begun_with(tmp_path, monkeypatch, began_on_gpu, precision):
+    space = tmp_path / "space.yaml"
+    space.write_text(str(SPACE))
+    said = {
+        "space": str(space),
+        "objectives": {"top1_percent": "maximize", "macs": "minimize"},
+        "fidelities": [{"epochs": 1}, {"name": "full", "epochs": 2, "promote": 2}],
+    }
+    options = {"name": "begun", "out": tmp_path, "evaluator": count}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: began_on_gpu)
+    starsearch.run(said, trials=3, settings=["search.sampler=random"], **options)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: not began_on_gpu)
+    found = starsearch.run(said, trials=4, **options)  # auto is the default here, and the other precision
+    specs = [starsearch.load_study(tmp_path / f"begun{end}").view.spec for end in (".proxy", ".full")]
+    assert [(spec.sampler, spec.fidelity.precision) for spec in specs] == [("random", precision)] * 2
+    assert found.ended.why == "complete"
+    said["fidelities"][0]["precision"] = "float16"
+    with pytest.raises(StarsearchError, match=f"fidelity.precision: was {precision}, now float16"):
+        starsearch.run(said, trials=4, **options)

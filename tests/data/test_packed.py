@@ -11,11 +11,13 @@ from PIL import Image
 
 from starsearch.data import open_data
 from starsearch.data.batches import training_batches, validation_batches
+from starsearch.data.memory import decode
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.data.sources import packed
 from starsearch.errors import DataError
 from starsearch.progress import follow
 from starsearch.recipe import Recipe
+from tests.data.pictures import write_pictures
 from tests.training.imagenet import write_imagenet
 
 RECIPE = Recipe(batch_size=8, crop="pad")
@@ -89,6 +91,24 @@ def test_a_pack_that_was_cut_off_is_refused_and_goes_on_to_the_same_bytes(source
     follow(packed.pack(open_data(str(source)), file, resolution=32, workers=0))
     assert file.read_bytes()[packed._PREAMBLE :] == pack.read_bytes()[packed._PREAMBLE :]
     assert follow(packed.pack(open_data(str(source)), file, resolution=32)) == [99, 12], "it is there"
+
+
+def test_a_pack_made_again_under_its_name_is_read_anew_and_never_as_the_first(tmp_path):
+    opened = []
+    for split in ("train", "val"):
+        write_pictures(tmp_path / "photos" / split, {"a": 2, "b": 2})
+    for brightness in (10, 200):
+        for picture in (tmp_path / "photos").rglob("*.png"):
+            Image.new("RGB", (8, 8), (brightness,) * 3).save(picture)
+        file = tmp_path / "photos.pack"
+        file.unlink(missing_ok=True)
+        follow(packed.pack(open_data(str(tmp_path / "photos")), file, resolution=8, workers=0))
+        opened.append(open_data(str(file)))
+        images = follow(decode(opened[-1], opened[-1].train, np.arange(4), resolution=8))
+        assert set(images.pixels.flatten().tolist()) == {brightness}
+    assert opened[0].fingerprint == opened[1].fingerprint, "or the test tells nothing"
+    with pytest.raises(DataError, match="was made again since it was opened"):
+        opened[0].train.pixels()
 
 
 def changed(pack, folder, *, at=None, **about):

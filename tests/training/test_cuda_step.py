@@ -11,7 +11,8 @@ from starsearch.errors import TrainingStoppedError
 from starsearch.families.network import build_model
 from starsearch.progress import follow
 from starsearch.recipe import Recipe
-from starsearch.training import Hardware, Keeping, train
+from starsearch.training import Hardware, Keeping, loop, train
+from starsearch.training.hardware import judge_compiling
 from starsearch.training.optimisation import Optimisation
 from tests.training.test_loop import SHORT, TINY
 from tests.training.test_resuming import assert_same
@@ -22,7 +23,7 @@ ON = "cuda" if torch.cuda.is_available() else "cpu"
 on_gpu = pytest.mark.skipif(ON == "cpu", reason="there is no GPU")
 
 
-def trained(hardware, recipe, *, steps=7, dtype=torch.float64):
+def trained(hardware, recipe, *, steps=7, dtype=torch.float64, compile_at=None):
     """Losses and optimisation after some steps, each drawn from a seed of its own.
 
     In float64, since Adam makes whole steps of what rounding leaves of gradients that are zero.
@@ -36,6 +37,8 @@ def trained(hardware, recipe, *, steps=7, dtype=torch.float64):
     for step in range(steps):
         images, targets = torch.randn(16, 3, 32, 32, generator=data), torch.randint(0, 5, (16,), generator=data)
         random_seed(step)
+        if step == compile_at:
+            optimisation.compile()
         loss = optimisation.step(images.to(hardware.device, dtype), targets.to(hardware.device))
         losses.append(loss.item())
     return losses, optimisation
@@ -110,3 +113,66 @@ def test_a_training_in_that_form_resumes_to_the_bit(tmp_path, monkeypatch):
     resumed = run(tmp_path / "cut.pt")
     assert_same(tmp_path / "whole.pt", tmp_path / "cut.pt")
     assert resumed.top1_percent == whole.top1_percent
+
+
+def test_compiling_has_to_save_more_of_the_rest_than_it_takes():
+    pays, why = judge_compiling(3600)
+    assert pays
+    assert "takes about 48 s, and would save about 900 of the 3,600 s" in why
+    pays, why = judge_compiling(48 / 0.25)  # as much as it takes
+    assert not pays
+    assert "is not compiled" in why
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The sizes of the batches given to a compiled forward pass, by a compiler that compiles nothing."""
+    sizes = []
+
+    def compiled(model):
+        def forward(images):
+            sizes.append(len(images))
+            return model(images)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    return sizes
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_a_training_whose_step_is_compiled_half_way_is_the_plain_one(capture, calls):
+    assert_alike(trained(Hardware(capture=capture), EVERYTHING, compile_at=3), trained(Hardware(), EVERYTHING))
+    assert calls == [16] * 4
+
+
+def test_a_training_goes_on_where_nothing_can_be_compiled(monkeypatch):
+    def compiled(_model):
+        def forward(_images):
+            raise RuntimeError("there is no compiler")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.warns(UserWarning, match=r"cannot be compiled \(there is no compiler\)") as said:
+        found = trained(Hardware(), EVERYTHING, compile_at=3)
+    assert len(said) == 1
+    assert_alike(found, trained(Hardware(), EVERYTHING))
+
+
+def test_whether_to_compile_is_decided_once_the_speed_is_known_and_said(monkeypatch, calls):
+    monkeypatch.setattr(loop, "_JUDGED_S", 0.0)
+    recipe = dataclasses.replace(EVERYTHING, epochs=3)  # of 8 steps; the speed is that of the second
+
+    def run(is_asked):
+        options = {"data": open_data("digits"), "recipe": recipe, "fidelity": SHORT, "seed": 0}
+        follow(train(TINY, hardware=Hardware(compile=is_asked, workers=0), **options))
+
+    run(None)  # on a CPU only where somebody asks for it
+    with pytest.warns(UserWarning, match="is not compiled: that takes about 48 s") as said:
+        run(True)
+    assert (len(said), calls) == (1, [])
+    monkeypatch.setattr("starsearch.training.hardware.COMPILING_S", 0.0)
+    with pytest.warns(UserWarning, match="is compiled: that takes about 0 s") as said:
+        run(True)
+    assert (len(said), calls) == (1, [16] * 8)

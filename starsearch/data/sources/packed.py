@@ -13,10 +13,10 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -44,25 +44,27 @@ class PackedPixels:
     start: int
     count: int
     side: int
+    made: tuple[int, int]  # which file it was when it was opened, and when that was written
 
     def __call__(self) -> NDArray[np.uint8]:
-        """Return them."""
-        return _mapped(self)
+        """Return them; refuse another pack that has taken the file's place."""
+        if _made(Path(self.file)) != self.made:
+            raise DataError(f"The pack {self.file} was made again since it was opened: begin again.")
+        # "c": torch wants to be able to write; what it wrote would stay with the process.
+        return np.asarray(np.memmap(self.file, np.uint8, "c", self.start, (self.count, self.side, self.side, 3)))
 
     def picture(self, index: int) -> Image.Image:
         """Return an image as Pillow has it."""
-        return Image.fromarray(_mapped(self)[index])
+        return Image.fromarray(self()[index])
 
     def size_of(self, _: int) -> int:
         """Return an image's size in bytes."""
         return 3 * self.side**2
 
 
-@lru_cache(maxsize=8)
-def _mapped(pixels: PackedPixels) -> NDArray[np.uint8]:
-    shape = (pixels.count, pixels.side, pixels.side, 3)
-    # "c": torch wants to be able to write; what it wrote would stay with the process.
-    return np.asarray(np.memmap(pixels.file, np.uint8, "c", pixels.start, shape))
+def _made(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def find(asked: DataSource) -> Source | None:
@@ -100,14 +102,15 @@ def _list(file: Path, name: SplitName) -> Split:
     assert about is not None
     number, side = SPLITS.index(name), about["resolution"]
     starts = [_PREAMBLE + 3 * side**2 * count for count in (0, about["counts"][0], sum(about["counts"]))]
-    pixels = PackedPixels(str(file), starts[number], about["counts"][number], side)
+    pixels = PackedPixels(str(file), starts[number], about["counts"][number], side, _made(file))
     try:
         with file.open("rb") as stream:
             stream.seek(starts[2])
             arrays = np.load(io.BytesIO(stream.read()), allow_pickle=False)
         names, classes = (bytes(arrays[key]).decode().split("\n") for key in (f"{name} names", "classes"))
         sums, looked_at = arrays[f"{name} sums"], np.linspace(0, pixels.count - 1, min(_CHECKED, pixels.count))
-        wrong = [names[index] for index in looked_at.astype(int) if zlib.crc32(pixels()[index]) != sums[index]]
+        images = pixels()
+        wrong = [names[index] for index in looked_at.astype(int) if zlib.crc32(images[index]) != sums[index]]
         if wrong:
             raise ValueError(f"of {len(looked_at)} images that were checked {len(wrong)} differ, first {wrong[0]}")
     except Exception as error:  # numpy's and zipfile's, as the damage has it
@@ -138,6 +141,10 @@ def pack(
         DataError: there is another file, or a pack of something else; the disk is too small; too many images cannot be
             read.
     """
+    from starsearch.data.preprocessing import Preprocessing
+    from starsearch.data.unreadable import Unreadable
+    from starsearch.data.workers import LoadedImages, Samples
+
     splits, size = (data.train, data.validation), 3 * resolution**2
     about: dict[str, Any] = {_MARK: _VERSION, "resolution": resolution, "data": data.name}
     about |= {"fingerprint": data.fingerprint, "orientation": data.orientation}
@@ -155,32 +162,41 @@ def pack(
             f"The pack takes {wanted / 1e9:,.2f} GB more, {lacking / 1e9:,.2f} GB more than {file.parent} has room "
             "for. Take a lower --resolution, or another disk by --out."
         )
+    transform = Preprocessing(resolution=resolution, interpolation=INTERPOLATION, crop_pct=1.0).transform()
     with file.open("r+b" if file.exists() else "w+b") as stream:
         _say(stream, about)
         stream.truncate(_PREAMBLE + size * (sum(about["done"]) - sum(map(len, about["unreadable"]))))
         said = time.monotonic()
         for number, split in enumerate(splits):
-            for pixels, broken in _decoded(data, split, about["done"][number], resolution, workers):
+            numbered = replace(split, targets=np.arange(len(split)))  # so that each image comes with its index
+            images = LoadedImages(
+                Samples(numbered, transform, seed=0, substitutes=None),
+                Unreadable(data.name, split, len(split), "They are left out."),
+                workers,
+            )
+            done, broken = about["done"], about["unreadable"][number]
+            for pixels, indices in images.load(np.arange(done[number], len(split)), epoch=0, batch_size=_BATCH):
                 stream.seek(0, os.SEEK_END)
-                stream.write(pixels.tobytes())
-                about["unreadable"][number] += broken
-                about["done"][number] += len(pixels) + len(broken)
+                stream.write(pixels.numpy().tobytes())
+                end = int(indices[-1]) + 1
+                broken += sorted({*range(done[number], end)}.difference(indices.tolist()))
+                done[number] = end
                 if time.monotonic() - said > _SAY_EVERY_S:
                     _say(stream, about)
                     said = time.monotonic()
-                yield sum(about["done"]) / sum(map(len, splits))
+                yield sum(done) / sum(map(len, splits))
+            broken += range(done[number], len(split))
+            done[number] = len(split)
         stream.flush()
         arrays: dict[str, Any] = {"classes": _as_bytes(data.classes)}
         counts: list[int] = []
-        start = _PREAMBLE
         for split, broken in zip(splits, about["unreadable"], strict=True):
             readable = np.delete(np.arange(len(split)), broken)
-            pixels = PackedPixels(str(file), start, len(readable), resolution)()
+            mapped = PackedPixels(str(file), _PREAMBLE + size * sum(counts), len(readable), resolution, _made(file))()
             arrays[f"{split.name} names"] = _as_bytes([split.names[index] for index in readable.tolist()])
             arrays[f"{split.name} targets"] = split.targets[readable]
-            arrays[f"{split.name} sums"] = np.array([zlib.crc32(image) for image in pixels], dtype=np.uint32)
+            arrays[f"{split.name} sums"] = np.array([zlib.crc32(image) for image in mapped], dtype=np.uint32)
             counts.append(len(readable))
-            start += pixels.nbytes
         tail = io.BytesIO()
         np.savez(tail, **arrays)
         stream.seek(0, os.SEEK_END)
@@ -210,40 +226,6 @@ def _say(stream: BinaryIO, about: dict[str, Any]) -> None:
     stream.seek(0)
     stream.write(json.dumps(about).encode().ljust(_PREAMBLE))
     stream.flush()
-
-
-def _decoded(
-    data: DataSet, split: Split, start: int, resolution: int, workers: int | None
-) -> Iterator[tuple[NDArray[np.uint8], list[int]]]:
-    """Yield pixels in order, from an image on, and the indices of those among them that cannot be read."""
-    from torch.utils.data import DataLoader
-
-    from starsearch.data.preprocessing import Preprocessing
-    from starsearch.data.unreadable import Unreadable
-    from starsearch.data.workers import Samples, iterate, num_workers, outlive_signals
-
-    transform = Preprocessing(resolution=resolution, interpolation=INTERPOLATION, crop_pct=1.0).transform()
-    unreadable = Unreadable(data.name, split, len(split), "They are left out.")
-    starts = range(start, len(split), _BATCH)
-    batches: Any = [[(0, index) for index in range(at, min(at + _BATCH, len(split)))] for at in starts]
-    loader: DataLoader[Any] = DataLoader(
-        Samples(split, transform, seed=0, substitutes=None),
-        batch_sampler=batches,
-        num_workers=num_workers(workers),
-        collate_fn=_collate,
-        worker_init_fn=outlive_signals,
-    )
-    for at, (pixels, broken, names) in zip(starts, iterate(loader), strict=True):
-        unreadable.note(names)
-        yield pixels, [at + place for place in broken]
-    unreadable.end_pass()
-
-
-def _collate(samples: Sequence[Any]) -> tuple[NDArray[np.uint8], list[int], list[str]]:
-    """Return the pixels of what could be read, and places and names of what could not."""
-    pixels = [image.permute(1, 2, 0).numpy() for image, *_ in samples if image is not None]
-    broken = [place for place, (image, *_) in enumerate(samples) if image is None]
-    return np.array(pixels, dtype=np.uint8), broken, [name for *_, names in samples for name in names]
 
 
 def _as_bytes(texts: Sequence[str]) -> NDArray[np.uint8]:
