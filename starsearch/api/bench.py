@@ -13,7 +13,7 @@ import pandas as pd
 from starsearch.api.run import check_samples
 from starsearch.bench.judge import Judge
 from starsearch.bench.making import FIDELITIES, Made, latency_slice, make_slice, signal_slice, training_slice
-from starsearch.bench.networks import bench_networks, bench_trainings
+from starsearch.bench.networks import bench_networks, bench_trainings, repeated_trainings
 from starsearch.bench.replay import BASELINE, replay_all
 from starsearch.bench.table import read_table, write_table
 from starsearch.data import DataSet
@@ -27,7 +27,7 @@ BenchFidelity = Literal["proxy", "long"]
 
 def make_bench(
     out: Path,
-    rows: Literal["proxy", "long", "latency", "signals"] | Fidelity = "proxy",
+    rows: Literal["proxy", "medium", "long", "latency", "signals"] | Fidelity = "proxy",
     *,
     data: str | None = None,
     networks: int = 160,
@@ -56,7 +56,8 @@ def make_bench(
         else:
             fidelity = FIDELITIES[rows] if isinstance(rows, str) else rows
             check_samples([fidelity.samples], fidelity.validation_samples, dataset)
-            wanted = training_slice(fidelity, dataset, wanted=bench_trainings(networks))
+            trainings = repeated_trainings() if rows == "medium" else bench_trainings(networks)
+            wanted = training_slice(fidelity, dataset, wanted=trainings)
     try:
         for made in make_slice(wanted, out, names=bench_networks(networks), deadline=deadline):
             watch(made)
@@ -95,7 +96,12 @@ def run_bench(
     Returns:
         What was known of the networks, and a row for each replay (`starsearch.bench.replay.outcome`).
     """
-    most = dict(_sampler_and_trials(one, trials) for one in samplers)
+    most: dict[str, int] = {}
+    for text in samplers:
+        sampler, number = _sampler_and_trials(text, trials)
+        if sampler in most:
+            raise SpecError(f"The sampler {sampler} is named twice: name it once.")
+        most[sampler] = number
     judge = Judge(table, fidelity)
     made_with = {"fidelity": fidelity, "networks": len(judge.networks)}
     found: list[dict[str, Any]] = []
@@ -140,4 +146,6 @@ def _sampler_and_trials(text: str, trials: int) -> tuple[str, int]:
         )
     if most and (not most.isdecimal() or int(most) < 1):
         raise SpecError(f"Behind a sampler's colon stands after how many candidates it gives up; got {text!r}.")
+    if most and name == BASELINE:
+        raise SpecError(f"{BASELINE} sets the goal after --trials candidates, {trials} here; leave :{most} out.")
     return name, int(most or trials)

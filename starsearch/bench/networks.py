@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import cycle, islice
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -44,15 +45,16 @@ def bench_networks(count: int) -> Mapping[Architecture, str]:
 
 def bench_trainings(count: int) -> list[tuple[Architecture, int]]:
     """Return what is trained, networks with seeds: the first 16 drawn ones by three seeds, all others by one."""
-    networks = list(bench_networks(count))
-    num_named = 2 * len(_published())
-    repeated = networks[num_named : num_named + NUM_REPEATED]
-    others = networks[num_named + NUM_REPEATED :]
-    return (
-        [(one, 0) for one in networks[:num_named]]
-        + [(one, seed) for one in repeated for seed in range(SEEDS)]
-        + [(one, 0) for one in others]
-    )
+    first = 2 * len(_published())
+    repeated = range(first, first + NUM_REPEATED)
+    networks = enumerate(bench_networks(count))
+    return [(one, seed) for at, one in networks for seed in range(SEEDS if at in repeated else 1)]
+
+
+def repeated_trainings() -> list[tuple[Architecture, int]]:
+    """Return those of the networks that are trained by three seeds, seed after seed."""
+    first = 2 * len(_published())
+    return sorted(bench_trainings(first + NUM_REPEATED)[first:], key=itemgetter(1))
 
 
 def _published() -> dict[Architecture, str]:

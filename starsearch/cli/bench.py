@@ -12,6 +12,7 @@ import typer
 from starsearch.cli.options import Json
 from starsearch.cli.show import print_table, say
 from starsearch.cli.show import table as table_of
+from starsearch.errors import SpecError
 
 if TYPE_CHECKING:
     from starsearch.bench.making import Made
@@ -33,10 +34,11 @@ def make(
         str | None, typer.Option(help="CIFAR-10, in any form that `starsearch data check` reads; trainings need it.")
     ] = None,
     fidelity: Annotated[
-        Literal["proxy", "long"],
+        Literal["proxy", "medium", "long"],
         typer.Option(
-            help="proxy: 3 epochs of 10,000 images, a minute or two a network on a core. long: 20 epochs of 50,000 "
-            "images at stem stride 1, meant for a GPU."
+            help="proxy: 3 epochs of 10,000 images, a minute or two a network on a core. medium: 6 epochs of 20,000 of "
+            "the 16 networks that are trained by three seeds. long: 20 epochs of 50,000 images at stem stride 1, meant "
+            "for a GPU."
         ),
     ] = "proxy",
     latency: Annotated[
@@ -62,12 +64,14 @@ def make(
 
         starsearch bench make --data cifar10/ --threads 1 --time-limit 60
 
-        starsearch bench make --data cifar10/ --fidelity long
+        starsearch bench make --data cifar10/ --fidelity medium
 
         starsearch bench make --latency --merge from-the-gpu/starbench.csv.xz
     """
     from starsearch.api.bench import make_bench
 
+    if latency and signals:
+        raise SpecError("--latency and --signals are made one after the other: give one of them.")
     said: list[Made] = []
 
     def show(made: Made) -> None:

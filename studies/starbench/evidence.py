@@ -1,14 +1,17 @@
 """How well accuracy is estimated on StarBench: networks held out, and what other tasks add.
 
     python studies/starbench/evidence.py --high proxy --low proxy@1
-    python studies/starbench/evidence.py --high long --low proxy
+    python studies/starbench/evidence.py --high medium --low proxy
 
-A task is a fidelity, at an epoch where one is named. Of trainings by several seeds the first counts. Prints
+A task is a fidelity, at an epoch where one is named. Prints, where more than 20 networks are known at both,
+by their first seed,
 
 - by 10-fold cross-validation over the networks: mean absolute error at `high`, and how many 90 % intervals hold it;
 - with `high` known of 20 networks only (`--draws` times): the error on all others with nothing else, with random values
   of all networks as a further task, and with `low` of all networks;
-- Kendall's τ of `low` and of counting parameters with `high`, with 95 % bootstrap intervals.
+
+and of each seed, and of the mean over the seeds, Kendall's τ of `low` and of counting parameters with `high`, with 95 %
+bootstrap intervals over the networks.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import numpy as np
 from starsearch.accuracy.audit import kendall
 from starsearch.accuracy.evidence import Observation
 from starsearch.accuracy.posterior import fit_posterior
+from starsearch.bench.networks import SEEDS
 from starsearch.bench.table import read_table
 from starsearch.families.family import count_params
 from starsearch.families.text import parse_architecture
@@ -34,17 +38,22 @@ def main():
     high, low = values_of(rows, options.high), values_of(rows, options.low)
     networks = [one for one in high if one in low]
     print(f"{len(networks)} networks known at {options.high} and {options.low}")
-    if len(networks) <= KNOWN:
-        raise SystemExit(f"More than {KNOWN} are needed: make them by `starsearch bench make`.")
-    hold_out(high, rng)
-    add_evidence(high, low, networks, rng, draws=options.draws)
-    rank(high, low, networks, rng)
+    if len(networks) > KNOWN:
+        hold_out(high, rng)
+        add_evidence(high, low, networks, rng, draws=options.draws)
+    seeds = [[values_of(rows, task, seed) for task in (options.high, options.low)] for seed in range(SEEDS)]
+    seeds = [one for one in seeds if one[0] and one[1]]
+    for high, low in seeds:
+        rank(high, low, rng)
+    if len(seeds) > 1:
+        print(f"mean of {len(seeds)} seeds:")
+        rank(*(mean_of(values) for values in zip(*seeds, strict=True)), rng)
 
 
-def values_of(rows, task):
-    """Return top-1 by network, of the first seed, after the epoch that the task names or the last."""
+def values_of(rows, task, seed=0):
+    """Return top-1 by network, of one seed, after the epoch that the task names or the last."""
     fidelity, _, epoch = task.partition("@")
-    rows = rows[(rows["fidelity"] == fidelity) & (rows["seed"] == 0) & rows["top1_percent"].notna()]
+    rows = rows[(rows["fidelity"] == fidelity) & (rows["seed"] == seed) & rows["top1_percent"].notna()]
     at = int(epoch) - 1 if epoch else -1
     curves = zip(rows["network"], rows["curve"], strict=True)
     return {parse_architecture(text): float(curve.split()[at]) for text, curve in curves}
@@ -91,11 +100,16 @@ def add_evidence(high, low, networks, rng, *, draws):
         )
 
 
-def rank(high, low, networks, rng):
+def mean_of(seeds):
+    return {one: np.mean([values[one] for values in seeds]) for one in seeds[0] if all(one in more for more in seeds)}
+
+
+def rank(high, low, rng):
+    networks = [one for one in high if one in low]
     params = np.array([count_params(one) for one in networks], dtype=float)
     top, below = (np.array([values[one] for one in networks]) for values in (high, low))
     for name, by in (("the lower fidelity", below), ("parameters", params)):
-        print(f"τ of {name}: {kendall(by, top, rng=rng)}")
+        print(f"{len(networks)} networks, τ of {name}: {kendall(by, top, rng=rng)}")
 
 
 def parse_options():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from starsearch.api.bench import make_bench
-from starsearch.bench.networks import bench_networks, bench_trainings, open_space
+from starsearch.bench.networks import bench_networks, bench_trainings, open_space, repeated_trainings
 from starsearch.bench.table import read_table
 from starsearch.errors import DataError, StudyError
 from starsearch.families.family import count_macs, presets
@@ -36,7 +36,9 @@ def test_sixteen_drawn_networks_are_trained_by_three_seeds():
     trainings = bench_trainings(160)
     assert len(set(trainings)) == len(trainings) == 160 + 2 * 16
     times = Counter(one for one, _ in trainings)
-    assert [one for one, count in times.items() if count == 3] == list(bench_networks(30))[14:]
+    repeated = list(bench_networks(30))[14:]
+    assert [one for one, count in times.items() if count == 3] == repeated
+    assert repeated_trainings() == [(one, seed) for seed in range(3) for one in repeated]
 
 
 def test_an_interrupted_table_goes_on_where_it_was(tmp_path):
@@ -112,6 +114,9 @@ def test_the_command_says_what_is_left(starsearch, tmp_path):
     code, _, err = starsearch("bench", "make", *options)
     assert code == 2
     assert "--data" in err
+    code, _, err = starsearch("bench", "make", "--latency", "--signals", *options)
+    assert code == 2
+    assert "give one of them" in err
 
 
 def test_signals_are_columns_beside_the_trainings(tmp_path):

@@ -160,6 +160,10 @@ def test_the_command_prints_a_row_a_sampler_and_says_what_is_estimated(starsearc
     code, _, err = starsearch("bench", "run", "--samplers", "rnadom", *options)
     assert code == 2
     assert "Did you mean 'random'" in err
+    for samplers, said in (("random,qmc,random:5", "named twice"), ("nsga2:5", "leave :5 out")):
+        code, _, err = starsearch("bench", "run", "--samplers", samplers, *options)
+        assert code == 2
+        assert said in " ".join(err.split())
     code, _, err = starsearch("bench", "run", "--table", str(tmp_path))
     assert code == 2
     assert "starsearch bench make" in err
