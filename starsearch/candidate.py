@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from starsearch.families.family import Architecture
 from starsearch.families.text import architecture_hash
 from starsearch.recipe import Recipe
+from starsearch.resolution import Resolution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,17 +19,17 @@ class Candidate:
         architecture: the network, in canonical form.
         recipe: how it is trained.
         anchor: the published name, if it is an anchor of the study.
-        resolution: in pixels, at which it is deployed, counted and timed; None for the space's.
+        resolution: at which it is deployed, counted and timed; None for the space's.
     """
 
     architecture: Architecture
     recipe: Recipe
     anchor: str | None = None
-    resolution: int | None = None
+    resolution: Resolution | None = None
 
     @property
     def network(self) -> str:
-        """The architecture's hash, with "@PIXELS" where it is deployed at another resolution than the space's."""
+        """The architecture's hash, with "@RESOLUTION" where it is deployed at another resolution than the space's."""
         return architecture_hash(self.architecture) + (f"@{self.resolution}" if self.resolution else "")
 
     @property

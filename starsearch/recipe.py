@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from starsearch.resolution import Between, Resolution, of_sides, sides
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -97,7 +99,7 @@ class Fidelity:
 
     Attributes:
         name: as in the study file; "proxy" unless said otherwise.
-        resolution: image size of training and validation, in pixels; latency is measured at the space's.
+        resolution: of the images of training and validation; latency is measured at the space's.
         epochs: overrides the recipe's; None keeps it.
         samples: training images used, drawn with the study's seed, equally from every class; None for all.
         validation_samples: validation images used, likewise.
@@ -116,7 +118,7 @@ class Fidelity:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     name: str = "proxy"
-    resolution: Annotated[int, Ge(8), Le(1024)] = 32
+    resolution: Annotated[Resolution, Between(8, 1024)] = 32
     epochs: Annotated[int, Ge(1), Le(10_000)] | None = None
     samples: Annotated[int, Ge(1)] | None = None
     validation_samples: Annotated[int, Ge(1)] | None = None
@@ -128,12 +130,14 @@ class Fidelity:
     accumulate: Annotated[int, Ge(1), Le(65_536)] = 1
     weights: str | None = field(default=None, repr=False)  # not in the words of older checkpoints
 
-    def scaled(self, resolution: int, of: int) -> Fidelity:
-        """Return it for a network deployed at `resolution` pixels, where `resolution` here is meant for one `of` them.
+    def scaled(self, resolution: Resolution, of: Resolution) -> Fidelity:
+        """Return it for a network deployed at `resolution`, where its own is meant for one that is deployed at `of`.
 
         A proxy at 32 px of a space of 224 px trains a network of 160 px at 23.
         """
-        return replace(self, resolution=max(8, round(self.resolution * resolution / of)))
+        lengths = zip(*map(sides, (self.resolution, resolution, of)), strict=True)
+        height, width = (max(8, round(own * deployed / meant)) for own, deployed, meant in lengths)
+        return replace(self, resolution=of_sides(height, width))
 
 
 def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:

@@ -96,18 +96,19 @@ def parse_yaml(text: str, path: Path) -> YamlFile:
 
 
 def _make_loader() -> type[yaml.SafeLoader]:
-    """PyYAML's safe loader, reading 1e-3 and 1.2e9 as numbers as YAML 1.2 does, and dates as text."""
+    """PyYAML's safe loader, reading 1e-3 and 1.2e9 as numbers as YAML 1.2 does, and dates, 0x96 and 1:30 as text."""
     import yaml
 
     class Loader(yaml.SafeLoader):
         pass
 
     resolvers = yaml.SafeLoader.yaml_implicit_resolvers
+    replaced = {f"tag:yaml.org,2002:{name}" for name in ("timestamp", "int", "float")}
     Loader.yaml_implicit_resolvers = {
-        first: [pair for pair in pairs if pair[0] not in ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")]
-        for first, pairs in resolvers.items()
+        first: [pair for pair in pairs if pair[0] not in replaced] for first, pairs in resolvers.items()
     }
     number = re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][\d_]*)$"), list("-+0123456789"))
     # After the integers: what they do not take and looks like a number is a float.
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))
     return Loader

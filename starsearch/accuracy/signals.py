@@ -31,6 +31,7 @@ from starsearch.families.layers import ACTIVATION_FUNCTIONS
 from starsearch.families.network import Network, build_model
 from starsearch.families.text import format_architecture
 from starsearch.progress import Progress, follow
+from starsearch.resolution import Resolution, sides
 
 _BATCHES, _BATCH = 2, 32  # SWAP packs a code of base 3 for each image of a batch into 64 bits: at most 39
 _ZEN_STEP = 0.01
@@ -53,18 +54,18 @@ class SignalBatches:
 Signal = Callable[[Network, SignalBatches], float]
 
 
-def make_batches(data: DataSet | None = None, *, resolution: int = 64, seed: int = 0) -> SignalBatches:
+def make_batches(data: DataSet | None = None, *, resolution: Resolution = 64, seed: int = 0) -> SignalBatches:
     """Return two batches of 32 training images, equally many of every class; without data Gaussian noise.
 
     Raises:
         SpecError: a resolution that is no multiple of 32.
     """
-    if resolution % 32:
+    if any(side % 32 for side in sides(resolution)):
         raise SpecError(f"Signals are read from images of a multiple of 32 pixels; got {resolution}.")
     count = _BATCHES * _BATCH
     generator = torch.Generator().manual_seed(seed)
     if data is None:
-        images = torch.randn(count, 3, resolution, resolution, generator=generator)
+        images = torch.randn(count, 3, *sides(resolution), generator=generator)
         targets, num_classes = torch.randint(1000, (count,), generator=generator), 1000
     else:
         chosen = choose_balanced(data.train.targets, count, seed=seed)

@@ -15,6 +15,7 @@ from starsearch.data.source import Orientation
 from starsearch.errors import EvaluationError, first_line
 from starsearch.families.family import Architecture
 from starsearch.families.text import parse_architecture
+from starsearch.resolution import Resolution, of_sides, sides
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +36,7 @@ class Classifier:
         config: how timm would prepare an image for it, as a model's `pretrained_cfg`; what it does not say is the
             default's or the data's.
         orientation: how the pictures it was trained on were turned, "exif" or "stored"; None where that is not known.
-        fixed_resolution: the only one that it takes, in pixels; None for any.
+        fixed_resolution: the only one that it takes; None for any.
         runs_on_cpu: whether images must stay on the processor, whatever the device.
     """
 
@@ -45,7 +46,7 @@ class Classifier:
     class_names: tuple[str, ...] = ()
     config: Mapping[str, Any]
     orientation: Orientation | None = None
-    fixed_resolution: int | None = None
+    fixed_resolution: Resolution | None = None
     runs_on_cpu: bool = False
 
     @classmethod
@@ -74,7 +75,7 @@ class Classifier:
 
         session = build_session(model, threads=torch.get_num_threads())
         batch, resolution = _input_size(path, session)
-        found = _run(path, session, torch.zeros((batch or 1, 3, resolution or 224, resolution or 224)))
+        found = _run(path, session, torch.zeros((batch or 1, 3, *sides(resolution or 224))))
         if found.ndim != 2 or len(found) != (batch or 1):
             raise EvaluationError(
                 f"A classifier gives logits (batch, classes); {path.name} gives {tuple(found.shape)} for a batch of "
@@ -84,7 +85,7 @@ class Classifier:
         description = _of_validated(read_metadata(path, session.get_modelmeta().custom_metadata_map))
         description = description or read_config(path.with_name("config.json"))
         if resolution is not None:
-            description["config"]["input_size"] = (3, resolution, resolution)
+            description["config"]["input_size"] = (3, *sides(resolution))
         if len(description["class_names"]) != found.shape[1]:
             description["class_names"] = ()
 
@@ -142,7 +143,7 @@ def _of_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"config": prepared, "class_names": tuple(map(str, names)), "orientation": orientation}
 
 
-def _input_size(path: Path, session: Any) -> tuple[int | None, int | None]:
+def _input_size(path: Path, session: Any) -> tuple[int | None, Resolution | None]:
     """Return batch size and resolution of the input, None for any."""
     inputs = session.get_inputs()
     said = "; ".join(f"{value.name} of {value.type} {value.shape}" for value in inputs)
@@ -151,11 +152,11 @@ def _input_size(path: Path, session: Any) -> tuple[int | None, int | None]:
             f"A classifier takes one input of images, float (batch, 3, height, width); {path.name} takes {said}."
         )
     batch, channels, height, width = (size if isinstance(size, int) else None for size in inputs[0].shape)
-    if channels not in (3, None) or height != width:
+    if channels not in (3, None) or (height is None) != (width is None):
         raise EvaluationError(
-            f"A classifier is validated on square images of three channels; {path.name} takes {said}."
+            f"A classifier is validated on images of three channels, of one size or of any; {path.name} takes {said}."
         )
-    return batch, height
+    return batch, of_sides(height, width) if height and width else None
 
 
 def _run(path: Path, session: Any, images: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from starsearch.data.synsets import NUM_IMAGENET_CLASSES, imagenet_indices, imag
 from starsearch.data.unreadable import MOST_UNREADABLE, are_too_many
 from starsearch.errors import some
 from starsearch.progress import Progress, ignore
+from starsearch.resolution import Resolution, sides
 
 if TYPE_CHECKING:
     from starsearch.data.decode_speed import SplitCheck
@@ -51,7 +52,7 @@ class DataCheck:
     left_out: dict[str, int]
     train: SplitCheck
     validation: SplitCheck
-    resolution: int
+    resolution: Resolution
     one_worker_images_per_second: float
     workers: int
     workers_images_per_second: float
@@ -66,7 +67,7 @@ class DataCheck:
 def check_data(
     data: str | DataSet,
     *,
-    resolution: int = 224,
+    resolution: Resolution = 224,
     workers: int | None = None,
     images_per_second: float | None = None,
     samples: int = 300,
@@ -98,10 +99,10 @@ def check_data(
     needed = None if wanted is None else math.ceil(_RESERVE * wanted * workers / together)
     checks = {"training": train, "validation": validation}
     warnings = [words for name, check in checks.items() for words in _warn_of_split(name, check)]
-    if train.shorter_side_px is not None and (side := train.shorter_side_px[1]) < resolution:
+    if train.shorter_side_px is not None and (side := train.shorter_side_px[1]) < min(sides(resolution)):
         warnings.append(
-            f"Half of the training images are smaller than {resolution} pixels ({side:g} in the median): they will be "
-            "enlarged."
+            f"Half of the training images are smaller than {resolution} pixels (shorter sides of {side:g} in the "
+            "median): they will be enlarged."
         )
     if shared.names:
         warnings.append(shared.in_words())

@@ -42,6 +42,7 @@ from starsearch.progress import follow
 from starsearch.recipe import Fidelity
 from starsearch.records.table import reading_names, recorded_reading
 from starsearch.report.summary import miss_lines
+from starsearch.resolution import Resolution
 from starsearch.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def export(
     knee: bool = False,
     top: int | None = None,
     weights: Path | None = None,
-    resolution: int | None = None,
+    resolution: Resolution | None = None,
     formats: Sequence[str] = ("timm",),
     data: str | None = None,
     pad: bool = True,
@@ -91,8 +92,7 @@ def export(
         knee: take the knee of a study's front; the default.
         top: how many of a study's front, best first objective first.
         weights: a file of an architecture's weights.
-        resolution: height and width of the images in pixels; None is the one it was trained at, 224 where that is not
-            known.
+        resolution: of the images; None is the one it was trained at, 224 where that is not known.
         formats: names of `starsearch.export.formats.formats`.
         data: the data set, as `open_data` takes it, for formats that are calibrated on it; None finds a study's or
             training's by its name. An architecture without weights takes its classes from it.
@@ -201,7 +201,11 @@ def without_baselines(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_architecture(
-    architecture: Architecture, weights: Path | None, data: str | None, resolution: int | None, forms: Sequence[Format]
+    architecture: Architecture,
+    weights: Path | None,
+    data: str | None,
+    resolution: Resolution | None,
+    forms: Sequence[Format],
 ) -> _Found:
     """Return the architecture with the weights of a file, or with random ones."""
     if data is None and any(form.needs_data for form in forms):

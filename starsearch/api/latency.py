@@ -40,6 +40,7 @@ from starsearch.measurement import Measurement
 from starsearch.objective import LATENCY, THIS_MACHINE
 from starsearch.progress import Progress, follow, ignore
 from starsearch.records.record import StudyRecord, hold_lease
+from starsearch.resolution import Resolution, sides
 from starsearch.resources import find_file
 from starsearch.space import SearchSpace
 from starsearch.study.space_file import load_space
@@ -52,8 +53,8 @@ _KIT = """\
 # Latency kit
 
 {count} networks of the space {space} at {resolution} px, with random weights, which latency does not depend on.
-measurements.csv names the ONNX files (input "input", 1×3×{resolution}×{resolution}, float32). Core ML packages, where
-there are any, have the same names (input "image", {resolution}×{resolution}, RGB).
+measurements.csv names the ONNX files (input "input", 1×3×{height}×{width}, float32). Core ML packages, where
+there are any, have the same names (input "image", {width} wide and {height} high, RGB).
 
 1. Time each file on the device with the runtime that you deploy with: one thread, batch 1, nothing else running. Let
    10 runs warm it up, then time at least 50; the median counts. Let the device cool down between networks.
@@ -79,7 +80,7 @@ class Imported:
 def measure_latency(
     text: str,
     *,
-    resolution: int | None = None,
+    resolution: Resolution | None = None,
     spec: MeasureSpec | None = None,
     watch: Callable[[Progress], None] = ignore,
 ) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def measure_latency(
 
     Args:
         text: an architecture in any of its forms, FILE.onnx, or timm:NAME.
-        resolution: pixels; by default a study's, a timm model's own, or 224. An ONNX file has its own.
+        resolution: by default a study's, a timm model's own, or 224. An ONNX file has its own.
         spec: how it is measured; its resolution and number of classes are not read.
         watch: called with the progress.
     """
@@ -181,11 +182,11 @@ def calibrate_device(
 
 
 def profile_of_measurements(
-    measurements: Path, out: Path, *, device: str, resolution: int | None = None, base: str | None = None
+    measurements: Path, out: Path, *, device: str, resolution: Resolution | None = None, base: str | None = None
 ) -> DeviceProfile:
     """Fit or adapt a profile from figures measured elsewhere (a phone, by any app); write it at `out`.
 
-    The CSV file has the columns architecture and ms; without a `resolution` in pixels it says that, too, or it is 224.
+    The CSV file has the columns architecture and ms; without a `resolution` it says that, too, or it is 224.
     `base` is the profile of a similar device to adapt.
     """
     _check_free(out)
@@ -240,7 +241,10 @@ def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Pa
             rows.append((format_architecture(architecture), "", file, found.resolution))
         with (out / "measurements.csv").open("w", newline="", encoding="utf-8") as target:
             csv.writer(target).writerows([("architecture", "ms", "file", "resolution"), *rows])
-        text = _KIT.format(count=len(networks), space=Path(space).stem, resolution=found.resolution)
+        height, width = sides(found.resolution)
+        text = _KIT.format(
+            count=len(networks), space=Path(space).stem, resolution=found.resolution, height=height, width=width
+        )
         (out / "README.md").write_text(text, encoding="utf-8")
     except OSError as error:
         raise SpecError(f"The kit cannot be written to {out}: {error.strerror}.") from error
@@ -248,7 +252,7 @@ def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Pa
 
 
 def predict_latency(
-    profile: str, networks: str | Architecture | Sequence[str | Architecture], *, resolution: int | None = None
+    profile: str, networks: str | Architecture | Sequence[str | Architecture], *, resolution: Resolution | None = None
 ) -> pd.DataFrame:
     """Predict the latencies of networks, as they are deployed, on a profile's device; a row each, with 90 % intervals.
 
@@ -258,7 +262,7 @@ def predict_latency(
     Args:
         profile: a file or a shipped profile's name.
         networks: names, one-line texts, YAML files, or STUDY:TRIAL, which has the study's resolution and classes.
-        resolution: pixels; by default the study's, or the profile's.
+        resolution: by default the study's, or the profile's.
     """
     opened = open_profile(profile)
     predicted = []

@@ -24,6 +24,7 @@ from starsearch.errors import ArchitectureError, EvaluationError, StudyError, fi
 from starsearch.families.family import Architecture, count_macs, presets
 from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.families.timm import TimmArchitecture
+from starsearch.resolution import Resolution, of_sides, recorded, sides
 from starsearch.yaml_file import read_yaml
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class TimedNetwork:
 
     text: str
     network: Timed
-    resolution: int | None
+    resolution: Resolution | None
     num_classes: int = 1000
     macs: int | None = None
 
@@ -105,8 +106,8 @@ class NamedNetwork:
                 return self.found
         return parse_architecture(self.text)
 
-    def for_timing(self, resolution: int | None = None) -> TimedNetwork:
-        """Return what is timed, at `resolution` pixels or else a study's, a timm model's own, or 224."""
+    def for_timing(self, resolution: Resolution | None = None) -> TimedNetwork:
+        """Return what is timed, at `resolution` or else a study's, a timm model's own, or 224."""
         match self.found:
             case str():
                 return _timm_for_timing(self.found, resolution)
@@ -232,10 +233,10 @@ class StudyTrial:
         return replace(found, epochs=self.study.spec.fidelity.epochs or found.epochs)
 
     @property
-    def resolution(self) -> int:
-        """The pixels at which the network is deployed."""
+    def resolution(self) -> Resolution:
+        """At which the network is deployed."""
         searched = self.row.get("params_resolution")
-        return int(searched) if searched and searched == searched else self.study.spec.space.resolution
+        return recorded(searched) if searched and searched == searched else self.study.spec.space.resolution
 
     @property
     def fidelity(self) -> Fidelity:
@@ -297,14 +298,14 @@ def _read_onnx(path: Path) -> bytes:
         raise EvaluationError(f"{path} is no ONNX file, or weights beside it are missing: {error}") from error
 
 
-def _timm_for_timing(name: str, resolution: int | None) -> TimedNetwork:
+def _timm_for_timing(name: str, resolution: Resolution | None) -> TimedNetwork:
     from starsearch.families.timm_module import check_timm_knows
     from starsearch.latency.backends.networks import timm_network
 
     check_timm_knows(name)
     module = timm_network(name)
     config = getattr(module, "pretrained_cfg", None) or {}
-    own = int(config.get("input_size", (3, _RESOLUTION, _RESOLUTION))[-1])
+    own = of_sides(*config.get("input_size", (3, _RESOLUTION, _RESOLUTION))[1:])
     return TimedNetwork(text=f"{_TIMM}{name}", network=module, resolution=resolution or own)
 
 
@@ -386,7 +387,7 @@ def _of_timm_folder(text: str, folder: Path, device: str) -> Classifier:
     return replace(found, class_names=said["class_names"], orientation=said["orientation"])
 
 
-def check_baseline(name: str, data: DataSet, resolutions: Iterable[int]) -> None:
+def check_baseline(name: str, data: DataSet, resolutions: Iterable[Resolution]) -> None:
     """Refuse a model of timm's that cannot be built, or that takes no images of these resolutions."""
     import torch
 
@@ -397,7 +398,7 @@ def check_baseline(name: str, data: DataSet, resolutions: Iterable[int]) -> None
     for pixels in resolutions:
         try:
             with torch.inference_mode():
-                model(torch.zeros(1, 3, pixels, pixels))
+                model(torch.zeros(1, 3, *sides(pixels)))
         except Exception as error:  # whatever a model may raise
             raise EvaluationError(
                 f"timm:{name} does not take images of {pixels} px: {first_line(error)} Leave it out, or "

@@ -19,6 +19,7 @@ from starsearch.objective import Objective
 from starsearch.recipe import Fidelity
 from starsearch.records.table import load_trials, study_names
 from starsearch.report.agreement import compare_fidelities
+from starsearch.resolution import Resolution, area
 from starsearch.study.runner_file import RayRunner, Runner, load_runner
 from starsearch.study.spec import StudySpec
 from starsearch.study.study_file import load_specs
@@ -80,7 +81,7 @@ def plan_study(
     pilot: int = 12,
     tau: float = 0.7,
     top: str | None = None,
-    resolutions: Sequence[int] | None = None,
+    resolutions: Sequence[Resolution] | None = None,
     epochs: Sequence[int] | None = None,
     samples: Sequence[int] | None = None,
     runner: str | None = None,
@@ -148,14 +149,13 @@ def _grid(
     own: Fidelity,
     first: StudySpec,
     dataset: DataSet,
-    resolutions: Sequence[int] | None,
+    resolutions: Sequence[Resolution] | None,
     epochs: Sequence[int] | None,
     samples: Sequence[int] | None,
 ) -> list[Fidelity]:
     """Return every combination."""
-    for name, numbers, low, high in (("resolutions", resolutions, 8, 1024), ("epochs", epochs, 1, 10_000)):
-        if wrong := [number for number in numbers or () if not low <= number <= high]:
-            raise SpecError(f"--{name} must lie between {low} and {high:,}; got {wrong[0]}.")
+    if wrong := [number for number in epochs or () if number > 10_000]:
+        raise SpecError(f"--epochs must lie between 1 and 10,000; got {wrong[0]}.")
     assert own.epochs is not None
     assert own.samples is not None
     fewest = min(own.samples, max(first.recipe.batch_size, len(dataset.classes)))
@@ -305,7 +305,7 @@ def _work(fidelity: Fidelity, spec: StudySpec, dataset: DataSet) -> float:
     """Return the pixels that a training at a fidelity sees."""
     images = min(fidelity.samples or dataset.num_train, dataset.num_train)
     epochs = (fidelity.epochs or spec.recipe.epochs) + spec.recipe.cooldown_epochs
-    return float(epochs) * images * fidelity.resolution**2
+    return float(epochs) * images * area(fidelity.resolution)
 
 
 def _share_trained(spec: StudySpec) -> float:

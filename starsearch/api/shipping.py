@@ -33,6 +33,7 @@ from starsearch.latency.reference import calibrate_reference
 from starsearch.objective import LATENCY, is_accuracy, is_latency
 from starsearch.progress import Progress, follow, ignore
 from starsearch.report.verdict import Contender, Hits, accuracy_difference, verdict_cells, verdict_table
+from starsearch.resolution import Resolution
 from starsearch.yaml_file import read_yaml
 
 VERDICT_FILE, SUMS_FILE = "verdict.csv", "SHA256SUMS"
@@ -247,7 +248,7 @@ def _has_ended(job: TrainingJob, data: DataSet) -> bool:
 
 
 def _judge(
-    jobs: dict[str, list[TrainingJob]], failures: dict[str, str], data: DataSet, resolution: int, step: Step
+    jobs: dict[str, list[TrainingJob]], failures: dict[str, str], data: DataSet, resolution: Resolution, step: Step
 ) -> tuple[dict[str, Contender], dict[str, Latency]]:
     """Validate every training's best weights image by image, and time every network, with the data's classes."""
     import torch
@@ -308,7 +309,7 @@ def _export(
     folder: Path,
     forms: Sequence[Format],
     *,
-    resolution: int,
+    resolution: Resolution,
     step: Step,
     origin: dict[str, str],
 ) -> Shipped:
@@ -352,7 +353,7 @@ def _export(
     return shipped
 
 
-def _two_sizes(job: TrainingJob, resolution: int) -> list[str]:
+def _two_sizes(job: TrainingJob, resolution: Resolution) -> list[str]:
     """Say that networks are timed at another resolution than they are trained at, where that is so."""
     trained = job.fidelity.resolution
     if trained == resolution:

@@ -21,6 +21,7 @@ from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import parse_architecture
 from starsearch.progress import Progress, follow, ignore
 from starsearch.report.agreement import accuracy_of, costs
+from starsearch.resolution import Resolution
 from starsearch.resources import shipped_names
 from starsearch.study.study_file import load_specs
 
@@ -58,7 +59,7 @@ def audit_signals(
     *,
     data: str | None = None,
     signals: Iterable[str] = (),
-    resolution: int = 64,
+    resolution: Resolution = 64,
     seed: int = 0,
     watch: Callable[[Progress], object] = ignore,
 ) -> tuple[str, list[SignalAudit]]:

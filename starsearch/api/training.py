@@ -23,6 +23,7 @@ from starsearch.families.text import format_architecture
 from starsearch.measurement import accuracy_measurement
 from starsearch.progress import Progress, follow, ignore
 from starsearch.records.lock import alone
+from starsearch.resolution import Resolution, sides
 
 if TYPE_CHECKING:
     from starsearch.training import Hardware, TrainingResult
@@ -51,7 +52,7 @@ class Trained:
     macs: int
     data: str
     orientation: str
-    resolution: int
+    resolution: Resolution
     crop_pct: float
     stem_stride: int
     seed: int
@@ -196,7 +197,7 @@ def try_step(job: TrainingJob, data: DataSet, hardware: Hardware) -> None:
     micro = hardware.micro_batch(job.recipe.batch_size)
     alone = replace(hardware, world_size=1, rank=0, accumulate=1, compile=False, sync_batch_norm=False)
     recipe = replace(job.recipe, batch_size=micro, mixup=0.0, cutmix=0.0)  # which take no memory, and no odd batch
-    size = (micro, 3, job.fidelity.resolution, job.fidelity.resolution)
+    size = (micro, 3, *sides(job.fidelity.resolution))
     try:
         with torch.random.fork_rng(devices=[]):
             model = build_network(job.architecture, data, recipe, job.fidelity, alone, initial=None)

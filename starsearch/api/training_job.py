@@ -21,6 +21,7 @@ from starsearch.families.text import architecture_hash
 from starsearch.files import written_whole
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe, changed_fields, value_text, with_batch_size
+from starsearch.resolution import Resolution, sides
 from starsearch.study.recipe_file import check_trainable, load_recipe
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def plan_training(
     recipe: str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
-    resolution: int | None = None,
+    resolution: Resolution | None = None,
     crop_pct: float | None = None,
     stem_stride: int | None = None,
     seed: int = 0,
@@ -88,7 +89,7 @@ def plan_training(
         data: as `open_data` takes it.
         recipe: a recipe file or a shipped one's name; None for the trial's, else "starnet-imagenet".
         epochs, batch_size: replace the recipe's; learning rates follow the batch by the linear rule.
-        resolution: pixels of training and validation; None for the trial's, else 224.
+        resolution: of training and validation; None for the trial's, else 224.
         crop_pct: crop of validation; None is the trial's, else timm's 0.875, and the whole image below 128 px.
         stem_stride: 1 for small images; None for the trial's, else 2.
         out: the training's folder; None is trainings/NAME.
@@ -102,11 +103,11 @@ def plan_training(
     named = resolve(text)
     trial, architecture = named.trial, named.architecture
     chosen, notes = _choose_recipe(trial, recipe, epochs=epochs, batch_size=batch_size)
-    fidelity = {"resolution": resolution, "stem_stride": stem_stride, "crop_pct": crop_pct}
+    fidelity: dict[str, Any] = {"resolution": resolution, "stem_stride": stem_stride, "crop_pct": crop_pct}
     if trial is not None:
         notes = (*describe_trial(text, trial, fidelity), *notes)
         fidelity = {name: getattr(trial.fidelity, name) if value is None else value for name, value in fidelity.items()}
-    pixels = int(fidelity["resolution"] or _RESOLUTION)
+    size = fidelity["resolution"] or _RESOLUTION
     folder = Path(out) if out else Path("trainings") / _name_of(text, architecture)
     return TrainingJob(
         architecture=architecture,
@@ -115,8 +116,8 @@ def plan_training(
         recipe=chosen,
         fidelity=Fidelity(
             name="full",
-            resolution=pixels,
-            crop_pct=fidelity["crop_pct"] or (_TIMM_CROP_PCT if pixels >= _SMALL else 1.0),
+            resolution=size,
+            crop_pct=fidelity["crop_pct"] or (_TIMM_CROP_PCT if min(sides(size)) >= _SMALL else 1.0),
             stem_stride=1 if fidelity["stem_stride"] == 1 else 2,
             recipe=recipe or _DEFAULT_RECIPE,
         ),

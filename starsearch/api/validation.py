@@ -17,6 +17,7 @@ from starsearch.data.synsets import NUM_IMAGENET_CLASSES, imagenet_indices
 from starsearch.errors import BackendError, EvaluationError, first_line, some
 from starsearch.measurement import accuracy_measurement
 from starsearch.progress import Progress, follow, ignore, mapped
+from starsearch.resolution import Resolution, of_sides
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ class Validation:
     num_classes: int
     images_per_second: float
     unreadable: tuple[str, ...]
-    resolution: int
+    resolution: Resolution
     crop_pct: float
     crop_mode: str
     mean: tuple[float, ...]
@@ -62,7 +63,7 @@ def validate(
     data: str,
     *,
     weights: Path | None = None,
-    resolution: int | None = None,
+    resolution: Resolution | None = None,
     crop_pct: float | None = None,
     batch_size: int = 128,
     device: str | None = None,
@@ -71,14 +72,14 @@ def validate(
 ) -> Validation:
     """Judge a trained network by top-1 and top-5, its images prepared as timm's `validate.py` does.
 
-    Images are resized to `resolution / crop_pct`, cropped to the middle and normalised. Where the data's classes are
-    some of ImageNet's 1,000 (by synset), and the network knows all of them, only the logits of those are compared.
+    Images are resized until they cover `resolution / crop_pct`, cropped to the middle and normalised. Where the data's
+    classes are some of ImageNet's 1,000 (by synset), and the network knows all of them, only their logits are compared.
 
     Args:
         network: as `starsearch.api.networks.resolve` takes it.
         data: as `starsearch.data.open_validation` takes it.
         weights: a file of weights for an architecture or timm model.
-        resolution: in pixels; None for the model's own, or 224.
+        resolution: None for the model's own, or 224.
         crop_pct: the share of the resized image's side that is kept; None for the model's own, or 0.875.
         batch_size: images at once, where the network does not fix it.
         device: torch's name of it; None for a GPU where there is one.
@@ -135,7 +136,7 @@ def validate(
 
 
 def _preprocessing(
-    classifier: Classifier, data: DataSet, resolution: int | None, crop_pct: float | None
+    classifier: Classifier, data: DataSet, resolution: Resolution | None, crop_pct: float | None
 ) -> Preprocessing:
     """Return what was asked for; else what timm has for the network; else timm's defaults, and the data's mean and std.
 
@@ -153,11 +154,11 @@ def _preprocessing(
     # As timm's validate.py: at the size a model is tested at, where that is another than it was trained at.
     resolve_config: Any = resolve_data_config  # timm has no types
     resolved = resolve_config(pretrained_cfg=known, use_test_size=True)
-    channels, _, size = resolved["input_size"]
+    channels, *size = resolved["input_size"]
     if channels != 3:
         raise EvaluationError(f"{classifier.text} takes images of {channels} channels; data sets have 3.")
     return Preprocessing(
-        resolution=resolution or int(size),
+        resolution=resolution or of_sides(*size),
         crop_pct=crop_pct or float(resolved["crop_pct"]),
         crop_mode=str(resolved["crop_mode"]),
         mean=tuple(resolved["mean"]),
@@ -179,7 +180,7 @@ def _count_hits(
             logits = classifier.logits(pixels.contiguous())
         except torch.OutOfMemoryError as error:
             raise EvaluationError(
-                f"A batch of {len(pixels)} images of {pixels.shape[-1]} pixels does not fit the memory of "
+                f"A batch {tuple(pixels.shape)} of images does not fit the memory of "
                 f"{pixels.device}; try --batch-size {max(1, len(pixels) // 2)}."
             ) from error
         return logits if outputs is None else logits[:, list(outputs)]

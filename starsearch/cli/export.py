@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from starsearch.cli.options import resolution_option
 from starsearch.export.formats import formats as known_formats
 
 _FORMATS = "; ".join(f"{form.name}, {form.help}" for form in known_formats().values())
@@ -28,8 +29,7 @@ def export(
     formats: Annotated[str, typer.Option("--format", help=f"Comma-separated: {_FORMATS}.")] = "timm",
     weights: Annotated[Path | None, typer.Option(help="A file of weights for an architecture.")] = None,
     resolution: Annotated[
-        int | None,
-        typer.Option(min=8, max=4096, help="Of its images, in pixels. Without it: as it was trained, or 224."),
+        str | None, resolution_option("Of its images. Without it: as it was trained, or 224.")
     ] = None,
     data: Annotated[
         str | None,

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from starsearch.cli.options import Json, Space, Study
+from starsearch.cli.options import Json, Space, Study, resolution_option
 from starsearch.cli.show import print_facts, print_json, print_table, say, table
 from starsearch.errors import SpecError, counted
 from starsearch.latency.backends.backend import BACKENDS, BackendOptions, ComputeUnits, missing_by_backend
+from starsearch.resolution import area
 
 if TYPE_CHECKING:
     from starsearch.latency.prediction.profile import DeviceProfile
@@ -28,10 +29,6 @@ app = typer.Typer(
 )
 
 _SHOWN = 10  # operations on the CPU; the most expensive say it
-
-
-def _pixels(words: str) -> Any:
-    return typer.Option(min=32, max=4096, help=f"Height and width of the image in pixels. {words}")
 
 
 def _pairs(words: str) -> Any:
@@ -61,7 +58,7 @@ def measure(
         float,
         typer.Option(min=0.0, max=100.0, help="Stop when the 95 % interval is ± this many percent; 0: take all pairs."),
     ] = 1.0,
-    resolution: Annotated[int | None, _pixels("By default STUDY's, a timm model's, or 224.")] = None,
+    resolution: Annotated[str | None, resolution_option("By default STUDY's, a timm model's, or 224.", low=32)] = None,
     compute_units: Units = "all",
     development_team: Team = "",
     json: Json = False,
@@ -145,7 +142,9 @@ def fit(
         typer.Option(metavar="FILE.csv", help="Measure nothing: columns architecture, ms, as measured elsewhere."),
     ] = None,
     device: Annotated[str, typer.Option(help="With --measurements: what was measured, in your words.")] = "",
-    resolution: Annotated[int | None, _pixels("With --measurements: by default FILE's, or 224.")] = None,
+    resolution: Annotated[
+        str | None, resolution_option("With --measurements: by default FILE's, or 224.", low=32)
+    ] = None,
     pairs: Annotated[int, _pairs("more on a noisy machine.")] = 20,  # as `LIMITS`
     json: Json = False,
 ) -> None:
@@ -228,7 +227,7 @@ def predict(
     networks: Annotated[
         list[str], typer.Argument(metavar="ARCH...", help="Names, one-line texts, YAML files, or STUDY:TRIAL.")
     ],
-    resolution: Annotated[int | None, _pixels("By default STUDY's, else the profile's.")] = None,
+    resolution: Annotated[str | None, resolution_option("By default STUDY's, else the profile's.", low=32)] = None,
     json: Json = False,
 ) -> None:
     """Predict latencies on a profile's device, with 90 % prediction intervals; nothing is measured.
@@ -251,7 +250,7 @@ def predict(
     interval = "{low_ms:.3g} – {high_ms:.3g}"
     columns = {"network": "{architecture}", "predicted ms": "{predicted_ms:.3g}", "90 % interval": interval}
     print_table(table(found, columns))
-    error, resolutions = opened.held_out, sorted({one["resolution"] for one in found})
+    error, resolutions = opened.held_out, sorted({one["resolution"] for one in found}, key=area)
     say(
         f"On {opened.device.text}, {' and '.join(map(str, resolutions))} px; held-out error of the profile "
         f"{error.mape_percent:.1f} % ({error.networks} networks, {error.method}, {opened.date}).",

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from starsearch.errors import SpecError
+from starsearch.resolution import Between, Resolution
+
 _DATA = typer.Option(
     help="A folder (train/, validation/ or val/), one of tars, of WebDataset shards or of Parquet files, or a timm "
     "data-set name. Without it: the study file's, else scikit-learn's digits, embedded."
@@ -65,6 +68,18 @@ Workers = Annotated[
     typer.Option(min=0, max=256, help="Processes that decode images. Without it: one a core, at most 8."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def resolution_option(words: str, *, low: int = 8, high: int = 4096) -> Any:
+    """Return the option of a resolution, which is read as `Between` does."""
+
+    def read(text: str) -> Resolution:
+        try:
+            return Between(low, high)(text)
+        except SpecError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return typer.Option(parser=read, metavar="PIXELS|HEIGHTxWIDTH", help=words)
 
 
 _DATA_OPTIONS: dict[str, Any] = {

@@ -23,7 +23,7 @@ def plan(
     pilot: Annotated[int, typer.Option(min=0, help="Random candidates that are trained, beside the anchors.")] = 12,
     tau: Annotated[float, typer.Option(min=-1, max=1, help="Kendall's τ a proxy must reach against the truth.")] = 0.7,
     top: Annotated[str | None, typer.Option(help="The fidelity that counts as the truth; without it the last.")] = None,
-    resolutions: Annotated[str | None, typer.Option(help="Proxies to try, in pixels: 32,64.")] = None,
+    resolutions: Annotated[str | None, typer.Option(help="Proxies to try: 32,64 or 24x48,48x96.")] = None,
     epochs: Annotated[str | None, typer.Option(help="Proxies to try: 1,2,4.")] = None,
     samples: Annotated[str | None, typer.Option(help="Proxies to try, training images: 2000,8000.")] = None,
     runner: Runner = None,
@@ -50,6 +50,7 @@ def plan(
     from starsearch.api.planning import plan_study
     from starsearch.api.run import parse_duration
     from starsearch.cli.live import LiveView
+    from starsearch.resolution import Between
 
     found = plan_study(
         file,
@@ -57,7 +58,7 @@ def plan(
         pilot=pilot,
         tau=tau,
         top=top,
-        resolutions=_numbers("--resolutions", resolutions),
+        resolutions=[Between(8, 1024)(one.strip()) for one in resolutions.split(",")] if resolutions else None,
         epochs=_numbers("--epochs", epochs),
         samples=_numbers("--samples", samples),
         runner=runner,

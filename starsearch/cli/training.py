@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from starsearch.cli.options import Arch, Epochs, Seed, StemStride, Workers, takes_data
+from starsearch.cli.options import Arch, Epochs, Seed, StemStride, Workers, resolution_option, takes_data
 from starsearch.cli.show import print_table, say, table
 from starsearch.errors import TrainingStoppedError, counted
 from starsearch.progress import Progress
@@ -64,8 +64,7 @@ def train(
     ] = False,
     workers: Workers = None,
     resolution: Annotated[
-        int | None,
-        typer.Option(min=8, max=1024, help="Pixels of training and validation. Without it: the trial's, else 224."),
+        str | None, resolution_option("Of training and validation. Without it: the trial's, else 224.", high=1024)
     ] = None,
     crop_pct: Annotated[
         float | None,

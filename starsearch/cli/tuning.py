@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starsearch.cli.options import Arch, Data, Epochs, Out, Runner, Seed, StemStride, Storage, takes_data
+from starsearch.cli.options import (
+    Arch,
+    Data,
+    Epochs,
+    Out,
+    Runner,
+    Seed,
+    StemStride,
+    Storage,
+    resolution_option,
+    takes_data,
+)
 from starsearch.cli.show import say
 from starsearch.errors import counted
 from starsearch.progress import Progress
@@ -37,8 +48,7 @@ def tune(
         ),
     ] = None,
     resolution: Annotated[
-        int | None,
-        typer.Option(min=8, max=1024, help="Pixels of training and validation. Without it: the trial's, else 32."),
+        str | None, resolution_option("Of training and validation. Without it: the trial's, else 32.", high=1024)
     ] = None,
     epochs: Epochs = None,
     samples: Annotated[

@@ -13,6 +13,7 @@ from torch.nn import functional
 from starsearch.data.dataset import INTERPOLATION, DataSet
 from starsearch.errors import EvaluationError
 from starsearch.recipe import Recipe
+from starsearch.resolution import Resolution, sides
 
 _MOST_DRAWS = 10  # of an image's augmentation, one in a hundred of which fails; of a box, as in timm
 _CROP_RATIO = (3 / 4, 4 / 3)  # timm's defaults, as those of the erased boxes
@@ -23,19 +24,19 @@ Augment = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 
 def batch_augmentation(
-    recipe: Recipe, data: DataSet, resolution: int, device: str = "cpu", *, after_single: bool = False
+    recipe: Recipe, data: DataSet, resolution: Resolution, device: str = "cpu", *, after_single: bool = False
 ) -> Augment:
     """Return crop, flip, colour, normalisation and random erasing of whole batches, as the recipe says.
 
-    It takes (batch, height, width, 3) uint8 and a generator, both on the device, and returns (batch, 3, resolution,
-    resolution) float32. All draws are the generator's, and a GPU is never waited for.
+    It takes (batch, height, width, 3) uint8 and a generator, both on the device, and returns (batch, 3,
+    *sides(resolution)) float32. All draws are the generator's, and a GPU is never waited for.
 
     Args:
         after_single: whether `image_augmentation` has been at work: what it does is left out.
     """
     mean, std = (255 * torch.tensor(values, device=device) for values in (data.mean, data.std))
     resized = recipe.crop == "random-resized"
-    padding = max(1, resolution // 8) if recipe.crop == "pad" else 0
+    padding = max(1, min(sides(resolution)) // 8) if recipe.crop == "pad" else 0
 
     def augment_batch(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if resized and not after_single:
@@ -63,39 +64,47 @@ def _crop_and_flip(pixels: torch.Tensor, padding: int, hflip: float, generator: 
     return padded[torch.arange(batch, **on).view(-1, 1, 1), rows.unsqueeze(2), columns.unsqueeze(1)]
 
 
-def resized_whole(pixels: torch.Tensor, resolution: int) -> torch.Tensor:
-    """Return square images resized as those that are kept in memory are, or as they are if they have that size."""
-    batch, side, *_ = pixels.shape
-    if side == resolution:
+def resized_whole(pixels: torch.Tensor, resolution: Resolution) -> torch.Tensor:
+    """Return whole images resized as those that are kept in memory are, or as they are if they have that size."""
+    batch, height, width, _ = pixels.shape
+    if (height, width) == sides(resolution):
         return pixels
-    ends = torch.zeros(batch, device=pixels.device), torch.full((batch,), float(side), device=pixels.device)
-    always = torch.ones(batch, dtype=torch.bool, device=pixels.device)
-    return crop_and_resize(pixels, (ends, ends), resolution, is_cubic=always, flips=~always)
+    device = pixels.device
+    rows, columns = (
+        (torch.zeros(batch, device=device), torch.full((batch,), float(length), device=device))
+        for length in (height, width)
+    )
+    always = torch.ones(batch, dtype=torch.bool, device=device)
+    return crop_and_resize(pixels, (rows, columns), resolution, is_cubic=always, flips=~always)
 
 
 Boxes = tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
-def _crop_at_random(pixels: torch.Tensor, resolution: int, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+def _crop_at_random(
+    pixels: torch.Tensor, resolution: Resolution, recipe: Recipe, generator: torch.Generator
+) -> torch.Tensor:
     """Return timm's random-resized crop and flip of each image, as float32."""
     batch, height, width, _ = pixels.shape
     draw = partial(torch.rand, generator=generator, device=pixels.device)
-    boxes = draw_boxes(draw, batch, (height, width), recipe.crop_scale, _CROP_RATIO, otherwise=(height, width))
+    ratio = _crop_ratio(resolution, _CROP_RATIO)
+    boxes = draw_boxes(draw, batch, (height, width), recipe.crop_scale, ratio, otherwise=(height, width))
     kind = recipe.train_interpolation or INTERPOLATION
     is_cubic = draw(batch) < {"bilinear": 0.0, "bicubic": 1.0, "random": 0.5}[kind]
     return crop_and_resize(pixels, boxes, resolution, is_cubic=is_cubic, flips=draw(batch) < recipe.hflip)
 
 
 def crop_and_resize(
-    pixels: torch.Tensor, boxes: Boxes, resolution: int, *, is_cubic: torch.Tensor, flips: torch.Tensor
+    pixels: torch.Tensor, boxes: Boxes, resolution: Resolution, *, is_cubic: torch.Tensor, flips: torch.Tensor
 ) -> torch.Tensor:
-    """Return each image's box resized as Pillow does it, (batch, resolution, resolution, 3) float32 in 0..255.
+    """Return each image's box resized as Pillow does it, (batch, *sides(resolution), 3) float32 in 0..255.
 
     `is_cubic` and `flips` are (batch,). Each side is a product with a matrix, its filter's weights.
     """
     _, height, width, _ = pixels.shape
     rows, columns = (
-        _resampling(*box, length, resolution, is_cubic) for box, length in zip(boxes, (height, width), strict=True)
+        _resampling(*box, length, side, is_cubic)
+        for box, length, side in zip(boxes, (height, width), sides(resolution), strict=True)
     )
     columns = torch.where(flips.view(-1, 1, 1), columns.flip(1), columns)
     maps = rows.unsqueeze(1) @ pixels.permute(0, 3, 1, 2).float() @ columns.mT.unsqueeze(1)
@@ -135,16 +144,16 @@ def draw_boxes(
 
 
 def _resampling(
-    start: torch.Tensor, size: torch.Tensor, length: int, resolution: int, is_cubic: torch.Tensor
+    start: torch.Tensor, size: torch.Tensor, length: int, side: int, is_cubic: torch.Tensor
 ) -> torch.Tensor:
-    """Return (batch, resolution, length), the weights by which Pillow resizes a stretch of rows or columns.
+    """Return (batch, side, length), the weights by which Pillow resizes a stretch of rows or columns.
 
     Its filters are the triangle and Keys' cubic with a = -0.5, as wide as the scale where that is above 1, and see
     nothing beyond the stretch. `start`, `size` and `is_cubic` are (batch,).
     """
     start, size, is_cubic = (part.view(-1, 1, 1) for part in (start, size, is_cubic))
-    scale = size / resolution
-    centers = (torch.arange(resolution, device=start.device).view(-1, 1) + 0.5) * scale
+    scale = size / side
+    centers = (torch.arange(side, device=start.device).view(-1, 1) + 0.5) * scale
     places = torch.arange(length, device=start.device) - start
     far = ((places + 0.5 - centers) / scale.clamp(min=1)).abs()
     triangle = (1 - far).clamp(min=0)
@@ -199,14 +208,14 @@ def normalize(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> to
     return pixels.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
-def image_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> Any:
-    """Return timm's transform of one PIL image to (3, resolution, resolution) uint8: crop, RandAugment, colour."""
+def image_augmentation(recipe: Recipe, data: DataSet, resolution: Resolution) -> Any:
+    """Return timm's transform of one PIL image to (3, *sides(resolution)) uint8: crop, RandAugment, colour."""
     whole = recipe.crop != "random-resized"
     return make_transform(
         recipe.auto_augment,
         resolution,
         scale=(1.0, 1.0) if whole else recipe.crop_scale,
-        ratio=(1.0, 1.0) if whole else None,
+        ratio=_crop_ratio(resolution, (1.0, 1.0) if whole else _CROP_RATIO),
         hflip=0.0 if whole else recipe.hflip,
         color_jitter=recipe.color_jitter,
         interpolation=recipe.train_interpolation or INTERPOLATION,
@@ -216,12 +225,18 @@ def image_augmentation(recipe: Recipe, data: DataSet, resolution: int) -> Any:
     )
 
 
-def make_transform(auto_augment: str | None, resolution: int, **options: Any) -> Any:
+def _crop_ratio(resolution: Resolution, of_square: tuple[float, float]) -> tuple[float, float]:
+    """Return widths by heights of crops that are stretched to `resolution` as those `of_square` are to a square."""
+    height, width = sides(resolution)
+    return of_square[0] * width / height, of_square[1] * width / height
+
+
+def make_transform(auto_augment: str | None, resolution: Resolution, **options: Any) -> Any:
     """Return timm's transform for training with a policy."""
     from timm.data import create_transform
 
     try:
-        return create_transform((3, resolution, resolution), is_training=True, auto_augment=auto_augment, **options)
+        return create_transform((3, *sides(resolution)), is_training=True, auto_augment=auto_augment, **options)
     except (AssertionError, ValueError, LookupError) as error:  # as timm's factories reject a text
         raise EvaluationError(
             f"timm has no augmentation policy {auto_augment!r} ({error}); it has rand-m9-mstd0.5-inc1, augmix-m3-w3, "

@@ -20,6 +20,7 @@ from starsearch.data.unreadable import Unreadable, read_or_note
 from starsearch.data.workers import LoadedImages, Samples, drawing_from, num_workers
 from starsearch.errors import DataError
 from starsearch.recipe import Recipe
+from starsearch.resolution import Resolution, sides
 
 Names = tuple[str, ...]
 _ORDER = 0x0BDE2  # keeps the draw of an order apart from others of the same seed
@@ -134,7 +135,7 @@ def _when_copied(batch: list[torch.Tensor], copies: torch.cuda.Stream) -> tuple[
 
 
 def training_batches(
-    data: DataSet, recipe: Recipe, *, resolution: int, samples: int | None, seed: int, share: RankShare = ALONE
+    data: DataSet, recipe: Recipe, *, resolution: Resolution, samples: int | None, seed: int, share: RankShare = ALONE
 ) -> Generator[float, None, Batches]:
     """Return shuffled, augmented, whole batches; yield the fraction of images decoded, if they are kept in memory.
 
@@ -247,7 +248,7 @@ def _chosen(split: Split, samples: int | None, seed: int) -> NDArray[np.int64]:
     return choose_balanced(split.targets, samples, seed=seed)
 
 
-def _keeps_in_memory(data: DataSet, recipe: Recipe, num_images: int, resolution: int) -> bool:
+def _keeps_in_memory(data: DataSet, recipe: Recipe, num_images: int, resolution: Resolution) -> bool:
     """Whether decoded images of the training's resolution fit and are as good as the files."""
     if data.train.in_memory:
         return True
@@ -256,10 +257,14 @@ def _keeps_in_memory(data: DataSet, recipe: Recipe, num_images: int, resolution:
     if recipe.crop != "random-resized":
         return True
     # A random-resized crop of a decoded image is blurred unless that image is as large as its file's, and never sees
-    # what decoding to a square has cut off.
+    # what decoding to the shape of `resolution` has cut off.
     probed = np.linspace(0, len(data.train) - 1, min(_PROBED, len(data.train))).astype(int)
     images = (read_or_note(data.train, int(index)) for index in probed)  # decode judges unreadable images
-    return all(isinstance(image, str) or image.width == image.height <= resolution for image in images)
+    height, width = sides(resolution)
+    return all(
+        isinstance(image, str) or (image.height <= height and image.height * width == image.width * height)
+        for image in images
+    )
 
 
 def _transform_each(pixels: torch.Tensor, transform: Any) -> torch.Tensor:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from starsearch.data.augmentation import make_transform
 from starsearch.data.dataset import INTERPOLATION, DataSet, Split
 from starsearch.data.unreadable import read_or_note
+from starsearch.resolution import Resolution
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,7 +25,7 @@ _FEW = 0.1  # of the median number of images per class
 Transform = Callable[["Image.Image"], Any]
 
 
-def paper_transform(data: DataSet, *, resolution: int) -> Transform:
+def paper_transform(data: DataSet, *, resolution: Resolution) -> Transform:
     """Return the augmentation of the paper's recipe: random-resized crop, flip, RandAugment."""
     options = {"interpolation": INTERPOLATION, "mean": data.mean, "std": data.std, "use_prefetcher": True}
     transform: Transform = make_transform("rand-m1-mstd0.5-inc1", resolution, **options)

@@ -15,6 +15,7 @@ from starsearch.data.dataset import INTERPOLATION, DataSet, Split
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.data.unreadable import Unreadable, read_or_note
 from starsearch.errors import DataError
+from starsearch.resolution import Resolution, area, sides
 
 _PROGRESS_EVERY = 500  # images
 _MOST_OF_GPU = 0.5  # of its free memory, for the images of a split; the rest is the training's
@@ -22,7 +23,7 @@ _MOST_OF_GPU = 0.5  # of its free memory, for the images of a split; the rest is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """Decoded images: pixels (n, resolution, resolution, 3) uint8, as `channels_last` has them, and targets (n,).
+    """Decoded images: pixels (n, height, width, 3) uint8, as `channels_last` has them, and targets (n,).
 
     Those of a pack have its resolution, from which each batch is resized.
     """
@@ -63,21 +64,21 @@ class Images:
         return self
 
 
-_Key = tuple[str, str, object, int, str, str]
+_Key = tuple[str, str, object, Resolution, str, str]
 _kept: OrderedDict[_Key, Images] = OrderedDict()
 
 
-def fits_memory(num_images: int, resolution: int, limit_bytes: int) -> bool:
+def fits_memory(num_images: int, resolution: Resolution, limit_bytes: int) -> bool:
     """Whether so many decoded images stay within the limit."""
-    return 3 * num_images * resolution**2 <= limit_bytes
+    return 3 * num_images * area(resolution) <= limit_bytes
 
 
 def decode(
-    data: DataSet, split: Split, indices: NDArray[np.int64], *, resolution: int, device: str = "cpu"
+    data: DataSet, split: Split, indices: NDArray[np.int64], *, resolution: Resolution, device: str = "cpu"
 ) -> Generator[float, None, Images]:
     """Decode images, or find them decoded, on the device if they fit there; yield the fraction done now and then.
 
-    An image is resized so that its shorter side is `resolution`, and cropped to the square in its middle.
+    An image is resized until it just covers `resolution`, and cropped to that in its middle.
     Unreadable images are left out with a warning.
     """
     key = (data.fingerprint, split.name, split.pixels, resolution, str(hash(indices.tobytes())), device)
@@ -95,9 +96,13 @@ def decode(
     return _kept[key]
 
 
-def _decode(data: DataSet, split: Split, indices: NDArray[np.int64], resolution: int) -> Generator[float, None, Images]:
+def _decode(
+    data: DataSet, split: Split, indices: NDArray[np.int64], resolution: Resolution
+) -> Generator[float, None, Images]:
     if split.pixels is not None:
         packed, targets = split.pixels(), split.targets
+        if isinstance(resolution, str):
+            raise DataError(f"{data.name!r} is packed as squares, and {resolution} px are asked for: take its source.")
         if packed.shape[1] < resolution:
             raise DataError(
                 f"{data.name!r} is packed at {packed.shape[1]} px, and {resolution} px are asked for. Pack its source "
@@ -107,7 +112,7 @@ def _decode(data: DataSet, split: Split, indices: NDArray[np.int64], resolution:
             packed, targets = packed[indices], targets[indices]
         return Images(pixels=torch.from_numpy(packed), targets=torch.from_numpy(targets))
     transform = Preprocessing(resolution=resolution, interpolation=INTERPOLATION, crop_pct=1.0).transform()
-    pixels = torch.empty(len(indices), resolution, resolution, 3, dtype=torch.uint8)
+    pixels = torch.empty(len(indices), *sides(resolution), 3, dtype=torch.uint8)
     readable: list[int] = []
     noted: list[str] = []
     for done, index in enumerate(indices.tolist()):

@@ -10,6 +10,7 @@ from typing import Any
 from starsearch.data.dataset import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATION, DataSet
 from starsearch.data.source import Orientation
 from starsearch.recipe import Fidelity
+from starsearch.resolution import Resolution, sides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,16 +19,16 @@ class Preprocessing:
 
     Attributes:
         mean, std: per channel, of values in 0..1.
-        resolution: height and width, in pixels.
+        resolution: of the image that the network sees.
         interpolation: timm's name of the resizing filter.
         crop_pct: share of the resized image's side that the centre crop keeps.
-        crop_mode: timm's name of how an image that is no square is cropped: "center", "squash" or "border".
+        crop_mode: timm's name of how an image of another shape is cropped: "center", "squash" or "border".
         orientation: "exif" where photos are turned upright as their EXIF tag says, "stored" where they are not.
     """
 
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    resolution: int = 224
+    resolution: Resolution = 224
     interpolation: str = INTERPOLATION
     crop_pct: float = 0.875
     crop_mode: str = "center"
@@ -45,11 +46,11 @@ class Preprocessing:
         )
 
     def transform(self) -> Any:
-        """Return timm's validation transform, from a PIL image to (3, resolution, resolution) uint8."""
+        """Return timm's validation transform, from a PIL image to (3, height, width) uint8."""
         from timm.data import create_transform
 
         return create_transform(
-            (3, self.resolution, self.resolution),
+            (3, *sides(self.resolution)),
             interpolation=self.interpolation,
             crop_pct=self.crop_pct,
             crop_mode=self.crop_mode,
@@ -59,7 +60,7 @@ class Preprocessing:
     def timm_config(self, *, channels: int = 3) -> dict[str, Any]:
         """Return the entries of a timm model's `pretrained_cfg`, which knows no orientation."""
         return {
-            "input_size": [channels, self.resolution, self.resolution],
+            "input_size": [channels, *sides(self.resolution)],
             "interpolation": self.interpolation,
             "crop_pct": self.crop_pct,
             "crop_mode": self.crop_mode,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starsearch.accuracy.evidence import published_top1_percent
 from starsearch.candidate import Candidate
@@ -16,6 +16,7 @@ from starsearch.evaluators.proxy import count_cost
 from starsearch.families.family import Architecture
 from starsearch.measurement import Prediction, Reading
 from starsearch.objective import IMAGENET_TOP1
+from starsearch.resolution import Resolution
 
 if TYPE_CHECKING:
     from starsearch.accuracy.posterior import Posterior
@@ -28,7 +29,7 @@ class EstimateEvaluator:
     """Judges a candidate without training it: its ImageNet top-1 is estimated, or known where it is published."""
 
     posterior: Posterior  # of ImageNet top-1
-    resolution: int  # that of the deployed network, in pixels; it has ImageNet's classes
+    resolution: Resolution  # that of the deployed network, in pixels; it has ImageNet's classes
     reference: Reference | None = None  # the latency scale of this machine; None where nothing is timed
     timed: tuple[str, ...] = ()
     profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class EstimateEvaluator:
 
     def untimed(self, architecture: Architecture, estimate: Prediction) -> tuple[Reading, ...]:
         """Return an architecture's readings that take no measuring."""
-        deployed = {"resolution": self.resolution, "num_classes": NUM_IMAGENET_CLASSES}
+        deployed: dict[str, Any] = {"resolution": self.resolution, "num_classes": NUM_IMAGENET_CLASSES}
         costs = count_cost(architecture, **deployed)
         return (estimate, *costs, *predict_latencies(architecture, self.profiles, **deployed))
 

@@ -11,6 +11,7 @@ from starsearch.candidate import Candidate
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity
+from starsearch.resolution import Resolution
 
 Evaluation = Generator[Progress, None, tuple[Reading, ...]]
 
@@ -22,7 +23,7 @@ class TrainingPart:
     until: int | None = None  # the epoch after which it stops; None for the training's end
     # the file from which the training resumes, if it is there, and in which it is kept; None for neither
     checkpoint: Path | None = None
-    resolution: int | None = None  # this part's, in pixels; None for the fidelity's
+    resolution: Resolution | None = None  # this part's, in pixels; None for the fidelity's
     samples: int | None = None  # training images of this part; None for the fidelity's
     of_rungs: str = ""  # the parts the whole training has, in words; a checkpoint of other parts is not taken
     # readings of an earlier part that hold for the whole (a latency), and are not taken again

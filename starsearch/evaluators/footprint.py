@@ -14,6 +14,7 @@ import numpy as np
 from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture
 from starsearch.measurement import Measurement
+from starsearch.resolution import Resolution
 
 PEAK_MEMORY, FILE_SIZE = "peak_memory_mb", "file_size_mb"
 FOOTPRINT = (PEAK_MEMORY, FILE_SIZE)
@@ -23,7 +24,7 @@ _LONGEST_S = 300
 
 
 def measure_footprint(
-    architecture: Architecture, names: Sequence[str], *, resolution: int, num_classes: int
+    architecture: Architecture, names: Sequence[str], *, resolution: Resolution, num_classes: int
 ) -> list[Measurement]:
     """Return those of `FOOTPRINT` that are named, of the ONNX file in float32 as it is exported; about a second.
 

@@ -17,6 +17,7 @@ from starsearch.measurement import Measurement, accuracy_measurement
 from starsearch.objective import INT8_LATENCY
 from starsearch.progress import Progress, mapped, scaled
 from starsearch.recipe import Fidelity
+from starsearch.resolution import Resolution
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ class CalibrationImages:
 
 
 def calibration_images(
-    data: DataSet, *, resolution: int, seed: int, samples: int = CALIBRATION_IMAGES
+    data: DataSet, *, resolution: Resolution, seed: int, samples: int = CALIBRATION_IMAGES
 ) -> Generator[Progress, None, CalibrationImages]:
     """Yield progress; return training images to calibrate an int8 network with, equally many of every class."""
     from starsearch.data.batches import validation_batches
@@ -101,7 +102,7 @@ def evaluate_int8(
     *,
     data: DataSet,
     fidelity: Fidelity,
-    resolution: int,
+    resolution: Resolution,
     reference: Reference | None,
     seed: int,
     samples: int = CALIBRATION_IMAGES,

@@ -19,6 +19,7 @@ from starsearch.families.timm import TimmArchitecture
 from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import LATENCY
 from starsearch.progress import Progress, mapped
+from starsearch.resolution import Resolution
 
 if TYPE_CHECKING:
     from starsearch.latency.backends.backend import Network
@@ -37,7 +38,7 @@ class LatencyEvaluator:
 
     reference: Reference  # the scale of the machine this runs on
     timed: tuple[str, ...]  # the latencies' names; one measurement serves them all
-    resolution: int  # the deployed network's, in pixels
+    resolution: Resolution  # the deployed network's, in pixels
     num_classes: int  # the deployed network's
 
     def __call__(
@@ -66,7 +67,7 @@ def measure_latency(
     architecture: Architecture,
     *,
     reference: Reference,
-    resolution: int,
+    resolution: Resolution,
     num_classes: int,
     seed: int,
     name: str = LATENCY,
@@ -85,7 +86,7 @@ def measure_latency(
 
 
 def predict_latencies(
-    architecture: Architecture, profiles: Mapping[str, DeviceProfile], *, resolution: int, num_classes: int
+    architecture: Architecture, profiles: Mapping[str, DeviceProfile], *, resolution: Resolution, num_classes: int
 ) -> tuple[Prediction, ...]:
     """Return the latency on each profile's device, under the profile's name: "latency_ms", "latency_ms@LABEL"."""
     from starsearch.latency.prediction.predict import predict_latency
@@ -96,7 +97,7 @@ def predict_latencies(
     )
 
 
-def measure_coreml_placement(architecture: Architecture, *, resolution: int, num_classes: int) -> Measurement:
+def measure_coreml_placement(architecture: Architecture, *, resolution: Resolution, num_classes: int) -> Measurement:
     """Return `coreml_cpu_percent`: the share of the network's cost that Core ML prefers to run on the CPU.
 
     By its own estimate, with all of this Mac's compute units allowed; whether another processor could run an operation

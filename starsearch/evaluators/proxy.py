@@ -24,6 +24,7 @@ from starsearch.measurement import Measurement, Reading, accuracy_measurement
 from starsearch.objective import LATENCY
 from starsearch.progress import scaled
 from starsearch.recipe import Fidelity
+from starsearch.resolution import Resolution
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,7 @@ class ProxyEvaluator:
 
     data: DataSet  # what is trained and validated on
     fidelity: Fidelity  # how much is spent
-    resolution: int = 224  # that of the deployed network, at which it is counted and timed, in pixels
+    resolution: Resolution = 224  # that of the deployed network, at which it is counted and timed, in pixels
     reference: Reference | None = None  # the latency scale of this machine; None where nothing is timed
     # names of the latencies that are measured on this machine; one measurement serves them all
     timed: tuple[str, ...] = (LATENCY,)
@@ -139,8 +140,8 @@ class ProxyEvaluator:
             num_classes=len(self.data.classes),
         )
 
-    def _predict(self, architecture: Architecture, resolution: int) -> list[Reading]:
-        deployed = {"resolution": resolution, "num_classes": len(self.data.classes)}
+    def _predict(self, architecture: Architecture, resolution: Resolution) -> list[Reading]:
+        deployed: dict[str, Any] = {"resolution": resolution, "num_classes": len(self.data.classes)}
         predicted: list[Reading] = [*predict_latencies(architecture, self.profiles, **deployed)]
         if self.coreml_placement:
             predicted.append(measure_coreml_placement(architecture, **deployed))
@@ -154,7 +155,9 @@ class ProxyEvaluator:
         save_weights(result.model, path, validated=validated, otherwise="set search.keep_weights to none, ")
 
 
-def count_cost(architecture: Architecture, *, resolution: int, num_classes: int) -> tuple[Measurement, Measurement]:
+def count_cost(
+    architecture: Architecture, *, resolution: Resolution, num_classes: int
+) -> tuple[Measurement, Measurement]:
     """Return the multiply-accumulates and the parameters of the network as it is deployed."""
     if isinstance(architecture, TimmArchitecture):
         from timm.utils.model import reparameterize_model

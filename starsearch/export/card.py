@@ -12,6 +12,7 @@ from starsearch.families.fields import rules_of
 from starsearch.families.text import architecture_hash, format_architecture
 from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.objective import LATENCY, device_label
+from starsearch.resolution import Resolution, sides
 
 ACCURACIES = {"top1_percent": "top-1", "top5_percent": "top-5", "int8_top1_percent": "top-1 as int8"}
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -31,6 +32,7 @@ def model_card(network: TrainedNetwork) -> str:
         front_matter=_front_matter(network, architecture),
         network=network,
         prepared=network.preprocessing,
+        sides=sides(network.preprocessing.resolution),
         needs_starsearch=needs_starsearch(network.model),
         text=format_architecture(architecture),
         hash=architecture_hash(architecture),
@@ -111,7 +113,7 @@ def _latency_name(name: str) -> str:
     return "latency" if name == LATENCY else "latency as int8"
 
 
-def _latency(one: Reading, resolution: int) -> str:
+def _latency(one: Reading, resolution: Resolution) -> str:
     """Return value, spread, device and how it was found out: a latency alone says nothing."""
     if isinstance(one, Prediction):
         return (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from starsearch.errors import ExportError
 from starsearch.files import written_whole
+from starsearch.resolution import Resolution
 
 if TYPE_CHECKING:
     from starsearch.data.preprocessing import Preprocessing
@@ -72,7 +73,7 @@ class TrainedNetwork:
     seed: int | None = None
     accuracies: tuple[Measurement, ...] = ()
     latencies: tuple[Reading, ...] = ()
-    latency_resolution: int = 224
+    latency_resolution: Resolution = 224
 
     @property
     def metadata(self) -> dict[str, str]:

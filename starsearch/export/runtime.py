@@ -14,6 +14,7 @@ from typing import Any
 
 from starsearch.errors import ExportError, first_line
 from starsearch.export.format import Format, TrainedNetwork, script
+from starsearch.resolution import sides
 
 RUN_SCRIPT, ABOUT_FILE = "run.py", "about.json"
 
@@ -43,8 +44,8 @@ def runtime_format(
 
         from starsearch.export.verification import deployed_copy
 
-        resolution = network.preprocessing.resolution
-        model, image = deployed_copy(network.model), torch.zeros(1, network.model.in_chans, resolution, resolution)
+        size = network.model.in_chans, *sides(network.preprocessing.resolution)
+        model, image = deployed_copy(network.model), torch.zeros(1, *size)
         folder.mkdir()
         try:
             with _quiet():

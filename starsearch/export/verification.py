@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsearch.errors import ExportError
+from starsearch.resolution import Resolution, sides
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,9 +29,9 @@ def deployed_copy(model: Network) -> Network:
     return twin
 
 
-def random_images(resolution: int, *, channels: int = 3) -> NDArray[np.float32]:
-    """Return four standard normal images (4, channels, resolution, resolution), always the same."""
-    shape = (_NUM_IMAGES, channels, resolution, resolution)
+def random_images(resolution: Resolution, *, channels: int = 3) -> NDArray[np.float32]:
+    """Return four standard normal images (4, channels, height, width), always the same."""
+    shape = (_NUM_IMAGES, channels, *sides(resolution))
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
@@ -85,7 +86,7 @@ def refuse_difference(difference: float, tolerance: float, *, what: str) -> None
         )
 
 
-def check_onnx(onnx_bytes: bytes, model: Network, *, resolution: int = 224) -> float:
+def check_onnx(onnx_bytes: bytes, model: Network, *, resolution: Resolution = 224) -> float:
     """Return the difference of ONNX Runtime's logits from torch's; raise `ExportError` where it is above rounding."""
     check_onnx_format(onnx_bytes)
     images = random_images(resolution, channels=model.in_chans)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, cast
 from starsearch.errors import ArchitectureError, did_you_mean
 from starsearch.families.fields import Rule, rules_of
 from starsearch.families.layers import Layer, LayerList, layer_macs, layer_params
+from starsearch.resolution import Resolution, sides
 
 # A family is a class in a file of its own, imported when it is asked for.
 FAMILIES: dict[str, str] = {
@@ -127,7 +128,7 @@ def presets() -> dict[str, Architecture]:
 def lower(
     architecture: Architecture,
     *,
-    resolution: int = 224,
+    resolution: Resolution = 224,
     num_classes: int = 1000,
     in_chans: int = 3,
     stem_stride: int = 2,
@@ -135,22 +136,22 @@ def lower(
     """Return the network's layers in the order of execution; the last one's output is the logits.
 
     Args:
-        resolution: height and width of the image, in pixels.
+        resolution: of the image: 224, or "320x192" (height and width).
         num_classes: outputs of the head; 0 leaves the head out, and the pooled features are the output.
         stem_stride: 2 as published; 1 for small images.
 
     Raises:
         ArchitectureError: the resolution is not positive.
     """
-    if resolution < 1:
+    if min(sides(resolution)) < 1:
         raise ArchitectureError(f"resolution is at least 1 pixel; got {resolution}.")
-    layers = LayerList((in_chans, resolution, resolution))
+    layers = LayerList((in_chans, *sides(resolution)))
     architecture.add_layers(layers, num_classes=num_classes, stem_stride=stem_stride)
     return tuple(layers.layers)
 
 
 def count_macs(
-    architecture: Architecture, *, resolution: int = 224, num_classes: int = 1000, stem_stride: int = 2
+    architecture: Architecture, *, resolution: Resolution = 224, num_classes: int = 1000, stem_stride: int = 2
 ) -> int:
     """Return the multiply-accumulates of one image, in convolutions and the head.
 
@@ -170,7 +171,7 @@ def count_params(architecture: Architecture, *, num_classes: int = 1000) -> int:
 
 
 @lru_cache(maxsize=100_000)  # a search asks of each network of its pool, for several reasons
-def _count(architecture: Architecture, resolution: int, num_classes: int, stem_stride: int) -> tuple[int, int]:
+def _count(architecture: Architecture, resolution: Resolution, num_classes: int, stem_stride: int) -> tuple[int, int]:
     """Return multiply-accumulates and parameters."""
     layers = lower(architecture, resolution=resolution, num_classes=num_classes, stem_stride=stem_stride)
     return sum(map(layer_macs, layers)), sum(map(layer_params, layers))

@@ -13,6 +13,7 @@ from starsearch.errors import ArchitectureError
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer, layer_macs
 from starsearch.families.text import parse_architecture
+from starsearch.resolution import Resolution
 
 A = TypeVar("A", bound=Architecture)
 
@@ -34,7 +35,7 @@ class Network(nn.Module):
     in_chans: int
     stem_stride: int
 
-    def lower(self, *, resolution: int) -> tuple[Layer, ...]:
+    def lower(self, *, resolution: Resolution) -> tuple[Layer, ...]:
         """Return the layers of this network with their shapes, at a resolution in pixels."""
         return lower(
             self.architecture,
@@ -44,7 +45,7 @@ class Network(nn.Module):
             stem_stride=self.stem_stride,
         )
 
-    def count_macs(self, *, resolution: int) -> int:
+    def count_macs(self, *, resolution: Resolution) -> int:
         """Return the multiply-accumulates of one image, in convolutions and the head."""
         return sum(map(layer_macs, self.lower(resolution=resolution)))
 

@@ -11,6 +11,7 @@ import torch
 from starsearch.errors import EvaluationError, did_you_mean, first_line
 from starsearch.families.network import Network
 from starsearch.families.timm import TimmArchitecture
+from starsearch.resolution import Resolution, sides
 
 
 class TimmNetwork(Network):
@@ -63,13 +64,13 @@ class TimmNetwork(Network):
         """Load timm's."""
         return self.net.load_state_dict(state_dict, strict=strict, assign=assign)
 
-    def count_macs(self, *, resolution: int) -> int:
+    def count_macs(self, *, resolution: Resolution) -> int:
         """Return the multiply-accumulates of an image in convolutions and matrix products, as torch counts them."""
         from torch.utils.flop_counter import FlopCounterMode
 
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            self.eval()(torch.zeros(1, self.in_chans, resolution, resolution))
+            self.eval()(torch.zeros(1, self.in_chans, *sides(resolution)))
         return counter.get_total_flops() // 2
 
 

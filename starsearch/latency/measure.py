@@ -22,6 +22,7 @@ from starsearch.latency.paired import DEFAULT_LIMITS, Copies, PairedTiming, Pair
 from starsearch.latency.reference import Reference, calibrate_reference, reference_timer
 from starsearch.measurement import Measurement
 from starsearch.progress import Progress, scaled
+from starsearch.resolution import Resolution
 
 _PADDED_BACKEND = "onnxruntime-cpu"
 # Share of the progress for choosing whether channels are padded, where a network is timed against the padded one first.
@@ -40,7 +41,7 @@ class MeasureSpec:
 
     backend: str = _PADDED_BACKEND  # what runs the network, a name of `BACKENDS`
     options: BackendOptions = field(default_factory=BackendOptions)  # what the backend is opened with
-    resolution: int = 224  # height and width of the image in pixels; an ONNX file has its own
+    resolution: Resolution = 224  # of the image; an ONNX file has its own
     num_classes: int = 1000  # outputs of an architecture's head
     limits: PairLimits = DEFAULT_LIMITS  # when enough pairs have been timed
     seed: int = 0  # draws random weights, the image's values and the order within the pairs

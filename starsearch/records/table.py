@@ -17,6 +17,7 @@ from starsearch.records.measured import measured_afterwards
 from starsearch.records.record import FIDELITIES, refuse_other_maker
 from starsearch.records.storage import read_storage, shown, storage_file
 from starsearch.records.trials import is_foreign, read_trial, recipe_text
+from starsearch.resolution import Resolution
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
@@ -243,7 +244,7 @@ def _cells(latest: Reading, original: Reading | None) -> dict[str, Any]:
 
 
 @functools.cache  # tables of a study are made again and again
-def _published_cost(architecture: Architecture, resolution: int) -> tuple[int | None, int | None]:
+def _published_cost(architecture: Architecture, resolution: Resolution) -> tuple[int | None, int | None]:
     if architecture.family == "timm":
         return None, None
     return count_macs(architecture, resolution=resolution), count_params(architecture)

@@ -1,6 +1,6 @@
 """A `Trial` as Optuna keeps it: parameters, intermediate values and user attributes that optuna-dashboard shows.
 
-Set when it starts: `architecture` (its hash, "@PIXELS" behind it where its resolution is not the space's),
+Set when it starts: `architecture` (its hash, "@RESOLUTION" behind it where its resolution is not the space's),
 `architecture_text`, `anchor`, `resolution`, `recipe` (JSON of the fields that differ from the study's), and the
 numbers of other trials `retry_of`, `continues`, `promoted_from`. Each costs two
 statements of SQL, so what Optuna keeps (values, how long it took) and what the study's spec says (data, seed, fidelity)

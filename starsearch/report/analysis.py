@@ -24,6 +24,7 @@ from starsearch.records.storage import quiet_optuna
 from starsearch.report.front import loss_matrix
 from starsearch.report.table import plain_rows
 from starsearch.report.view import StudyView
+from starsearch.resolution import of_sides
 
 PARAMETER = "params_"
 _LEAST = 10  # trials from which PED-ANOVA says anything
@@ -154,6 +155,6 @@ def _in_short(name: str, layers: list[tuple[Layer, str, float]]) -> tuple[Any, .
     costs: dict[str, float] = {}
     for _, kind, cost in layers:
         costs[kind] = costs.get(kind, 0.0) + cost
-    channels, pixels, _ = layers[-1][0].out_shape
+    channels, *size = layers[-1][0].out_shape
     shown = {kind: float(f"{cost:.4g}") for kind, cost in costs.items() if cost}
-    return name, channels, pixels, len(joins), ", ".join(dict.fromkeys(joins)), shown
+    return name, channels, of_sides(*size), len(joins), ", ".join(dict.fromkeys(joins)), shown

@@ -15,6 +15,7 @@ from starsearch.objective import Objective
 from starsearch.quantities import QUANTITIES, Quantity, quantity
 from starsearch.recipe import value_text
 from starsearch.report.front import RECIPE_COLUMN, further_latencies
+from starsearch.resolution import recorded
 
 _COSTS = ("macs", "num_params")
 NOT_APART = "~"
@@ -109,7 +110,7 @@ def architecture_name(row: Mapping[str, Any]) -> str:
         if key.startswith(RECIPE_COLUMN) and value is not None
     ]
     pixels = row.get("params_resolution")
-    name = (row["anchor"] or str(row["architecture_text"])) + (f" at {pixels:.0f} px" if pixels else "")
+    name = (row["anchor"] or str(row["architecture_text"])) + (f" at {recorded(pixels)} px" if pixels else "")
     return "; ".join([name, *([", ".join(recipe)] if recipe else [])])
 
 

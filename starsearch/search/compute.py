@@ -9,6 +9,7 @@ import numpy as np
 
 from starsearch.families.family import count_macs
 from starsearch.pareto import FloatArray
+from starsearch.resolution import area
 from starsearch.search.evidence import task_of
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -33,9 +34,9 @@ class Compute:
         self._space = spec.space
         self._epochs = [*(one.epochs for one in rungs), spec.num_epochs]
         self._may_skip = all(one.samples is None and one.resolution is None for one in rungs)
-        images, pixels = spec.fidelity.samples, spec.fidelity.resolution
+        images, whole = spec.fidelity.samples, spec.fidelity.resolution
         shares = [(one.samples or images or 1) / (images or one.samples or 1) for one in rungs]
-        shares = [share * ((one.resolution or pixels) / pixels) ** 2 for share, one in zip(shares, rungs, strict=True)]
+        shares = [share * area(one.resolution or whole) / area(whole) for share, one in zip(shares, rungs, strict=True)]
         # What a training has done by each of the points, in epochs of the last part.
         self._work = np.cumsum([0.0, *np.diff(self._epochs, prepend=0) * np.array([*shares, 1.0])])
 

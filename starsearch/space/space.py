@@ -17,6 +17,7 @@ from starsearch.families.fields import rules_of
 from starsearch.families.text import architecture_hash
 from starsearch.objective import Constraint
 from starsearch.recipe import Recipe
+from starsearch.resolution import Resolution, area, recorded
 from starsearch.space.dimension import Dimension, Fixed
 from starsearch.space.parameters import (
     ChoiceParameter,
@@ -42,7 +43,7 @@ class SearchSpace:
     Attributes:
         name: the file's, without its ending.
         family: the architectures' family.
-        resolution: at which they are deployed, counted and measured, in pixels; where that is searched, it is one of
+        resolution: at which they are deployed, counted and measured; where that is searched, it is one of
             the values, at which anchors are, and fidelities train the others at their share of the pixels.
         searched_resolution: the values that a candidate may have in its place; None where it is not searched.
         num_stages: of every architecture; 4 unless the depths say otherwise.
@@ -54,7 +55,7 @@ class SearchSpace:
 
     name: str
     family: str = "starnet"
-    resolution: int = 224
+    resolution: Resolution = 224
     searched_resolution: IntParameter | ChoiceParameter | None = None
     num_stages: int = 4
     dimensions: tuple[Dimension, ...] = ()
@@ -99,9 +100,9 @@ class SearchSpace:
             resolution=None if pixels == self.resolution else pixels,
         )
 
-    def resolution_in(self, params: Mapping[str, Value]) -> int:
-        """Return the pixels at which the candidate that `params` stand for is deployed."""
-        return int(cast("int", params[RESOLUTION])) if self.searched_resolution else self.resolution
+    def resolution_in(self, params: Mapping[str, Value]) -> Resolution:
+        """Return the resolution at which the candidate that `params` stand for is deployed."""
+        return recorded(params[RESOLUTION]) if self.searched_resolution else self.resolution
 
     def encode(self, candidate: Candidate) -> dict[str, Value]:
         """Return the params that `decode` turns into this candidate.
@@ -151,7 +152,7 @@ class SearchSpace:
             return str(error)
         return self.broken_constraint(architecture)
 
-    def broken_constraint(self, architecture: Architecture, resolution: int | None = None) -> str | None:
+    def broken_constraint(self, architecture: Architecture, resolution: Resolution | None = None) -> str | None:
         """Return words for the first constraint that this network breaks; None where all hold."""
         for constraint in self.constraints:
             value = constrained_quantity(constraint.name, architecture, resolution or self.resolution)
@@ -181,8 +182,11 @@ class SearchSpace:
         """Return params with the largest (or smallest) value of every number, and the first of unordered choices."""
         pick = max if largest else min
         corner: dict[str, Value] = {}
+        searched = self.searched_resolution
         for parameter in self.parameters:
-            if isinstance(parameter, ChoiceParameter):
+            if searched is not None and parameter is searched:
+                corner[parameter.name] = pick(map(recorded, searched.values), key=area)
+            elif isinstance(parameter, ChoiceParameter):
                 numbers = [choice for choice in parameter.choices if isinstance(choice, int | float)]
                 corner[parameter.name] = pick(numbers) if numbers else parameter.choices[0]
             else:
@@ -222,7 +226,7 @@ class SearchSpace:
         return items
 
 
-def constrained_quantity(name: str, architecture: Architecture, resolution: int) -> int:
+def constrained_quantity(name: str, architecture: Architecture, resolution: Resolution) -> int:
     """Return what a space's constraint is about, by its name: "macs" or "num_params"."""
     return count_macs(architecture, resolution=resolution) if name == "macs" else count_params(architecture)
 

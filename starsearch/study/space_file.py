@@ -6,7 +6,7 @@ ops: {each: [star, sum]}                         each stage for itself
 depths: [{low: 1, high: 4}, 2, {low: 2, high: 12}, {low: 1, high: 6}]    a value for each stage
 depths: {choices: [[2, 2, 8, 3], [1, 2, 6, 2]]}  one of these shapes
 act_type: gelu                                   fixed, also {fixed: gelu}
-resolution: [128, 160, 192, 224]                 not the architecture's: at which it is trained, deployed and timed
+resolution: [128, 192, 224, 192x320]             not the architecture's: at which it is trained, deployed and timed
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Generic, Self, TypeVar, cast
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, MinLen
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from starsearch.errors import ArchitectureError, SpecError, did_you_mean
 from starsearch.families.family import FAMILIES, find_family, presets
 from starsearch.families.fields import Rule, rules_of
 from starsearch.objective import Constraint
+from starsearch.resolution import Between, Resolution, area, recorded
 from starsearch.space import ChoiceParameter, Dimension, FloatParameter, IntParameter, Parameter, SearchSpace, Slot
 from starsearch.space import Fixed as FixedSlot
 from starsearch.space.parameters import describe_parameter
@@ -35,6 +36,7 @@ Number = TypeVar("Number", bound=float)
 # More values than this in one dimension are a slip of the pen, and slow to count.
 _MAX_VALUES = 10_000
 CONSTRAINED = ("macs", "num_params")
+DEPLOYED = Between(32, 1024)
 
 
 class Range(Document, Generic[Number]):
@@ -146,7 +148,7 @@ class SpaceFile(Document):
     """A space: which architectures there are."""
 
     family: str = Field(default="starnet", json_schema_extra={"enum": list(FAMILIES)})
-    resolution: Annotated[int, Ge(32), Le(1024)] = 224
+    resolution: Annotated[Resolution, DEPLOYED] = 224
     dimensions: Annotated[dict[str, Form], MinLen(1)]
     constraints: dict[str, Bounds] = Field(default={})
     anchors: list[str] = Field(default=[])
@@ -177,8 +179,8 @@ def parse_space(file: YamlFile) -> SearchSpace:
     searched_resolution = None if searched is None else _searched_resolution(file, searched)
     resolution = said.resolution
     if searched_resolution is not None:
-        values = cast("tuple[int, ...]", searched_resolution.values)
-        resolution = resolution if "resolution" in said.model_fields_set else max(values)
+        values = [recorded(one) for one in searched_resolution.values]
+        resolution = resolution if "resolution" in said.model_fields_set else max(values, key=area)
         if resolution not in values:
             message = f"it is one of the searched ones ({describe_parameter(searched_resolution)}); got {resolution}."
             raise file.error((RESOLUTION,), message)
@@ -204,22 +206,21 @@ def parse_space(file: YamlFile) -> SearchSpace:
 
 
 def _searched_resolution(file: YamlFile, form: Any) -> IntParameter | ChoiceParameter:
-    """Return what a candidate's resolution may be: a range of whole numbers, or a list of them."""
+    """Return what a candidate's resolution may be: a range of whole numbers, or a list of resolutions."""
     at: Location = ("dimensions", RESOLUTION)
-    match form:
-        case Range():
-            found = form.parameter(RESOLUTION, integer=True, error=lambda message: file.error(at, message))
-        case Choices(choices=values) | list(values):
-            found = ChoiceParameter(name=RESOLUTION, choices=tuple(cast("Any", values)))
-        case _:
-            raise file.error(
-                at, "a searched resolution is a range or a list; a single one stands above, as resolution."
-            )
-    assert not isinstance(found, FloatParameter)
-    for value in found.values or ("none",):
-        if not isinstance(value, int) or isinstance(value, bool) or not 32 <= value <= 1024:
-            raise file.error(at, f"a resolution is a whole number of pixels from 32 to 1024; got {shorten(value)}.")
-    return found
+    try:
+        match form:
+            case Range():
+                for end in (form.low, form.high):
+                    DEPLOYED(end)
+                found = form.parameter(RESOLUTION, integer=True, error=SpecError)
+                assert isinstance(found, IntParameter)
+                return found
+            case Choices(choices=[*values]) | [*values] if values:
+                return ChoiceParameter(name=RESOLUTION, choices=tuple(DEPLOYED(one) for one in values))
+    except SpecError as error:
+        raise file.error(at, str(error)) from None
+    raise file.error(at, "a searched resolution is a range or a list; a single one stands above, as resolution.")
 
 
 def check_known(file: YamlFile, at: Location, what: str, name: str, known: tuple[str, ...], more: str = "") -> None:

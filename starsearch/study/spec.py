@@ -15,6 +15,7 @@ from starsearch.errors import StudyError, first_line
 from starsearch.latency.prediction.profile import DeviceProfile
 from starsearch.objective import THIS_MACHINE, Constraint, Objective, is_latency
 from starsearch.recipe import Fidelity, Recipe, value_text
+from starsearch.resolution import Between, Resolution
 from starsearch.samplers import SAMPLERS
 from starsearch.space import SearchSpace
 
@@ -33,14 +34,14 @@ class Rung:
 
     Attributes:
         epochs: trained when it is reached.
-        resolution: in pixels, of the training up to it; None for the fidelity's.
+        resolution: of the training up to it; None for the fidelity's.
         samples: training images used up to it; None for the fidelity's.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     epochs: Annotated[int, Ge(1), Le(10_000)]
-    resolution: Annotated[int, Ge(8), Le(1024)] | None = None
+    resolution: Annotated[Resolution, Between(8, 1024)] | None = None
     samples: Annotated[int, Ge(1)] | None = None
 
 

@@ -84,8 +84,8 @@ def _first_error(kind: Any, data: Any, errors: list[ErrorDetails], file: YamlFil
             message += f" On the command line: --set {'.'.join(map(str, (*at, *place)))}.max={got}."
     elif error["type"] == "too_short":
         message = f"at least one entry is needed; got {got}."
-    elif error["type"] == "broken":
-        message = error["msg"]
+    elif error["type"] in ("broken", "value_error"):
+        message = error["msg"].removeprefix("Value error, ")
     else:
         rule = error["msg"].removeprefix("Input ").replace("array", "list")
         nearest = did_you_mean(str(error["input"]), re.findall("'([^']+)'", rule)) if "literal" in error["type"] else ""

@@ -57,7 +57,7 @@ def test_the_same_command_has_nothing_left_to_train(planned):
     [
         (["--top", "ful"], "no fidelity 'ful'; it has proxy, full"),
         (["--epochs", "1,x"], "whole numbers"),
-        (["--resolutions", "4"], "between 8 and 1,024"),
+        (["--resolutions", "32x48,4"], "from 8 to 1024"),
         (["--samples", "16"], "batch_size"),
         (["--epochs", "9"], "No proxy of the grid is cheaper"),
         (["--pilot", "2"], "at least 5 candidates"),

@@ -93,6 +93,8 @@ def test_a_timm_model_is_measured_at_its_own_input_size(starsearch):
         ("starnet_s1 --pairs 1", "--pairs"),
         ("garbage.onnx", "no ONNX file"),
         ("garbage.onnx --resolution 64", "leave out the resolution"),
+        ("starnet_s1 --resolution 48x", "48x"),
+        ("starnet_s1 --resolution 0x96", "HEIGHTxWIDTH"),
     ],
 )
 def test_what_cannot_be_measured_is_one_message(starsearch, onnx_file, arguments, words, monkeypatch):

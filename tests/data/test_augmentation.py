@@ -26,14 +26,14 @@ ALL = Recipe(batch_size=16, crop="random-resized", train_interpolation="random",
 def test_a_crop_is_resized_as_pillow_resizes_it(kind):
     rng = np.random.default_rng(0)
     pixels = rng.integers(64, 192, (40, 48, 3), dtype=np.uint8)  # Pillow clips twice, in an order of its own
-    for flip in [False, True] * 10:  # boxes smaller and larger than the result, which is 24 by 24
+    for flip in [False, True] * 10:  # boxes smaller and larger than the result, which is 24 by 36
         height, width = rng.integers(5, 41), rng.integers(5, 49)
         top, left = rng.integers(0, 41 - height), rng.integers(0, 49 - width)
         box = (left, top, left + width, top + height)
-        expected = np.asarray(Image.fromarray(pixels).crop(box).resize((24, 24), Image.Resampling[kind.upper()]))
+        expected = np.asarray(Image.fromarray(pixels).crop(box).resize((36, 24), Image.Resampling[kind.upper()]))
         sides = tuple(tuple(torch.tensor([float(part)]) for part in side) for side in ((top, height), (left, width)))
         options = {"is_cubic": torch.tensor([kind == "bicubic"]), "flips": torch.tensor([flip])}
-        got = crop_and_resize(torch.from_numpy(pixels).unsqueeze(0), sides, 24, **options)[0].numpy()
+        got = crop_and_resize(torch.from_numpy(pixels).unsqueeze(0), sides, "24x36", **options)[0].numpy()
         assert np.abs(got - (expected[:, ::-1] if flip else expected)).max() < 1.6, "Pillow rounds twice"
 
 

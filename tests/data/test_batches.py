@@ -8,7 +8,7 @@ from PIL import Image
 from timm.data import create_transform
 
 from starsearch.data import open_data
-from starsearch.data.augmentation import batch_augmentation
+from starsearch.data.augmentation import batch_augmentation, image_augmentation
 from starsearch.data.batches import training_batches, validation_batches
 from starsearch.data.dataset import choose_balanced
 from starsearch.data.memory import Images, decode
@@ -16,6 +16,7 @@ from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import DataError
 from starsearch.progress import follow
 from starsearch.recipe import Recipe
+from starsearch.resolution import of_sides
 from tests.data.pictures import LFS_POINTER, write_pictures
 
 PLAIN = Recipe(batch_size=4, crop="none", hflip=0)
@@ -25,8 +26,8 @@ def batches_of(data, recipe=PLAIN, *, resolution=16, samples=None, seed=0):
     return follow(training_batches(data, recipe, resolution=resolution, samples=samples, seed=seed))
 
 
-def validation_of(data, *, resolution=16, batch_size=4):
-    preprocessing = Preprocessing(mean=data.mean, std=data.std, resolution=resolution, crop_pct=0.875)
+def validation_of(data, *, resolution=16, crop_pct=0.875, batch_size=4):
+    preprocessing = Preprocessing(mean=data.mean, std=data.std, resolution=resolution, crop_pct=crop_pct)
     return follow(validation_batches(data, preprocessing, batch_size=batch_size))
 
 
@@ -57,12 +58,14 @@ def test_training_batches_are_whole_and_never_repeat_an_image(folder):
     assert set(targets.tolist()) <= {0, 1}
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
-def test_validation_sees_every_image_as_timm_would_transform_it(folder, in_memory):
+@pytest.mark.parametrize(("crop_pct", "resolution"), [(1.0, 16), (0.875, 16), (1.0, "12x28"), (0.875, "28x12")])
+def test_validation_sees_every_image_as_timm_would_transform_it(folder, crop_pct, resolution):
     data = open_data(str(folder))
-    batches = validation_of(data if in_memory else without_memory(data))
+    batches = validation_of(data, resolution=resolution, crop_pct=crop_pct)
+    assert isinstance(batches.images, Images) is (crop_pct == 1.0)
     images, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
-    transform = create_transform(16, mean=data.mean, std=data.std, interpolation="bicubic", crop_pct=0.875)
+    size = {16: 16, "12x28": (12, 28), "28x12": (28, 12)}[resolution]
+    transform = create_transform(size, mean=data.mean, std=data.std, interpolation="bicubic", crop_pct=crop_pct)
     expected = torch.stack([transform(data.validation.read(index)) for index in range(6)])
     assert torch.allclose(images, expected, atol=1e-5)
     assert targets.tolist() == data.validation.targets.tolist()
@@ -109,10 +112,19 @@ def test_a_random_resized_crop_takes_large_files_and_small_ones_from_memory(fold
     recipe = Recipe(batch_size=4, crop="random-resized")
     for split, count in (("train", 4), ("val", 1)):
         write_pictures(tmp_path / "small" / split, {"a": count, "b": count}, size=(8, 8))
-    for data, in_memory in ((tmp_path / "small", True), (folder, False)):
-        batches = batches_of(open_data(str(data)), recipe, resolution=8)
+        write_pictures(tmp_path / "wide" / split, {"a": count, "b": count}, size=(16, 8))
+    for data, size, in_memory in (("small", (8, 8), True), ("wide", (8, 16), True), ("wide", (8, 8), False)):
+        resolution = of_sides(*size)
+        batches = batches_of(open_data(str(tmp_path / data)), recipe, resolution=resolution)
         assert isinstance(batches.images, Images) is in_memory
-        assert next(iter(batches))[0].shape == (4, 3, 8, 8)
+        assert next(iter(batches))[0].shape == (4, 3, *size)
+    assert not isinstance(batches_of(open_data(str(folder)), recipe, resolution=8).images, Images)
+
+
+def test_a_picture_of_the_shape_that_is_trained_at_loses_nothing_to_its_augmentation():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 24, 3), dtype=np.uint8))
+    transform = image_augmentation(Recipe(crop="none", color_jitter=0.0), open_data("digits"), "8x24")
+    assert np.array_equal(transform(picture).permute(1, 2, 0).numpy(), np.asarray(picture))
 
 
 def test_too_few_images_for_a_batch_are_refused(folder):

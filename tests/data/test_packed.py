@@ -123,6 +123,11 @@ def changed(pack, folder, *, at=None, **about):
     return file
 
 
+def test_a_pack_is_of_squares(pack):
+    with pytest.raises(DataError, match="packed as squares, and 16x32 px are asked for"):
+        batches_of(open_data(str(pack)), "16x32")
+
+
 def test_what_is_no_pack_of_this_source_is_refused_in_words(source, pack, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="is of version 7, not 1: `starsearch data pack photos --resolution 32"):
         open_data(str(changed(pack, tmp_path, **{"starsearch pack": 7})))

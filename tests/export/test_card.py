@@ -47,7 +47,7 @@ def test_the_card_holds_every_fact_with_its_unit():
         "| parameters | 0.065 M (0.109 M with ImageNet's 1,000 classes) |",
         "± of an accuracy is the standard error of the validation images",
         "turned upright as its EXIF tag says and laid over white where it is transparent, is resized (bilinear)",
-        "until its shorter side has 80 pixels, cropped to the 64×64 in its middle",
+        "until it just covers 80×80 (height × width) pixels, cropped to the 64×64 in its middle",
         "from model import CLASS_NAMES, load",
         "pip install PATH/OR/URL/OF/ITS/CHECKOUT",
         "python run_torch.py PICTURE",

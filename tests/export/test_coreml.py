@@ -18,7 +18,7 @@ from tests.strategies import architectures
 coremltools = pytest.importorskip("coremltools", reason="needs the extra coreml")
 
 SMALL = "starnet:embed_dim=8,depths=1-1-1"
-MIXED = Preprocessing(resolution=32, mean=(0.1, 0.5, 0.9), std=(0.6, 0.2, 0.05))
+MIXED = Preprocessing(resolution="32x48", mean=(0.1, 0.5, 0.9), std=(0.6, 0.2, 0.05))
 
 
 def _operations(package):

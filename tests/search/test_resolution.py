@@ -75,7 +75,7 @@ def vars_of(spec):
 
 def test_a_trial_is_trained_counted_exported_and_trained_in_full_at_its_own(tmp_path):
     (tmp_path / "space.yaml").write_text(
-        "dimensions: {embed_dim: [8], depths: [1, 1, 1, 1], mlp_ratio: [2], resolution: [32, 48, 64]}\n"
+        "dimensions: {embed_dim: [8], depths: [1, 1, 1, 1], mlp_ratio: [2], resolution: [32, 32x64, 64]}\n"
         "constraints: {macs: {max: 2.0e+6}}\n"  # 64 pixels are too many with 1000 classes
     )
     (tmp_path / "seen.yaml").write_text(
@@ -85,28 +85,31 @@ def test_a_trial_is_trained_counted_exported_and_trained_in_full_at_its_own(tmp_
     )
     study = run_file(tmp_path / "seen.yaml", out=tmp_path)
     trials = study.trials
-    assert sorted(trials["params_resolution"]) == [32, 48]
+    assert set(trials["params_resolution"]) == {32, "32x64"}
     model = build_model(parse_architecture(trials["architecture_text"][0]), num_classes=10).eval()
     for number, pixels, macs in zip(trials["number"], trials["params_resolution"], trials["macs"], strict=True):
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, 3, pixels, pixels))
+            height, width = {32: (32, 32), "32x64": (32, 64)}[pixels]
+            model(torch.zeros(1, 3, height, width))
         assert macs == counter.get_total_flops() / 2
         named = f"{tmp_path}/seen:{number}"
         assert resolve(named).for_timing().resolution == pixels
-        trained = {32: 16, 48: 24}[pixels]  # its share of the 32 that the fidelity gives to the space's 64
+        trained, image = {32: (16, [16, 16]), "32x64": ("16x32", [16, 32])}[pixels]  # of the fidelity's 32 for 64
         assert plan_training(named, data="digits").fidelity.resolution == trained
         out = tmp_path / f"out-{number}"
         export(named, out=out, formats=["onnx"], pad=False)
         session = onnxruntime.InferenceSession(str(out / "model.onnx"))
-        assert session.get_inputs()[0].shape == [1, 3, trained, trained]
+        assert session.get_inputs()[0].shape == [1, 3, *image]
 
 
 @pytest.mark.parametrize(
     ("space", "words"),
     [
         ("resolution: 200\ndimensions: {resolution: [160, 224]}", "one of the searched ones .160, 224.; got 200"),
-        ("dimensions: {resolution: [160, tall]}", "whole number of pixels from 32 to 1024; got 'tall'"),
-        ("dimensions: {resolution: [16, 224]}", "from 32 to 1024; got 16"),
+        ("dimensions: {resolution: [160, tall]}", "whole number of pixels from 32 to 1024, or .*; got 'tall'"),
+        ("dimensions: {resolution: [16, 224]}", "from 32 to 1024, or .*; got 16"),
+        ("dimensions: {resolution: [224, 96x]}", "got '96x'"),
+        ("dimensions: {resolution: {low: 16, high: 224}}", "got 16"),
         ("dimensions: {resolution: 224}", "a range or a list"),
         ("dimensions: {embed_dim: [16, 24], resolution: [160, 224]}", r"not recipes or resolutions.* resolution: say"),
         ("dimensions: {resolutoin: [160, 224]}", "Did you mean 'resolution'"),

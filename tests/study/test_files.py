@@ -132,9 +132,9 @@ def test_any_text_is_read_or_refused_with_a_spec_error(text):
         parse_space(parse_yaml(text, Path("file.yaml")))
 
 
-def test_numbers_are_read_as_yaml_1_2_reads_them():
-    read = parse_yaml("[1e-3, 1.2e9, 5E+2, .5, 7, -3, 1:30, 2026-01-02, none, '1e3']", Path("f")).data
-    assert read == [1e-3, 1.2e9, 500.0, 0.5, 7, -3, 90, "2026-01-02", "none", "1e3"]
+def test_decimal_numbers_are_read_as_yaml_1_2_reads_them_and_all_else_is_text():
+    read = parse_yaml("[1e-3, 1.2e9, 5E+2, .5, 7, -3, 1:30, 0x96, 1_000, 2026-01-02, none, '1e3']", Path("f")).data
+    assert read == [1e-3, 1.2e9, 500.0, 0.5, 7, -3, "1:30", "0x96", 1000, "2026-01-02", "none", "1e3"]
 
 
 @pytest.mark.parametrize("name", shipped_names("spaces"))

@@ -56,12 +56,15 @@ def prepare(picture: Image.Image, prepared: dict[str, Any]) -> Any:
         picture = ImageOps.exif_transpose(picture)
     white = Image.new("RGBA", picture.size, "white")  # under what is transparent
     picture = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    pixels = prepared["resolution"]
-    side, shorter = int(pixels / prepared["crop_pct"]), min(picture.size)
-    size = [side * length // shorter for length in picture.size]
+    height, *other = map(int, str(prepared["resolution"]).split("x"))  # 224 or "320x192"
+    width = other[0] if other else height
+    covered = [int(side / prepared["crop_pct"]) for side in (width, height)]
+    length, side = max(zip(picture.size, covered, strict=True), key=lambda pair: pair[1] / pair[0])
+    rounded = int if width == height else round  # as torchvision and timm do
+    size = [rounded(side * one / length) for one in picture.size]
     picture = picture.resize(size, Image.Resampling[prepared["interpolation"].upper()])
-    left, top = (round((length - pixels) / 2) for length in picture.size)
-    picture = picture.crop((left, top, left + pixels, top + pixels))
+    left, top = (round((length - side) / 2) for length, side in zip(picture.size, (width, height), strict=True))
+    picture = picture.crop((left, top, left + width, top + height))
     image = (np.asarray(picture, np.float32) / 255 - np.float32(prepared["mean"])) / np.float32(prepared["std"])
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 

@@ -23,13 +23,15 @@ if config["starsearch"]["orientation"] == "exif":  # upright, as the pictures it
     picture = ImageOps.exif_transpose(picture)
 white = Image.new("RGBA", picture.size, "white")  # under what is transparent
 picture = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-pixels = prepared["input_size"][-1]
-side, shorter = int(pixels / prepared["crop_pct"]), min(picture.size)
-size = [side * length // shorter for length in picture.size]
+_, height, width = prepared["input_size"]
+covered = [int(side / prepared["crop_pct"]) for side in (width, height)]
+length, side = max(zip(picture.size, covered, strict=True), key=lambda pair: pair[1] / pair[0])
+rounded = int if width == height else round  # as torchvision and timm do
+size = [rounded(side * one / length) for one in picture.size]
 picture = picture.resize(size, Image.Resampling[prepared["interpolation"].upper()])
-left, top = (round((length - pixels) / 2) for length in picture.size)
-picture = picture.crop((left, top, left + pixels, top + pixels))
-image = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(pixels, pixels, 3) / 255
+left, top = (round((length - side) / 2) for length, side in zip(picture.size, (width, height), strict=True))
+picture = picture.crop((left, top, left + width, top + height))
+image = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(height, width, 3) / 255
 image = ((image - torch.tensor(prepared["mean"])) / torch.tensor(prepared["std"])).permute(2, 0, 1)
 
 if (folder / "model.py").is_file():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from starsearch.errors import ExportError
 from starsearch.export.format import Format, TrainedNetwork
+from starsearch.resolution import Resolution, sides
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,7 +72,7 @@ def quiet() -> Iterator[None]:
 def build_coreml(
     model: nn.Module,
     *,
-    resolution: int,
+    resolution: Resolution,
     precision: Precision = "fp16",
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
@@ -85,18 +86,18 @@ def build_coreml(
 
     Args:
         model: the network, in evaluation mode, on the CPU, in float32; it stays as it is.
-        resolution: height and width of the image, in pixels.
+        resolution: of the image.
         precision: "fp16", which the Neural Engine needs, or "fp32".
         preprocessing: its mean and std normalise the image; ImageNet's by default.
         class_names: the classes of the outputs, in their order.
         metadata: written into the package's user-defined metadata.
-        image_input: False takes a tensor (1, 3, resolution, resolution) of pixels 0..255 in the image's place, as
+        image_input: False takes a tensor (1, 3, height, width) of pixels 0..255 in the image's place, as
             coremltools' benchmark wants it.
     """
     import numpy as np
     import torch
 
-    coremltools, shape = load_coremltools(), (1, 3, resolution, resolution)
+    coremltools, shape = load_coremltools(), (1, 3, *sides(resolution))
     image = coremltools.TensorType(name=IMAGE_NAME, shape=shape)
     if image_input:
         image = coremltools.ImageType(name=IMAGE_NAME, shape=shape, color_layout=coremltools.colorlayout.RGB)
@@ -208,7 +209,7 @@ def _compare(network: TrainedNetwork, path: Path, precision: Precision) -> int:
     """Compare image, class labels, normalisation, precision and weights; return how many weights there are."""
     import numpy as np
 
-    coremltools, resolution = load_coremltools(), network.preprocessing.resolution
+    coremltools, (height, width) = load_coremltools(), sides(network.preprocessing.resolution)
     from coremltools.converters.mil.frontend.milproto.load import load
 
     try:
@@ -221,7 +222,7 @@ def _compare(network: TrainedNetwork, path: Path, precision: Precision) -> int:
     size, weighted = image.type.imageType, [op for op in operations if op.op_type in ("conv", "linear")]
     known = _folded_weights(network)
     for what, said, expected in (
-        ("image", (image.name, size.width, size.height), (IMAGE_NAME, resolution, resolution)),
+        ("image", (image.name, size.width, size.height), (IMAGE_NAME, width, height)),
         ("class labels", tuple(labels[0]) if labels else (), tuple(network.class_names)),
         ("number of layers with weights", len(weighted), len(known)),
     ):
@@ -317,7 +318,7 @@ def _compare_outputs(network: TrainedNetwork, path: Path, precision: Precision) 
 
     coremltools, names = load_coremltools(), network.class_names
     mean, scale = normalisation(network.preprocessing)
-    size = (2, network.preprocessing.resolution, network.preprocessing.resolution, 3)
+    size = (2, *sides(network.preprocessing.resolution), 3)
     pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     try:
         loaded = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from starsearch.errors import ExportError
 from starsearch.export.format import Format, TrainedNetwork
+from starsearch.resolution import Resolution, sides
 
 if TYPE_CHECKING:
     from starsearch.export.weights import FloatArray, Weights
@@ -83,7 +84,7 @@ def build_int8_onnx(
     return bytes(quantized.SerializeToString())
 
 
-def with_image_size(onnx_bytes: bytes, *, resolution: int, stride: int) -> bytes:
+def with_image_size(onnx_bytes: bytes, *, resolution: Resolution, stride: int) -> bytes:
     """Return the same int8 network for images of another size and another stride of the first convolution.
 
     How long a network takes does not depend on the ranges, so the graph that accuracy was measured with serves to
@@ -93,8 +94,8 @@ def with_image_size(onnx_bytes: bytes, *, resolution: int, stride: int) -> bytes
 
     model = onnx.load_from_string(onnx_bytes)
     graph = model.graph
-    for dim in graph.input[0].type.tensor_type.shape.dim[2:]:
-        dim.dim_value = resolution
+    for dim, side in zip(graph.input[0].type.tensor_type.shape.dim[2:], sides(resolution), strict=True):
+        dim.dim_value = side
     stem = next(node for node in graph.node if node.op_type == "Conv")
     next(attribute for attribute in stem.attribute if attribute.name == "strides").ints[:] = [stride] * 2
     del graph.value_info[:]  # shapes of the old size

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias, get_args, runtime_checkable
 
 from starsearch.errors import BackendError, did_you_mean
+from starsearch.resolution import Resolution
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +77,7 @@ class Backend(Protocol):
     def describe_device(self) -> Device:
         """Return what runs the networks, with the software that does."""
 
-    def make_timer(self, network: Network, *, resolution: int, rng: np.random.Generator) -> Timer:
+    def make_timer(self, network: Network, *, resolution: Resolution, rng: np.random.Generator) -> Timer:
         """Make `network` ready; each call of the timer is one reading in milliseconds, batch 1.
 
         `rng` draws an architecture's weights and the image's values; an ONNX file has its own resolution.
@@ -118,7 +119,7 @@ class PlacingBackend(Backend, Protocol):
     def missing_for_placement(self) -> str | None:
         """Return what this machine lacks to say it and how to get it; None where nothing is missing."""
 
-    def describe_placement(self, network: Network, *, resolution: int, rng: np.random.Generator) -> Placement:
+    def describe_placement(self, network: Network, *, resolution: Resolution, rng: np.random.Generator) -> Placement:
         """Return where the operations of `network` run; arguments and errors as for `make_timer`."""
 
 

@@ -33,6 +33,7 @@ from starsearch.latency.backends.networks import as_module, has_layers
 from starsearch.latency.device import Device, device_fingerprint
 from starsearch.latency.lock import computing
 from starsearch.latency.paired import Timer
+from starsearch.resolution import Resolution
 
 _MACOS_OF_PACKAGES = (13, 0)  # they are written for macOS 13 and iOS 16
 _MACOS_OF_PLANS, _IOS_OF_PLANS = (14, 4), (17, 4)  # MLComputePlan
@@ -70,7 +71,7 @@ class Mac:
         runtime = f"Core ML of macOS {platform.mac_ver()[0]}, coremltools {_coremltools_version()}"
         return device_fingerprint(threads=None, runtime=runtime, optimization=self._optimization)
 
-    def make_timer(self, network: Network, *, resolution: int, rng: np.random.Generator) -> Timer:
+    def make_timer(self, network: Network, *, resolution: Resolution, rng: np.random.Generator) -> Timer:
         """Load the network as a package on the device; a reading is the median of five runs."""
         from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 
@@ -90,7 +91,7 @@ class Mac:
             weakref.finalize(read, undone.pop_all().close)
         return read
 
-    def describe_placement(self, network: Network, *, resolution: int, rng: np.random.Generator) -> Placement:
+    def describe_placement(self, network: Network, *, resolution: Resolution, rng: np.random.Generator) -> Placement:
         """Return which processor Core ML prefers for each operation of the package that `make_timer` times."""
         self._check(_MACOS_OF_PLANS)
         from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
@@ -133,7 +134,7 @@ class Mac:
             raise EvaluationError(f"{what}; this one has {here}. Update it, or {elsewhere}")
         load_coremltools()
 
-    def _build(self, network: Network, folder: Path, *, resolution: int, rng: np.random.Generator) -> Any:
+    def _build(self, network: Network, folder: Path, *, resolution: Resolution, rng: np.random.Generator) -> Any:
         """Write the network as a package that reads a tensor; return it as an `MLModel` that is not loaded yet."""
         coremltools = load_coremltools()
         if not has_layers(network):

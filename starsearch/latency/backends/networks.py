@@ -15,6 +15,7 @@ from starsearch.export.weights import FloatArray, random_weights, state_dict_arr
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer
 from starsearch.latency.backends.backend import Network
+from starsearch.resolution import Resolution, sides
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +33,7 @@ def has_layers(network: Network) -> bool:
 
 
 def as_layers(
-    network: Network, *, resolution: int, rng: np.random.Generator, num_classes: int = 1000
+    network: Network, *, resolution: Resolution, rng: np.random.Generator, num_classes: int = 1000
 ) -> tuple[tuple[Layer, ...], dict[str, FloatArray]] | None:
     """Return the lowering of a network of ours, with its weights by state-dict key (an architecture's: random).
 
@@ -47,7 +48,7 @@ def as_layers(
     return module.lower(resolution=resolution), state_dict_arrays(module)
 
 
-def as_onnx(network: Network, *, resolution: int, rng: np.random.Generator) -> bytes:
+def as_onnx(network: Network, *, resolution: Resolution, rng: np.random.Generator) -> bytes:
     """Return `network` as an ONNX file's bytes: one of ours is written directly (30 ms), others traced (seconds)."""
     if isinstance(network, bytes):
         return network
@@ -58,7 +59,9 @@ def as_onnx(network: Network, *, resolution: int, rng: np.random.Generator) -> b
     return _trace_onnx(network, resolution=resolution)
 
 
-def as_module(network: Network, *, resolution: int, rng: np.random.Generator, num_classes: int = 1000) -> nn.Module:
+def as_module(
+    network: Network, *, resolution: Resolution, rng: np.random.Generator, num_classes: int = 1000
+) -> nn.Module:
     """Return `network` as a PyTorch module in eval mode; a module is copied and stays as it is."""
     if isinstance(network, bytes):
         raise BackendError(
@@ -93,14 +96,14 @@ def image_channels(module: nn.Module) -> int:
     return int(getattr(module, "in_chans", None) or config.get("input_size", (3,))[0])
 
 
-def _trace_onnx(module: nn.Module, *, resolution: int) -> bytes:
+def _trace_onnx(module: nn.Module, *, resolution: Resolution) -> bytes:
     """Trace any image network at one image, by PyTorch's TorchScript exporter.
 
     Its dynamo exporter takes two to three times as long and ends as the same graph in ONNX Runtime.
     """
     import torch
 
-    image = torch.zeros(1, image_channels(module), resolution, resolution)
+    image = torch.zeros(1, image_channels(module), *sides(resolution))
     traced = copy.deepcopy(module).cpu().eval()
     buffer = BytesIO()
     with warnings.catch_warnings():

@@ -26,6 +26,7 @@ from starsearch.latency.backends.networks import as_onnx
 from starsearch.latency.device import Device, device_fingerprint, onnxruntime_version
 from starsearch.latency.lock import computing
 from starsearch.latency.paired import COPIES
+from starsearch.resolution import Resolution
 
 Provider = tuple[str, Mapping[str, str]]
 """An execution provider of ONNX Runtime, and its options."""
@@ -185,7 +186,7 @@ class Cpu:
         """Return this machine's processor."""
         return device_fingerprint(threads=self.options.threads)
 
-    def make_timer(self, network: Network, *, resolution: int, rng: np.random.Generator) -> OnnxRuntimeTimer:
+    def make_timer(self, network: Network, *, resolution: Resolution, rng: np.random.Generator) -> OnnxRuntimeTimer:
         """Make a session of the network; a reading is one run."""
         model = as_onnx(network, resolution=resolution, rng=rng)
         return OnnxRuntimeTimer(model, rng=rng, threads=self.options.threads)
@@ -241,7 +242,7 @@ class Cuda:
         """Return the provider, and the processor, to which it leaves the computing of shapes."""
         return ((self.provider, _CUDA_OPTIONS), *CPU_PROVIDERS)
 
-    def make_timer(self, network: Network, *, resolution: int, rng: np.random.Generator) -> OnnxRuntimeTimer:
+    def make_timer(self, network: Network, *, resolution: Resolution, rng: np.random.Generator) -> OnnxRuntimeTimer:
         """Make a session with its input in the GPU's memory; a reading is one run up to the last kernel's end."""
         import onnxruntime
 

@@ -15,6 +15,7 @@ from starsearch.latency.backends.networks import as_module, image_channels
 from starsearch.latency.backends.onnxruntime import clock_ns
 from starsearch.latency.device import Device, device_fingerprint
 from starsearch.latency.lock import computing
+from starsearch.resolution import Resolution, sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class TorchEager:
         runtime = f"torch {version('torch')}"
         return device_fingerprint(threads=self.options.threads, runtime=runtime, optimization="eager, channels last")
 
-    def make_timer(self, network: Network, *, resolution: int, rng: np.random.Generator) -> Callable[[], float]:
+    def make_timer(self, network: Network, *, resolution: Resolution, rng: np.random.Generator) -> Callable[[], float]:
         """Make the module ready with an image; a reading is one forward pass."""
         import torch
 
@@ -46,7 +47,7 @@ class TorchEager:
         clock = clock_ns(threads)
         with computing():
             module = as_module(network, resolution=resolution, rng=rng).to(memory_format=torch.channels_last)
-            pixels = rng.standard_normal((1, image_channels(module), resolution, resolution), dtype=np.float32)
+            pixels = rng.standard_normal((1, image_channels(module), *sides(resolution)), dtype=np.float32)
             image = torch.from_numpy(pixels).to(memory_format=torch.channels_last)
 
         def read() -> float:

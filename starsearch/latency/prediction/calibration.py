@@ -43,6 +43,7 @@ from starsearch.latency.prediction.profile import DeviceProfile
 from starsearch.latency.prediction.terms import layer_kinds, sort_of_work
 from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.progress import Progress, mapped
+from starsearch.resolution import Resolution
 
 # Wider than a single measurement's: a fit averages over networks.
 LIMITS = PairLimits(min_pairs=10, max_pairs=20, half_width=0.02)
@@ -74,7 +75,7 @@ class CalibrationLog:
     """
 
     path: Path
-    resolution: int
+    resolution: Resolution
 
     def read(self) -> Calibration | None:
         """Return what an interrupted calibration left; None where there is none."""
@@ -121,7 +122,7 @@ class CalibrationLog:
 
 
 def choose_networks(
-    candidates: Iterable[Architecture], count: int, *, resolution: int, vector_width: int
+    candidates: Iterable[Architecture], count: int, *, resolution: Resolution, vector_width: int
 ) -> list[Architecture]:
     """Choose networks to calibrate with: two of three the most informative of a pool, the third as it was drawn.
 
@@ -197,7 +198,7 @@ def fit_profile(
     name: str,
     device: Device,
     backend: str,
-    resolution: int,
+    resolution: Resolution,
     reference: Reference | None,
     base: DeviceProfile | None = None,
 ) -> DeviceProfile:

@@ -24,6 +24,7 @@ from starsearch.families.text import parse_architecture
 from starsearch.latency.prediction.imported import Sample
 from starsearch.latency.prediction.profile import FloatVector, HeldOut
 from starsearch.latency.prediction.terms import NetworkTerms
+from starsearch.resolution import Resolution
 
 MIN_SAMPLES = 8
 VECTOR_WIDTHS = (4, 8, 16)
@@ -53,7 +54,7 @@ class Fit:
 
 
 def fit_coefficients(
-    samples: Sequence[Sample], *, resolution: int, vector_widths: Sequence[int] = VECTOR_WIDTHS
+    samples: Sequence[Sample], *, resolution: Resolution, vector_widths: Sequence[int] = VECTOR_WIDTHS
 ) -> Fit:
     """Fit the coefficients, the best vector width chosen, and predict every network in 10-fold cross-validation."""
     if len(samples) < MIN_SAMPLES:
@@ -105,7 +106,7 @@ def scale_parts(parts: Sequence[Mapping[str, float]], ms: Sequence[float]) -> tu
 
 
 def choose_informative(
-    candidates: Sequence[Architecture], count: int, *, resolution: int, vector_width: int
+    candidates: Sequence[Architecture], count: int, *, resolution: Resolution, vector_width: int
 ) -> list[Architecture]:
     """Choose networks that tell coefficients apart, in such an order that any beginning of it is a good choice, too.
 

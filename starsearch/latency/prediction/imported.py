@@ -11,6 +11,7 @@ from pathlib import Path
 from starsearch.errors import ArchitectureError, SpecError, did_you_mean
 from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.files import written_whole
+from starsearch.resolution import Between, Resolution, area
 
 _NEEDED = ("architecture", "ms")
 _OPTIONAL = ("pairs", "spread_ms")
@@ -32,7 +33,7 @@ class Sample:
     shares: Mapping[str, float] = field(default_factory=dict)  # of its time by kind of layer, as a profiler told
 
 
-def read_measurements(path: Path) -> tuple[tuple[Sample, ...], int | None]:
+def read_measurements(path: Path) -> tuple[tuple[Sample, ...], Resolution | None]:
     """Return the networks of a CSV file with their latencies, and the resolution they were measured at, if it says.
 
     Columns: `architecture` (a name, or one line in quotes, since it holds commas) and `ms`; optionally `pairs` with the
@@ -55,10 +56,14 @@ def read_measurements(path: Path) -> tuple[tuple[Sample, ...], int | None]:
     samples = tuple(_read_row(row, where) for row, where in rows)
     if not samples:
         raise SpecError(f"{path} holds no latencies. Write one line per network, for example: starnet_s1,0.7")
-    said = [(row["resolution"], where) for row, where in rows if row.get("resolution")]
-    resolutions = {int(_read_number(text, "resolution", where, whole=True)) for text, where in said}
+    resolutions = set()
+    for row, where in rows:
+        try:
+            resolutions |= {Between(1, 4096)(row["resolution"])} if row.get("resolution") else set()
+        except SpecError as error:
+            raise SpecError(f"{where}: {error}") from None
     if len(resolutions) > 1:
-        raise SpecError(f"{path} is of networks at {sorted(resolutions)} px; a profile is of one resolution.")
+        raise SpecError(f"{path} is of networks at {sorted(resolutions, key=area)} px; a profile is of one resolution.")
     return samples, next(iter(resolutions), None)
 
 

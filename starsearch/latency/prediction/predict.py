@@ -14,6 +14,7 @@ from starsearch.latency.prediction.profile import DeviceProfile
 from starsearch.latency.prediction.terms import NETWORK_FIXED, NetworkTerms, layer_terms, sort_of_work
 from starsearch.measurement import Prediction
 from starsearch.objective import LATENCY
+from starsearch.resolution import Resolution
 
 # Profiles of what runs networks as they are exported; the other backends that measure (Core ML, a GPU, PyTorch) keep no
 # blocked layout and are given networks as they are.
@@ -26,7 +27,7 @@ def predict_latency(
     profile: DeviceProfile,
     architecture: Architecture,
     *,
-    resolution: int,
+    resolution: Resolution,
     num_classes: int = 1000,
     name: str = LATENCY,
 ) -> Prediction:
@@ -66,7 +67,7 @@ def predict_parts(profile: DeviceProfile, layers: Sequence[Layer]) -> dict[str, 
 
 
 def predict_by_layer(
-    profile: DeviceProfile, architecture: Architecture, *, resolution: int, num_classes: int = 1000
+    profile: DeviceProfile, architecture: Architecture, *, resolution: Resolution, num_classes: int = 1000
 ) -> list[tuple[Layer, str, float]]:
     """Return each layer as it is deployed with its kind and milliseconds, without the network's own fixed cost."""
     layers = _as_deployed(profile, lower(architecture, resolution=resolution, num_classes=num_classes))

@@ -18,6 +18,7 @@ from starsearch.files import written_whole
 from starsearch.latency.device import Device
 from starsearch.latency.prediction.imported import Sample, read_measurements, save_samples
 from starsearch.latency.reference import Reference
+from starsearch.resolution import Between, Resolution
 from starsearch.yaml_file import read_yaml
 
 FloatVector = NDArray[np.float64]
@@ -50,7 +51,7 @@ class DeviceProfile:
     device: Device  # what was measured
     backend: str  # what ran the networks, or "imported" for figures measured elsewhere
     date: str  # when it was calibrated, ISO 8601
-    resolution: PositiveInt  # pixels of the networks it was fitted to
+    resolution: Annotated[Resolution, Between(1, 4096)]  # of the networks it was fitted to
     # the reference network's time there, the scale of paired measurements; None where the figures were not
     # measured in pairs
     reference: Reference | None
