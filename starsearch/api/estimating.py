@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
@@ -114,19 +114,20 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
         named = {one.name for one in view.objectives} & {IMAGENET_TOP1, "top1_percent"}
         if not named or not (seen := published_observations(record.spec.space.family)) or not trials:
             return
-        lines: list[str] = []
+        told, weights = list(seen), {IMAGENET: 1.0}
         networks: list[Architecture] = []
         if posterior is None:
-            own = observations(record.spec, trials)
-            posterior = fit_posterior([*seen, *own], seed=record.spec.seed)
-            lines = [_weight_line(task, weight, [*seen, *own]) for task, weight in posterior.weights.items()]
+            told += observations(record.spec, trials)
+            posterior = fit_posterior(told, seed=record.spec.seed)
+            weights |= posterior.weights
             if all(abs(weight) < _FAINT for weight in posterior.weights.values()):
                 posterior = fit_posterior(seen, seed=record.spec.seed)
             networks = list(dict.fromkeys(one.candidate.architecture for one in trials))
         found = zip(networks, estimate_top1(posterior, networks), strict=True)
         estimates: dict[str, Any] = {
             "networks": {architecture_hash(one): asdict(said) for one, said in found},
-            "lines": [_source_line(posterior, seen), *lines],
+            "tasks": [evidence_row(task, weight, told) for task, weight in weights.items()],
+            "lines": [_source_line(posterior, seen)],
         }
         shown = replace(view, attributes={**view.attributes, ESTIMATES: estimates})
         front = (shown.estimated or shown).front
@@ -142,23 +143,24 @@ def _source_line(posterior: Posterior, known: Sequence[Observation]) -> str:
     )
 
 
-def _weight_line(task: str, weight: float, seen: Iterable[Observation]) -> str:
-    """Return what trainings here say of ImageNet, and whether that is used."""
+def evidence_row(task: str, weight: float, told: Sequence[Observation]) -> dict[str, Any]:
+    """Return how many `observations` there are of a `task`, its learned `weight` for ImageNet, and their `meaning`."""
     from scipy.stats import kendalltau
 
-    here = {one.architecture: one.value for one in seen if one.task == task}
-    published = {one.architecture: one.value for one in seen if one.task == IMAGENET}
+    by_task = {name: {one.architecture: one.value for one in told if one.task == name} for name in (task, IMAGENET)}
+    here, published = by_task[task], by_task[IMAGENET]
     both = [one for one in here if one in published]
-    tau = (
-        kendalltau([here[one] for one in both], [published[one] for one in both]).statistic
-        if len(both) > 2
-        else math.nan
-    )
-    rank = f"they rank the {len(both)} published networks among them with τ {tau:.2f}" if tau == tau else "no ranking"
-    use = "not used" if abs(weight) < _FAINT else "used"
-    return f"{counted(len(here), 'training')} at {task}: {rank}; learned correlation {weight:.2f}: {use}.".replace(
-        " -", " −"
-    )
+    if task == IMAGENET:
+        meaning = "what is estimated, as published"
+    elif abs(weight) < _FAINT:
+        meaning = "says next to nothing of ImageNet, and is not used"
+    else:
+        meaning = f"a training here tells {weight**2:.0%} of the variance of ImageNet top-1 between networks"
+    if task != IMAGENET and len(both) > 2:
+        tau = kendalltau([here[one] for one in both], [published[one] for one in both]).statistic
+        meaning += f"; ranks {len(both)} published networks with τ {tau:.2f}".replace("-", "−")
+    observations = sum(one.task == task for one in told)
+    return {"task": task, "observations": observations, "weight": float(weight), "meaning": meaning}
 
 
 def beyond_lines(front: pd.DataFrame, posterior: Posterior) -> list[str]:

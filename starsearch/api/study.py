@@ -112,9 +112,7 @@ def study_status(study: str) -> dict[str, Any]:
 
 
 def _status(view: StudyView) -> dict[str, Any]:
-    from starsearch.report.summary import failed_trials
-
-    failed = failed_trials(view.trials).rename(
+    failed = view.trials[view.trials["state"] == "FAIL"].rename(
         columns={"number": "trial", "architecture_text": "architecture", "architecture": "key"}
     )
     return {

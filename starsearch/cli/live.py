@@ -184,7 +184,7 @@ class LiveView:
         if (task := self._tasks.pop(trial.number, None)) is not None:
             self._bars.remove_task(task)
         self._note(trial)
-        self._failed += trial.state == "fail" and trial.reason != INTERRUPTED
+        self._failed += trial.state == "fail" and not trial.lost
         if trial.state == "fail" or not self._console.is_terminal:
             self._say(self._line(trial))
 
@@ -220,10 +220,9 @@ class LiveView:
     def _line(self, trial: Trial) -> str:
         name = candidate_name(trial.candidate)
         head = f"[{self._finished}/{self._wanted}] trial {trial.number}"
-        if trial.reason == INTERRUPTED:
-            return f"{head} interrupted ({name})"
         if trial.state == "fail":
-            return f"{head} failed: {trial.reason} ({name})"
+            why = "" if trial.reason == INTERRUPTED else f": {trial.reason}"
+            return f"{head} {'interrupted' if trial.lost else 'failed'}{why} ({name})"
         shown = [quantity(objective.name) for objective in self._objectives]
         values = ", ".join(f"{one.label.lower()} {_reading(trial, one.name)} {one.unit}".rstrip() for one in shown)
         note = "" if trial.is_feasible(self._constraints) else ", breaks a constraint"

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from starsearch.cli.show import Cell, print_facts, print_table, say, table
+from starsearch.cli.show import Cell, figure, print_facts, print_table, say, table
 from starsearch.errors import counted, some
 from starsearch.objective import IMAGENET_TOP1
+from starsearch.records.table import CUT_OFF, FOREIGN
 from starsearch.report.front import anchor_recipe_note
-from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines, prediction_lines
+from starsearch.report.summary import count_words, failure_reasons, hypervolume_gain, miss_lines, prediction_lines
 from starsearch.report.table import NOT_APART, Row, architecture_lines, front_rows, legend_lines
 from starsearch.report.view import StudyView
 from starsearch.study.study_file import EMBEDDED_DATA
@@ -43,9 +44,7 @@ def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
     _print_estimates(view)
     if (note := anchor_recipe_note(view.trials)) is not None:
         say(note)
-    if foreign := view.count("FOREIGN"):
-        were = "trial was" if foreign == 1 else "trials were"
-        say(f"{foreign} {were} made or ended by another program: not counted, and left as they are.")
+    _print_uncounted(view)
     if with_agreement:
         say(*view.agreement_lines)
     if not (failed := failure_reasons(view.trials)).empty:
@@ -54,10 +53,23 @@ def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
         print_table(table(failed, columns, title="Failed trials", left=3))
 
 
+def _print_uncounted(view: StudyView) -> None:
+    for state, words in (
+        (CUT_OFF, "interrupted: not counted, and run again when the study goes on."),
+        (FOREIGN, "made or ended by another program: not counted, and left as they are."),
+    ):
+        if count := view.count(state):
+            say(f"{count} {'trial was' if count == 1 else 'trials were'} {words}")
+
+
 def _print_estimates(view: StudyView) -> None:
     if view.estimated is not None:
         print_table(render_front(view.estimated, title="Front in estimated ImageNet top-1"))
         say(*legend_lines(view.estimated.front))
+    if len(view.evidence) > 1:
+        weight: Cell = lambda row: figure(row["weight"])  # noqa: E731
+        columns = {"Task": "{task}", "What it means": "{meaning}", "Observations": "{observations}", "Weight": weight}
+        print_table(table(view.evidence, columns, title="What the estimates rest on", left=2))
     say(*view.evidence_lines)
 
 
@@ -111,12 +123,7 @@ def print_status(found: Mapping[str, Any]) -> None:
 
 def _counts(found: Mapping[str, Any]) -> str:
     """Return how many trials ended how."""
-    counts = [f"{found[name]} {name}" for name in ("complete", "failed", "infeasible")]
-    counts += [f"{found['interrupted']} interrupted"] if found["interrupted"] else []
-    counts += [f"{found['stopped']} stopped at a rung"] if found["stopped"] else []
-    counts += [f"{found['foreign']} foreign (of other programs)"] if found["foreign"] else []
-    counts += [f"{len(found['running'])} unfinished"] if found["running"] else []
-    return f"{found['trials']}: {', '.join(counts)}"
+    return f"{found['trials']}: {', '.join(f'{count} {words}' for count, words in count_words(found))}"
 
 
 def print_end(outcome: Study) -> None:

@@ -35,21 +35,21 @@ def cache_file(profile: Path | None = None) -> Path:
 
 
 def read_measured(file: Path, device: str) -> pd.DataFrame:
-    """Return what a cache holds of a device, by timm's name; empty where there is none."""
-    if not file.is_file():
-        return pd.DataFrame(columns=_MEASURED).set_index("name")
-    try:
-        found = pd.read_csv(file)[_MEASURED]
-    except (ValueError, KeyError) as error:
-        raise StudyError(f"{file} is no table of measured peers: {first_line(error)} Move it away.") from error
-    return found[found["device"] == device].set_index("name")
+    """Return what a cache, or one that ships, holds of a device, by timm's name; empty where there is none."""
+    found = pd.DataFrame(columns=_MEASURED)
+    for one in (*sorted(shipped_folder("profiles").glob("*.peers.csv")), file):
+        try:
+            found = pd.concat([found, pd.read_csv(one)[_MEASURED]]) if one.is_file() else found
+        except (ValueError, KeyError) as error:
+            raise StudyError(f"{one} is no table of measured peers: {first_line(error)} Move it away.") from error
+    return found[found["device"] == device].drop_duplicates("name", keep="last").set_index("name")
 
 
 def peer_table(file: Path, device: str, *, reference_ms: float, names: Sequence[str] = ()) -> pd.DataFrame:
     """Return a row for each of the names, else for each that was measured on the device.
 
     Columns: `name`, `top1_percent`, `top1_source`, `resolution`, `distilled` as published; `latency_ms` and
-    `latency_std_error` as measured there, on the scale of `reference_ms`, and `pairs`. NaN is what is not known.
+    `latency_std_error` as measured there, on the scale of `reference_ms`, `pairs`, `device`. NaN is what is not known.
     """
     measured = read_measured(file, device)
     table = published_peers().rename(columns={"source": "top1_source"}).reindex(list(names) or measured.index)
@@ -59,6 +59,7 @@ def peer_table(file: Path, device: str, *, reference_ms: float, names: Sequence[
         latency_ms=times["ratio"] * reference_ms,
         latency_std_error=times["ratio_std_error"] * reference_ms,
         pairs=times["pairs"],
+        device=device,
     ).reset_index(names="name")
 
 

@@ -21,10 +21,12 @@ from starsearch.latency.prediction.terms import layer_kinds
 from starsearch.objective import Objective
 from starsearch.pareto import hypervolume, non_dominated
 from starsearch.records.storage import quiet_optuna
+from starsearch.records.trials import parameter_distributions
 from starsearch.report.front import loss_matrix
 from starsearch.report.table import plain_rows
 from starsearch.report.view import StudyView
-from starsearch.resolution import of_sides
+from starsearch.resolution import of_sides, recorded
+from starsearch.space.space import RESOLUTION
 
 PARAMETER = "params_"
 _LEAST = 10  # trials from which PED-ANOVA says anything
@@ -72,14 +74,17 @@ def what_matters(view: StudyView) -> dict[str, tuple[str, dict[str, float]]]:
 
 
 def _latency_ranges(view: StudyView, profile: DeviceProfile) -> dict[str, float]:
-    space, sizes = view.spec.space, deployed_sizes(view)
-    slots = {PARAMETER + slot.name: slot for dimension in space.dimensions for slot in dimension.parameters}
+    space = view.spec.space
+    slots = {PARAMETER + one.name: one for one in space.parameters if one not in space.recipe_parameters}
     networks = plain_rows(view.complete.reindex(columns=list(slots)).dropna().convert_dtypes())  # integers again
     ranges: dict[str, list[float]] = {}
     with suppress(StarsearchError):  # of a layer that the profile has no term for
         for row, (name, slot) in itertools.product(networks[:: len(networks) // _VARIED + 1], slots.items()):
-            changed = [space.decode_architecture(_params(row | {name: value})) for value in slot.values or ()]
-            ms = [predict_latency(profile, one, **sizes).value for one in changed]
+            ms = []
+            for value in slot.values or ():
+                changed = _params(row | {name: value})
+                sizes = _deployed(view, space.resolution_in(changed))
+                ms.append(predict_latency(profile, space.decode_architecture(changed), **sizes).value)
             ranges.setdefault(slot.name, []).append(max(ms, default=0.0) - min(ms, default=0.0))
     return {name: float(np.median(found)) for name, found in ranges.items()}
 
@@ -90,21 +95,12 @@ def _params(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _ped_anova(view: StudyView, objective: Objective) -> dict[str, float]:
     import optuna
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     losses = loss_matrix(view.complete, [objective])[:, 0]
     measured = view.complete[np.isfinite(losses)]
-    distributions: dict[str, Any] = {}
-    for column in (str(one) for one in measured if str(one).startswith(PARAMETER)):
-        values = measured[column].dropna()
-        if len(choices := sorted(values.unique(), key=str)) < 2:
-            continue
-        if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-            low, high, is_wide = values.min(), values.max(), pd.api.types.is_float_dtype(values)
-            distributions[column] = FloatDistribution(low, high, log=bool(is_wide and 0 < 10 * low < high))
-        else:
-            distributions[column] = CategoricalDistribution(choices)
+    searched = {PARAMETER + name: one for name, one in parameter_distributions(view.spec.space.parameters).items()}
+    distributions = {name: one for name, one in searched.items() if name in measured and len(set(measured[name])) > 1}
     if len(measured) < _LEAST or not distributions:
         return {}
     with quiet_optuna(), warnings.catch_warnings(action="ignore"):  # Optuna calls the evaluator experimental
@@ -118,25 +114,26 @@ def _ped_anova(view: StudyView, objective: Objective) -> dict[str, float]:
     return _params(found)
 
 
-def deployed_sizes(view: StudyView) -> dict[str, Any]:
-    """Return the resolution and the number of classes that the study's networks are deployed with."""
-    classes = len(view.attributes.get("classes", ())) or 1000
-    return {"resolution": view.spec.space.resolution, "num_classes": classes}
-
-
-def stages(view: StudyView, architecture_text: str) -> list[tuple[Any, ...]]:
-    """Return a network's stages in order: name, channels, pixels, blocks, what joins branches, cost by kind of layer.
+def stages(view: StudyView, row: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Return a trial's stages in order: name, channels, pixels, blocks, what joins branches, cost by kind of layer.
 
     The cost is in milliseconds where a profile predicts one of the study's latencies, else in 10⁶ multiply-adds.
     """
-    architecture, profile = parse_architecture(architecture_text), main_profile(view)
+    architecture, profile = parse_architecture(row["architecture_text"]), main_profile(view)
+    sizes = _deployed(view, row.get(PARAMETER + RESOLUTION))
     if profile is not None:
-        costs = predict_by_layer(profile, architecture, **deployed_sizes(view))
+        costs = predict_by_layer(profile, architecture, **sizes)
     else:
-        layers = lower(architecture, **deployed_sizes(view))
+        layers = lower(architecture, **sizes)
         kinds = layer_kinds(layers)
         costs = [(layer, kinds[layer.name], 1e-6 * OPS[layer.op].macs(layer)) for layer in layers]
     return [_in_short(name, list(found)) for name, found in itertools.groupby(costs, lambda cost: _stage(cost[0].name))]
+
+
+def _deployed(view: StudyView, cell: Any) -> dict[str, Any]:
+    """Return the resolution (of a table's cell; None: the space's) and the number of classes of a deployed network."""
+    classes = len(view.attributes.get("classes", ())) or 1000
+    return {"resolution": recorded(cell or view.spec.space.resolution), "num_classes": classes}
 
 
 def main_profile(view: StudyView) -> DeviceProfile | None:

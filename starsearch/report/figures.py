@@ -10,7 +10,6 @@ import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
 
-from starsearch.objective import IMAGENET_TOP1, LATENCY
 from starsearch.quantities import quantity
 from starsearch.records.table import reading_names
 from starsearch.report.agreement import judged_at_both
@@ -20,10 +19,13 @@ from starsearch.report.plot import (
     GREEN,
     GREY,
     PUBLISHED_FAMILY,
+    PURPLE,
     VERMILION,
     Plane,
+    anchor_labels,
     axis_label,
     best_so_far,
+    peers_on,
     placed,
     plane_of,
 )
@@ -32,7 +34,7 @@ from starsearch.report.table import anchor_label, plain_rows, reading_text
 from starsearch.report.view import StudyView
 
 _COLORS = {"trial": GREY, "breaks a constraint": GREY, "front": BLUE, "published": VERMILION, "knee": GREEN}
-PURPLE, LOWER = "#A0568B", ("#8A6D00", "#2F7FB5", "#A0568B")
+LOWER = ("#8A6D00", "#2F7FB5", PURPLE)
 _SYMBOLS = {"breaks a constraint": "circle-open", "published": "diamond", "knee": "star"}
 
 
@@ -50,7 +52,9 @@ def front_figure(view: StudyView) -> go.Figure:
     if plane[0] is not None:
         points.loc[points["number"] == view.knee, "what"] = "knee"
     points["hover"] = [_hover(row) for row in plain_rows(points)]
-    points["label"] = [anchor_label(one) if isinstance(one, str) else "" for one in points["anchor"]]
+    peers, is_anchor = peers_on(view, plane), points["anchor"].notna()
+    points["label"] = ""
+    points.loc[is_anchor, "label"] = anchor_labels(points[is_anchor], peers)
     points.loc[points["what"].isin(["trial", "breaks a constraint"]), ["dx", "up", "down"]] = np.nan
     figure = px.scatter(
         points, x="x", y="y", error_x="dx", error_y="up", error_y_minus="down", color="what", symbol="what",
@@ -71,28 +75,27 @@ def front_figure(view: StudyView) -> go.Figure:
             _add_line(figure, border, "border", color=BLUE, shape="hv")
         family = points[points["anchor"].isin(PUBLISHED_FAMILY)].sort_values("anchor")
         _add_line(figure, family, "S1–S4", color=VERMILION, dash="dash", width=1)
-        _add_peers(figure, view, plane)
+        _add_peers(figure, peers)
     for one in view.lower:
         _add_lower(figure, one, plane)
     titles = [html.escape(axis_label(one, points)) for one in plane]
     return _styled(figure, height=540).update_layout(xaxis_title=titles[0], yaxis_title=titles[1], legend_title="")
 
 
-def _add_peers(figure: go.Figure, view: StudyView, plane: Plane) -> None:
-    """Add the other networks that were measured on the device, where both are in ImageNet top-1 and milliseconds."""
-    names = tuple(one.name for one in plane if one is not None)
-    is_imagenet = names[1:] == (IMAGENET_TOP1,) or (names[1:] == ("top1_percent",) and "imagenet" in view.spec.data)
-    if view.peers is None or names[0] != LATENCY or not is_imagenet:
-        return
+def _add_peers(figure: go.Figure, peers: pd.DataFrame) -> None:
     hover = [
-        html.escape(f"{row['name']}: {row['top1_percent']} % ({row['top1_source']})") for row in plain_rows(view.peers)
+        html.escape(
+            f"{one['name']}: published top-1 {one['top1_percent']} % at {one['resolution']:.0f} px"
+            f"{', distilled' if one['distilled'] == 'yes' else ''} ({one['top1_source']})"
+        )
+        for one in plain_rows(peers)
     ]
-    figure.add_scatter(
-        x=view.peers["latency_ms"], y=view.peers["top1_percent"], mode="markers+text", name="peers (timm)",
-        error_x={"array": view.peers["latency_std_error"]}, text=[html.escape(str(one)) for one in view.peers["name"]],
-        textposition="bottom right", textfont={"size": 10, "color": PURPLE}, hovertext=hover, hoverinfo="text+x",
-        marker={"symbol": "cross", "size": 9, "color": PURPLE},
-    )  # fmt: skip
+    if hover:
+        figure.add_scatter(
+            x=peers["x"], y=peers["y"], mode="markers+text", name="peers (timm)", hovertext=hover, hoverinfo="text",
+            error_x={"array": peers["dx"]}, text=[html.escape(one) for one in peers["label"]], textposition="top left",
+            textfont={"size": 10, "color": PURPLE}, marker={"symbol": "cross", "size": 8, "color": PURPLE},
+        )  # fmt: skip
 
 
 def _add_lower(figure: go.Figure, view: StudyView, plane: Plane) -> None:

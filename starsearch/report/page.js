@@ -138,6 +138,11 @@ function pin(index) {
   compare();
 }
 
+function unpin(index) {
+  pin(index);
+  (document.querySelector("#compare button") ?? document.querySelector(`[data-pins="${index}"]`))?.focus();
+}
+
 function mark() {
   for (const one of document.querySelectorAll("[data-pins]"))
     one.setAttribute("aria-pressed", pins.includes(Number(one.dataset.pins)));
@@ -153,8 +158,10 @@ function mark() {
 function compare() {
   const section = byId("compare"), boxes = pins.map((index, which) =>
     make("div", { class: "card" }, `${"AB"[which]} · `, ...described(index),
-      make("button", { type: "button", onclick: () => pin(index) }, "Unpin")));
+      make("button", { type: "button", "aria-label": `Unpin ${"AB"[which]}`, onclick: () => unpin(index) }, "Unpin")));
   section.hidden = !pins.length;
+  if (pins.length)
+    byId("pinned").textContent = pins.map((index, which) => `${"AB"[which]}: trial ${trials.number[index]}`).join(", ");
   section.lastElementChild.replaceChildren(make("div", { class: "pair" }, ...boxes));
   if (pins.length === 2) compareBoth(section.lastElementChild, ...pins);
 }
@@ -181,10 +188,10 @@ function compareBoth(place, a, b) {
   });
   const head = make("tr", {}, ...["", "A", "B", "B − A"].map((text) => make("th", { class: "number", scope: "col" }, text)));
   const chances = row("Non-dominated", chanceOf(a), chanceOf(b));
-  const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...values, chances, ...dimensions, ...stages));
+  const table = make("table", {}, make("caption", {}, "A and B compared"), make("thead", {}, head), make("tbody", {}, ...values, chances, ...dimensions, ...stages));
   const what = data.cost === "ms" ? "Latency by layer, by the device's profile (ms)" : "Multiply-adds by layer (10⁶)";
-  const div = make("div", { style: "height: 360px" });
-  const figure = make("figure", { "data-figure": "costs", "aria-label": what }, make("figcaption", {}, what), div);
+  const div = make("div", { style: "height: 360px", role: "img", "aria-label": what });
+  const figure = make("figure", { "data-figure": "costs" }, make("figcaption", {}, what), div);
   place.append(make("div", { class: "scroll" }, table), figure);
   const bars = names.flatMap((name) => networks.map((one, which) => [name, "AB"[which], one.get(name)?.[5] ?? {}]));
   const kinds = [...new Set(bars.flatMap((bar) => Object.keys(bar[2])))];
@@ -222,9 +229,9 @@ function sortable(table, headings, rows, body) {
     const href = URL.createObjectURL(new Blob(["\ufeff" + lines.join("\r\n")], { type: "text/csv" }));
     make("a", { download: `${table.dataset.name}.csv`, href }).click();
   };
-  const more = make("button", { type: "button", onclick: () => { shown = rows.length; fill(); more.remove(); } },
+  const more = make("button", { type: "button", onclick: () => { shown = rows.length; fill(); more.remove(); saver.focus(); } },
     `Show all ${rows.length}`);
-  const saver = make("button", { type: "button", onclick: save }, "Save as CSV");
+  const saver = make("button", { type: "button", onclick: save, "aria-label": `Save ${table.dataset.name} as CSV` }, "Save as CSV");
   table.parentNode.after(make("div", { class: "bar" }, ...(rows.length > shown ? [more] : []), saver));
   fill();
 }
@@ -232,6 +239,7 @@ function sortable(table, headings, rows, body) {
 function pinButton(index) {
   const open = ({ target }) => show(index, target.getBoundingClientRect().right, target.getBoundingClientRect().bottom);
   return make("button", { type: "button", "data-pins": index, "aria-pressed": pins.includes(index), title: "Compare",
+    "aria-label": `Compare trial ${trials.number[index]}`, "aria-describedby": "card",
     onclick: () => pin(index), onfocus: open, onmouseenter: open, onblur: hide, onmouseleave: hide }, trials.number[index]);
 }
 
@@ -251,7 +259,7 @@ function listTrials() {
   const body = (i) => make("tr", { class: trials.feasible[i] ? "" : "off" }, ...rows[i].map((text, c) =>
     make("td", { class: kind(c) }, c === 0 ? pinButton(i) : c === 2 ? code(text) : text)));
   const head = make("tr", {}, ...headings.map((_, c) => make("th", { class: kind(c), scope: "col" })));
-  const table = make("table", { "data-name": "trials" }, make("thead", {}, head), make("tbody"));
+  const table = make("table", { "data-name": "trials" }, make("caption", {}, "Every complete trial"), make("thead", {}, head), make("tbody"));
   byId("trials").querySelector(".scroll").append(table);
   byId("trials").hidden = !rows.length;
   sortable(table, headings, rows, body);

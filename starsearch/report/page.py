@@ -25,7 +25,8 @@ from starsearch.report.figures import (
     prediction_figure,
 )
 from starsearch.report.front import anchor_recipe_note
-from starsearch.report.summary import failure_reasons, hypervolume_gain, miss_lines, prediction_lines
+from starsearch.report.plot import OVERTAKEN, peers_on, plane_of
+from starsearch.report.summary import count_words, failure_reasons, hypervolume_gain, miss_lines, prediction_lines
 from starsearch.report.table import architecture_name, front_rows, legend_lines, plain_rows, reading_text
 from starsearch.report.view import StudyView
 
@@ -47,6 +48,8 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
     environment.globals |= {
         "front_rows": front_rows,
         "legend_lines": legend_lines,
+        "overtaken": OVERTAKEN,
+        "peer_rows": lambda of: plain_rows(peers_on(of, plane_of(of.objectives)).sort_values("x")),
         "prediction_lines": prediction_lines,
         "quantity": quantity,
         "some": some,
@@ -100,8 +103,8 @@ def networks(view: StudyView) -> dict[str, Any]:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     quantities = [quantity(name) for name in reading_names(keys) if quantity(name).direction]
     dimensions = [key for key in keys if key.startswith(PARAMETER)]
-    texts = {row["architecture"]: row["architecture_text"] for row in rows}
-    places = {architecture: at for at, architecture in enumerate(texts)}
+    each = {row["architecture"]: row for row in rows}  # at each resolution
+    places = {network: at for at, network in enumerate(each)}
     chances = shown.on_front_probability
     return {
         "quantities": [
@@ -109,7 +112,7 @@ def networks(view: StudyView) -> dict[str, Any]:
             for one in quantities
         ],
         "dimensions": [key.removeprefix(PARAMETER) for key in dimensions],
-        "networks": [_stages(view, text) for text in texts.values()],
+        "networks": [_stages(view, row) for row in each.values()],
         "cost": "MMACs" if main_profile(view) is None else "ms",
         "trials": {
             "number": [row["number"] for row in rows],
@@ -130,9 +133,9 @@ def networks(view: StudyView) -> dict[str, Any]:
     }
 
 
-def _stages(view: StudyView, text: str) -> list[tuple[Any, ...]]:
+def _stages(view: StudyView, row: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     try:
-        return stages(view, text)
+        return stages(view, row)
     except StarsearchError:  # a family that is not installed here, or a layer that the profile has no term for
         return []
 
@@ -170,16 +173,12 @@ def _listed(values: Mapping[str, Any]) -> str:
 
 def _tiles(view: StudyView) -> Iterator[tuple[str, str]]:
     found = view.summary
-    yield f"{found['complete']}", "complete trials"
-    yield f"{found['failed']}", "failed"
-    yield f"{found['infeasible']}", "break a constraint"
+    yield from ((f"{count}", words) for count, words in count_words(found))
     yield _duration(found["seconds"]), "of evaluation"
     for name, best in found["best"].items():
         shown = quantity(name)
         value = f"{shown.with_spread(best['value'], best['spread'])} {shown.unit}"
         yield value, f"best {shown.label} (trial {best['number']})"
-    if found["foreign"]:
-        yield f"{found['foreign']}", "foreign (of other programs)"
     if (gain := hypervolume_gain(found["hypervolume"])) is not None and len(view.objectives) > 1:
         yield f"{gain:+.1f} %", "hypervolume over the published networks alone"
 

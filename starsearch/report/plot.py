@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from starsearch.objective import Objective
+from starsearch.objective import IMAGENET_TOP1, LATENCY, Objective
+from starsearch.pareto import non_dominated
 from starsearch.quantities import quantity
 from starsearch.report.front import errors_of, ranked_values
 from starsearch.report.summary import miss_lines
@@ -21,12 +22,13 @@ from starsearch.report.table import anchor_label
 from starsearch.report.view import StudyView
 
 # Okabe and Ito's colours, told apart with every common colour vision deficiency (jfly.uni-koeln.de/color).
-BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+BLUE, VERMILION, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#8A8A8A", "#A0568B"
 
 Plane = tuple[Objective | None, Objective]  # which lies across (None: the trials' numbers), and which up
 
 # The published sizes of one family, drawn as the line a searched front has to beat.
 PUBLISHED_FAMILY = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")
+OVERTAKEN = "† no longer a frontier point: a peer is faster, and its published top-1 higher"
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -113,6 +115,28 @@ def best_so_far(points: pd.DataFrame, objective: Objective) -> pd.DataFrame:
     return ordered.assign(y=best.ffill())
 
 
+def peers_on(view: StudyView, plane: Plane) -> pd.DataFrame:
+    """Return the peers as `x`, `dx` and `y` where those are ImageNet top-1 over milliseconds, else no row.
+
+    `label` is their name without the weights' tag, of those alone that no other peer beats in both.
+    """
+    across, up = (None if one is None else one.name for one in plane)
+    is_imagenet = up == IMAGENET_TOP1 or (up == "top1_percent" and "imagenet" in view.spec.data)
+    if view.peers is None or across != LATENCY or not is_imagenet:
+        return pd.DataFrame(columns=["x", "dx", "y", "label"])
+    columns = {"x": "latency_ms", "dx": "latency_std_error", "y": "top1_percent"}
+    found = view.peers.assign(**{name: view.peers[column] for name, column in columns.items()})
+    names = found["name"].str.partition(".")[0]
+    return found.assign(label=names.where(non_dominated(found[["x", "y"]].to_numpy(float) * [1, -1]), ""))
+
+
+def anchor_labels(anchors: pd.DataFrame, peers: pd.DataFrame) -> list[str]:
+    """Return the short names of placed anchors, with † where a peer is faster and its published top-1 higher."""
+    places = anchors[["x", "y"]].to_numpy(float)[:, None] * [1, -1], peers[["x", "y"]].to_numpy(float) * [1, -1]
+    is_overtaken = (places[1] < places[0]).all(axis=2).any(axis=1)
+    return [anchor_label(name) + "†" * int(one) for name, one in zip(anchors["anchor"], is_overtaken, strict=True)]
+
+
 def _draw(axes: Axes, view: StudyView) -> None:
     plane = plane_of(view.objectives)
     points, rows = placed(view.complete, plane), placed(view.front, plane)
@@ -137,13 +161,19 @@ def _draw(axes: Axes, view: StudyView) -> None:
         axes.plot(family["x"], family["y"], color=VERMILION, lw=1, ls=(0, (4, 3)), zorder=2)
     if len(anchors):
         axes.plot(anchors["x"], anchors["y"], "D", ms=5.5, color=VERMILION, mec="white", zorder=5, label="published")
+    peers = peers_on(view, plane)
+    _draw_peers(axes, peers)
     axes.set(xlabel=axis_label(plane[0], points), ylabel=axis_label(plane[1], points))
     axes.grid(lw=0.6)
     axes.set_axisbelow(True)
     # In a line above the picture: inside, an anchor may lie in any corner, however bad.
     columns = len(axes.get_legend_handles_labels()[0])
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderaxespad=0.1, columnspacing=1.0)
-    _label(axes, anchors.dropna(subset=["x", "y"]))
+    known = anchors.dropna(subset=["x", "y"]).sort_values("x")
+    names = anchor_labels(known, peers)
+    if any(name.endswith("†") for name in names):
+        axes.text(0.0, -0.1, OVERTAKEN, transform=axes.transAxes, fontsize=7, color="#666666", va="top")
+    _label(axes, known, names)
 
 
 def _draw_members(axes: Axes, view: StudyView, members: pd.DataFrame, plane: Plane) -> None:
@@ -177,15 +207,28 @@ def _frame(axes: Axes, points: pd.DataFrame, marked: pd.DataFrame) -> None:
         axes.text(1.0, -0.1, text, transform=axes.transAxes, fontsize=7, color="#666666", ha="right", va="top")
 
 
-def _label(axes: Axes, anchors: pd.DataFrame) -> None:
+def _draw_peers(axes: Axes, peers: pd.DataFrame) -> None:
+    """Draw what lies within the frame, and name the best, away from the front."""
+    inside = peers[peers["x"].between(*axes.get_xlim()) & peers["y"].between(*axes.get_ylim())]
+    if len(inside):
+        axes.plot(
+            inside["x"], inside["y"], "P", ms=5, color=PURPLE, mec="white", mew=0.5, zorder=3.5, label="peers (timm)"
+        )
+    for x, y, name in zip(inside["x"], inside["y"], inside["label"], strict=True):
+        axes.annotate(
+            name, (x, y), xytext=(-4, 3), textcoords="offset points", ha="right", va="bottom", zorder=7,
+            color=PURPLE, fontsize=6,
+        )  # fmt: skip
+
+
+def _label(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
     """Name the anchors below to the right, away from the front; the left one of two close ones on its other side."""
-    rows = anchors.sort_values("x")
     places = axes.transData.transform(rows[["x", "y"]].to_numpy(float))
     to_next = np.abs(np.diff(places, axis=0, append=np.inf))
-    for at, (x, y, name) in enumerate(zip(rows["x"], rows["y"], rows["anchor"], strict=True)):
+    for at, (x, y, name) in enumerate(zip(rows["x"], rows["y"], names, strict=True)):
         is_free = to_next[at, 0] > 70 or to_next[at, 1] > 40
         offset, ha, va = ((6, -4), "left", "top") if is_free else ((-6, 4), "right", "bottom")
         axes.annotate(
-            anchor_label(name), (x, y), xytext=offset, textcoords="offset points", ha=ha, va=va, zorder=7,
+            name, (x, y), xytext=offset, textcoords="offset points", ha=ha, va=va, zorder=7,
             color=VERMILION, fontsize=8, fontweight="bold",
         )  # fmt: skip

@@ -16,7 +16,6 @@ from starsearch.records.table import EXCESS
 from starsearch.report.front import FloatArray, errors_of, loss_matrix
 from starsearch.resources import shipped_names
 from starsearch.study.spec import StudySpec
-from starsearch.trial import INTERRUPTED
 
 # Share of the front's range by which the reference point lies beyond its worst values: with 0 the extreme
 # points would count for nothing. 1.1 is the customary place on the range scaled to [0, 1]: Ishibuchi et al., "How
@@ -136,14 +135,17 @@ def miss_lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def failed_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials that failed; those that Ctrl-C cut off did not."""
-    return trials[(trials["state"] == "FAIL") & (trials["reason"] != INTERRUPTED)]
+def count_words(found: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Return how many trials ended how, in words; of `StudyView.summary`."""
+    words = {"complete": "complete", "failed": "failed", "infeasible": "break a constraint"}
+    words |= {"interrupted": "interrupted (run again)", "stopped": "stopped at a rung", "unfinished": "unfinished"}
+    words |= {"foreign": "foreign (of other programs)"}
+    return [(found[name], said) for name, said in words.items() if found[name] or name in ("complete", "failed")]
 
 
 def failure_reasons(trials: pd.DataFrame) -> pd.DataFrame:
     """Return why trials failed, most frequent first: columns `reason` (its first line), `count`, `numbers` (a list)."""
-    failed = failed_trials(trials)
+    failed = trials[trials["state"] == "FAIL"]
     reasons = failed["reason"].fillna("no reason was recorded").astype(str).str.split("\n").str[0]
     grouped = failed.assign(reason=reasons.str.replace(_LOG, "", regex=True)).groupby("reason")["number"]
     found = pd.DataFrame({"count": grouped.size(), "numbers": grouped.agg(list)}).reset_index()

@@ -12,18 +12,16 @@ import pandas as pd
 
 from starsearch.objective import IMAGENET_TOP1, Objective
 from starsearch.pareto import non_dominated_probability
-from starsearch.records.table import RecordedStudy
+from starsearch.records.table import CUT_OFF, FOREIGN, RecordedStudy
 from starsearch.report.agreement import Agreement, agreement_lines, compare_fidelities
 from starsearch.report.front import complete_trials, draw_errors, front_table, knee
 from starsearch.report.summary import (
     best_values,
     compare_hypervolumes,
-    failed_trials,
     halving_lines,
     nearest_miss,
     prediction_errors,
 )
-from starsearch.trial import INTERRUPTED
 
 _CELLS = {"": "value", "_low": "low", "_high": "high", "_kind": "kind"}  # of a table, and of what was estimated
 
@@ -34,8 +32,8 @@ class StudyView(RecordedStudy):
 
     Attributes:
         lower: the same study at its lower fidelities, the nearest first.
-        peers: other networks measured on the study's device: `name`, `top1_percent` (on ImageNet), `top1_source`,
-            `latency_ms`, `latency_std_error`; None where none were.
+        peers: other networks measured on the study's device (`starsearch.latency.peers.peer_table`); None where none
+            were.
     """
 
     lower: tuple[StudyView, ...] = ()
@@ -105,8 +103,13 @@ class StudyView(RecordedStudy):
         return replace(self, trials=self.trials.assign(**cells), spec=spec, lower=())
 
     @property
+    def evidence(self) -> list[dict[str, Any]]:
+        """What estimates rest on, by `task`: how many `observations`, their learned `weight`, and its `meaning`."""
+        return list(self.attributes.get("estimates", {}).get("tasks", ()))
+
+    @property
     def evidence_lines(self) -> list[str]:
-        """What estimates rest on, in sentences; none where nothing was estimated."""
+        """What else there is to say of estimates, in sentences; none where nothing was estimated."""
         return list(self.attributes.get("estimates", {}).get("lines", ()))
 
     @cached_property
@@ -137,28 +140,29 @@ class StudyView(RecordedStudy):
         return [line for one in self.agreements for line in agreement_lines(one)]
 
     def count(self, state: str) -> int:
-        """Return how many trials are in a state: Optuna's, or FOREIGN."""
+        """Return how many trials are in a state (`RecordedStudy`)."""
         return int((self.trials["state"] == state).sum())
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What the study came to, ready for JSON.
 
-        `trials`, `complete`, `failed`, `interrupted` (by Ctrl-C), `stopped` (at a rung), `infeasible` (complete, but
-        breaking a constraint), `foreign` (made or ended by other programs): counts. `seconds`: spent by all trials
-        together. `on_front`: members of the front; `knee`: the trial at its knee, or None. `best`: by objective the
-        best feasible `value`, its `spread` (None without one) and trial `number`. `hypervolume`:
-        `compare_hypervolumes`, or None. `miss`: `nearest_miss`, or None. `predictions`: `prediction_errors`, where
-        anything was predicted.
+        `trials`, `complete`, `failed`, `interrupted` (to run again), `stopped` (at a rung), `unfinished`,
+        `infeasible` (complete, but breaking a constraint), `foreign` (made or ended by other programs): counts.
+        `seconds`: spent by all trials together. `on_front`: members of the front; `knee`: the trial at its knee, or
+        None. `best`: by objective the best feasible `value`, its `spread` (None without one) and trial `number`.
+        `hypervolume`: `compare_hypervolumes`, or None. `miss`: `nearest_miss`, or None. `predictions`:
+        `prediction_errors`, where anything was predicted.
         """
         found = {
             "trials": len(self.trials),
             "complete": self.count("COMPLETE"),
-            "failed": len(failed_trials(self.trials)),
-            "interrupted": int((self.trials["reason"] == INTERRUPTED).sum()),
+            "failed": self.count("FAIL"),
+            "interrupted": self.count(CUT_OFF),
             "stopped": self.count("PRUNED"),
             "infeasible": int((~self.complete["feasible"]).sum()),
-            "foreign": self.count("FOREIGN"),
+            "foreign": self.count(FOREIGN),
+            "unfinished": self.count("RUNNING"),
             "miss": self.miss,
             "seconds": float(self.trials["seconds"].sum()),
             "on_front": int(self.front["on_front"].sum()),

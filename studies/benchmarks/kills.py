@@ -99,7 +99,7 @@ def compare(before, after):
         "duplicates": int(finished["architecture"].duplicated().sum()),
         "running": int((after["state"] == "RUNNING").sum()),
         "finished": len(finished),
-        "retried": int((after["state"] == "FAIL").sum()),
+        "retried": int((after["state"] == "INTERRUPTED").sum()),
     }
 
 

@@ -124,7 +124,11 @@ def test_trainings_are_evidence_and_their_networks_are_shown_by_the_estimate_too
     assert anchors[ESTIMATE].to_dict() == {"starnet_s1": 73.5, "starnet_s2": 74.8, "starnet_s4": 78.4}
     print_front(view)
     said = capsys.readouterr().out
-    assert "6 trainings at digits/proxy: they rank the 3 published networks among them with τ 1.00" in said
+    assert "digits/proxy" in said
+    published, own = view.evidence
+    assert (published["task"], published["observations"]) == ("imagenet", len(published_observations("starnet")))
+    assert (own["task"], own["observations"]) == ("digits/proxy", 6)
+    assert own["meaning"].endswith("ranks 3 published networks with τ 1.00")
     written = {path.name: path for path in write_study_report(study.source)}
     assert written["estimated.png"].stat().st_size > 10_000
     assert "In estimated ImageNet top-1" in written["report.html"].read_text(encoding="utf-8")

@@ -47,8 +47,8 @@ def ended(*values, **fields):
     return TrialEnded(trial=judged(*values, **fields))
 
 
-def failure(number, reason):
-    return TrialEnded(trial=trial(number, state="fail", reason=reason, seconds=1.0))
+def failure(number, reason, **values):
+    return TrialEnded(trial=trial(number, state="fail", reason=reason, seconds=1.0, **values))
 
 
 def a_run(view):
@@ -142,7 +142,7 @@ def test_without_a_terminal_each_ended_trial_is_one_line():
 
 
 def test_what_ctrl_c_cuts_off_is_interrupted_and_has_not_failed():
-    events = lambda view: view(failure(0, "interrupted"))  # noqa: E731
+    events = lambda view: view(failure(0, "interrupted", lost=True))  # noqa: E731
     assert without_a_terminal(events)[1] == "[0/0] trial 0 interrupted (starnet_s1)"
     assert "failed" not in on_a_terminal(events)[1]
 

@@ -81,7 +81,7 @@ def test_a_server_that_stays_away_ends_the_run_which_resumes_once_it_is_back(ser
     again = FakeEvaluator()
     assert run(server.url, spec, again).why == "complete"
     assert again.asked[0] == evaluator.asked[-1]
-    assert load_trials(server.url, "away")["state"].tolist() == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 5
+    assert load_trials(server.url, "away")["state"].tolist() == ["COMPLETE"] * 2 + ["INTERRUPTED"] + ["COMPLETE"] * 5
 
 
 def test_a_connection_that_a_restart_has_cut_is_made_anew(server):

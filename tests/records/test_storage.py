@@ -120,7 +120,7 @@ def test_a_database_that_stays_locked_ends_the_run_which_resumes_once_it_is_free
     assert run(tmp_path, make_spec(trials=6), again).why == "complete"
     assert again.asked[0] == evaluator.asked[-1]
     after = load_trials(url_of(tmp_path))
-    assert after["state"].tolist() == ["COMPLETE"] * 3 + ["FAIL"] + ["COMPLETE"] * 4
+    assert after["state"].tolist() == ["COMPLETE"] * 3 + ["INTERRUPTED"] + ["COMPLETE"] * 4
     assert after["reason"].dropna().tolist() == [DRIVER_DIED]
     columns = ["architecture", "top1_percent", "latency_ms"]
     assert after[:3][columns].equals(before[:3][columns])

@@ -23,7 +23,7 @@ FAMILY = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")
 
 def trial(number: int, *, anchor: str | None = None, width: int = 8, **values: Any) -> dict[str, Any]:
     """A complete, feasible trial of an own architecture; `values` overrides any column."""
-    architecture = presets()[anchor] if anchor else Architecture.of(embed_dim=width, depths=(1, 1, 1 + number % 12, 1))
+    architecture = presets()[anchor] if anchor else Architecture.of(embed_dim=width, depths=(1, 1, 2 + number % 11, 1))
     return {
         "number": number,
         "state": "COMPLETE",
@@ -68,7 +68,7 @@ def realistic_trials(num_searched: int = 30, *, seed: int = 0) -> pd.DataFrame:
     rows = []
     for number in range(num_searched + len(FAMILY)):
         anchor = FAMILY[number] if number < len(FAMILY) else None
-        row = trial(number, anchor=anchor, width=int(rng.integers(2, 12)) * 4)
+        row = trial(number, anchor=anchor, width=int(rng.integers(4, 12)) * 4)
         row["latency_ms"] = 1 + row["macs"] / 1e8 * rng.normal(1, 0.03)
         row["top1_percent"] = 75 - 20 * np.exp(-row["macs"] / 3e8) + rng.normal(0, 1)
         rows.append(row)

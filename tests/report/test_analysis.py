@@ -1,12 +1,19 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from starsearch.families.family import Architecture, count_macs
+from starsearch.families.text import parse_architecture
+from starsearch.latency.prediction.predict import predict_latency
 from starsearch.objective import IMAGENET_TOP1
 from starsearch.report.analysis import hypervolume_history, what_matters
 from starsearch.report.figures import front_figure
+from starsearch.report.page import networks
+from starsearch.study.space_file import parse_space
+from starsearch.yaml_file import parse_yaml
 from tests.profiles import make_profile
 from tests.report.frames import ACCURACY, BOTH, LATENCY, frame, realistic_trials, trial, view
 
@@ -63,6 +70,26 @@ def test_of_a_predicted_latency_what_matters_is_what_changing_it_alone_changes()
     assert list(found)[-1] == "embed_dim"
 
 
+def test_a_searched_resolution_is_each_networks_own_in_layer_costs_and_in_what_matters():
+    searched = parse_space(
+        parse_yaml("dimensions: {embed_dim: [16, 24], resolution: [112, 224]}", Path("searched.yaml"))
+    )
+    trials = frame([trial(0, width=16), trial(0, width=16) | {"number": 1}]).assign(
+        architecture=["x@112", "x"], params_embed_dim=16, params_resolution=[112, 224]
+    )
+    study = view(trials)
+    study = replace(study, spec=replace(study.spec, space=searched))
+    millions = [sum(sum(stage[5].values()) for stage in network) for network in networks(study)["networks"]]
+    network = parse_architecture(trials["architecture_text"][0])
+    assert millions == pytest.approx([count_macs(network, resolution=one) / 1e6 for one in (112, 224)], rel=1e-3)
+    study = replace(study, spec=replace(study.spec, profiles={"latency_ms": make_profile("phone")}))
+    ms = [
+        predict_latency(make_profile("phone"), Architecture.of(embed_dim=16), resolution=one).value
+        for one in (112, 224)
+    ]
+    assert what_matters(study)["latency_ms"][1]["resolution"] == pytest.approx(ms[1] - ms[0])
+
+
 def test_peers_are_drawn_beside_imagenet_accuracy_alone():
     peers = pd.DataFrame(
         {
@@ -71,6 +98,9 @@ def test_peers_are_drawn_beside_imagenet_accuracy_alone():
             "top1_source": ["timm"],
             "latency_ms": [3.0],
             "latency_std_error": [0.1],
+            "resolution": [224.0],
+            "distilled": ["no"],
+            "device": ["<i>"],
         }
     )
     trials = realistic_trials()

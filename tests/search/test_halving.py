@@ -117,7 +117,7 @@ def test_a_study_that_is_cut_off_goes_on_at_the_same_rung_from_the_same_epoch(tm
     assert len(both) == len(set(both)) == 18 + 6 * 2 + 2 * 6
     trials = load_trials(url_of(tmp_path))
     assert (trials["state"] == "COMPLETE").sum() == 2
-    cut_off = trials[trials["state"] == "FAIL"]
+    cut_off = trials[trials["state"] == "INTERRUPTED"]
     assert cut_off["reason"].tolist() == ["interrupted"]
 
 

@@ -52,7 +52,7 @@ def test_a_killed_driver_loses_no_finished_trial_and_its_candidate_runs_again_fi
     assert not set(evaluator.asked) & set(finished)
     trials = load_trials(url_of(tmp_path))
     assert (trials["state"] == "COMPLETE").sum() == 7  # six searched and the anchor
-    assert trials["state"].tolist().count("FAIL") == 1
+    assert trials["state"].tolist().count("INTERRUPTED") == 1
     assert trials["reason"][3] == "The driver died while it was evaluated."
     assert trials.loc[3].filter(like="params_").equals(trials.loc[4].filter(like="params_"))
 
@@ -70,7 +70,7 @@ def test_ctrl_c_ends_the_running_trial_and_the_study_goes_on_later(tmp_path):
         assert first.read("ended") == "interrupted"
         assert first.process.wait() == 0
     trials = load_trials(url_of(tmp_path))
-    assert trials["state"].tolist() == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert trials["state"].tolist() == ["COMPLETE", "COMPLETE", "INTERRUPTED"]
     assert trials["reason"][2] == "interrupted"
 
     evaluator = FakeEvaluator()

@@ -49,4 +49,4 @@ def test_after_a_lost_head_the_same_command_goes_on_and_nothing_finished_is_lost
     assert len(after) == TRIALS + 1
     assert after["architecture"].is_unique
     assert after.loc[before.index, before.columns].equals(before)
-    assert set(load_trials(url_of(tmp_path))["state"]) == {"COMPLETE", "FAIL"}
+    assert set(load_trials(url_of(tmp_path))["state"]) == {"COMPLETE", "INTERRUPTED"}
