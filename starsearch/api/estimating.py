@@ -155,7 +155,7 @@ def evidence_row(task: str, weight: float, told: Sequence[Observation]) -> dict[
     elif abs(weight) < _FAINT:
         meaning = "says next to nothing of ImageNet, and is not used"
     else:
-        meaning = f"a training here tells {weight**2:.0%} of the variance of ImageNet top-1 between networks"
+        meaning = f"a training here tells {100 * weight**2:.0f} % of the variance of ImageNet top-1 between networks"
     if task != IMAGENET and len(both) > 2:
         tau = kendalltau([here[one] for one in both], [published[one] for one in both]).statistic
         meaning += f"; ranks {len(both)} published networks with τ {tau:.2f}".replace("-", "−")

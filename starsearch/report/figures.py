@@ -79,6 +79,9 @@ def front_figure(view: StudyView) -> go.Figure:
     for one in view.lower:
         _add_lower(figure, one, plane)
     titles = [html.escape(axis_label(one, points)) for one in plane]
+    if len(peers):  # those far slower than any trial would squeeze the rest
+        ends = pd.concat([points["x"], peers["x"][peers["x"] < points["x"].max()]]).agg(["min", "max"])
+        figure.update_xaxes(range=[ends["min"] - 0.05 * np.ptp(ends), ends["max"] + 0.05 * np.ptp(ends)])
     return _styled(figure, height=540).update_layout(xaxis_title=titles[0], yaxis_title=titles[1], legend_title="")
 
 
@@ -93,7 +96,7 @@ def _add_peers(figure: go.Figure, peers: pd.DataFrame) -> None:
     if hover:
         figure.add_scatter(
             x=peers["x"], y=peers["y"], mode="markers+text", name="peers (timm)", hovertext=hover, hoverinfo="text",
-            error_x={"array": peers["dx"]}, text=[html.escape(one) for one in peers["label"]], textposition="top left",
+            error_x={"array": peers["dx"]}, text=peers["letter"], textposition="top left",
             textfont={"size": 10, "color": PURPLE}, marker={"symbol": "cross", "size": 8, "color": PURPLE},
         )  # fmt: skip
 

@@ -5,7 +5,6 @@
 const byId = (id) => document.getElementById(id);
 const narrow = () => innerWidth < 600;
 const palette = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#8a8a8a"];
-const config = { responsive: true, displaylogo: false };
 let data, trials, at, pins = [];
 
 function make(tag, attributes = {}, ...children) {
@@ -47,12 +46,17 @@ function layoutFor(figure) {
   return layout;
 }
 
+function plot(div, traces, layout) {
+  Plotly.newPlot(div, traces, layout, { responsive: true, displaylogo: false });
+  div.querySelectorAll("svg").forEach((one) => one.setAttribute("aria-hidden", true)); // its figure has a label
+}
+
 function draw(holder) {
   const div = holder.querySelector("div"), figure = data.figures[holder.dataset.figure];
   if (div.data) return;
   holder.querySelector("figcaption").textContent = unescaped(figure.layout.yaxis?.title?.text);
   if (narrow()) div.style.height = Math.min(parseInt(div.style.height), 420) + "px";
-  Plotly.newPlot(div, structuredClone(figure.data), layoutFor(figure), config); // which plotly changes
+  plot(div, structuredClone(figure.data), layoutFor(figure)); // which plotly changes
   if (!figure.data.some(hasTrials)) return;
   const index = ({ points: [{ data: trace, pointNumber }] }) => trace.customdata && at.get(keys(trace)[pointNumber]);
   div.on("plotly_hover", (found) => show(index(found), found.event.clientX, found.event.clientY));
@@ -190,8 +194,8 @@ function compareBoth(place, a, b) {
   const chances = row("Non-dominated", chanceOf(a), chanceOf(b));
   const table = make("table", {}, make("caption", {}, "A and B compared"), make("thead", {}, head), make("tbody", {}, ...values, chances, ...dimensions, ...stages));
   const what = data.cost === "ms" ? "Latency by layer, by the device's profile (ms)" : "Multiply-adds by layer (10⁶)";
-  const div = make("div", { style: "height: 360px", role: "img", "aria-label": what });
-  const figure = make("figure", { "data-figure": "costs" }, make("figcaption", {}, what), div);
+  const div = make("div", { style: "height: 360px" });
+  const figure = make("figure", { "data-figure": "costs", "aria-label": what }, make("figcaption", {}, what), div);
   place.append(make("div", { class: "scroll" }, table), figure);
   const bars = names.flatMap((name) => networks.map((one, which) => [name, "AB"[which], one.get(name)?.[5] ?? {}]));
   const kinds = [...new Set(bars.flatMap((bar) => Object.keys(bar[2])))];
@@ -199,7 +203,7 @@ function compareBoth(place, a, b) {
     x: [bars.map((bar) => bar[0]), bars.map((bar) => bar[1])], y: bars.map((bar) => bar[2][kind] ?? 0) }));
   const legend = { orientation: "h", y: 1.02, yanchor: "bottom" };
   data.figures.costs = { data: traces, layout: { barmode: "stack", legend, xaxis: {}, yaxis: {} } };
-  Plotly.newPlot(div, traces, layoutFor(data.figures.costs), config);
+  plot(div, traces, layoutFor(data.figures.costs));
 }
 
 // ---- Tables

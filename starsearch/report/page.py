@@ -49,7 +49,7 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
         "front_rows": front_rows,
         "legend_lines": legend_lines,
         "overtaken": OVERTAKEN,
-        "peer_rows": lambda of: plain_rows(peers_on(of, plane_of(of.objectives)).sort_values("x")),
+        "peer_rows": lambda of: plain_rows(peers_on(of, plane_of(of.objectives))),
         "prediction_lines": prediction_lines,
         "quantity": quantity,
         "some": some,

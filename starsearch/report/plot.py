@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -116,25 +117,28 @@ def best_so_far(points: pd.DataFrame, objective: Objective) -> pd.DataFrame:
 
 
 def peers_on(view: StudyView, plane: Plane) -> pd.DataFrame:
-    """Return the peers as `x`, `dx` and `y` where those are ImageNet top-1 over milliseconds, else no row.
+    """Return the peers as `x`, `dx` and `y`, the fastest first, where those are ImageNet top-1 over milliseconds.
 
-    `label` is their name without the weights' tag, of those alone that no other peer beats in both.
+    Those that no other peer beats in both have a `letter`. Of another plane there is no row.
     """
     across, up = (None if one is None else one.name for one in plane)
     is_imagenet = up == IMAGENET_TOP1 or (up == "top1_percent" and "imagenet" in view.spec.data)
     if view.peers is None or across != LATENCY or not is_imagenet:
-        return pd.DataFrame(columns=["x", "dx", "y", "label"])
+        return pd.DataFrame(columns=["name", "x", "dx", "y", "letter"])
     columns = {"x": "latency_ms", "dx": "latency_std_error", "y": "top1_percent"}
     found = view.peers.assign(**{name: view.peers[column] for name, column in columns.items()})
-    names = found["name"].str.partition(".")[0]
-    return found.assign(label=names.where(non_dominated(found[["x", "y"]].to_numpy(float) * [1, -1]), ""))
+    found = found.dropna(subset=["x", "y"]).sort_values("x", ignore_index=True)
+    is_best = non_dominated(found[["x", "y"]].to_numpy(float) * [1, -1])
+    letters = dict(zip(found.index[is_best], ascii_lowercase, strict=False))
+    return found.assign(letter=[letters.get(row, "") for row in found.index])
 
 
 def anchor_labels(anchors: pd.DataFrame, peers: pd.DataFrame) -> list[str]:
     """Return the short names of placed anchors, with † where a peer is faster and its published top-1 higher."""
-    places = anchors[["x", "y"]].to_numpy(float)[:, None] * [1, -1], peers[["x", "y"]].to_numpy(float) * [1, -1]
-    is_overtaken = (places[1] < places[0]).all(axis=2).any(axis=1)
-    return [anchor_label(name) + "†" * int(one) for name, one in zip(anchors["anchor"], is_overtaken, strict=True)]
+    return [
+        anchor_label(name) + ("†" if ((peers["x"] < x) & (peers["y"] > y)).any() else "")
+        for name, x, y in zip(anchors["anchor"], anchors["x"], anchors["y"], strict=True)
+    ]
 
 
 def _draw(axes: Axes, view: StudyView) -> None:
@@ -162,17 +166,15 @@ def _draw(axes: Axes, view: StudyView) -> None:
     if len(anchors):
         axes.plot(anchors["x"], anchors["y"], "D", ms=5.5, color=VERMILION, mec="white", zorder=5, label="published")
     peers = peers_on(view, plane)
-    _draw_peers(axes, peers)
+    known = anchors.dropna(subset=["x", "y"]).sort_values("x")
+    names = anchor_labels(known, peers)
+    _draw_peers(axes, peers, [OVERTAKEN] if any(name.endswith("†") for name in names) else [])
     axes.set(xlabel=axis_label(plane[0], points), ylabel=axis_label(plane[1], points))
     axes.grid(lw=0.6)
     axes.set_axisbelow(True)
     # In a line above the picture: inside, an anchor may lie in any corner, however bad.
     columns = len(axes.get_legend_handles_labels()[0])
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderaxespad=0.1, columnspacing=1.0)
-    known = anchors.dropna(subset=["x", "y"]).sort_values("x")
-    names = anchor_labels(known, peers)
-    if any(name.endswith("†") for name in names):
-        axes.text(0.0, -0.1, OVERTAKEN, transform=axes.transAxes, fontsize=7, color="#666666", va="top")
     _label(axes, known, names)
 
 
@@ -207,18 +209,18 @@ def _frame(axes: Axes, points: pd.DataFrame, marked: pd.DataFrame) -> None:
         axes.text(1.0, -0.1, text, transform=axes.transAxes, fontsize=7, color="#666666", ha="right", va="top")
 
 
-def _draw_peers(axes: Axes, peers: pd.DataFrame) -> None:
-    """Draw what lies within the frame, and name the best, away from the front."""
+def _draw_peers(axes: Axes, peers: pd.DataFrame, notes: Sequence[str]) -> None:
+    """Draw what lies within the frame; the best are lettered, and named in the corner where the worst would be."""
     inside = peers[peers["x"].between(*axes.get_xlim()) & peers["y"].between(*axes.get_ylim())]
-    if len(inside):
-        axes.plot(
-            inside["x"], inside["y"], "P", ms=5, color=PURPLE, mec="white", mew=0.5, zorder=3.5, label="peers (timm)"
-        )
-    for x, y, name in zip(inside["x"], inside["y"], inside["label"], strict=True):
-        axes.annotate(
-            name, (x, y), xytext=(-4, 3), textcoords="offset points", ha="right", va="bottom", zorder=7,
-            color=PURPLE, fontsize=6,
-        )  # fmt: skip
+    if inside.empty:
+        return
+    axes.plot(inside["x"], inside["y"], "P", ms=5, color=PURPLE, mew=0, zorder=3.5, label="peers (timm)")
+    for letter, x, y in zip(inside["letter"], inside["x"], inside["y"], strict=True):
+        axes.annotate(letter, (x, y), xytext=(-2, 2), textcoords="offset points", ha="right", color=PURPLE, fontsize=7)
+    named = inside[inside["letter"] != ""]
+    lines = [f"{letter}  {name.partition('.')[0]}" for letter, name in zip(named["letter"], named["name"], strict=True)]
+    text = "\n".join([*lines, *notes])
+    axes.text(0.99, 0.02, text, transform=axes.transAxes, ha="right", va="bottom", color=PURPLE, fontsize=6, zorder=1)
 
 
 def _label(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
@@ -226,7 +228,7 @@ def _label(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
     places = axes.transData.transform(rows[["x", "y"]].to_numpy(float))
     to_next = np.abs(np.diff(places, axis=0, append=np.inf))
     for at, (x, y, name) in enumerate(zip(rows["x"], rows["y"], names, strict=True)):
-        is_free = to_next[at, 0] > 70 or to_next[at, 1] > 40
+        is_free = to_next[at, 0] > 60 or to_next[at, 1] > 40
         offset, ha, va = ((6, -4), "left", "top") if is_free else ((-6, 4), "right", "bottom")
         axes.annotate(
             name, (x, y), xytext=offset, textcoords="offset points", ha=ha, va=va, zorder=7,
