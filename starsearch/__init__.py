@@ -11,7 +11,7 @@ __version__ = "0.2.0.dev0"
 
 TYPE_CHECKING = False  # as type checkers know it: importing typing would take longer than all of this module
 if TYPE_CHECKING:
-    from starsearch.api.exporting import export as export
+    from starsearch.api.exporting import export_networks as export_networks
     from starsearch.api.latency import measure_latency as measure_latency
     from starsearch.api.latency import predict_latency as predict_latency
     from starsearch.api.run import run as run
@@ -37,7 +37,7 @@ _HOMES = {
     "build_model": "starsearch.families.network",
     "count_macs": "starsearch.families.family",
     "count_params": "starsearch.families.family",
-    "export": "starsearch.api.exporting",
+    "export_networks": "starsearch.api.exporting",
     "format_architecture": "starsearch.families.text",
     "load_specs": "starsearch.study.study_file",
     "load_study": "starsearch.api.study",

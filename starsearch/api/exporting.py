@@ -30,6 +30,7 @@ from starsearch.export.weights import FloatArray, state_dict_arrays
 from starsearch.families.family import Architecture, presets
 from starsearch.families.layers import Layer
 from starsearch.families.text import format_architecture
+from starsearch.families.timm import TIMM
 from starsearch.latency.backends.networks import as_module
 from starsearch.latency.backends.onnxruntime import OnnxRuntimeTimer
 from starsearch.latency.device import vector_width
@@ -67,7 +68,7 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def export(
+def export_networks(
     source: str,
     *,
     out: Path,
@@ -132,6 +133,7 @@ def export(
         found = [_of_trial(open_trial(source, number), data, forms) for number in numbers]
     exported = []
     for network, dataset, fidelity in found:
+        refuse_timm(network.origin["architecture"])
         if resolution is not None:
             fidelity = replace(fidelity, resolution=resolution)
             network = replace(network, preprocessing=replace(network.preprocessing, resolution=resolution))
@@ -141,7 +143,17 @@ def export(
         for form in forms:
             form.check(folder / form.file)
         exported.append((network, folder))
-    return [export_network(network, folder, forms, pad=pad) for network, folder in exported]
+    return [write_network(network, folder, forms, pad=pad) for network, folder in exported]
+
+
+def refuse_timm(architecture: str) -> None:
+    """Refuse to export a baseline: formats and card are written from layers, which are known of our families alone."""
+    if architecture.startswith(TIMM):
+        raise ExportError(
+            f"{architecture} is a model of timm's, which starsearch trains beside a study's networks and "
+            "does not export. Its trained weights load with timm.create_model("
+            f"{architecture.removeprefix(TIMM)!r}, num_classes=…, checkpoint_path='….safetensors')."
+        )
 
 
 def _check_option(option: str, given: bool, forms: Iterable[Format]) -> None:
@@ -197,7 +209,7 @@ def front_numbers(study: str, top: int | None) -> list[int]:
 
 def without_baselines(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of networks that are the space's, not timm's."""
-    return rows[~rows["architecture_text"].str.startswith("timm:")]
+    return rows[~rows["architecture_text"].str.startswith(TIMM)]
 
 
 def _of_architecture(
@@ -370,7 +382,7 @@ def _lower(network: TrainedNetwork) -> tuple[tuple[Layer, ...], dict[str, FloatA
     return network.model.lower(resolution=network.preprocessing.resolution), state_dict_arrays(network.model)
 
 
-def export_network(
+def write_network(
     network: TrainedNetwork,
     out: Path,
     forms: Sequence[Format],

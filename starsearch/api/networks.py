@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +23,11 @@ from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import ArchitectureError, EvaluationError, StudyError, first_line
 from starsearch.families.family import Architecture, count_macs, presets
 from starsearch.families.text import format_architecture, parse_architecture
-from starsearch.families.timm import TimmArchitecture
-from starsearch.resolution import Resolution, of_sides, recorded, sides
+from starsearch.families.timm import TIMM, TimmArchitecture
+from starsearch.resolution import Resolution, of_sides, recorded
 from starsearch.yaml_file import read_yaml
 
 if TYPE_CHECKING:
-    from starsearch.data import DataSet
     from starsearch.families.network import Network
     from starsearch.latency.backends.backend import Network as Timed
     from starsearch.recipe import Fidelity, Recipe
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from starsearch.training.weight_file import TrainedWeights
 
 _RESOLUTION = 224
-_TIMM = "timm:"
 _ONNX, _COREML, _WEIGHTS = ".onnx", ".mlpackage", (".safetensors", ".pth", ".pt", ".tar", ".bin")
 _PUBLISHED = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")  # the smaller ones' weights are not published
 
@@ -70,9 +68,9 @@ def resolve(text: str | Architecture) -> NamedNetwork:
     """
     text = text if isinstance(text, str) else format_architecture(text)
     path, trial = Path(text), re.fullmatch(r"(.+):(\d+)", text)
-    found: Architecture | StudyTrial | Path | str
-    if text.startswith(_TIMM):
-        found = text.removeprefix(_TIMM)
+    found: Architecture | StudyTrial | Path
+    if text.startswith(TIMM):
+        found = parse_architecture(text)
     elif path.suffix in (_ONNX, _COREML, *_WEIGHTS) or path.is_dir():
         found = path
     elif path.is_file():
@@ -86,10 +84,10 @@ def resolve(text: str | Architecture) -> NamedNetwork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedNetwork:
-    """A network that the user has named: an architecture, a study's trial, a file or folder, or timm's NAME."""
+    """A network that the user has named: an architecture (timm's among them), a study's trial, a file or folder."""
 
     text: str
-    found: Architecture | StudyTrial | Path | str
+    found: Architecture | StudyTrial | Path
 
     @property
     def trial(self) -> StudyTrial | None:
@@ -109,8 +107,8 @@ class NamedNetwork:
     def for_timing(self, resolution: Resolution | None = None) -> TimedNetwork:
         """Return what is timed, at `resolution` or else a study's, a timm model's own, or 224."""
         match self.found:
-            case str():
-                return _timm_for_timing(self.found, resolution)
+            case TimmArchitecture(name=name):
+                return _timm_for_timing(name, resolution)
             case Path(suffix=suffix) if suffix == _ONNX:
                 if resolution is None:
                     return TimedNetwork(text=self.found.name, network=_read_onnx(self.found), resolution=None)
@@ -134,8 +132,8 @@ class NamedNetwork:
             EvaluationError: there are no weights for it, or they cannot be read or fetched.
         """
         match self.found:
-            case str():
-                return _timm_classifier(self.found, weights, device)
+            case TimmArchitecture(name=name):
+                return _timm_classifier(name, weights, device)
             case Architecture():
                 return _architecture_classifier(self.text, self.found, weights, device)
         if weights is not None:
@@ -171,11 +169,11 @@ class NamedNetwork:
                 state, classes = self.found.load().state_dict(), self.found.validated.classes
             case Path():
                 state, classes = _read_weights(self.found)
-            case Architecture():
-                state = fetch_published(_published(self.text, self.found)).state_dict()
+            case TimmArchitecture(name=name):
+                check_timm_knows(name)
+                state = fetch_published(name).state_dict()
             case _:
-                check_timm_knows(self.found)
-                state = fetch_published(self.found).state_dict()
+                state = fetch_published(_published(self.text, self.found)).state_dict()
         return TrainedWeights(name=Path(self.text).name, state=state, classes=tuple(classes))
 
 
@@ -306,7 +304,7 @@ def _timm_for_timing(name: str, resolution: Resolution | None) -> TimedNetwork:
     module = timm_network(name)
     config = getattr(module, "pretrained_cfg", None) or {}
     own = of_sides(*config.get("input_size", (3, _RESOLUTION, _RESOLUTION))[1:])
-    return TimedNetwork(text=f"{_TIMM}{name}", network=module, resolution=resolution or own)
+    return TimedNetwork(text=f"{TIMM}{name}", network=module, resolution=resolution or own)
 
 
 def _timm_classifier(name: str, weights: Path | None, device: str) -> Classifier:
@@ -316,13 +314,13 @@ def _timm_classifier(name: str, weights: Path | None, device: str) -> Classifier
 
     check_timm_knows(name)
     if weights is None:
-        return Classifier.of_module(f"{_TIMM}{name}", fetch_published(name), device)
+        return Classifier.of_module(f"{TIMM}{name}", fetch_published(name), device)
     state = read_state(weights)
     head = state.get(f"{getattr(timm.get_pretrained_cfg(name.partition('.')[0]), 'classifier', None)}.weight")
     arguments: dict[str, Any] = {} if head is None else {"num_classes": len(head)}
     module: Any = timm.create_model(name, pretrained=False, **arguments)
     fill(module, state, weights)
-    return Classifier.of_module(f"{_TIMM}{name} ({weights.name})", module, device)
+    return Classifier.of_module(f"{TIMM}{name} ({weights.name})", module, device)
 
 
 def _architecture_classifier(text: str, architecture: Architecture, weights: Path | None, device: str) -> Classifier:
@@ -385,22 +383,3 @@ def _of_timm_folder(text: str, folder: Path, device: str) -> Classifier:
         raise EvaluationError(f"timm cannot load the folder {str(folder)!r}: {first_line(error)}") from error
     found, said = Classifier.of_module(text, module, device), read_config(folder / "config.json")
     return replace(found, class_names=said["class_names"], orientation=said["orientation"])
-
-
-def check_baseline(name: str, data: DataSet, resolutions: Iterable[Resolution]) -> None:
-    """Refuse a model of timm's that cannot be built, or that takes no images of these resolutions."""
-    import torch
-
-    from starsearch.families.network import build_model
-
-    with torch.random.fork_rng(devices=[]):
-        model = build_model(TimmArchitecture(name=name), num_classes=len(data.classes)).eval()
-    for pixels in resolutions:
-        try:
-            with torch.inference_mode():
-                model(torch.zeros(1, 3, *sides(pixels)))
-        except Exception as error:  # whatever a model may raise
-            raise EvaluationError(
-                f"timm:{name} does not take images of {pixels} px: {first_line(error)} Leave it out, or "
-                "name a model of any resolution."
-            ) from error

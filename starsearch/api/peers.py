@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from starsearch.errors import EvaluationError
+from starsearch.families.timm import TIMM
 from starsearch.latency.measure import MeasureSpec
 from starsearch.latency.peers import cache_file, measure_peers, peer_table, published_peers, read_measured
 from starsearch.latency.prediction.profile import load_profile
@@ -29,7 +30,7 @@ def peers(
     Raises:
         EvaluationError: the profile is of another machine, and nothing was measured there.
     """
-    names = list(dict.fromkeys(name.strip().removeprefix("timm:") for name in names)) or list(published_peers().index)
+    names = list(dict.fromkeys(name.strip().removeprefix(TIMM) for name in names)) or list(published_peers().index)
     path = None if device is None else find_file(device, "profiles")
     profile, file = None if path is None else load_profile(path), cache_file(path)
     if profile is None:

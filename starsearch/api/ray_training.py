@@ -11,7 +11,7 @@ from typing import Any
 
 from starsearch.api.training import Trained, run_training
 from starsearch.api.training_job import TrainingFolder, TrainingJob
-from starsearch.errors import SpecError, StarsearchError, StudyError, TrainingStoppedError
+from starsearch.errors import EvaluationError, SpecError, StarsearchError, StudyError, TrainingStoppedError
 from starsearch.progress import Progress
 from starsearch.search.ray_cluster import as_ray
 from starsearch.study.runner_file import RayRunner, load_runner
@@ -51,7 +51,7 @@ def run_training_on_ray(
         finally:
             stop.unlink(missing_ok=True)
     if failure is not None:
-        raise StudyError(_in_words(failure, job.folder)) from failure
+        raise _in_words(failure, job.folder) from failure
     if stopped:
         raise TrainingStoppedError(stopped)
     summary = TrainingFolder(job.folder).read_summary()  # the first rank has written it there
@@ -128,12 +128,17 @@ def _train_rank(config: dict[str, Any]) -> None:
             stop.write_text(str(stopped), encoding="utf-8")
 
 
-def _in_words(error: BaseException, folder: Path) -> str:
-    """What a rank said, if it was one of ours; else Ray's first line."""
-    failed = (error, *getattr(error, "worker_failures", {}).values())
-    causes = (cause for one in failed for cause in (one, getattr(one, "cause", None) or one.__cause__))
+def _in_words(error: BaseException, folder: Path) -> StarsearchError:
+    """What a rank raised, if it was one of ours; else Ray's first line, the network's fault unless a rank was lost."""
+    from ray.exceptions import RayError
+
+    of_ranks = getattr(error, "worker_failures", {}).values()
+    causes = (cause for one in (error, *of_ranks) for cause in (one, getattr(one, "cause", None) or one.__cause__))
     if ours := next((cause for cause in causes if isinstance(cause, StarsearchError)), None):
-        return str(ours)
+        return ours
+    kind = StudyError if not of_ranks or any(isinstance(one, RayError) for one in of_ranks) else EvaluationError
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = next((line for line in reversed(lines) if "Error" in line), lines[0] if lines else type(error).__name__)
-    return f"The training on Ray failed: {said} The last good state is kept in {folder}; the same command resumes it."
+    return kind(
+        f"The training on Ray failed: {said} The last good state is kept in {folder}; the same command resumes it."
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from starsearch.api.curves import FOLDER, StudyCurves
 from starsearch.api.estimating import choose_published, keep_estimates, published_dataset, published_spec
-from starsearch.api.networks import check_baseline, resolve
+from starsearch.api.networks import resolve
 from starsearch.api.study import Study
 from starsearch.api.study_folder import (
     StudyPlace,
@@ -47,6 +47,7 @@ from starsearch.errors import DataError, SpecError, StudyError, counted
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.evaluators.estimate import EstimateEvaluator
 from starsearch.evaluators.footprint import FOOTPRINT
+from starsearch.families.timm import TIMM
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.objective import IMAGENET_TOP1
@@ -236,9 +237,12 @@ def run_fidelities(
     assert place.folder is not None
     lower, names = None, [spec.name for spec in specs] if planned is None else []
     weights = {spec.name: _open_weights(spec) for spec in specs}  # before anything is trained
-    for name in specs[0].baselines:
+    if specs[0].baselines:
+        from starsearch.families.timm_module import check_baseline
+
         pixels = {size for spec in specs for size in (spec.fidelity.resolution, spec.space.resolution)}
-        check_baseline(name.removeprefix("timm:"), dataset, pixels)
+        for name in specs[0].baselines:
+            check_baseline(name.removeprefix(TIMM), num_classes=len(dataset.classes), resolutions=pixels)
     for asked, above in zip(specs, (*specs[1:], None), strict=True):
         given = weights[asked.name]
         # In the record they are what they are, wherever they lie.

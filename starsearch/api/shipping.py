@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,29 +15,39 @@ import numpy as np
 import pandas as pd
 
 from starsearch.api.classifier import Classifier
-from starsearch.api.exporting import export_network, front_numbers, of_training, time_int8, with_data, without_baselines
-from starsearch.api.networks import check_baseline, open_trial
+from starsearch.api.exporting import (
+    front_numbers,
+    of_training,
+    refuse_timm,
+    time_int8,
+    with_data,
+    without_baselines,
+    write_network,
+)
+from starsearch.api.networks import open_trial
 from starsearch.api.study_folder import open_view, place_of
 from starsearch.api.training import run_training
-from starsearch.api.training_job import TrainingFolder, TrainingJob, plan_training
+from starsearch.api.training_job import TrainingJob, plan_training
 from starsearch.data import DataSet, open_data
 from starsearch.data.batches import Batches, validation_batches
 from starsearch.data.preprocessing import Preprocessing
-from starsearch.errors import EvaluationError, ExportError, StudyError, TrainingStoppedError, counted, first_line
+from starsearch.errors import DataError, ExportError, StudyError, TrainingStoppedError, counted
+from starsearch.evaluators.proxy import count_cost
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, export_written_whole, write_text
 from starsearch.export.formats import find_formats
 from starsearch.export.formats import formats as known_formats
 from starsearch.families.text import format_architecture
-from starsearch.families.timm import TimmArchitecture
+from starsearch.families.timm import TIMM, TimmArchitecture
 from starsearch.latency.measure import Latency, MeasureSpec, measure
 from starsearch.latency.reference import calibrate_reference
 from starsearch.objective import LATENCY, is_accuracy, is_latency
 from starsearch.progress import Progress, follow, ignore
 from starsearch.report.verdict import Contender, Hits, accuracy_difference, verdict_cells, verdict_table
 from starsearch.resolution import Resolution
-from starsearch.yaml_file import read_yaml
+from starsearch.search.executor import failure_reason
 
 VERDICT_FILE, SUMS_FILE = "verdict.csv", "SHA256SUMS"
+_ENDED_FILE = "shipped.txt"  # of a training: what it was, written when it has ended
 _LEFT_OUT = {"coreml-fp32"}  # the same as another format, for networks that it does not suit
 _VALIDATION_BATCH = 256
 Step = Callable[[str, str], None]  # is told what begins: a verb and its object; raises where it must not
@@ -50,18 +61,14 @@ class Shipped:
     Attributes:
         source: which network it is, and of which training its weights are.
         folder: where its files lie.
-        notes: what was chosen and measured on the way, a sentence each.
         table: `verdict_table`, the network first.
-        note: how to read the table, in sentences.
-        skipped: formats that were not written, with why.
+        notes: how to read the table, and which formats were not written and why, a paragraph each.
     """
 
     source: str
     folder: Path
-    notes: tuple[str, ...]
     table: pd.DataFrame
-    note: str
-    skipped: dict[str, str]
+    notes: tuple[str, ...]
 
 
 def ship(
@@ -97,7 +104,8 @@ def ship(
         formats: names of `starsearch.export.formats.formats`; none are all that can be written here.
         runner: a runner file or a shipped one's name, where trainings run; None is this process.
         view: shows a training.
-        options: of the trainings, as `plan_training` takes them: `recipe`, `epochs`, `batch_size`, `hardware`.
+        options: of the trainings, as `plan_training` takes them: `recipe`, `epochs`, `batch_size`, `hardware`, and
+            `weights`, with which the study's networks begin, not timm's.
 
     Raises:
         StudyError: no such trial, no front, or no trial that is fast enough.
@@ -105,52 +113,53 @@ def ship(
         ExportError: OUT holds something else, or there is no room.
         TrainingStoppedError: it was asked to stop, in a training or between later steps; the same call goes on.
     """
+    from starsearch.families.timm_module import check_baseline
+
     numbers = _choose(study, trial=trial, knee=knee, top=top, max_latency_ms=max_latency_ms)
+    if top is not None and len(numbers) < top:
+        say(f"The front has {counted(len(numbers), 'network')} to ship, not {top}.")
     _check_free(out)
     forms = find_formats(formats or known_formats().keys() - _LEFT_OUT)
     trials = {number: open_trial(study, number) for number in numbers}
+    for one in trials.values():
+        refuse_timm(one.row["architecture_text"])
     data = data or trials[numbers[0]].study.spec.data
     resolution, *others = {one.resolution for one in trials.values()}
     if others:
         raise StudyError("These networks are deployed at several resolutions; ship them one by one, with --trial.")
     dataset = open_data(data)
-    trainings = out.with_name(f"{out.name}.trainings")
-
-    def plan(number: int, seed: int) -> TrainingJob:
-        folder = trainings / f"trial-{number}" / f"seed-{seed}"
-        return plan_training(f"{study}:{number}", data=data, seed=seed, out=folder, **options)
-
-    titles = {number: f"trial {number}" for number in numbers}
-    titles |= {
-        number: f"{one.row['anchor']} ({titles[number]})"
+    titles = {
+        number: f"{one.row['anchor']} (trial {number})" if isinstance(one.row["anchor"], str) else f"trial {number}"
         for number, one in trials.items()
-        if isinstance(one.row["anchor"], str)
     }
-    jobs = {title: [plan(number, seed) for seed in range(seeds)] for number, title in titles.items()}
-    first = jobs[titles[numbers[0]]]
-    names = tuple(dict.fromkeys(name.strip().removeprefix("timm:") for name in against))
-    for name in names:
-        check_baseline(name, dataset, (first[0].fidelity.resolution, resolution))
-        jobs[f"timm:{name}"] = [
-            replace(job, architecture=TimmArchitecture(name=name), folder=trainings / name / job.folder.name, notes=())
-            for job in first
+    trainings = out.with_name(f"{out.name}.trainings")
+    jobs = {
+        title: [
+            plan_training(
+                f"{study}:{number}", data=data, seed=seed, out=trainings / f"trial-{number}" / f"seed-{seed}", **options
+            )
+            for seed in range(seeds)
         ]
+        for number, title in titles.items()
+    }
+    first = jobs[titles[numbers[0]]]
     for line in (*first[0].notes, *_two_sizes(first[0], resolution)):
         say(line)
+    for title, (job, *_) in jobs.items():
+        _check_weights(title, job, dataset, say)
+    peers = {f"{TIMM}{name.strip().removeprefix(TIMM)}": name.strip().removeprefix(TIMM) for name in against}
+    for title, name in peers.items():
+        check_baseline(name, num_classes=len(dataset.classes), resolutions=(first[0].fidelity.resolution, resolution))
+        theirs: dict[str, Any] = {"architecture": TimmArchitecture(name=name), "notes": (), "weights": None}
+        jobs[title] = [replace(job, folder=trainings / name / job.folder.name, **theirs) for job in first]
     failures: dict[str, str] = {}
     for seed in range(seeds):  # every network's first training before any's second: a first look comes early
         for name in (name for name in jobs if name not in failures):
-            try:
+            with _leaving_out(name, failures, say):
                 _train(f"{name}, seed {seed}", jobs[name][seed], dataset, runner, view, is_asked_to_stop)
-            except EvaluationError as error:
-                if not name.startswith("timm:"):
-                    raise
-                failures[name] = first_line(error)
-                say(f"{name} failed and is left out of the comparison: {failures[name]}")
     step = partial(_begin, is_asked_to_stop, say)
     say("Every network is trained. They are validated image by image, and timed.")
-    contenders, latencies = _judge(jobs, failures, dataset, resolution, step)
-    peers = [contenders[f"timm:{name}"] for name in names]
+    contenders, latencies = _judge(jobs, failures, dataset, resolution, step, say)
     with export_written_whole(out) as partial_out:
         shipped = []
         for number in numbers:
@@ -160,7 +169,7 @@ def ship(
                 jobs[name],
                 contenders[name],
                 latencies[name],
-                peers,
+                [contenders[title] for title in peers],
                 dataset,
                 folder,
                 forms,
@@ -180,24 +189,35 @@ def _choose(study: str, *, trial: int | None, knee: bool, top: int | None, max_l
         raise StudyError(f"Choose one of {', '.join(name for name, value in given.items() if value)}.")
     if trial is not None:
         return [trial]
-    numbers = front_numbers(study, top)
     if max_latency_ms is None:
-        return numbers
+        return front_numbers(study, top)
+    front_numbers(study, 1)  # says why where there is no front
     found = open_view(place_of(study))
     name = next((one for one in found.spec.quantities if is_latency(one)), None)
     if name is None:
         raise StudyError("The study knows no latency: choose by --knee, --trial or --top.")
     rows = without_baselines(found.complete)
-    rows = rows[rows["feasible"] & rows[name].notna()]
+    rows = rows[rows["feasible"] & rows[name].notna()].sort_values(name)
     fast = rows[rows[name] <= max_latency_ms]
     if fast.empty:
-        least = rows.sort_values(name).iloc[0]
+        fastest = zip(rows["number"][:1], rows[name], strict=False)
+        least = "".join(f"; the fastest, trial {number}, takes {ms:.3g} ms" for number, ms in fastest)
         raise StudyError(
-            f"No feasible trial takes at most {max_latency_ms:g} ms; the fastest, trial {least['number']:.0f}, takes "
-            f"{least[name]:.3g} ms. Allow that much, or search smaller networks."
+            f"No feasible trial takes at most {max_latency_ms:g} ms{least}. Allow more, or search smaller networks."
         )
     best = next((one for one in found.objectives if is_accuracy(one.name)), found.objectives[0])
     return [int(fast.sort_values(best.name, ascending=best.direction == "minimize")["number"].iloc[0])]
+
+
+def _check_weights(title: str, job: TrainingJob, data: DataSet, say: Callable[[str], None]) -> None:
+    """Say how a network begins with the weights of another; refuse those of another family, and pruned ones."""
+    from starsearch.training.transfer import compare
+
+    if job.weights is None:
+        return
+    starts = compare(job.architecture, job.weights.for_data(data), num_classes=len(data.classes))
+    begins = ", ".join(f"{count} {how}" for how, count in Counter(one.how for one in starts).items())
+    say(f"{title} begins with the weights of {job.weights.name}; its layers: {begins}.")
 
 
 def _check_free(out: Path) -> None:
@@ -216,7 +236,10 @@ def _train(
     is_asked_to_stop: Callable[[], bool],
 ) -> None:
     """Train, or resume a training; one that has ended as it was planned is left as it is."""
-    if _has_ended(job, data):
+    # Of a folder with another training the training itself says what differs.
+    what = format_architecture(job.architecture), job.recipe, job.fidelity, job.weights and job.weights.text, job.seed
+    ended, identity = job.folder / _ENDED_FILE, f"{data.fingerprint} {what!r}"
+    if ended.is_file() and ended.read_text(encoding="utf-8") == identity:
         return
     with view(title, job) as watch:
         if runner is None:
@@ -225,6 +248,21 @@ def _train(
             from starsearch.api.ray_training import run_training_on_ray
 
             run_training_on_ray(job, runner, watch=watch, is_asked_to_stop=is_asked_to_stop)
+    write_text(ended, identity)
+
+
+@contextmanager
+def _leaving_out(name: str, failures: dict[str, str], say: Callable[[str], None]) -> Iterator[None]:
+    """Go on without a model of timm's that fails, as a study does; of our own networks a failure is an error."""
+    try:
+        yield
+    except (StudyError, DataError, TrainingStoppedError):
+        raise
+    except Exception as error:  # whatever a model may raise
+        if not name.startswith(TIMM):
+            raise
+        failures[name] = failure_reason(error).removeprefix("EvaluationError: ")
+        say(f"{name} failed and is left out of the comparison: {failures[name]}")
 
 
 def _begin(is_asked_to_stop: Callable[[], bool], say: Callable[[str], None], verb: str, what: str) -> None:
@@ -234,25 +272,16 @@ def _begin(is_asked_to_stop: Callable[[], bool], say: Callable[[str], None], ver
     say(f"{verb.capitalize()} {what} …")
 
 
-def _has_ended(job: TrainingJob, data: DataSet) -> bool:
-    """Whether the folder holds this training with its end; of another one the training itself says what differs."""
-    if not (job.folder / "summary.json").is_file():
-        return False
-    said = TrainingFolder(job.folder).read_summary()
-    planned = {name: getattr(job.fidelity, name) for name in ("resolution", "crop_pct", "stem_stride")}
-    planned |= {"architecture": format_architecture(job.architecture), "data": f"{data.name} ({data.fingerprint})"}
-    recipe = {name: list(one) if isinstance(one, tuple) else one for name, one in asdict(job.recipe).items()}
-    return all(said.get(name) == value for name, value in (planned | {"seed": job.seed}).items()) and (
-        read_yaml(job.folder / "recipe.yaml").data == recipe
-    )
-
-
 def _judge(
-    jobs: dict[str, list[TrainingJob]], failures: dict[str, str], data: DataSet, resolution: Resolution, step: Step
+    jobs: dict[str, list[TrainingJob]],
+    failures: dict[str, str],
+    data: DataSet,
+    resolution: Resolution,
+    step: Step,
+    say: Callable[[str], None],
 ) -> tuple[dict[str, Contender], dict[str, Latency]]:
     """Validate every training's best weights image by image, and time every network, with the data's classes."""
     import torch
-    from timm.utils.model import reparameterize_model
 
     from starsearch.training.weight_file import load_weights
 
@@ -262,27 +291,26 @@ def _judge(
     spec = MeasureSpec(resolution=resolution, num_classes=len(data.classes), reference=calibrate_reference())
     contenders, latencies = {}, {}
     for name, planned in jobs.items():
+        if name not in failures:
+            with _leaving_out(name, failures, say):
+                step("validating", name)
+                models: list[Any] = [load_weights(job.folder / "best.safetensors") for job in planned]
+                hits = np.stack([_hits(Classifier.of_module(name, one, device), batches, device) for one in models])
+                macs, num_params = count_cost(
+                    planned[0].architecture, resolution=resolution, num_classes=len(data.classes)
+                )
+                step("timing", name)
+                latencies[name] = follow(measure(planned[0].architecture, spec))
+                contenders[name] = Contender(
+                    name=name,
+                    hits=hits,
+                    ms=latencies[name].ms,
+                    ms_spread=latencies[name].spread_ms,
+                    num_params=int(num_params.value),
+                    macs=int(macs.value),
+                )
         if name in failures:
             contenders[name] = Contender(name=name, failure=failures[name])
-            continue
-        step("validating", name)
-        models: list[Any] = [load_weights(job.folder / "best.safetensors") for job in planned]
-        hits = np.stack([_hits(Classifier.of_module(name, one, device), batches, device) for one in models])
-        summary = TrainingFolder(planned[0].folder).read_summary()
-        macs = models[0].cpu().count_macs(resolution=resolution)
-        deployed: Any = planned[0].architecture
-        if name.startswith("timm:"):
-            deployed = reparameterize_model(models[0].net)
-        step("timing", name)
-        latencies[name] = follow(measure(deployed, spec))
-        contenders[name] = Contender(
-            name=name,
-            hits=hits,
-            ms=latencies[name].ms,
-            ms_spread=latencies[name].spread_ms,
-            num_params=summary["num_params"],
-            macs=macs,
-        )
     return contenders, latencies
 
 
@@ -317,9 +345,10 @@ def _export(
     best = int(chosen.hits.mean(axis=1).argmax())
     job, skipped = jobs[best], dict[str, str]()
     network, _, _ = of_training(job.folder, job.data, ())
+    begun = f", from the weights of {job.weights.name}" if job.weights else ""
     network = replace(
         network,
-        source=f"trial {origin['trial']} of study {origin['study']}, trained in full (seed {job.seed})",
+        source=f"trial {origin['trial']} of study {origin['study']}, trained in full (seed {job.seed}{begun})",
         origin={**origin, "architecture": network.origin["architecture"]},
         latencies=(latency.as_measurement(LATENCY),),
         latency_resolution=resolution,
@@ -328,7 +357,7 @@ def _export(
     network = replace(
         network, judge=partial(_judge_int8, network, chosen.hits[best : best + 1], _validation(job, data))
     )
-    exported = export_network(network, folder, forms, skipped=skipped, before=step)
+    exported = write_network(network, folder, forms, skipped=skipped, before=step)
     seeds = min(len(one.hits) for one in (chosen, *peers) if not one.failure)
     few = ["With fewer than three seeds, little can be told apart."] if seeds < 3 else []
     note = (
@@ -339,18 +368,16 @@ def _export(
         "Better and worse are said where the 95 % interval of the difference (in brackets; of top-1 over seeds and "
         f"images) leaves out zero. The weights are of seed {job.seed}, the most accurate: expect the mean."
     )
-    shipped = Shipped(
-        source=f"{exported.source}: {exported.architecture}",
-        folder=folder,
-        notes=exported.notes,
-        table=verdict_table(chosen, peers),
-        note="\n\n".join([note, *few, *_two_sizes(job, resolution)]),
-        skipped=skipped,
-    )
+    lacking = [f"{name} is not there: {why}" for name, why in skipped.items()]
+    table, notes = verdict_table(chosen, peers), (note, *few, *_two_sizes(job, resolution), *exported.notes, *lacking)
+    cells = verdict_cells(table)
+    rows = [list(cells[0]), ["---"] * len(cells[0]), *(list(row.values()) for row in cells)]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     card, loading = (folder / CARD_FILE).read_text(encoding="utf-8"), "## How to load it"
-    write_text(folder / CARD_FILE, card.replace(loading, f"{_in_words(shipped)}\n{loading}", 1))
-    write_text(folder / VERDICT_FILE, shipped.table.to_csv(index=False))
-    return shipped
+    verdict = "\n\n".join(["## Verdict", lines, *notes, loading])
+    write_text(folder / CARD_FILE, card.replace(loading, verdict, 1))
+    write_text(folder / VERDICT_FILE, table.to_csv(index=False))
+    return Shipped(source=f"{exported.source}: {exported.architecture}", folder=folder, table=table, notes=notes)
 
 
 def _two_sizes(job: TrainingJob, resolution: Resolution) -> list[str]:
@@ -358,10 +385,12 @@ def _two_sizes(job: TrainingJob, resolution: Resolution) -> list[str]:
     trained = job.fidelity.resolution
     if trained == resolution:
         return []
-    told = (
-        f"Trained at {trained} px, timed at {resolution} px (the space's resolution), at which MACs are counted too. "
-    )
-    return [f"{told}Where the product's images have {trained} px, search with `resolution: {trained}` in the space."]
+    return [
+        (
+            f"Trained at {trained} px, timed at {resolution} px (the space's resolution), where MACs are counted too. "
+            f"Where the product's images have {trained} px, search with `resolution: {trained}` in the space."
+        )
+    ]
 
 
 def _judge_int8(network: TrainedNetwork, float32: Hits, batches: Batches, graph: bytes) -> list[str]:
@@ -379,15 +408,6 @@ def _judge_int8(network: TrainedNetwork, float32: Hits, batches: Batches, graph:
     if time.high >= 1 or difference.high < 0:
         raise ExportError(f"It does not pay: {said}")
     return [said]
-
-
-def _in_words(shipped: Shipped) -> str:
-    """Return the verdict as a section of the card."""
-    cells = verdict_cells(shipped.table)
-    rows = [list(cells[0]), ["---"] * len(cells[0]), *(list(row.values()) for row in cells)]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    left_out = "".join(f"- `{name}` is not here. {why}\n" for name, why in shipped.skipped.items())
-    return f"## Verdict\n\n{table}\n\n{shipped.note}\n\n{left_out}"
 
 
 def _write_sums(folder: Path) -> None:

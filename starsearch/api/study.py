@@ -83,9 +83,9 @@ class Study:
             StudyError: the weights were not kept, or the study is named by its storage alone.
             ExportError: a file does not read back as the network.
         """
-        from starsearch.api.exporting import export
+        from starsearch.api.exporting import export_networks
 
-        return export(self.source, out=Path(out), trial=trial, formats=formats)[0]
+        return export_networks(self.source, out=Path(out), trial=trial, formats=formats)[0]
 
 
 def load_study(study: str | Path) -> Study:

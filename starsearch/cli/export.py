@@ -69,10 +69,10 @@ def export(
 
         starsearch export starnet_s1 --weights starnet_s1.pth.tar --format coreml --out best
     """
-    from starsearch.api.exporting import export
+    from starsearch.api.exporting import export_networks
     from starsearch.cli.show import say
 
-    found = export(
+    found = export_networks(
         source,
         out=out,
         trial=trial,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,15 @@ Workers = Annotated[
     int | None,
     typer.Option(min=0, max=256, help="Processes that decode images. Without it: one a core, at most 8."),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE_OR_NETWORK",
+        help="Weights to begin with: a file (.safetensors, .pth), a training's or an export's folder, STUDY:TRIAL, "
+        "or starnet_s1 … as published. Of another network of the family, layers are sliced or repeated; of other "
+        "classes, the head is new.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -106,6 +116,16 @@ _DATA_OPTIONS: dict[str, Any] = {
         ),
     ],
 }
+
+
+def milliseconds(text: str) -> float:
+    """Return the number of "5ms" or "0.8"."""
+    from starsearch.errors import StudyError
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:ms)?", text.strip())
+    if found is None or not float(found[1]):
+        raise StudyError(f"A latency is written as 5ms or 0.8ms; got {text!r}.")
+    return float(found[1])
 
 
 def takes_data(command: Callable[..., None]) -> Callable[..., None]:

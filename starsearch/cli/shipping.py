@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from starsearch.cli.options import Epochs, OptionalData, Runner, Study, Workers, takes_data
+from starsearch.cli.options import Epochs, OptionalData, Runner, Study, Weights, Workers, milliseconds, takes_data
 from starsearch.cli.show import print_table, say, table
-from starsearch.errors import StudyError, TrainingStoppedError
+from starsearch.errors import TrainingStoppedError
 from starsearch.export.formats import formats as known_formats
 from starsearch.signals import asked_to_stop
 
@@ -36,6 +35,7 @@ def ship(
     ] = None,
     epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(min=2, max=65_536, help="Images a step, not the recipe's.")] = None,
+    weights: Weights = None,
     formats: Annotated[
         str,
         typer.Option("--format", help=f"Comma-separated: {', '.join(known_formats())}. Without it: all that can be."),
@@ -69,7 +69,7 @@ def ship(
                 trial=trial,
                 knee=knee,
                 top=top,
-                max_latency_ms=None if max_latency is None else _milliseconds(max_latency),
+                max_latency_ms=None if max_latency is None else milliseconds(max_latency),
                 against=[name for name in against.split(",") if name.strip()],
                 seeds=seeds,
                 formats=[name.strip() for name in formats.split(",") if name.strip()],
@@ -78,6 +78,7 @@ def ship(
                 is_asked_to_stop=stop.is_set,
                 say=say,
                 recipe=recipe,
+                weights=weights,
                 epochs=epochs,
                 batch_size=batch_size,
                 hardware={"workers": workers},
@@ -88,19 +89,6 @@ def ship(
     for one in found:
         cells = verdict_cells(one.table)
         print_table(table(cells, [(heading, itemgetter(heading)) for heading in cells[0]]))
-        say(
-            one.note,
-            "",
-            f"{one.source}",
-            f"  in {one.folder}: {', '.join(sorted(path.name for path in one.folder.iterdir()))}",
-        )
-        say(*(f"  {note}" for note in one.notes))
-        say(*(f"  {name} is not there: {why}" for name, why in one.skipped.items()))
+        files = ", ".join(sorted(path.name for path in one.folder.iterdir()))
+        say(*one.notes, "", one.source, f"  in {one.folder}: {files}")
     say(f"Each was read back and checked against the network. Begin with {out / 'README.md'}.")
-
-
-def _milliseconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:ms)?", text.strip())
-    if found is None or not float(found[1]):
-        raise StudyError(f"A latency is written as 5ms or 0.8ms; got {text!r}.")
-    return float(found[1])

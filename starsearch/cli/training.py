@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from starsearch.cli.options import Arch, Epochs, Seed, StemStride, Workers, resolution_option, takes_data
+from starsearch.cli.options import Arch, Epochs, Seed, StemStride, Weights, Workers, resolution_option, takes_data
 from starsearch.cli.show import print_table, say, table
 from starsearch.errors import TrainingStoppedError, counted
 from starsearch.progress import Progress
@@ -80,15 +80,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the training's files. Without it: trainings/NAME.")
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE_OR_NETWORK",
-            help="Weights to begin with: a file (.safetensors, .pth), a training's or an export's folder, STUDY:TRIAL, "
-            "or starnet_s1 … as published. Of another network of the family, layers are sliced or repeated; of other "
-            "classes, the head is new.",
-        ),
-    ] = None,
+    weights: Weights = None,
     keep_every: Annotated[
         float, typer.Option(min=0, help="Seconds after which a training is kept within an epoch, too.")
     ] = 120.0,

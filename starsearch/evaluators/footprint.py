@@ -31,18 +31,15 @@ def measure_footprint(
     Peak memory is by how much a process that has imported ONNX Runtime grows at most while it loads the file and runs
     one image on one thread: the median of three processes. Weights do not matter, and are random.
     """
-    from starsearch.export.onnx import build_onnx
-    from starsearch.latency.backends.networks import as_layers
+    from starsearch.latency.backends.networks import as_onnx
     from starsearch.latency.device import device_fingerprint
     from starsearch.latency.lock import computing
 
     if not names:
         return []
     with computing(), tempfile.TemporaryDirectory(prefix="starsearch-") as folder:
-        known = as_layers(architecture, resolution=resolution, num_classes=num_classes, rng=np.random.default_rng(0))
-        assert known is not None, "it is a network of ours"
-        file = Path(folder) / "model.onnx"
-        file.write_bytes(build_onnx(*known))
+        file, rng = Path(folder) / "model.onnx", np.random.default_rng(0)
+        file.write_bytes(as_onnx(architecture, resolution=resolution, num_classes=num_classes, rng=rng))
         found = [Measurement(name=FILE_SIZE, value=file.stat().st_size / _MB)]
         if PEAK_MEMORY in names:
             taken = [_peak_memory_mb(file) for _ in range(_PROCESSES)]

@@ -15,14 +15,12 @@ from starsearch.candidate import Candidate
 from starsearch.errors import EvaluationError, ExportError
 from starsearch.evaluators.evaluator import WHOLE, Evaluation, TrainingPart
 from starsearch.families.family import Architecture
-from starsearch.families.timm import TimmArchitecture
 from starsearch.measurement import Measurement, Prediction
 from starsearch.objective import LATENCY
 from starsearch.progress import Progress, mapped
 from starsearch.resolution import Resolution
 
 if TYPE_CHECKING:
-    from starsearch.latency.backends.backend import Network
     from starsearch.latency.prediction.profile import DeviceProfile
     from starsearch.latency.reference import Reference
 
@@ -74,14 +72,10 @@ def measure_latency(
     backend: str = _PROCESSOR,
 ) -> Generator[Progress, None, Measurement]:
     """Yield progress; return the latency on this machine, on the scale of a reference."""
-    from starsearch.latency.backends.networks import timm_network
     from starsearch.latency.measure import MeasureSpec, measure
 
     changes = {"resolution": resolution, "num_classes": num_classes, "seed": seed, "reference": reference}
-    network: Network = architecture
-    if isinstance(architecture, TimmArchitecture):
-        network = timm_network(architecture.name, num_classes=num_classes)
-    measured = yield from measure(network, MeasureSpec.like(backend, reference.device, **changes))
+    measured = yield from measure(architecture, MeasureSpec.like(backend, reference.device, **changes))
     return measured.as_measurement(name)
 
 

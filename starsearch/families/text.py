@@ -14,7 +14,7 @@ from typing import Any
 from starsearch.errors import ArchitectureError, did_you_mean, some
 from starsearch.families.family import Architecture, find_family, presets
 from starsearch.families.fields import rules_of
-from starsearch.families.timm import TimmArchitecture
+from starsearch.families.timm import TIMM, TimmArchitecture
 
 # Always written, even when they are the defaults: a reader wants the size of a network first.
 _ALWAYS = ("embed_dim", "width", "depths")
@@ -28,7 +28,7 @@ def format_architecture(architecture: Architecture) -> str:
 def _format(canonical: Architecture, *, is_short: bool) -> str:
     """The text; where `is_short`, a value that holds in every stage with blocks is written once."""
     if isinstance(canonical, TimmArchitecture):
-        return f"{canonical.family}:{canonical.name}"
+        return TIMM + canonical.name
     parts = []
     for name, rule in rules_of(type(canonical)).items():
         value = getattr(canonical, name)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from starsearch.errors import ArchitectureError
 from starsearch.families.family import Architecture
 
+TIMM = "timm:"  # in front of a name, where networks are named by text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimmArchitecture(Architecture):
@@ -30,6 +32,6 @@ class TimmArchitecture(Architecture):
     def add_layers(self, *_: Any, **__: Any) -> None:
         """Refuse to list layers."""
         raise ArchitectureError(
-            f"The layers of timm:{self.name} are not known to starsearch: it can be trained (starsearch train), "
+            f"The layers of {TIMM}{self.name} are not known to starsearch: it can be trained (starsearch train), "
             "validated and timed (starsearch latency measure), not predicted or exported."
         )

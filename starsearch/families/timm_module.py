@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import timm
@@ -10,7 +10,7 @@ import torch
 
 from starsearch.errors import EvaluationError, did_you_mean, first_line
 from starsearch.families.network import Network
-from starsearch.families.timm import TimmArchitecture
+from starsearch.families.timm import TIMM, TimmArchitecture
 from starsearch.resolution import Resolution, sides
 
 
@@ -82,3 +82,18 @@ def check_timm_knows(name: str) -> None:
             f"timm {timm.__version__} has no model {name!r}.{did_you_mean(bare, timm.list_models())} "
             f"List some: python -c \"import timm; print(timm.list_models('*{bare[:6]}*'))\""
         )
+
+
+def check_baseline(name: str, *, num_classes: int, resolutions: Iterable[Resolution]) -> None:
+    """Raise `EvaluationError` where timm cannot build a model, or it takes no images of these resolutions."""
+    with torch.random.fork_rng(devices=[]):
+        model = TimmNetwork(TimmArchitecture(name=name), num_classes=num_classes).eval()
+    for pixels in resolutions:
+        try:
+            with torch.inference_mode():
+                model(torch.zeros(1, 3, *sides(pixels)))
+        except Exception as error:  # whatever a model may raise
+            raise EvaluationError(
+                f"{TIMM}{name} does not take images of {pixels} px: {first_line(error)} Leave it out, or "
+                "name a model of any resolution."
+            ) from error

@@ -13,6 +13,7 @@ from starsearch.export.onnx import build_onnx
 from starsearch.export.weights import pad_weights
 from starsearch.families.family import Architecture
 from starsearch.families.layers import pad_channels
+from starsearch.families.timm import TimmArchitecture
 from starsearch.latency.backends.backend import Backend, BackendOptions, Network, open_backend
 from starsearch.latency.backends.networks import as_layers, as_module
 from starsearch.latency.device import Device, vector_width
@@ -134,7 +135,7 @@ def _as_deployed(
 
     Other backends than ONNX Runtime on the processor have no blocked layout that a network could leave.
     """
-    if spec.backend != _PADDED_BACKEND:
+    if spec.backend != _PADDED_BACKEND or isinstance(model, TimmArchitecture):
         if not isinstance(model, Architecture):
             return model, None
         with computing():

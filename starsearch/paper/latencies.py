@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from starsearch.latency.measure import Latency
     from starsearch.latency.reference import Reference
 
-_TIMM = "timm:"
 _XEON = "e5-2680v4"
 _CLEAR = 2  # standard errors by which one latency is below another
 
@@ -148,12 +147,9 @@ def measure_each(networks: Sequence[str], folder: Path) -> Generator[Progress, N
 
 
 def _measure(text: str, reference: Reference) -> Generator[Progress, None, Latency]:
-    from starsearch.latency.backends.networks import timm_network
     from starsearch.latency.measure import MeasureSpec, measure
 
-    is_timm = text.startswith(_TIMM)
-    network: Any = timm_network(text.removeprefix(_TIMM)) if is_timm else parse_architecture(text)
-    return (yield from measure(network, MeasureSpec(reference=reference)))
+    return (yield from measure(parse_architecture(text), MeasureSpec(reference=reference)))
 
 
 def _scale(rows: pd.DataFrame) -> Reference:

@@ -17,6 +17,7 @@ from starsearch.candidate import Candidate
 from starsearch.data.source import DataSource
 from starsearch.errors import DataError, SpecError, StarsearchError
 from starsearch.families.family import presets
+from starsearch.families.timm import TIMM
 from starsearch.latency.prediction.profile import DeviceProfile, load_profile
 from starsearch.objective import (
     LATENCY,
@@ -372,10 +373,14 @@ def _with_anchors(file: YamlFile, said: StudyFile, space: SearchSpace) -> tuple[
 
 def _baselines(file: YamlFile, said: StudyFile, predicted: Mapping[str, Any]) -> tuple[str, ...]:
     for number, name in enumerate(said.baselines):
-        if not name.startswith("timm:"):
-            raise file.error(("baselines", number), f"a baseline is a model of timm's, as timm:NAME; got {name!r}.")
+        if not name.startswith(TIMM):
+            raise file.error(("baselines", number), f"a baseline is a model of timm's, as {TIMM}NAME; got {name!r}.")
     if said.baselines and predicted:
         message = f"baselines are timed on this machine: {', '.join(predicted)} of theirs cannot be predicted."
+        raise file.error(("baselines",), message)
+    int8 = [name for name in (*said.objectives, *said.constraints) if name.startswith("int8_")]
+    if said.baselines and int8:
+        message = f"only networks of the space are made int8: leave baselines out, or {', '.join(int8)}."
         raise file.error(("baselines",), message)
     return tuple(dict.fromkeys(said.baselines))
 

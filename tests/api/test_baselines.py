@@ -5,6 +5,10 @@ import pytest
 import timm
 import torch
 
+from starsearch.api.exporting import export_networks
+from starsearch.errors import ExportError, SpecError
+from starsearch.evaluators.footprint import FILE_SIZE, measure_footprint
+from starsearch.families.text import parse_architecture
 from starsearch.study.study_file import load_study
 from tests.api.conftest import TINY_SPACE, UNTIMED
 from tests.command_line import starsearch
@@ -70,3 +74,18 @@ def test_baselines_may_be_added_later(folder):
     fewer = load_study(str(folder / "beside.yaml"), settings=["baselines=[]"])
     assert more.describe() == fewer.describe()
     assert (more.num_anchor_trials, fewer.num_anchor_trials) == (1, 0)
+
+
+def test_baselines_are_refused_where_the_study_wants_int8_networks(folder):
+    with pytest.raises(SpecError, match="only networks of the space are made int8: leave baselines out, or int8_top1"):
+        load_study(str(folder / "beside.yaml"), settings=["constraints.int8_top1_percent={min: 50}"])
+
+
+def test_a_model_of_timms_has_a_file_size_and_is_not_exported(tmp_path):
+    baseline = parse_architecture(NAME)
+    (size,) = measure_footprint(baseline, [FILE_SIZE], resolution=32, num_classes=10)
+    module = timm.create_model("mobilenetv3_small_050", num_classes=10)
+    assert size.value == pytest.approx(4e-6 * sum(one.numel() for one in module.parameters()), rel=0.1)
+    with pytest.raises(ExportError, match="does not export"):
+        export_networks(NAME, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

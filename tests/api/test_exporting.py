@@ -14,7 +14,7 @@ import timm
 import torch
 from PIL import Image
 
-from starsearch.api.exporting import export
+from starsearch.api.exporting import export_networks
 from starsearch.api.validation import validate
 from starsearch.data.preprocessing import Preprocessing, Validated
 from starsearch.errors import DataError, ExportError
@@ -30,11 +30,11 @@ def study(finished):
 
 
 def test_the_padding_that_was_chosen_is_said_with_its_ratio_and_without_it_nothing_is_timed(study, tmp_path):
-    (exported,) = export(study, out=tmp_path / "best", formats=["onnx"])
+    (exported,) = export_networks(study, out=tmp_path / "best", formats=["onnx"])
     assert {path.name for path in exported.files} == {"model.onnx", "run_onnx.py", "README.md"}
     (note,) = exported.notes
     assert re.fullmatch(r"model\.onnx: (Not padded|Padded): .*multiples of \d+ .*\.", note)
-    (exported,) = export(study, out=tmp_path / "best", formats=["onnx"], pad=False)
+    (exported,) = export_networks(study, out=tmp_path / "best", formats=["onnx"], pad=False)
     assert exported.notes == ()
 
 
@@ -48,7 +48,7 @@ def test_an_int8_export_has_its_own_top1_and_its_own_time(study, tmp_path):
     assert json.loads((tmp_path / "best" / "config.json").read_text())["num_classes"] == 10
     session = onnxruntime.InferenceSession(tmp_path / "best" / "model.int8.onnx")
     assert session.run(None, {"input": np.zeros((1, 3, 32, 32), np.float32)})[0].shape == (1, 10)
-    export(study, trial=0, out=tmp_path / "best", formats=["timm"])  # takes the whole folder's place
+    export_networks(study, trial=0, out=tmp_path / "best", formats=["timm"])  # takes the whole folder's place
     assert not (tmp_path / "best" / "model.int8.onnx").exists()
 
 
@@ -63,13 +63,13 @@ def test_calibration_data_that_is_missing_or_another_is_refused_before_anything_
         write_pictures(tmp_path / "pictures" / split, {"cat": 3, "dog": 3})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=says):
-        export(study, out=tmp_path / "best", formats=["onnx-int8", "timm"], data=data)
+        export_networks(study, out=tmp_path / "best", formats=["onnx-int8", "timm"], data=data)
     assert not (tmp_path / "best").exists()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("coremltools") is None, reason="the extra coreml is not installed")
 def test_a_core_ml_export_says_what_was_verified(study, tmp_path):
-    (exported,) = export(study, out=tmp_path / "best", formats=["coreml"])
+    (exported,) = export_networks(study, out=tmp_path / "best", formats=["coreml"])
     assert (tmp_path / "best" / "model.mlpackage").is_dir()
     assert "weights are the model's" in exported.notes[0]
     assert "on the study's calibration images and half precision ends at 65504" in exported.notes[0]

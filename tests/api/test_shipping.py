@@ -55,7 +55,7 @@ def test_the_folder_holds_the_network_its_verdict_and_checksums_of_everything(sh
 def test_the_same_command_trains_nothing_again_and_a_full_disk_leaves_the_folder_as_it_was(shipped, monkeypatch):
     product, kept = shipped / "product", shipped / "product.trainings" / "trial-0" / "seed-0" / "last.pt"
     before, written = kept.stat().st_mtime_ns, (product / "SHA256SUMS").stat().st_ino
-    monkeypatch.setattr("starsearch.api.shipping.export_network", _full_disk)
+    monkeypatch.setattr("starsearch.api.shipping.write_network", _full_disk)
     monkeypatch.chdir(shipped)
     with pytest.raises(ExportError, match=r"Cannot write the export to product: No space left on device\. Free some"):
         ship("studies/few", out=Path("product"), **SHIP)

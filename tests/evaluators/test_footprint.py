@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from starsearch import Architecture, build_model, run
-from starsearch.api.exporting import export
+from starsearch.api.exporting import export_networks
 from starsearch.evaluators.footprint import FILE_SIZE, FOOTPRINT, measure_footprint
 from starsearch.families.family import presets
 
@@ -23,7 +23,7 @@ def largest_pair(resolution):
 
 
 def test_the_file_has_the_size_of_the_exported_one(tmp_path):
-    export("starnet_s050", out=tmp_path / "out", formats=["onnx"], pad=False, resolution=64)
+    export_networks("starnet_s050", out=tmp_path / "out", formats=["onnx"], pad=False, resolution=64)
     (found,) = measure_footprint(S050, [FILE_SIZE], resolution=64, num_classes=1000)
     metadata = 0.01
     assert found.value == pytest.approx((tmp_path / "out" / "model.onnx").stat().st_size / 1e6, abs=metadata)

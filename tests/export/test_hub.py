@@ -10,7 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from starsearch.api.exporting import export
+from starsearch.api.exporting import export_networks
 from starsearch.errors import ExportError
 
 TINY = "starnet:embed_dim=8,depths=1-1,mlp_ratio=2"
@@ -88,7 +88,7 @@ def hub(monkeypatch):
 
 
 def push(tmp_path, name="me/net", **options):
-    return export(TINY, out=tmp_path / "out", resolution=32, push_to_hub=name, **options)
+    return export_networks(TINY, out=tmp_path / "out", resolution=32, push_to_hub=name, **options)
 
 
 def files_of(folder):
@@ -132,7 +132,7 @@ def test_refused_in_the_midst_the_folder_is_whole_and_the_command_that_goes_on_i
         push(tmp_path)
     whole = files_of(tmp_path / "out")
     hub.refuses = None
-    export(TINY, out=tmp_path / "again", resolution=32)
+    export_networks(TINY, out=tmp_path / "again", resolution=32)
     again = files_of(tmp_path / "again")
     assert whole.keys() == again.keys()
     assert [name for name in whole if whole[name] != again[name]] == ["README.md"]  # which says where it is loaded from

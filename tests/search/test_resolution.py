@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from starsearch import build_model
 from starsearch import run as run_file
-from starsearch.api.exporting import export
+from starsearch.api.exporting import export_networks
 from starsearch.api.networks import resolve
 from starsearch.api.training_job import plan_training
 from starsearch.errors import SpecError
@@ -97,7 +97,7 @@ def test_a_trial_is_trained_counted_exported_and_trained_in_full_at_its_own(tmp_
         trained, image = {32: (16, [16, 16]), "32x64": ("16x32", [16, 32])}[pixels]  # of the fidelity's 32 for 64
         assert plan_training(named, data="digits").fidelity.resolution == trained
         out = tmp_path / f"out-{number}"
-        export(named, out=out, formats=["onnx"], pad=False)
+        export_networks(named, out=out, formats=["onnx"], pad=False)
         session = onnxruntime.InferenceSession(str(out / "model.onnx"))
         assert session.get_inputs()[0].shape == [1, 3, *image]
 

@@ -14,6 +14,7 @@ from starsearch.export.onnx import build_onnx
 from starsearch.export.weights import FloatArray, random_weights, state_dict_arrays
 from starsearch.families.family import Architecture, lower
 from starsearch.families.layers import Layer
+from starsearch.families.timm import TimmArchitecture
 from starsearch.latency.backends.backend import Network
 from starsearch.resolution import Resolution, sides
 
@@ -26,7 +27,7 @@ _OPSET = 17  # runs on every ONNX Runtime from 1.12 (2022) on
 def has_layers(network: Network) -> bool:
     """Whether the structure of `network` is known: it is an architecture or a module of ours."""
     if isinstance(network, (Architecture, bytes)):
-        return isinstance(network, Architecture)
+        return not isinstance(network, (TimmArchitecture, bytes))
     from starsearch.families.network import Network as Module
 
     return isinstance(network, Module)
@@ -37,7 +38,7 @@ def as_layers(
 ) -> tuple[tuple[Layer, ...], dict[str, FloatArray]] | None:
     """Return the lowering of a network of ours, with its weights by state-dict key (an architecture's: random).
 
-    None for an ONNX file or another module, whose structure is not known.
+    None for an ONNX file, a model of timm's or another module, whose structure is not known.
     """
     if not has_layers(network):
         return None
@@ -48,15 +49,16 @@ def as_layers(
     return module.lower(resolution=resolution), state_dict_arrays(module)
 
 
-def as_onnx(network: Network, *, resolution: Resolution, rng: np.random.Generator) -> bytes:
+def as_onnx(network: Network, *, resolution: Resolution, rng: np.random.Generator, num_classes: int = 1000) -> bytes:
     """Return `network` as an ONNX file's bytes: one of ours is written directly (30 ms), others traced (seconds)."""
     if isinstance(network, bytes):
         return network
-    known = as_layers(network, resolution=resolution, rng=rng)
+    known = as_layers(network, resolution=resolution, rng=rng, num_classes=num_classes)
     if known:
         return build_onnx(*known)
-    assert not isinstance(network, Architecture)
-    return _trace_onnx(network, resolution=resolution)
+    return _trace_onnx(
+        as_module(network, resolution=resolution, rng=rng, num_classes=num_classes), resolution=resolution
+    )
 
 
 def as_module(
@@ -69,6 +71,8 @@ def as_module(
         )
     if not isinstance(network, Architecture):
         return copy.deepcopy(network).cpu().eval()
+    if isinstance(network, TimmArchitecture):
+        return timm_network(network.name, num_classes=num_classes)
     import torch
 
     from starsearch.families.network import build_model
@@ -84,9 +88,11 @@ def as_module(
 def timm_network(name: str, **options: Any) -> nn.Module:
     """Return a network of timm with random weights, as it is deployed: branches that only training has are folded."""
     import timm
+    import torch
     from timm.utils.model import reparameterize_model
 
-    found: nn.Module = reparameterize_model(timm.create_model(name, pretrained=False, **options).eval())
+    with torch.random.fork_rng(devices=[]):
+        found: nn.Module = reparameterize_model(timm.create_model(name, pretrained=False, **options).eval())
     return found
 
 
@@ -104,13 +110,12 @@ def _trace_onnx(module: nn.Module, *, resolution: Resolution) -> bytes:
     import torch
 
     image = torch.zeros(1, image_channels(module), *sides(resolution))
-    traced = copy.deepcopy(module).cpu().eval()
     buffer = BytesIO()
     with warnings.catch_warnings():
         # It warns of its own age and of shapes that become constants, which is what is wanted here.
         warnings.simplefilter("ignore")
         try:
-            torch.onnx.export(traced, (image,), buffer, dynamo=False, opset_version=_OPSET)  # type: ignore[arg-type] # takes any file object
+            torch.onnx.export(module, (image,), buffer, dynamo=False, opset_version=_OPSET)  # type: ignore[arg-type] # takes any file object
         except Exception as error:  # whatever a network or an exporter may raise
             raise EvaluationError(
                 f"PyTorch cannot export {type(module).__name__} as ONNX at {resolution} px: {first_line(error)}"

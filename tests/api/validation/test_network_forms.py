@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
-from starsearch.api.exporting import export
+from starsearch.api.exporting import export_networks
 from starsearch.api.networks import resolve
 from starsearch.api.training import run_training
 from starsearch.api.training_job import plan_training
@@ -103,7 +103,7 @@ def test_a_trainings_folder_is_as_good_as_its_log_says(tmp_path, ended):
         shutil.rmtree(tmp_path / "out" / "timm")
         (tmp_path / "out" / "summary.json").unlink()
     assert trained.best_top1_percent > 20, "or the figures say nothing"
-    export(str(tmp_path / "out"), out=tmp_path / "best", formats=["timm", "onnx"], pad=False)
+    export_networks(str(tmp_path / "out"), out=tmp_path / "best", formats=["timm", "onnx"], pad=False)
     card = (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
     assert f"| top-1 | {trained.best_top1_percent:.2f} {'± ' if ended else '%'}" in card
     networks = ("out", "out/best.safetensors", "best", "best/model.onnx")
@@ -126,7 +126,7 @@ def test_a_trial_is_as_good_as_its_exported_folder(finished, tmp_path):
 
     study = str(finished / "studies" / "few")
     knee = load_study(study).view.knee
-    export(study, out=tmp_path / "best", trial=knee)
+    export_networks(study, out=tmp_path / "best", trial=knee)
     of_trial = validate(f"{study}:{knee}", "digits", **HERE)
     of_folder = validate(str(tmp_path / "best"), "digits", **HERE)
     assert (of_trial.resolution, of_trial.crop_pct, of_trial.num_images) == (32, 1.0, 540)
