@@ -17,6 +17,7 @@ from starsearch.space.parameters import Value
 
 State = Literal["running", "complete", "pruned", "fail"]
 INTERRUPTED = "interrupted"  # the reason of a trial that Ctrl-C cut off
+UNTRAINED = "Not trained: "  # how the reason of one begins that breaks a constraint whatever its training comes to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,11 @@ class Trial:
         return self.state in ("complete", "pruned")
 
     @property
+    def is_untrained(self) -> bool:
+        """Whether it was not trained, since what is known before that breaks a constraint."""
+        return self.state == "fail" and (self.reason or "").startswith(UNTRAINED)
+
+    @property
     def values(self) -> dict[str, float]:
         """The readings' values by name, of estimates the lower ends."""
         return {one.name: float(one.ranked) for one in self.readings}
@@ -98,8 +104,12 @@ class Trial:
         return losses({**{one.name: math.nan for one in objectives}, **self.values}, objectives)
 
     def violations(self, constraints: Sequence[Constraint]) -> dict[str, float]:
-        """By how much each bound is broken, by "name.min" and "name.max"; it holds where this is at most 0."""
-        return {name: by for one in constraints for name, by in one.violations(self.values).items()}
+        """By how much each bound is broken, by "name.min" and "name.max"; it holds where this is at most 0.
+
+        Bounds of what has no reading are left out.
+        """
+        known = (one for one in constraints if one.name in self.values)
+        return {name: by for one in known for name, by in one.violations(self.values).items()}
 
     def is_feasible(self, constraints: Sequence[Constraint]) -> bool:
         """Whether the trial has a result that breaks no constraint."""

@@ -273,6 +273,7 @@ def run_fidelities(
                         weights=given,
                         int8=wants_int8(spec),
                         footprint=tuple(name for name in FOOTPRINT if name in spec.quantities),
+                        constraints=spec.constraints,
                         coreml_placement=wants_placement(spec),
                         **deployed,
                     )

@@ -56,7 +56,7 @@ class Workplace:
             self._held = held.pop_all()
 
     def make_executor(self, evaluator: Evaluator) -> Executor:
-        """What runs the evaluations; with a device, latencies are a stage of their own on its nodes."""
+        """What runs the evaluations; with a device, latencies are a stage of their own on its nodes, the first."""
         if self._runner is None:
             return LocalExecutor(evaluator)
 
@@ -81,8 +81,8 @@ class Workplace:
         trains = replace(evaluator, timed=(), reference=None)
         return RayExecutor(
             self._runner,
-            Stage(evaluator=trains, resources=self._resources, requirements=anywhere),
             Stage(evaluator=timing, resources=self._on_device, requirements=on_device),
+            Stage(evaluator=trains, resources=self._resources, requirements=anywhere),
         )
 
     def close(self) -> None:

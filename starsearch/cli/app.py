@@ -35,6 +35,7 @@ from starsearch.cli.options import (
     Set,
     Storage,
     Study,
+    milliseconds,
     takes_data,
 )
 from starsearch.cli.show import print_json
@@ -87,6 +88,14 @@ def run(
     name: Name = None,
     out: Out = Path("studies"),
     seed: OptionalSeed = None,
+    max_latency: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS",
+            help="Limit of latency_ms, as 5ms; a network that breaks it is not trained. The same as --set "
+            "constraints.latency_ms.max=5.",
+        ),
+    ] = None,
     settings: Set = None,
     earlier: Annotated[
         str | None,
@@ -108,6 +117,8 @@ def run(
 
         starsearch run studies/cifar10/study.yaml --data cifar10/ --time-budget 2h
 
+        starsearch run starnet --max-latency 5ms
+
         starsearch run starnet --runner ray
 
         starsearch run starnet --accuracy published
@@ -118,6 +129,7 @@ def run(
     from starsearch.cli.studies import print_end, print_front
     from starsearch.errors import StudyError
 
+    limit = [] if max_latency is None else [f"constraints.latency_ms.max={milliseconds(max_latency):g}"]
     outcome = run(
         file,
         out=out,
@@ -129,7 +141,7 @@ def run(
         storage=storage,
         name=name,
         seed=seed,
-        settings=settings or (),
+        settings=[*(settings or ()), *limit],
         earlier=earlier,
         say=say,
         view=lambda spec, folder: LiveView(spec.objectives, spec.constraints, title=f"{spec.name} in {folder}"),

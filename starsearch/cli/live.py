@@ -118,7 +118,7 @@ class LiveView:
         self._begun: dict[int, tuple[float, float]] = {}  # when a trial first told how far it is, and how far
         self._front: list[Trial] = []
         self._started, self._found = clock(), 0
-        self._finished = self._wanted = self._failed = 0
+        self._finished = self._wanted = self._failed = self._untrained = 0
         self._why = ""  # of the latest trial
         # Transient: the end of the run prints the whole front; a frozen copy of the live one would stand above it.
         self._live = Live(get_renderable=self._render, console=self._console, transient=True)
@@ -184,8 +184,10 @@ class LiveView:
         if (task := self._tasks.pop(trial.number, None)) is not None:
             self._bars.remove_task(task)
         self._note(trial)
-        self._failed += trial.state == "fail" and not trial.lost
-        if trial.state == "fail" or not self._console.is_terminal:
+        is_untrained = trial.is_untrained
+        self._untrained += is_untrained
+        self._failed += trial.state == "fail" and not (trial.lost or is_untrained)
+        if (trial.state == "fail" and not is_untrained) or not self._console.is_terminal:
             self._say(self._line(trial))
 
     def _note(self, trial: Trial) -> None:
@@ -215,16 +217,19 @@ class LiveView:
     def _update_overall(self) -> None:
         left = _time_left(self._clock() - self._started, self._finished - self._found, self._wanted - self._finished)
         words = [f"{self._finished}/{self._wanted}", left, f"{self._failed} failed" if self._failed else ""]
+        words += [f"{self._untrained} not trained, for they break a constraint"] if self._untrained else []
         self._show(_OVERALL, "trials", self._finished, ", ".join(filter(None, words)), max(self._wanted, 1))
 
     def _line(self, trial: Trial) -> str:
         name = candidate_name(trial.candidate)
         head = f"[{self._finished}/{self._wanted}] trial {trial.number}"
+        shown = [quantity(one.name) for one in self._objectives if trial.state != "fail" or trial.reading(one.name)]
+        values = ", ".join(f"{one.label.lower()} {_reading(trial, one.name)} {one.unit}".rstrip() for one in shown)
+        if trial.is_untrained:
+            return f"{head} {values}. {trial.reason}  {name}"
         if trial.state == "fail":
             why = "" if trial.reason == INTERRUPTED else f": {trial.reason}"
             return f"{head} {'interrupted' if trial.lost else 'failed'}{why} ({name})"
-        shown = [quantity(objective.name) for objective in self._objectives]
-        values = ", ".join(f"{one.label.lower()} {_reading(trial, one.name)} {one.unit}".rstrip() for one in shown)
         note = "" if trial.is_feasible(self._constraints) else ", breaks a constraint"
         if trial.state == "pruned":
             note += f", stopped after {trial.epochs} epoch{'s' if trial.epochs != 1 else ''}"

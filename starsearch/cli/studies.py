@@ -13,7 +13,7 @@ from rich.text import Text
 from starsearch.cli.show import Cell, figure, print_facts, print_table, say, table
 from starsearch.errors import counted, some
 from starsearch.objective import IMAGENET_TOP1
-from starsearch.records.table import CUT_OFF, FOREIGN
+from starsearch.records.table import CUT_OFF, FOREIGN, NOT_TRAINED
 from starsearch.report.front import anchor_recipe_note
 from starsearch.report.summary import count_words, failure_reasons, hypervolume_gain, miss_lines, prediction_lines
 from starsearch.report.table import NOT_APART, Row, architecture_lines, front_rows, legend_lines
@@ -56,6 +56,7 @@ def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
 def _print_uncounted(view: StudyView) -> None:
     for state, words in (
         (CUT_OFF, "interrupted: not counted, and run again when the study goes on."),
+        (NOT_TRAINED, "not trained: what is known before breaks a constraint. They are not counted."),
         (FOREIGN, "made or ended by another program: not counted, and left as they are."),
     ):
         if count := view.count(state):
@@ -138,6 +139,11 @@ def print_end(outcome: Study) -> None:
             say(f"Done: {progress}.")
         case "space exhausted":
             say(f"Done: {progress}; every architecture of the space has been tried.")
+        case "nothing feasible":
+            say(
+                f"Stopped: {progress}; one candidate after another broke the study's constraints before training. "
+                "Allow more (with a new --name), or search smaller networks."
+            )
         case _:
             because = "Interrupted" if ended.why == "interrupted" else "The time budget is spent"
             say(f"{because}: {progress}. Nothing finished is lost.")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 EXCESS = "excess_"  # by how much a trial breaks a constraint: excess_latency_ms.max
-FOREIGN, CUT_OFF = "FOREIGN", "INTERRUPTED"
+FOREIGN, CUT_OFF, NOT_TRAINED = "FOREIGN", "INTERRUPTED", "UNTRAINED"
 # What stands beside a reading NAME, as NAME_spread …
 _NUMBERS = ("_spread", "_runs", "_predicted", "_low", "_high", "_error_percent")
 _TEXTS = ("_device", "_kind")
@@ -49,9 +49,10 @@ class RecordedStudy:
         folder: the one of its weights and logs; None for a study named by its storage alone.
 
     Columns of `trials`: number, state (Optuna's; INTERRUPTED: cut off by a signal or with its worker, to run again when
-    the study goes on; FOREIGN: made or ended by another program, so that only number, started and the study's fidelity
-    are known), fidelity, anchor, architecture, architecture_text; each reading by its name, with NAME_spread, NAME_runs
-    and NAME_device where any trial has them; published_macs and published_num_params
+    the study goes on; UNTRAINED: for it breaks a constraint, as was known before; FOREIGN: made or ended by another
+    program, so that only number, started and the study's fidelity are known), fidelity, anchor, architecture,
+    architecture_text; each reading by its name, with NAME_spread, NAME_runs and NAME_device where any trial has them;
+    published_macs and published_num_params
     (with ImageNet's 1000 classes, as papers count); feasible, excess_NAME.max and excess_NAME.min of each constraint
     (by how much it is broken; kept where ≤ 0), reason, data, seed, started (UTC), seconds, weights (None where the file
     is no longer there: a trial that leaves the front loses its weights), params_X of each searched parameter, recipe
@@ -205,7 +206,7 @@ def _row(trial: Trial, latest: Trial, spec: StudySpec, folder: Path | None) -> d
     excess = latest.violations(spec.constraints) if trial.state == "complete" else {}
     return {
         "number": trial.number,
-        "state": CUT_OFF if trial.lost else trial.state.upper(),
+        "state": CUT_OFF if trial.lost else NOT_TRAINED if trial.is_untrained else trial.state.upper(),
         "fidelity": spec.fidelity.name,
         "anchor": trial.candidate.anchor,
         "architecture": trial.candidate.network,

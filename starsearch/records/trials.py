@@ -24,7 +24,7 @@ from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.recipe import changed_fields
 from starsearch.space.parameters import FloatParameter, IntParameter, Parameter
 from starsearch.study.spec import StudySpec
-from starsearch.trial import State, Trial
+from starsearch.trial import UNTRAINED, State, Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -74,7 +74,7 @@ def ended_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
     found = {name: getattr(trial, name) for name in ("weights", "reason") if getattr(trial, name) is not None}
     if trial.lost:
         found["lost"] = True
-    if trial.has_result:
+    if trial.readings:
         objectives = {one.name for one in spec.objectives} if trial.state == "complete" else ()
         found |= {name: value for name, value in trial.values.items() if name not in objectives}
         found["readings"] = [{"kind": "measured", **asdict(one), "value": float(one.value)} for one in trial.readings]
@@ -85,8 +85,8 @@ def ended_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
 
 def system_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
     """Return a judged trial's broken and kept constraints, and what the sampler noted."""
-    violations = trial.violations(spec.constraints) if trial.has_result else {}
-    return {f"{CONSTRAINT}{name}": float(by) for name, by in violations.items()} | dict(trial.noted)
+    violations = trial.violations(spec.constraints).items()
+    return {f"{CONSTRAINT}{name}": float(by) for name, by in violations} | dict(trial.noted)
 
 
 def sampler_attributes(found: FrozenTrial) -> dict[str, Any]:
@@ -109,7 +109,8 @@ def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
     """Return a trial of the study of `spec`, with the readings that its evaluation returned."""
     said: Mapping[str, Any] = found.user_attrs
     state = cast("State", found.state.name.lower())
-    judged = state in ("complete", "pruned")  # a driver that died in between may have left some of the attributes
+    # A driver that died in between may have left some of the attributes.
+    judged = state in ("complete", "pruned") or str(said.get("reason")).startswith(UNTRAINED)
     recipe = json.loads(said.get("recipe", "{}"))  # JSON knows no tuples
     changed: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in recipe.items()}
     plain: dict[str, Any] = {name: said.get(name) for name in (*_LINKS, "weights", "reason")}

@@ -139,6 +139,7 @@ def count_words(found: Mapping[str, Any]) -> list[tuple[int, str]]:
     """Return how many trials ended how, in words; of `StudyView.summary`."""
     words = {"complete": "complete", "failed": "failed", "infeasible": "break a constraint"}
     words |= {"interrupted": "interrupted (run again)", "stopped": "stopped at a rung", "unfinished": "unfinished"}
+    words |= {"untrained": "not trained, for they break a constraint before that"}
     words |= {"foreign": "foreign (of other programs)"}
     return [(found[name], said) for name, said in words.items() if found[name] or name in ("complete", "failed")]
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from starsearch.objective import IMAGENET_TOP1, Objective
 from starsearch.pareto import non_dominated_probability
-from starsearch.records.table import CUT_OFF, FOREIGN, RecordedStudy
+from starsearch.records.table import CUT_OFF, FOREIGN, NOT_TRAINED, RecordedStudy
 from starsearch.report.agreement import Agreement, agreement_lines, compare_fidelities
 from starsearch.report.front import complete_trials, draw_errors, front_table, knee
 from starsearch.report.summary import (
@@ -147,11 +147,11 @@ class StudyView(RecordedStudy):
     def summary(self) -> dict[str, Any]:
         """What the study came to, ready for JSON.
 
-        `trials`, `complete`, `failed`, `interrupted` (to run again), `stopped` (at a rung), `unfinished`,
-        `infeasible` (complete, but breaking a constraint), `foreign` (made or ended by other programs): counts.
-        `seconds`: spent by all trials together. `on_front`: members of the front; `knee`: the trial at its knee, or
-        None. `best`: by objective the best feasible `value`, its `spread` (None without one) and trial `number`.
-        `hypervolume`: `compare_hypervolumes`, or None. `miss`: `nearest_miss`, or None. `predictions`:
+        `trials`, `complete`, `failed`, `interrupted` (to run again), `stopped` (at a rung), `unfinished`, `untrained`
+        (breaking a constraint before that), `infeasible` (complete, but breaking one), `foreign` (made or ended by
+        other programs): counts. `seconds`: spent by all trials together. `on_front`: members of the front; `knee`: the
+        trial at its knee, or None. `best`: by objective the best feasible `value`, its `spread` (None without one) and
+        trial `number`. `hypervolume`: `compare_hypervolumes`, or None. `miss`: `nearest_miss`, or None. `predictions`:
         `prediction_errors`, where anything was predicted.
         """
         found = {
@@ -160,6 +160,7 @@ class StudyView(RecordedStudy):
             "failed": self.count("FAIL"),
             "interrupted": self.count(CUT_OFF),
             "stopped": self.count("PRUNED"),
+            "untrained": self.count(NOT_TRAINED),
             "infeasible": int((~self.complete["feasible"]).sum()),
             "foreign": self.count(FOREIGN),
             "unfinished": self.count("RUNNING"),

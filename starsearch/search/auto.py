@@ -78,6 +78,7 @@ class AutoProposer:
         self._drawn: dict[str, Trial] = {}
         self._near: dict[str, list[Trial]] = {}  # by the key of what has been on the front
         self._history = [trial for trial in recorded if trial.has_result]
+        self._untrained = [trial for trial in recorded if trial.is_untrained]
         self._rungs = rungs or Rungs(spec, recorded)
         self._compute = Compute(spec)
         self._results = {trial.key: trial for trial in self._history}
@@ -124,6 +125,8 @@ class AutoProposer:
         if trial.has_result:
             self._results[trial.key] = trial
             self._history.append(trial)
+        elif trial.is_untrained:
+            self._untrained.append(trial)
         return {}
 
     def _pool(self) -> list[Trial]:
@@ -318,7 +321,7 @@ class AutoProposer:
         """Return what a log-linear regression on the results says of a quantity that is only measured."""
         from sklearn.linear_model import BayesianRidge
 
-        told = [one for one in self._results.values() if one.values.get(name, 0.0) > 0]
+        told = [one for one in (*self._results.values(), *self._untrained) if one.values.get(name, 0.0) > 0]
         if len(told) < _FEWEST_TO_LEARN_FROM:
             return np.zeros(len(architectures)), np.ones(len(architectures))
         inputs = np.array([encode(one.candidate.architecture) for one in told])

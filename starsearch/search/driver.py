@@ -32,7 +32,7 @@ from starsearch.search.promotion import LowerFidelity, promoted_trials
 from starsearch.search.proposer import Proposer
 from starsearch.signals import exit_code
 from starsearch.study.spec import StudySpec
-from starsearch.trial import INTERRUPTED, Trial, require
+from starsearch.trial import INTERRUPTED, UNTRAINED, Trial, require
 
 if TYPE_CHECKING:
     from starsearch.accuracy.evidence import Observation
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 Watch = Callable[[Event], None]
 
 _MAX_FAILURES_IN_A_ROW = 20  # so many one after the other are not the candidates' fault
+_MAX_UNTRAINED_IN_A_ROW = 50  # which break a constraint before their training: the space may have no others
 _OF_RECIPES = (EvaluationError.__name__, TrainingDivergedError.__name__)
 
 
@@ -155,6 +156,7 @@ class _Driver:
         self._searched: set[str] = set()  # keys of candidates that were judged, however many trials that took
         self._anchors: set[str] = set()
         self._failures: list[str] = []  # the reasons of those in a row
+        self._untrained_in_a_row = 0
         for trial in known:
             self._count(trial)
             self._files.add(trial)
@@ -224,6 +226,8 @@ class _Driver:
             return "time budget"
         if trial is None and self._proposer is None:
             return "complete"  # fewer than wanted could be promoted, or have not failed
+        if trial is None and self._untrained_in_a_row >= _MAX_UNTRAINED_IN_A_ROW:
+            return "nothing feasible"
         if trial is None and self._proposer is not None:
             trial = self._proposer.propose()
         return trial or self._rungs.next(expected) or "space exhausted"
@@ -260,12 +264,21 @@ class _Driver:
                 self._fail(trial, news)
             case readings:
                 judged = replace(trial, readings=readings, state="complete" if trial.rung is None else "pruned")
+                broken = [
+                    one for one in self._spec.constraints if any(by > 0 for by in judged.violations([one]).values())
+                ]
+                if broken and not judged.values.keys() >= {one.name for one in self._spec.objectives}:
+                    why = " ".join(f"{one.name} is not {one}." for one in broken)
+                    self._untrained_in_a_row += 1
+                    self._finish(replace(judged, state="fail", reason=UNTRAINED + why))
+                    return
                 try:
                     require(judged, self._spec.quantities)
                 except EvaluationError as error:
                     self._fail(trial, Failure(reason=str(error)))
                 else:
                     self._failures.clear()
+                    self._untrained_in_a_row = 0
                     self._finish(judged)
 
     def _report(self, trial: Trial, progress: Progress) -> None:
@@ -305,7 +318,7 @@ class _Driver:
         self._count(trial)
         self._rungs.reach(trial)
         self._files.end(trial, running=self._running)
-        self._watch(TrialEnded(trial=replace(trial, readings=latest.readings if trial.has_result else ())))
+        self._watch(TrialEnded(trial=replace(trial, readings=latest.readings)))
 
     def _count(self, trial: Trial) -> None:
         if trial.has_result:

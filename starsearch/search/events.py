@@ -9,7 +9,7 @@ from starsearch.measurement import Measurement, Prediction
 from starsearch.progress import Progress
 from starsearch.trial import Trial
 
-Why = Literal["complete", "interrupted", "time budget", "space exhausted"]
+Why = Literal["complete", "interrupted", "time budget", "space exhausted", "nothing feasible"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

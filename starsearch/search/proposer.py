@@ -50,6 +50,7 @@ class Proposer:
         for trial in recorded:
             if trial.has_result:
                 self._results[self._level_of(trial)][trial.key] = trial
+        self._untrained = [trial for trial in recorded if trial.is_untrained and trial.params]
         self._level = self._best_level()
         self.mirror = self._make_mirror()
 
@@ -86,7 +87,9 @@ class Proposer:
         asked = self._asked.pop(trial.key, None)
         if not trial.has_result:  # it will not be proposed again
             if asked is not None:
-                self._answer(asked, None)
+                self._answer(asked, trial if trial.is_untrained else None)
+            if trial.is_untrained:
+                self._untrained.append(trial)
             return {}
         level = self._level_of(trial)
         # A continued trial keeps what was noted when it was new: a generation, without which NSGA-II begins anew.
@@ -110,6 +113,8 @@ class Proposer:
             return self.mirror.tell(asked, state=TrialState.FAIL)
         for name, violation in trial.violations(self._spec.constraints).items():
             asked.set_constraint(name, violation)
+        if trial.is_untrained:  # what it breaks is learned from, without values
+            return self.mirror.tell(asked, state=TrialState.PRUNED)
         return self.mirror.tell(asked, self._values(trial))
 
     def _values(self, trial: Trial) -> list[float]:
@@ -133,14 +138,15 @@ class Proposer:
             mirror = optuna.create_study(
                 directions=[objective.direction for objective in self._spec.objectives], sampler=self._sampler
             )
-        mirror.add_trials([self._mirrored(trial) for trial in self._results[self._level].values()])
+        mirror.add_trials([self._mirrored(one) for one in (*self._results[self._level].values(), *self._untrained)])
         return mirror
 
     def _mirrored(self, trial: Trial) -> FrozenTrial:
-        from optuna.trial import create_trial
+        from optuna.trial import TrialState, create_trial
 
         return create_trial(
-            values=self._values(trial),
+            state=TrialState.PRUNED if trial.is_untrained else TrialState.COMPLETE,
+            values=None if trial.is_untrained else self._values(trial),
             params=dict(trial.params),
             distributions=self._distributions,
             system_attrs=dict(trial.noted),

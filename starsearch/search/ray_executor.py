@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ class RayExecutor:
     driver decides whether the candidate runs again.
 
     Args:
-        stages: the parts of every evaluation: the training, then the latency where another node measures it.
+        stages: the parts of every evaluation: the latency where another node measures it, then the training, which
+            is told what was measured.
     """
 
     def __init__(self, runner: RayRunner, *stages: Stage) -> None:
@@ -184,7 +185,7 @@ class RayExecutor:
     def _room(self) -> int:
         """How many evaluations fit; the head is asked at most once a second."""
         if time.monotonic() - self._asked_at >= _POLL_S:
-            self._fitting, self._asked_at = room(self._stages[0].resources), time.monotonic()
+            self._fitting, self._asked_at = room(self._stages[-1].resources), time.monotonic()
         return self._fitting
 
     def _refuse_lost_nodes(self) -> None:
@@ -195,7 +196,7 @@ class RayExecutor:
         if time.monotonic() - self._no_room_since > max(_NODES_LOST_AFTER_S, self._runner.wait_s):
             raise StudyError(
                 "The Ray cluster has lost every node that has what one evaluation takes "
-                f"({in_words(as_ray(self._stages[0].resources))}). Nodes: {nodes_in_words()}. Finished trials are "
+                f"({in_words(as_ray(self._stages[-1].resources))}). Nodes: {nodes_in_words()}. Finished trials are "
                 "kept; add a node and run the same command again."
             )
 
@@ -223,7 +224,8 @@ class RayExecutor:
             event = running.readings = (*running.readings, *event)
             running.stage += 1
             if running.stage < len(self._stages):
-                running.stream = self._begin(running.job, running.stage)
+                part = replace(running.job.part, known=running.readings)
+                running.stream = self._begin(replace(running.job, part=part), running.stage)
                 return None
         del self._running[number]
         return event
@@ -238,7 +240,7 @@ class RayExecutor:
 
     def _take_traceback(self, number: int) -> str:
         """Where the evaluation was when its time was up, as its worker has written it; empty where it was not."""
-        file = _traceback_file(self._stages[0].requirements, number)
+        file = _traceback_file(self._stages[-1].requirements, number)
         with suppress(OSError):
             text = file.read_text(encoding="utf-8")
             file.unlink()

@@ -77,13 +77,17 @@ def infeasible(tmp_path_factory):
 
 def test_where_all_break_constraints_it_is_said_how_many_which_and_by_how_little(infeasible):
     trials = pd.read_csv(infeasible / "studies/none/trials.csv").set_index("number")
+    untrained = trials[trials["state"] == "UNTRAINED"]
+    assert (untrained["macs"] > 1e5).all()
+    trials = trials[trials["state"] == "COMPLETE"]
     assert (trials["excess_macs.max"] == trials["macs"] - 1e5).all()
     assert (trials["excess_num_params.min"] < 0).all()
-    nearest = trials["macs"].idxmin()
-    told = (
-        f"None of the 3 complete trials satisfies the study's constraints: 3 break MACs at most 0.1 M, "
-        f"{(trials['num_params'] > 2e5).sum()} break Params at most 0.2 M."
-    )
+    (nearest,) = trials.index  # the anchor's
+    told = "The one complete trial breaks the study's constraints: 1 breaks MACs at most 0.1 M, 1 breaks Params at most"
+    ended = (infeasible / "stdout.txt").read_text()
+    assert len(untrained) == 50
+    assert "Stopped: 1 of 3 trials; one candidate after another broke the study's constraints" in ended
+    assert "50 trials were not trained: what is known before breaks a constraint." in ended
     miss = f"Nearest is trial {nearest}: MACs {trials['macs'][nearest] / 1e6:.4g} M where at most 0.1 M is wanted"
     assert f"starsearch export studies/none --trial {nearest} " in (infeasible / "stdout.txt").read_text()
     refused = starsearch("export", "studies/none", "--knee", "--out", "knee", cwd=infeasible)

@@ -1,5 +1,7 @@
 """A training that begins with the weights of the fidelity below."""
 
+from dataclasses import replace
+
 import pytest
 
 from starsearch.candidate import Candidate
@@ -7,7 +9,9 @@ from starsearch.data import open_data
 from starsearch.errors import EvaluationError
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.evaluators.evaluator import TrainingPart
+from starsearch.families.family import count_macs
 from starsearch.families.text import parse_architecture
+from starsearch.objective import Constraint
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity, Recipe
 
@@ -41,3 +45,13 @@ def test_it_goes_on_from_them_and_not_from_scratch(tmp_path):
 def test_weights_that_are_not_there_fail_the_candidate_and_never_mean_scratch(tmp_path):
     with pytest.raises(EvaluationError, match="keep_weights"):
         top1(make(), start=tmp_path / "trial-3.safetensors")
+
+
+def test_a_searched_network_that_breaks_a_constraint_by_what_is_known_before_is_not_trained():
+    macs = count_macs(CANDIDATE.architecture, resolution=224, num_classes=10)
+    for limit, trained in ((macs - 1, False), (macs, True)):
+        evaluator = replace(make(), constraints=(Constraint(name="macs", high=limit),))
+        for candidate, whole in ((CANDIDATE, trained), (replace(CANDIDATE, anchor="small"), True)):
+            readings = {one.name: one.value for one in follow(evaluator(candidate, seed=0, weights=None))}
+            assert readings["macs"] == macs
+            assert ("top1_percent" in readings) is whole

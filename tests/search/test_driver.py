@@ -1,3 +1,4 @@
+import random
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -6,6 +7,7 @@ import pytest
 
 from starsearch.errors import EvaluationError, StudyError, StudyLeasedError
 from starsearch.measurement import Measurement
+from starsearch.objective import Constraint
 from starsearch.records.record import DRIVER_DIED, StudyRecord, hold_lease
 from starsearch.records.table import load_trials
 from starsearch.samplers import SAMPLERS, SamplerKind
@@ -348,3 +350,27 @@ def keep(context, kept):
     with context as value:
         kept.append(value)
         yield value
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "auto"])
+def test_what_breaks_a_constraint_before_its_training_is_no_failure_and_counts_as_no_trial(tmp_path, sampler):
+    def quick(candidate, *, seed, weights, part):
+        yield from ()
+        _, latency, macs = found = measure(candidate)
+        return (latency, macs) if latency.value > 4.5 and candidate.anchor is None else found
+
+    limit = {"constraints": (Constraint(name="latency_ms", high=4.5),), "sampler": sampler}
+    spec = make_spec(WIDE.replace("  macs: {max: 0.7e9}", "  macs: {max: 2e9}"), **limit)
+    for trials in (5, 15):
+        run(tmp_path, replace(spec, trials=trials), quick)
+    trials = load_trials(url_of(tmp_path))
+    slow = trials[trials["state"] == "UNTRAINED"]
+    assert (trials["state"] == "COMPLETE").sum() == 15 + 2
+    assert slow["latency_ms"].gt(4.5).all()
+    assert slow["top1_percent"].isna().all()
+    assert set(slow["reason"]) == {"Not trained: latency_ms is not at most 4.5."}
+    assert "FAIL" not in set(trials["state"])
+    rng = random.Random(0)
+    drawn = [measure(spec.space.decode(spec.space.sample(rng), spec.recipe))[1].value for _ in range(300)]
+    expected = 15 * sum(one > 4.5 for one in drawn) / sum(one <= 4.5 for one in drawn)
+    assert 0 < len(slow) < expected, "it learns what is too slow"
