@@ -281,11 +281,10 @@ def _judge(
     say: Callable[[str], None],
 ) -> tuple[dict[str, Contender], dict[str, Latency]]:
     """Validate every training's best weights image by image, and time every network, with the data's classes."""
-    import torch
-
+    from starsearch.training.hardware import find_device
     from starsearch.training.weight_file import load_weights
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = find_device()
     batches = _validation(next(iter(jobs.values()))[0], data)
     step("calibrating", "the reference of latencies")
     spec = MeasureSpec(resolution=resolution, num_classes=len(data.classes), reference=calibrate_reference())

@@ -43,6 +43,7 @@ class Trained:
         best_top1_spread: standard error of `best_top1_percent` over its validation images.
         images_per_second: trained, validation not counted.
         ranks: processes that trained together.
+        peak_gpu_gb: the most memory that torch held of the first one's GPU, in 10⁹ bytes; None on a CPU.
         needs_starsearch: whether the weights load in timm only after `import starsearch.timm_models`.
     """
 
@@ -71,6 +72,7 @@ class Trained:
     needs_starsearch: bool
     validation_images: int
     unreadable_images: list[str] = field(default_factory=list)
+    peak_gpu_gb: float | None = None
 
     @property
     def load(self) -> str:
@@ -114,11 +116,12 @@ def run_training(
     returns what came out; others return None.
     """
     from starsearch.training import Hardware, Keeping, train
+    from starsearch.training.hardware import find_device
     from starsearch.training.ranks import joined_ranks, telling_of_lost_ranks
     from starsearch.training.transfer import compare, summarize
 
     with (
-        joined_ranks(replace(Hardware(**job.hardware), device=_device())) as hardware,
+        joined_ranks(replace(Hardware(**job.hardware), device=find_device())) as hardware,
         # The first rank warns for all.
         _alone_in(job.folder) if hardware.is_first else warnings.catch_warnings(action="ignore"),
         telling_of_lost_ranks(hardware, last=TrainingFolder(job.folder).last),
@@ -170,11 +173,12 @@ def check_training_data(
 ) -> DataCheck | None:
     """Look for broken images and time decoding before a training; None where it resumes, or images are in memory."""
     from starsearch.training import Hardware
+    from starsearch.training.hardware import find_device
 
     data = open_data(job.data)
     if data.train.in_memory or (job.folder / "last.pt").exists():
         return None
-    try_step(job, data, Hardware(device=_device(), world_size=ranks, **job.hardware))
+    try_step(job, data, Hardware(device=find_device(), world_size=ranks, **job.hardware))
     return check_data(
         data,
         resolution=job.fidelity.resolution,
@@ -210,12 +214,6 @@ def try_step(job: TrainingJob, data: DataSet, hardware: Hardware) -> None:
         raise hardware.out_of_memory(job.recipe.batch_size) from error
     finally:
         torch.cuda.empty_cache()
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager
@@ -280,6 +278,7 @@ def _finish(
         needs_starsearch=needs_starsearch(model),
         validation_images=images,
         unreadable_images=list(data.skipped),
+        peak_gpu_gb=result.peak_gpu_gb,
     )
     folder.write_summary({name: value for name, value in asdict(trained).items() if name != "folder"})
     return trained

@@ -95,8 +95,9 @@ def validate(
     import torch
 
     from starsearch.data.batches import RankShare, validation_batches
+    from starsearch.training.hardware import find_device
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or find_device()
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

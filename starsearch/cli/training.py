@@ -237,6 +237,8 @@ def _print_end(trained: Trained, *, data: str) -> None:
         f"{_top5(trained.top5_percent)}; best: epoch {trained.best_epoch}, top-1 "
         f"{trained.best_top1_percent:.2f} ± {trained.best_top1_spread:.2f} %{_top5(trained.best_top5_percent)}."
     )
+    if trained.peak_gpu_gb is not None:
+        say(f"Memory: at most {trained.peak_gpu_gb:.1f} GB of the GPU.")
     if trained.unreadable_images:
         say(f"{len(trained.unreadable_images)} images could not be read; their names are in summary.json.")
     say(

@@ -66,16 +66,11 @@ def _crop_and_flip(pixels: torch.Tensor, padding: int, hflip: float, generator: 
 
 def resized_whole(pixels: torch.Tensor, resolution: Resolution) -> torch.Tensor:
     """Return whole images resized as those that are kept in memory are, or as they are if they have that size."""
-    batch, height, width, _ = pixels.shape
-    if (height, width) == sides(resolution):
+    if pixels.shape[1:3] == (size := sides(resolution)):
         return pixels
-    device = pixels.device
-    rows, columns = (
-        (torch.zeros(batch, device=device), torch.full((batch,), float(length), device=device))
-        for length in (height, width)
-    )
-    always = torch.ones(batch, dtype=torch.bool, device=device)
-    return crop_and_resize(pixels, (rows, columns), resolution, is_cubic=always, flips=~always)
+    maps = pixels.permute(0, 3, 1, 2).float()  # antialiased, torch's cubic is Pillow's
+    resized = functional.interpolate(maps, size=size, mode="bicubic", antialias=True)
+    return resized.clamp_(0, 255).permute(0, 2, 3, 1).contiguous()
 
 
 Boxes = tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]

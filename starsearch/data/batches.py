@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from starsearch.data.unreadable import Unreadable, read_or_note
 from starsearch.data.workers import LoadedImages, Samples, drawing_from, num_workers
 from starsearch.errors import DataError
 from starsearch.recipe import Recipe
-from starsearch.resolution import Resolution, sides
+from starsearch.resolution import Resolution, area, sides
 
 Names = tuple[str, ...]
 _ORDER = 0x0BDE2  # keeps the draw of an order apart from others of the same seed
@@ -98,7 +99,7 @@ class Batches:
         """Yield the batches of an epoch, counted from 1, from a batch on, counted from 0."""
         indices = self.indices(epoch, start_batch)
         batches = self.images.load(indices, epoch=epoch, batch_size=self.batch_size)
-        if self.share.on_gpu:
+        if self.share.on_gpu and not (isinstance(self.images, Images) and self.images.pixels.is_cuda):
             batches = _copied_ahead(batches, self.share.device)
         for number, (pixels, targets) in enumerate(batches, start=start_batch):
             yield self.finish(pixels, epoch, number), targets
@@ -110,28 +111,18 @@ def _copied_ahead(
     """Yield batches on the GPU; the next one is fetched and copied there while the GPU is busy with the one before."""
     make_stream: Any = torch.cuda.Stream  # torch has no types for it
     copies, ahead = make_stream(device), None
-    for batch in batches:
-        if batch[0].is_cuda:  # they lie there already
-            yield batch
-            continue
+    for batch in chain(batches, [()]):
         with torch.cuda.stream(copies):
             # Pinned, since a copy from other memory is waited for. torch keeps it until the copy is done.
             pinned = [part if part.is_pinned() else part.pin_memory() for part in batch]
             copied = [part.to(device, non_blocking=True) for part in pinned]
-        if ahead is not None:
-            yield _when_copied(ahead, copies)
+        if ahead:
+            current = torch.cuda.current_stream(copies.device)
+            current.wait_stream(copies)
+            for part in ahead:
+                part.record_stream(current)  # its memory is not reused before the work from here on
+            yield ahead[0], ahead[1]
         ahead = copied
-    if ahead is not None:
-        yield _when_copied(ahead, copies)
-
-
-def _when_copied(batch: list[torch.Tensor], copies: torch.cuda.Stream) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a batch once the GPU's work from here on waits for its copy; its memory is not reused before that work."""
-    current = torch.cuda.current_stream(copies.device)
-    current.wait_stream(copies)
-    for part in batch:
-        part.record_stream(current)
-    return batch[0], batch[1]
 
 
 def training_batches(
@@ -147,10 +138,17 @@ def training_batches(
     single = recipe.auto_augment is not None
     fits = _keeps_in_memory(data, recipe, len(chosen), resolution)
     in_memory = fits and not (single and share.on_gpu)
-    if fits and not in_memory:
+    if share.on_gpu and not in_memory and (fits or recipe.crop != "random-resized"):
+        taken, most = 3 * len(chosen) * area(resolution), data.cache_limit_bytes // 2
+        why = (
+            f"auto_augment {recipe.auto_augment} is done image by image; a recipe without it is augmented on the GPU"
+            if single
+            else f"they take {taken / 1e9:,.2f} GB at {resolution} px, {(taken - most) / 1e9:,.2f} GB more than is "
+            "kept; `starsearch data pack` decodes them once"
+        )
         warnings.warn(
-            f"auto_augment {recipe.auto_augment} is done image by image by {num_workers(share.workers)} processes, for "
-            "which a GPU may wait; a recipe without it is augmented on the GPU.",
+            f"{num_workers(share.workers)} processes prepare the training images in each epoch, for which a GPU may "
+            f"wait: {why}.",
             stacklevel=2,
         )
     if in_memory:

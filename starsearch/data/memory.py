@@ -25,11 +25,12 @@ _MOST_OF_GPU = 0.5  # of its free memory, for the images of a split; the rest is
 class Images:
     """Decoded images: pixels (n, height, width, 3) uint8, as `channels_last` has them, and targets (n,).
 
-    Those of a pack have its resolution, from which each batch is resized.
+    Those of a pack have its resolution, from which each batch is resized; all of them are mapped and take no memory.
     """
 
     pixels: torch.Tensor
     targets: torch.Tensor
+    is_mapped: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -46,9 +47,15 @@ class Images:
         for chosen in torch.split(places, batch_size) if len(indices) else ():
             yield self.pixels[chosen], self.targets[chosen]
 
+    @property
+    def host_bytes(self) -> int:
+        """How much of the host's memory the pixels take."""
+        return 0 if self.is_mapped or self.pixels.is_cuda else self.pixels.nbytes
+
     def on_gpu(self, device: str, name: str) -> Images:
         """Return the images in the GPU's memory if they fit; else as they are, with a warning that `name`s them."""
-        wanted, free = self.pixels.nbytes, torch.cuda.mem_get_info(device)[0]
+        wanted, cached = self.pixels.nbytes, torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + cached
         try:
             if wanted <= _MOST_OF_GPU * free:
                 return Images(pixels=self.pixels.to(device), targets=self.targets.to(device))
@@ -86,11 +93,15 @@ def decode(
         if device == "cpu":
             images = yield from _decode(data, split, indices, resolution)
         else:
+            for other in [one for one in _kept if (one[1], one[-1]) == (split.name, device)]:
+                del _kept[other]  # a GPU has no room for several
             images = yield from decode(data, split, indices, resolution=resolution)
             images = images.on_gpu(device, f"{split.name} images of {data.name!r}")
         # Forget the images that were not used for longest until the rest stays within the limit.
-        while _kept and sum(kept.pixels.numel() for kept in (images, *_kept.values())) > data.cache_limit_bytes:
-            _kept.popitem(last=False)
+        taken = {one: kept.host_bytes for one, kept in _kept.items() if kept.host_bytes}
+        while taken and images.host_bytes + sum(taken.values()) > data.cache_limit_bytes:
+            taken.pop(oldest := next(iter(taken)))
+            del _kept[oldest]
         _kept[key] = images
     _kept.move_to_end(key)
     return _kept[key]
@@ -108,9 +119,9 @@ def _decode(
                 f"{data.name!r} is packed at {packed.shape[1]} px, and {resolution} px are asked for. Pack its source "
                 f"at {resolution} px, or take at most {packed.shape[1]}."
             )
-        if len(indices) < len(targets):
+        if is_part := len(indices) < len(targets):
             packed, targets = packed[indices], targets[indices]
-        return Images(pixels=torch.from_numpy(packed), targets=torch.from_numpy(targets))
+        return Images(pixels=torch.from_numpy(packed), targets=torch.from_numpy(targets), is_mapped=not is_part)
     transform = Preprocessing(resolution=resolution, interpolation=INTERPOLATION, crop_pct=1.0).transform()
     pixels = torch.empty(len(indices), *sides(resolution), 3, dtype=torch.uint8)
     readable: list[int] = []

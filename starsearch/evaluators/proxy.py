@@ -72,9 +72,8 @@ class ProxyEvaluator:
                 has no term for one of its layers.
             StudyError: weights or checkpoint cannot be written.
         """
-        import torch
-
         from starsearch.training import Hardware, train
+        from starsearch.training.hardware import find_device
 
         resolution = candidate.resolution or self.resolution
         whole, here = (one.scaled(resolution, self.resolution) for one in (self.fidelity, part.of(self.fidelity)))
@@ -97,7 +96,7 @@ class ProxyEvaluator:
             lineage=f"{whole} {part.of_rungs} {'from weights' if part.start else self.fidelity.weights or ''}",
             initial=given if part.start is None else _initial(part.start),
             hardware=Hardware(
-                device="cuda" if torch.cuda.is_available() else "cpu",
+                device=find_device(),
                 precision=self.fidelity.precision,
                 accumulate=self.fidelity.accumulate,
             ),

@@ -1,11 +1,9 @@
-"""A training step as a GPU likes it: `CapturedStep`, one CUDA graph for each shape of batch."""
+"""A training step as a GPU likes it: `CapturedStep`, one CUDA graph."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,27 +12,19 @@ from timm.utils import ModelEmaV3
 from starsearch.errors import first_line
 
 Update = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+# A graph, and the tensors that its replays read and write: images, targets, loss.
+_Captured = tuple[torch.cuda.CUDAGraph, torch.Tensor, torch.Tensor, torch.Tensor]
 # Before the capture each of them is a step of the training like any other: libraries set themselves up in the first,
 # the optimiser makes its state, and the allocator finds its sizes.
 _PLAIN_STEPS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Graph:
-    """A captured step, and the tensors that it reads and writes in each replay."""
-
-    graph: torch.cuda.CUDAGraph
-    images: torch.Tensor
-    targets: torch.Tensor
-    loss: torch.Tensor
 
 
 class CapturedStep:
     """Carries out steps by the kernels of one CUDA graph, which a CPU launches at once instead of one by one.
 
     What changes from step to step lives in tensors: the batch, the learning rates and the weight of the moving average.
-    On a CPU, and on a GPU in the first steps and where the capture fails, the same operations run uncaptured. Nothing
-    is computed twice: a capture only records.
+    On a CPU, and on a GPU in the first steps, for batches of another shape and where the capture fails, the same
+    operations run uncaptured. Nothing is computed twice: a capture only records.
 
     Args:
         optimizer: one of torch's fused ones, which take the learning rate as a tensor; capturable where it is Adam.
@@ -46,15 +36,14 @@ class CapturedStep:
         device = next(model.parameters()).device
         self._rates = [torch.zeros((), device=device) for _ in optimizer.param_groups]
         self._weight = torch.zeros((), device=device)
-        averaged: list[tuple[torch.Tensor, torch.Tensor]] = []
-        if ema is not None:
-            averaged += zip(ema.module.state_dict().values(), model.state_dict().values(), strict=True)
+        states = [] if ema is None else [ema.module.state_dict().values(), model.state_dict().values()]
+        averaged = list(zip(*states, strict=True))
         self._numbers = [pair for pair in averaged if pair[0].is_floating_point()]
         self._counts = [pair for pair in averaged if not pair[0].is_floating_point()]
         make_stream: Any = torch.cuda.Stream  # torch has no types for it
         self._stream: Any = make_stream(device) if device.type == "cuda" else None
-        self._steps: dict[Any, int] = {}
-        self._graphs: dict[Any, _Graph] = {}
+        self._steps = 0
+        self._captured: _Captured | None = None
 
     def __call__(
         self, update: Update, images: torch.Tensor, targets: torch.Tensor, *, average: float = 0.0
@@ -63,32 +52,41 @@ class CapturedStep:
 
         The loss is overwritten by the next call. `average` is the weight of the new weights in the moving average.
         """
-        for rate, group in zip(self._rates, self._optimizer.param_groups, strict=True):
-            rate.fill_(group["lr"])
+        groups: list[dict[str, Any]] = self._optimizer.param_groups
+        numbers = [group["lr"] for group in groups]  # as the schedule and checkpoints have them
+        for group, rate in zip(groups, self._rates, strict=True):
+            group["lr"] = rate.fill_(group["lr"])
         self._weight.fill_(average)
-        shape = (images.shape, targets.shape, targets.dtype)
-        if self._stream is None:
-            return self._run(update, images, targets)
-        if shape not in self._graphs:
-            self._steps[shape] = self._steps.get(shape, 0) + 1
-            if self._steps[shape] <= _PLAIN_STEPS or not self._capture(shape, update, images, targets):
-                return self._run_aside(update, images, targets)
-        captured = self._graphs[shape]
-        captured.images.copy_(images)
-        captured.targets.copy_(targets)
-        captured.graph.replay()
-        return captured.loss
+        try:
+            return self._step(update, images, targets)
+        finally:
+            for group, number in zip(groups, numbers, strict=True):
+                group["lr"] = number
 
     def end(self) -> None:
         """Drop what is captured, once it is no longer replayed; further steps are captured anew."""
         if self._stream is not None:
             torch.cuda.synchronize(self._weight.device)
-        self._graphs.clear()
-        self._steps.clear()
+        self._steps, self._captured = 0, None
+
+    def _step(self, update: Update, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self._stream is None:
+            return self._run(update, images, targets)
+        self._steps += 1
+        if self._steps == _PLAIN_STEPS + 1:
+            self._captured = self._capture(update, images, targets)
+        if self._captured is None:
+            return self._run_aside(update, images, targets)
+        graph, *inputs, loss = self._captured
+        if [one.shape for one in inputs] != [images.shape, targets.shape]:
+            return self._run_aside(update, images, targets)
+        for into, given in zip(inputs, (images, targets), strict=True):
+            into.copy_(given)
+        graph.replay()
+        return loss
 
     def _run(self, update: Update, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        with self._rates_as_tensors():
-            loss = update(images, targets)
+        loss = update(images, targets)
         if self._numbers:
             with torch.no_grad():
                 olds, news = map(list, zip(*self._numbers, strict=True))
@@ -99,19 +97,6 @@ class CapturedStep:
                     old.copy_(new)
         return loss
 
-    @contextmanager
-    def _rates_as_tensors(self) -> Iterator[None]:
-        """Let the optimiser read its rates from tensors; its own are numbers, for the schedule and checkpoints."""
-        groups: Sequence[dict[str, Any]] = self._optimizer.param_groups
-        numbers = [group["lr"] for group in groups]
-        for group, rate in zip(groups, self._rates, strict=True):
-            group["lr"] = rate
-        try:
-            yield
-        finally:
-            for group, number in zip(groups, numbers, strict=True):
-                group["lr"] = number
-
     def _run_aside(self, update: Update, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Run on the stream of the capture, so that what libraries and allocator keep for a stream is there for it."""
         current = torch.cuda.current_stream(images.device)
@@ -121,10 +106,8 @@ class CapturedStep:
         current.wait_stream(self._stream)
         return loss
 
-    def _capture(self, shape: Any, update: Update, images: torch.Tensor, targets: torch.Tensor) -> bool:
-        """Record the step for batches of a shape; whether that was possible, which a warning says if not."""
-        if self._steps[shape] > _PLAIN_STEPS + 1:
-            return False  # it was not
+    def _capture(self, update: Update, images: torch.Tensor, targets: torch.Tensor) -> _Captured | None:
+        """Record the step for batches of this shape; None where that is not possible, which a warning says."""
         generator = torch.cuda.default_generators[images.device.index or 0]
         before, graph = generator.clone_state(), torch.cuda.CUDAGraph()
         inputs, current = (images.clone(), targets.clone()), torch.cuda.current_stream(images.device)
@@ -142,6 +125,5 @@ class CapturedStep:
                 "launched one by one, which is slower where they are small.",
                 stacklevel=2,
             )
-            return False
-        self._graphs[shape] = _Graph(graph=graph, images=inputs[0], targets=inputs[1], loss=loss)
-        return True
+            return None
+        return graph, *inputs, loss

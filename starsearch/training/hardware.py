@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +17,21 @@ Precision = Literal["float32", "bfloat16", "float16"]
 # that it is taken to save: an assumption, below the 56 % by which it shortens S1's inference in timm's published
 # results (224 px, RTX 4090: 11,074 and 25,329 images/s), part of which a captured step has saved already.
 COMPILING_S, SAVED_BY_COMPILING = 48.0, 0.25
+_NOTED_SHARE = 0.1  # of a GPU's memory, from which on it is said that other processes hold it
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def find_device() -> str:
+    """Return "cuda" where torch finds a GPU, else "cpu"; warn where GPUs are named and none of them is found."""
+    if torch.cuda.is_available():
+        return "cuda"
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES", "")) not in ("", "-1", "NoDevFiles"):
+        warnings.warn(
+            f"CUDA_VISIBLE_DEVICES is {named}, and torch finds no such GPU: the CPU is used. `nvidia-smi -L` lists "
+            "GPUs and their MIG slices, `starsearch doctor` examines the rest.",
+            stacklevel=2,
+        )
+    return "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +104,16 @@ class Hardware:
 
     def out_of_memory(self, batch_size: int) -> EvaluationError:
         """Return the error for a step's batch that does not fit the GPU."""
-        now = self.micro_batch(batch_size)
+        now, held = self.micro_batch(batch_size), ""
+        if torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info(self.device)
+            others = total - free - torch.cuda.memory_reserved(self.device)
+            if others > _NOTED_SHARE * total:
+                held = f" Other processes hold {others / 1e9:.1f} of its {total / 1e9:.1f} GB."
         return EvaluationError(
-            f"The GPU ({self.device}) is out of memory with {now} images at a time. --accumulate {2 * self.accumulate} "
-            f"takes the same batch of {batch_size} by {max(1, now // 2)} images at a time; --precision bfloat16 "
-            "halves what an image takes."
+            f"The GPU ({self.device}) is out of memory with {now} images at a time.{held} --accumulate "
+            f"{2 * self.accumulate} takes the same batch of {batch_size} by {max(1, now // 2)} images at a time; "
+            "--precision bfloat16 halves what an image takes."
         )
 
     def micro_batch(self, batch_size: int) -> int:

@@ -21,6 +21,7 @@ from starsearch.families.network import Network
 from starsearch.families.text import format_architecture
 from starsearch.progress import Progress, mapped
 from starsearch.recipe import Fidelity, Recipe
+from starsearch.resolution import area
 from starsearch.training.checkpoint import describe_training
 from starsearch.training.distillation import open_teacher
 from starsearch.training.evaluate import Accuracy, validate
@@ -30,7 +31,7 @@ from starsearch.training.optimisation import Optimisation
 from starsearch.training.ranks import Ranks
 from starsearch.training.state import Keeper, Keeping, TrainingState
 
-_VALIDATION_BATCHES = {"cpu": 256, "cuda": 1024}  # a GPU is to have more to do than it takes to launch it
+_VALIDATION_BATCH, _MOST_PIXELS = 256, 1024 * 64**2  # on a GPU, which is to have more to do than launching takes
 _PROGRESS_EVERY_S = 1.0
 # Steps between two at which the loss is looked at and, if there are several, the ranks talk of what else there is:
 # reading a loss from a GPU makes the CPU wait for it.
@@ -49,6 +50,7 @@ class TrainingResult:
         epochs: how many were trained, cool-down included.
         images_per_second: training speed, validation not counted.
         seconds: the time of training and validation, without decoding images for memory.
+        peak_gpu_gb: the most memory that torch held of the GPU, in 10⁹ bytes; None on a CPU.
     """
 
     model: Network
@@ -59,6 +61,7 @@ class TrainingResult:
     epochs: int
     images_per_second: float
     seconds: float
+    peak_gpu_gb: float | None
 
 
 def train(
@@ -104,7 +107,9 @@ def train(
     hardware = hardware or Hardware(device=device)
     recipe = recipe if fidelity.epochs is None else replace(recipe, epochs=fidelity.epochs)
     hardware.check(recipe.batch_size)
-    ranks = Ranks(hardware)
+    ranks, on_gpu = Ranks(hardware), hardware.device_type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(hardware.device)
     training, validation = yield from mapped(
         _load(data, recipe, fidelity, seed, hardware), lambda _: Progress(fraction=0.0, stage="reading images")
     )
@@ -149,6 +154,7 @@ def train(
         epochs=state.epoch,
         images_per_second=run.images_per_second,
         seconds=run.seconds,
+        peak_gpu_gb=torch.cuda.max_memory_reserved(hardware.device) / 1e9 if on_gpu else None,
     )
 
 
@@ -166,12 +172,13 @@ def _load(
     training = yield from training_batches(
         data, recipe, resolution=fidelity.resolution, samples=fidelity.samples, seed=seed, share=share
     )
+    at_once = _MOST_PIXELS // area(fidelity.resolution) if share.on_gpu else _VALIDATION_BATCH
     validation = yield from validation_batches(
         data,
         Preprocessing.of(data, fidelity),
         samples=fidelity.validation_samples,
         seed=seed,
-        batch_size=max(hardware.micro_batch(recipe.batch_size), _VALIDATION_BATCHES.get(hardware.device_type, 256)),
+        batch_size=max(hardware.micro_batch(recipe.batch_size), at_once),
         share=share,
     )
     return training, validation
@@ -210,6 +217,8 @@ class _Run:
         try:
             loss = yield from self._train()
             accuracy = yield from self._validate()
+        except torch.OutOfMemoryError as error:
+            raise self.hardware.out_of_memory(self.batch_size) from error
         except WorkerLostError:
             if self.keeper is not None:
                 self.keeper.after_loss_of_worker()
@@ -238,10 +247,7 @@ class _Run:
         state, began = self.state, time.monotonic()
         state.optimisation.model.train()
         for images, targets in self.training.begin(state.epoch + 1, start_batch=state.step):
-            try:
-                state.loss += state.optimisation.step(images, targets)
-            except torch.OutOfMemoryError as error:
-                raise self.hardware.out_of_memory(self.batch_size) from error
+            state.loss += state.optimisation.step(images, targets)
             self.ranks.note_step()
             state.step += 1
             state.num_images += self.batch_size

@@ -141,9 +141,9 @@ class RecipeTraining(Trainable):
         return found
 
     def _train(self, *, until: int | None, checkpoint: Path | None) -> Generator[Progress, None, Any]:
-        import torch
 
         from starsearch.training import train
+        from starsearch.training.hardware import find_device
 
         tuned = self._tuned
         return train(
@@ -152,7 +152,7 @@ class RecipeTraining(Trainable):
             recipe=tuned.decode(self._schedule[-1]["params"]),
             fidelity=tuned.spec.fidelity,
             seed=tuned.spec.seed,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=find_device(),
             until=until,
             checkpoint=checkpoint,
         )

@@ -1,5 +1,6 @@
 import dataclasses
 import multiprocessing
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from timm.data import create_transform
 
 from starsearch.data import open_data
 from starsearch.data.augmentation import batch_augmentation, image_augmentation
-from starsearch.data.batches import training_batches, validation_batches
+from starsearch.data.batches import RankShare, training_batches, validation_batches
 from starsearch.data.dataset import choose_balanced
 from starsearch.data.memory import Images, decode
 from starsearch.data.preprocessing import Preprocessing
@@ -139,6 +140,40 @@ def test_a_split_is_decoded_once_over_trials(folder):
     for file in (folder / "train").rglob("*.png"):
         file.unlink()
     assert follow(decode(data, data.train, everything, resolution=16)) is first
+
+
+def test_images_that_a_gpu_has_no_room_for_stay_with_the_host_and_it_is_said_by_how_much(monkeypatch):
+    images = Images(pixels=torch.zeros(1000, 100, 100, 3, dtype=torch.uint8), targets=torch.zeros(1000))
+    free = [(40_000_000, 0), (100_000_000, 0)]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: free.pop(0))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 8_000_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2_000_000)  # the other 6 MB are torch's to use
+    with pytest.warns(UserWarning, match=r"digits take 0\.03 GB, 0\.01 GB more than half of what is free on the GPU"):
+        assert images.on_gpu("cuda", "digits") is images
+
+    def taken(*_args, **_kwargs):
+        raise torch.OutOfMemoryError("by another process, since it was free")
+
+    monkeypatch.setattr(torch.Tensor, "to", taken)
+    with pytest.warns(UserWarning, match=r"digits take 0\.03 GB, 0\.03 GB more"):
+        assert images.on_gpu("cuda", "digits") is images
+
+
+@pytest.mark.parametrize(
+    ("limit", "policy", "why"),
+    [
+        (0, None, r"they take 0\.00 GB at 16 px, 0\.00 GB more than is kept; `starsearch data pack`"),
+        (2**30, "rand-m1-mstd0.5", "auto_augment rand-m1-mstd0.5 is done image by image; a recipe without it is"),
+    ],
+)
+def test_what_a_gpu_will_wait_for_is_said(folder, limit, policy, why):
+    recipe, data = Recipe(batch_size=4, auto_augment=policy), open_data(str(folder), cache_limit_bytes=limit)
+    share = RankShare(device="cuda", workers=3)
+    with (
+        pytest.warns(UserWarning, match=f"3 processes prepare the training images .* may wait: {why}"),
+        suppress(Exception),
+    ):
+        follow(training_batches(data, recipe, resolution=16, samples=None, seed=0, share=share))  # there is no GPU
 
 
 @pytest.mark.parametrize(

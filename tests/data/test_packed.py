@@ -93,6 +93,15 @@ def test_a_pack_that_was_cut_off_is_refused_and_goes_on_to_the_same_bytes(source
     assert follow(packed.pack(open_data(str(source)), file, resolution=32)) == [99, 12], "it is there"
 
 
+def test_a_mapped_pack_takes_no_room_among_the_decoded_images_that_are_kept(pack):
+    data = open_data(str(pack), cache_limit_bytes=1)
+    splits = (data.train, data.validation)
+    first, again = (
+        [follow(decode(data, split, np.arange(len(split)), resolution=32)) for split in splits] for _ in range(2)
+    )
+    assert [id(images) for images in first] == [id(images) for images in again]
+
+
 def test_a_pack_made_again_under_its_name_is_read_anew_and_never_as_the_first(tmp_path):
     opened = []
     for split in ("train", "val"):

@@ -1,6 +1,8 @@
 """The form of a step that a GPU captures, against the plain one: uncaptured on a CPU, and captured where a GPU is."""
 
 import dataclasses
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from starsearch.families.network import build_model
 from starsearch.progress import follow
 from starsearch.recipe import Recipe
 from starsearch.training import Hardware, Keeping, loop, train
+from starsearch.training.cuda_step import CapturedStep
 from starsearch.training.hardware import judge_compiling
 from starsearch.training.optimisation import Optimisation
 from tests.training.test_loop import SHORT, TINY
@@ -64,7 +67,7 @@ def test_the_step_with_rates_in_tensors_is_the_plain_one(optimizer):
 def test_a_captured_step_is_the_plain_one(optimizer, recwarn):
     recipe = dataclasses.replace(EVERYTHING, optimizer=optimizer, lr=1e-3)
     captured = trained(Hardware(device=ON), recipe)
-    assert captured[1]._captured._graphs, [str(warning.message) for warning in recwarn]
+    assert captured[1]._captured._captured, [str(warning.message) for warning in recwarn]
     assert_alike(captured, trained(Hardware(device=ON, capture=False), recipe))
 
 
@@ -92,6 +95,53 @@ def test_what_cannot_be_captured_is_done_plainly_and_said_once(monkeypatch):
         losses, _ = trained(Hardware(device=ON), EVERYTHING, steps=12)
     assert len(said) == 1
     assert len(losses) == 12
+
+
+@pytest.mark.parametrize("is_captured", [True, False])
+def test_a_step_is_captured_once_and_replayed_or_launched_plainly_and_that_said(monkeypatch, is_captured):
+    """With stand-ins for CUDA, whose graphs hold nothing."""
+    done = []
+
+    @contextmanager
+    def capture(*_args, **_options):
+        yield done.append("captured")
+        if not is_captured:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    generator = SimpleNamespace(clone_state=dict, graphsafe_set_state=lambda _: done.append("restored"))
+    for name, stand_in in {
+        "graph": capture,
+        "CUDAGraph": lambda: SimpleNamespace(replay=lambda: done.append("replayed")),
+        "stream": lambda _: nullcontext(),
+        "current_stream": lambda _: stream,
+        "synchronize": lambda _: None,
+        "default_generators": [generator],
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    step = CapturedStep(optimizer, model, None)
+    step._stream = stream
+
+    def update(images, _targets):
+        done.append(f"ran at {optimizer.param_groups[0]['lr'].item()}")  # a tensor, in the graph and outside
+        return images.sum()
+
+    with nullcontext() if is_captured else pytest.warns(UserWarning, match="not permitted when stream") as said:
+        for _ in range(6):
+            step(update, torch.ones(2, 2), torch.zeros(2))
+            assert optimizer.param_groups[0]["lr"] == 0.5
+            assert isinstance(optimizer.param_groups[0]["lr"], float)
+    ran = "ran at 0.5"
+    if is_captured:
+        assert done == [ran] * 3 + ["captured", ran] + ["replayed"] * 3
+        step.end()  # what follows is captured anew
+        step(update, torch.ones(2, 2), torch.zeros(2))
+        assert done[-1] == ran
+    else:
+        assert done == [ran] * 3 + ["captured", ran, "restored"] + [ran] * 3
+        assert len(said) == 1
 
 
 def test_a_training_in_that_form_resumes_to_the_bit(tmp_path, monkeypatch):

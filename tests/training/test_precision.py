@@ -14,6 +14,7 @@ from starsearch.families.network import build_model
 from starsearch.families.starnet_module import Block
 from starsearch.recipe import Recipe
 from starsearch.training import Hardware, Keeping
+from starsearch.training.hardware import find_device
 from starsearch.training.optimisation import Optimisation
 from tests.training.test_loop import RECIPE, SHORT, TINY
 from tests.training.test_loop import run as run_with_progress
@@ -107,6 +108,21 @@ def test_out_of_memory_says_by_what_it_would_fit(monkeypatch):
     monkeypatch.setattr(Optimisation, "step", full)
     with pytest.raises(EvaluationError, match=r"with 16 images at a time\. --accumulate 4 .* batch of 32 by 8 images"):
         run(hardware=Hardware(accumulate=2))
+    gb = 10**9  # of which this process has 30, and nothing is free
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (0, 80 * gb))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 30 * gb)
+    assert "at a time. Other processes hold 50.0 of its 80.0 GB. --accumulate 2" in str(Hardware().out_of_memory(32))
+
+
+def test_gpus_that_are_named_and_not_found_are_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for nothing in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+        assert find_device() == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-5c1e")
+    with pytest.warns(UserWarning, match="CUDA_VISIBLE_DEVICES is MIG-5c1e, and torch finds no such GPU: the CPU is"):
+        assert find_device() == "cpu"
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(tmp_path):

@@ -101,13 +101,15 @@ def stock_step(network, batch, resolution, options, *, best=False):
     return step
 
 
-def our_step(network, batch, resolution, options):
+def our_step(network, batch, resolution, options, *, compiled=False):
     images, targets = synthetic(batch, resolution, options)
     images = images.contiguous(memory_format=torch.channels_last)
     model = build_model(presets()[network], num_classes=NUM_CLASSES).to(options.device)
     model = model.to(memory_format=torch.channels_last)
     recipe = Recipe(epochs=1000, batch_size=batch)
     optimisation = Optimisation(model, recipe, steps_per_epoch=1000, hardware=options.hardware)
+    if compiled and not options.cpu:  # as trainings are that are long enough for it
+        optimisation.compile()
     return lambda: optimisation.step(images, targets)
 
 
@@ -166,12 +168,14 @@ def at_224(network, batch, resolution, options):
         "stock": stock_step(network, batch, resolution, options),
         "ours": our_step(network, batch, resolution, options),
     }
+    steps["ours compiled"] = our_step(network, batch, resolution, options, compiled=True)
     steps["best"] = stock_step(network, batch, resolution, options, best=True)
     rates = by_rounds(steps, batch, options)
     torch.set_float32_matmul_precision("highest")
     what = f"{network}, {resolution} px, batch {batch}: bare, images/s, by timm's"
     yield f"{what} eager in TF32", rates["ours"], rates["stock"], 2.0, 3.0
-    yield f"{what} compiled, bfloat16, channels-last", rates["ours"], rates["best"], 1.0, 1.2
+    yield f"{what} compiled, bfloat16, channels-last", rates["ours compiled"], rates["best"], 1.0, 1.2
+    yield f"{what} eager in TF32, ours compiled", rates["ours compiled"], rates["stock"], None, None
 
 
 def second_candidate(networks, batch, resolution, options):
@@ -272,7 +276,7 @@ def main():
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if options.cpu else torch.cuda.max_memory_reserved()
     )
     print(f"\npeak memory {peak / 1e9:.2f} GB, {time.perf_counter() - began:.0f} s")
-    return 0 if options.cpu else int((rows["ratio"] < rows["gate"]).any())
+    return 0 if options.cpu else int((rows["ratio"] < rows["gate"].astype(float)).any())
 
 
 if __name__ == "__main__":
