@@ -67,7 +67,7 @@ class DemoNetArchitecture(Architecture):
     def add_layers(self, layers: LayerList, *, num_classes: int, stem_stride: int) -> None:
         """Append the network's layers; at stem stride 1 the patches overlap by half."""
         layers.add("stem", "patches", width=self.width, kernel_size=PATCH_SIZE, stride=PATCH_SIZE // 2 * stem_stride)
-        for block in range(self.depths[0]):
+        for block in layers.blocks(self.depths[0]):
             self._add_block(layers, f"blocks.{block}")
         layers.add("pool", "pool")
         layers.add("norm", "layer_norm")

@@ -143,11 +143,23 @@ def lower(
     Raises:
         ArchitectureError: the resolution is not positive.
     """
+    return tuple(_list_layers(architecture, resolution, num_classes, stem_stride, in_chans=in_chans).layers)
+
+
+def _list_layers(
+    architecture: Architecture,
+    resolution: Resolution,
+    num_classes: int,
+    stem_stride: int,
+    *,
+    in_chans: int = 3,
+    counts: bool = False,
+) -> LayerList:
     if min(sides(resolution)) < 1:
         raise ArchitectureError(f"resolution is at least 1 pixel; got {resolution}.")
-    layers = LayerList((in_chans, *sides(resolution)))
+    layers = LayerList((in_chans, *sides(resolution)), counts=counts)
     architecture.add_layers(layers, num_classes=num_classes, stem_stride=stem_stride)
-    return tuple(layers.layers)
+    return layers
 
 
 def count_macs(
@@ -173,8 +185,11 @@ def count_params(architecture: Architecture, *, num_classes: int = 1000) -> int:
 @lru_cache(maxsize=100_000)  # a search asks of each network of its pool, for several reasons
 def _count(architecture: Architecture, resolution: Resolution, num_classes: int, stem_stride: int) -> tuple[int, int]:
     """Return multiply-accumulates and parameters."""
-    layers = lower(architecture, resolution=resolution, num_classes=num_classes, stem_stride=stem_stride)
-    return sum(map(layer_macs, layers)), sum(map(layer_params, layers))
+    found = _list_layers(architecture, resolution, num_classes, stem_stride, counts=True)
+    counted = list(zip(found.layers, found.times, strict=True))
+    return sum(layer_macs(one) * times for one, times in counted), sum(
+        layer_params(one) * times for one, times in counted
+    )
 
 
 def _spread(rule: Rule, value: Any, num_stages: int) -> Any:

@@ -7,7 +7,7 @@ function is a row of `ACTIVATION_FUNCTIONS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -146,8 +146,10 @@ OPS: dict[str, Op] = {
 class LayerList:
     """The layers of a network while it is lowered: each reads the last one's output unless it says otherwise."""
 
-    def __init__(self, image: Shape) -> None:
+    def __init__(self, image: Shape, *, counts: bool = False) -> None:
         self.layers: list[Layer] = []
+        self.times: list[int] = []  # how often each layer stands there
+        self._counts, self._repeated = counts, 1
         self.last = INPUT
         self._shapes: dict[str, Shape] = {INPUT: image}
 
@@ -173,8 +175,18 @@ class LayerList:
             "stride": stride,
         }
         self.layers.append(Layer(name=name, op=op, inputs=inputs, **sizes, **attributes))
+        self.times.append(self._repeated)
         self._shapes[name], self.last = out_shape, name
         return name
+
+    def blocks(self, depth: int) -> Iterator[int]:
+        """Yield the numbers of equal blocks, one after the other; only the first where layers are merely counted."""
+        if not self._counts:
+            yield from range(depth)
+        elif depth:
+            self._repeated = depth
+            yield 0
+            self._repeated = 1
 
     def depthwise(self, name: str, *, kernel_size: int, batch_norm: bool = False) -> str:
         """Append a depthwise convolution and return its name."""

@@ -113,7 +113,7 @@ class StarNetArchitecture(Architecture):
         layers.add("stem.1", "activation", act_type=self.act_type)
         for stage, (width, depth) in enumerate(zip(self.stage_widths, self.depths, strict=True)):
             layers.add(f"stages.{stage}.0", "conv", width=width, kernel_size=3, stride=2, batch_norm=True)
-            for block in range(depth):
+            for block in layers.blocks(depth):
                 self._add_block(layers, stage, f"stages.{stage}.{block + 1}")
         layers.add("norm", "norm")
         layers.add("pool", "pool")
