@@ -16,13 +16,11 @@ from starsearch.bench.making import FIDELITIES, Made, latency_slice, make_slice,
 from starsearch.bench.networks import bench_networks, bench_trainings, repeated_trainings
 from starsearch.bench.replay import BASELINE, replay_all
 from starsearch.bench.table import read_table, write_table
-from starsearch.data import DataSet
+from starsearch.data import open_data
 from starsearch.errors import DataError, SpecError, StudyError, did_you_mean
 from starsearch.files import written_whole
 from starsearch.recipe import Fidelity
 from starsearch.samplers import SAMPLERS
-
-BenchFidelity = Literal["proxy", "long"]
 
 
 def make_bench(
@@ -50,7 +48,12 @@ def make_bench(
         known = read_table(out)["reference_ms"].dropna()
         wanted = latency_slice(networks=networks, reference_ms=float(known.iloc[0]) if len(known) else None)
     else:
-        dataset = _open(data, threads)
+        if data is None:
+            raise DataError("StarBench's networks are trained on CIFAR-10: give its folder with --data.")
+        import torch
+
+        torch.set_num_threads(threads or torch.get_num_threads())
+        dataset = open_data(data)
         if rows == "signals":
             wanted = signal_slice(dataset, networks=networks)
         else:
@@ -66,23 +69,11 @@ def make_bench(
     return table
 
 
-def _open(data: str | None, threads: int | None) -> DataSet:
-    if data is None:
-        raise DataError("StarBench's networks are trained on CIFAR-10: give its folder with --data.")
-    import torch
-
-    from starsearch.data import open_data
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return open_data(data)
-
-
 def run_bench(
     table: Path,
     samplers: Sequence[str],
     *,
-    fidelity: BenchFidelity = "proxy",
+    fidelity: Literal["proxy", "long"] = "proxy",
     seeds: int = 20,
     trials: int = 200,
     workers: int = 1,

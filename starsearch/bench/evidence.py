@@ -41,9 +41,6 @@ def read_table_evidence(
         is_same = is_same and load_recipe(fidelity.recipe) == spec.recipe
         task = task_of(spec) if is_same else f"{spec.data}/{fidelity.name}"
         images = min(fidelity.validation_samples or data.num_validation, data.num_validation)
-        networks = [
-            (parse_architecture(text), top1) for text, top1 in zip(own["network"], own["top1_percent"], strict=True)
-        ]
         new = [
             Observation(
                 architecture=network,
@@ -52,7 +49,7 @@ def read_table_evidence(
                 standard_error=(top1 * (100 - top1) / images) ** 0.5,
                 source=folder.name,
             )
-            for network, top1 in networks
+            for network, top1 in zip(map(parse_architecture, own["network"]), own["top1_percent"], strict=True)
             if network.family == spec.space.family
         ]
         if new:

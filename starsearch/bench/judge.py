@@ -81,13 +81,17 @@ class Judge:
             reference=None,
         )
         self._latency = {parse_architecture(text): ms for text, ms in latency_ms.items()}
-        groups = {parse_architecture(str(text)): group for text, group in trained.groupby("network")}
-        self.networks = tuple(groups)
-        self.curves, self._truth, self.luck = _average([_by_seed(group) for group in groups.values()])
+        row, texts = pd.factorize(trained["network"])
+        self.networks = tuple(map(parse_architecture, texts))
+        found = parse_curves(trained)
+        curves = np.full((len(texts), SEEDS, found.shape[1]), np.nan)  # NaN for a seed without a row
+        curves[row, trained["seed"]] = found
+        self.curves, self._truth, self.luck = _average(curves)
         self._rows = {one: row for row, one in enumerate(self.networks)}
-        self._seconds = {one: float(quiet_seconds(group).mean()) for one, group in groups.items()}
+        seconds = quiet_seconds(trained).groupby(row).mean()
+        self._seconds = dict(zip(self.networks, seconds.tolist(), strict=True))
         macs = [count_macs(one) for one in self.networks]
-        self._cost = np.polynomial.Polynomial.fit(macs, list(self._seconds.values()), 1)
+        self._cost = np.polynomial.Polynomial.fit(macs, seconds, 1)
         self._model = _fit_top1(self.networks, self._truth)
         self._judged: dict[Architecture, Judgement] = {}
         self._residuals = self._leave_out()  # not later, by each process that replays
@@ -143,20 +147,12 @@ def drawn(covariance: FloatArray, seed: str) -> FloatArray:
     return found
 
 
-def _by_seed(rows: pd.DataFrame) -> FloatArray:
-    """Return a network's curves, (seeds, epochs); NaN for a seed without a row."""
-    found = parse_curves(rows)
-    curves = np.full((SEEDS, found.shape[1]), np.nan)
-    curves[rows["seed"]] = found
-    return curves
+def _average(found: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return (networks, seeds, epochs) curves with none missing, their means without the seeds' effects, and the rest.
 
-
-def _average(curves: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the curves with none missing, their means without the seeds' effects, and what is left's covariance.
-
-    The model is that of an analysis of variance with two factors and no interaction: network + seed + noise.
+    The rest is the covariance of what is left. The model is that of an analysis of variance with two factors and no
+    interaction: network + seed + noise.
     """
-    found = np.stack(curves)
     repeated = found[~np.isnan(found).any(axis=(1, 2))]
     count = len(repeated)
     effects = (repeated - repeated[:, :1]).mean(axis=0) if count else np.zeros(found.shape[1:])

@@ -187,9 +187,8 @@ def _count(architecture: Architecture, resolution: Resolution, num_classes: int,
     """Return multiply-accumulates and parameters."""
     found = _list_layers(architecture, resolution, num_classes, stem_stride, counts=True)
     counted = list(zip(found.layers, found.times, strict=True))
-    return sum(layer_macs(one) * times for one, times in counted), sum(
-        layer_params(one) * times for one, times in counted
-    )
+    macs = sum(layer_macs(one) * times for one, times in counted)
+    return macs, sum(layer_params(one) * times for one, times in counted)
 
 
 def _spread(rule: Rule, value: Any, num_stages: int) -> Any:

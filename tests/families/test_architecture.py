@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from starsearch.errors import ArchitectureError
 from starsearch.families.family import Architecture, count_macs, count_params, lower, presets
 from starsearch.families.fields import rules_of
-from starsearch.families.layers import pad_channels
+from starsearch.families.layers import layer_macs, layer_params, pad_channels
 from starsearch.families.starnet import StarNetArchitecture
 from starsearch.families.text import architecture_hash, format_architecture, parse_architecture
 from tests.strategies import architectures
@@ -144,12 +144,21 @@ def test_a_wrong_field_or_text_is_named_with_its_rule(given, words):
 def test_a_resolution_below_one_pixel_is_refused():
     with pytest.raises(ArchitectureError, match="resolution is at least 1 pixel; got 0"):
         lower(Architecture.of(), resolution=0)
+    with pytest.raises(ArchitectureError, match="resolution is at least 1 pixel; got 0"):
+        count_macs(Architecture.of(), resolution=0)
 
 
 def test_without_a_head_only_its_share_is_missing():
     architecture = Architecture.of()
     assert count_params(architecture) - count_params(architecture, num_classes=0) == 192 * 1000 + 1000
     assert count_macs(architecture) - count_macs(architecture, num_classes=0) == 192 * 1000
+
+
+@given(architectures(max_depth=5))
+def test_counts_are_the_sums_over_all_layers(architecture):
+    layers = lower(architecture, resolution=97)
+    assert count_macs(architecture, resolution=97) == sum(map(layer_macs, layers))
+    assert count_params(architecture) == sum(map(layer_params, lower(architecture)))
 
 
 MULTIPLES = st.sampled_from((2, 4, 8, 16))
