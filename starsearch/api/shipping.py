@@ -281,7 +281,7 @@ def _judge(
     say: Callable[[str], None],
 ) -> tuple[dict[str, Contender], dict[str, Latency]]:
     """Validate every training's best weights image by image, and time every network, with the data's classes."""
-    from starsearch.training.hardware import find_device
+    from starsearch.training import find_device
     from starsearch.training.weight_file import load_weights
 
     device = find_device()

@@ -115,8 +115,7 @@ def run_training(
     Where it begins with the job's weights `show_start` is called with how the layers begin. The first rank does so, and
     returns what came out; others return None.
     """
-    from starsearch.training import Hardware, Keeping, train
-    from starsearch.training.hardware import find_device
+    from starsearch.training import Hardware, Keeping, find_device, train
     from starsearch.training.ranks import joined_ranks, telling_of_lost_ranks
     from starsearch.training.transfer import compare, summarize
 
@@ -172,8 +171,7 @@ def check_training_data(
     job: TrainingJob, *, ranks: int = 1, watch: Callable[[Progress], None] = ignore
 ) -> DataCheck | None:
     """Look for broken images and time decoding before a training; None where it resumes, or images are in memory."""
-    from starsearch.training import Hardware
-    from starsearch.training.hardware import find_device
+    from starsearch.training import Hardware, find_device
 
     data = open_data(job.data)
     if data.train.in_memory or (job.folder / "last.pt").exists():

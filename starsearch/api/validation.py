@@ -95,7 +95,7 @@ def validate(
     import torch
 
     from starsearch.data.batches import RankShare, validation_batches
-    from starsearch.training.hardware import find_device
+    from starsearch.training import find_device
 
     device = device or find_device()
     try:
@@ -181,7 +181,7 @@ def _count_hits(
             logits = classifier.logits(pixels.contiguous())
         except torch.OutOfMemoryError as error:
             raise EvaluationError(
-                f"A batch {tuple(pixels.shape)} of images does not fit the memory of "
+                f"A batch of {len(pixels)} images of {of_sides(*pixels.shape[-2:])} pixels does not fit the memory of "
                 f"{pixels.device}; try --batch-size {max(1, len(pixels) // 2)}."
             ) from error
         return logits if outputs is None else logits[:, list(outputs)]

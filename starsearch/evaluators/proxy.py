@@ -72,8 +72,7 @@ class ProxyEvaluator:
                 has no term for one of its layers.
             StudyError: weights or checkpoint cannot be written.
         """
-        from starsearch.training import Hardware, train
-        from starsearch.training.hardware import find_device
+        from starsearch.training import Hardware, find_device, train
 
         resolution = candidate.resolution or self.resolution
         whole, here = (one.scaled(resolution, self.resolution) for one in (self.fidelity, part.of(self.fidelity)))

@@ -1,7 +1,7 @@
 """The one training loop: a search's proxies and full trainings, in one process or many."""
 
-from starsearch.training.hardware import Hardware
+from starsearch.training.hardware import Hardware, find_device
 from starsearch.training.loop import TrainingResult, train
 from starsearch.training.state import Keeping
 
-__all__ = ["Hardware", "Keeping", "TrainingResult", "train"]
+__all__ = ["Hardware", "Keeping", "TrainingResult", "find_device", "train"]

@@ -179,6 +179,7 @@ def make_forward(model: Network, hardware: Hardware) -> Forward:
 
 def compiled(model: Network) -> Forward:
     """The forward pass by `torch.compile`, or where that fails, which a warning says, the module's own."""
+    torch.compiler.reset()  # else the ninth network of a process is past its limit of recompilations
     forward: Any = torch.compile(model)
 
     def compiled_or_not(images: torch.Tensor) -> torch.Tensor:

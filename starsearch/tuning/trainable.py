@@ -142,8 +142,7 @@ class RecipeTraining(Trainable):
 
     def _train(self, *, until: int | None, checkpoint: Path | None) -> Generator[Progress, None, Any]:
 
-        from starsearch.training import train
-        from starsearch.training.hardware import find_device
+        from starsearch.training import find_device, train
 
         tuned = self._tuned
         return train(

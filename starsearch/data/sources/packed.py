@@ -7,7 +7,6 @@ and an .npz of classes, names, targets and a checksum of each image. Images that
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -106,12 +105,11 @@ def _list(file: Path, name: SplitName) -> Split:
     try:
         with file.open("rb") as stream:
             stream.seek(starts[2])
-            arrays = np.load(io.BytesIO(stream.read()), allow_pickle=False)
+            arrays = dict(np.load(stream, allow_pickle=False))
         names, classes = (bytes(arrays[key]).decode().split("\n") for key in (f"{name} names", "classes"))
         sums, looked_at = arrays[f"{name} sums"], np.linspace(0, pixels.count - 1, min(_CHECKED, pixels.count))
         images = pixels()
-        wrong = [names[index] for index in looked_at.astype(int) if zlib.crc32(images[index]) != sums[index]]
-        if wrong:
+        if wrong := [names[index] for index in looked_at.astype(int) if zlib.crc32(images[index]) != sums[index]]:
             raise ValueError(f"of {len(looked_at)} images that were checked {len(wrong)} differ, first {wrong[0]}")
     except Exception as error:  # numpy's and zipfile's, as the damage has it
         raise DataError(
@@ -147,8 +145,8 @@ def pack(
 
     splits, size = (data.train, data.validation), 3 * resolution**2
     about: dict[str, Any] = {_MARK: _VERSION, "resolution": resolution, "data": data.name}
-    about |= {"fingerprint": data.fingerprint, "orientation": data.orientation}
-    about |= {"mean": list(data.mean), "std": list(data.std)}
+    about |= {name: getattr(data, name) for name in ("fingerprint", "orientation")}
+    about |= {name: list(getattr(data, name)) for name in ("mean", "std")}
     if file.exists():
         about = _same(file, about)
         if about["counts"] is not None:
@@ -197,10 +195,8 @@ def pack(
             arrays[f"{split.name} targets"] = split.targets[readable]
             arrays[f"{split.name} sums"] = np.array([zlib.crc32(image) for image in mapped], dtype=np.uint32)
             counts.append(len(readable))
-        tail = io.BytesIO()
-        np.savez(tail, **arrays)
         stream.seek(0, os.SEEK_END)
-        stream.write(tail.getvalue())
+        np.savez(stream, **arrays)
         _say(stream, about | {"counts": counts})
     return counts
 

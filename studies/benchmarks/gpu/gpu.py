@@ -233,7 +233,7 @@ def at_once(network, batch, resolution, numbers, options):
         for process in processes:
             process.stdin.close()
             process.wait(timeout=60)
-    best = max(rates, key=rates.get)
+    best = max(numbers[1:], key=rates.get)
     what = f"{network}, {resolution} px, batch {batch}: images/s of "
     for number in numbers[1:]:
         gate = 1.3 if number == best else None  # the best number of candidates has to reach it
