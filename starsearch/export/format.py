@@ -1,4 +1,4 @@
-"""What an export format is. Each is a file of `starsearch.export.formats` that defines `FORMAT`.
+"""What an export format is. The files of `starsearch.export.formats` define them in `FORMATS`.
 
 A format's file imports torch, onnx and the like inside its functions: `starsearch --help` reads them all.
 """

@@ -34,7 +34,7 @@ def count(network):
     return sum(parameter.numel() for parameter in network.model.parameters())
 
 
-FORMAT = Format(name="toy", help="a number", file="model.toy", write=write, read_back=read_back)
+FORMATS = (Format(name="toy", help="a number", file="model.toy", write=write, read_back=read_back),)
 '''
 
 

@@ -12,8 +12,8 @@ from starsearch.export.format import Format
 
 def formats() -> dict[str, Format]:
     """Return the known formats by name, in the order they are written in: a whole folder before files in it."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    found: list[Format] = [importlib.import_module(f"{__name__}.{name}").FORMAT for name in names]
+    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+    found: list[Format] = [one for module in modules for one in module.FORMATS]
     return {one.name: one for one in sorted(found, key=lambda one: one.file != ".")}
 
 

@@ -8,6 +8,7 @@ that part has never been run.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import platform
@@ -338,12 +339,22 @@ def _compare_outputs(network: TrainedNetwork, path: Path, precision: Precision) 
     return f"run: outputs within {difference:.1e} of their spread from torch's"
 
 
-FORMAT = Format(
-    name="coreml",
-    help="a Core ML package in half precision",
-    file="model.mlpackage",
-    check=lambda _: load_coremltools(),
-    write=write,
-    read_back=read_back,
-    options=frozenset({"--data"}),  # to see how large activations become, which in half precision have an end
+FORMATS = (
+    Format(
+        name="coreml",
+        help="a Core ML package in half precision",
+        file="model.mlpackage",
+        check=lambda _: load_coremltools(),
+        write=write,
+        read_back=read_back,
+        options=frozenset({"--data"}),  # to see how large activations become, which in half precision have an end
+    ),
+    Format(
+        name="coreml-fp32",
+        help="the same in single precision",
+        file="model.fp32.mlpackage",
+        check=lambda _: load_coremltools(),
+        write=functools.partial(write, precision="fp32"),
+        read_back=functools.partial(read_back, precision="fp32"),
+    ),
 )

@@ -31,12 +31,14 @@ def read_back(network: TrainedNetwork, path: Path) -> tuple[str, ...]:
     return ()
 
 
-FORMAT = Format(
-    name="onnx",
-    help="ONNX in float32, padded where that is faster on this machine",
-    file="model.onnx",
-    write=write,
-    read_back=read_back,
-    options=frozenset({"--dynamic-batch", "--pad"}),
-    scripts=("run_onnx.py",),
+FORMATS = (
+    Format(
+        name="onnx",
+        help="ONNX in float32, padded where that is faster on this machine",
+        file="model.onnx",
+        write=write,
+        read_back=read_back,
+        options=frozenset({"--dynamic-batch", "--pad"}),
+        scripts=("run_onnx.py",),
+    ),
 )

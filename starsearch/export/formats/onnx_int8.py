@@ -128,13 +128,15 @@ def read_back(network: TrainedNetwork, path: Path) -> Sequence[str]:
     return network.judge(with_batch(graph, 1)) if network.judge else ()
 
 
-FORMAT = Format(
-    name="onnx-int8",
-    help="ONNX in 8-bit integers, calibrated on the training data",
-    file="model.int8.onnx",
-    write=write,
-    read_back=read_back,
-    options=frozenset({"--data", "--dynamic-batch"}),
-    needs_data=True,
-    scripts=("run_onnx.py",),
+FORMATS = (
+    Format(
+        name="onnx-int8",
+        help="ONNX in 8-bit integers, calibrated on the training data",
+        file="model.int8.onnx",
+        write=write,
+        read_back=read_back,
+        options=frozenset({"--data", "--dynamic-batch"}),
+        needs_data=True,
+        scripts=("run_onnx.py",),
+    ),
 )

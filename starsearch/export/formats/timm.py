@@ -187,11 +187,13 @@ def read_back(network: TrainedNetwork, folder: Path) -> tuple[str, ...]:
     return ()
 
 
-FORMAT = Format(
-    name="timm",
-    help="a folder that timm.create_model loads",
-    file=".",
-    check=check,
-    write=write,
-    read_back=read_back,
+FORMATS = (
+    Format(
+        name="timm",
+        help="a folder that timm.create_model loads",
+        file=".",
+        check=check,
+        write=write,
+        read_back=read_back,
+    ),
 )

@@ -17,16 +17,10 @@ from starsearch.export.format import Format, TrainedNetwork, script
 from starsearch.resolution import sides
 
 RUN_SCRIPT, ABOUT_FILE = "run.py", "about.json"
+Converter = Callable[[TrainedNetwork, Any, Any, Path], object]
 
 
-def runtime_format(
-    *,
-    name: str,
-    about: str,
-    file: str,
-    needs: tuple[str, str],
-    convert: Callable[[TrainedNetwork, Any, Any, Path], object],
-) -> Format:
+def _runtime_format(name: str, about: str, file: str, needs: tuple[str, str], convert: Converter) -> Format:
     """Return a format of its own folder, in which `file` is the network for images (1, 3, height, width) in float32.
 
     Args:
@@ -91,3 +85,53 @@ def _quiet() -> Any:
     ):
         warnings.simplefilter("ignore")
         yield
+
+
+def _convert_pt2(_: TrainedNetwork, model: Any, image: Any, path: Path) -> None:
+    import torch
+
+    torch.export.save(torch.export.export(model, (image,)), path)
+
+
+def _convert_openvino(network: TrainedNetwork, _model: Any, _image: Any, path: Path) -> None:
+    """Write what OpenVINO makes of the network's ONNX graph, whose batch norms are folded."""
+    import openvino
+
+    from starsearch.export.onnx import build_onnx
+    from starsearch.export.weights import state_dict_arrays
+
+    layers = network.model.lower(resolution=network.preprocessing.resolution)
+    read = openvino.Core().read_model(build_onnx(layers, state_dict_arrays(network.model)))
+    openvino.save_model(read, path, compress_to_fp16=False)
+
+
+def _convert_litert(_: TrainedNetwork, model: Any, image: Any, path: Path) -> None:
+    import litert_torch
+
+    litert_torch.convert(model, (image,)).export(str(path))
+
+
+def _convert_executorch(_: TrainedNetwork, model: Any, image: Any, path: Path) -> None:
+    """Write the program, its convolutions handed over to XNNPACK."""
+    import torch
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    edge = to_edge_transform_and_lower(torch.export.export(model, (image,)), partitioner=[XnnpackPartitioner()])
+    path.write_bytes(edge.to_executorch().buffer)
+
+
+# Name, help, file, the module that converts with the package it is from, and how.
+_ROWS: tuple[tuple[str, str, str, tuple[str, str], Converter], ...] = (
+    (
+        "executorch",
+        "ExecuTorch's .pte with XNNPACK, in float32",
+        "model.pte",
+        ("executorch", "executorch"),
+        _convert_executorch,
+    ),
+    ("litert", "LiteRT's .tflite, in float32", "model.tflite", ("litert_torch", "litert-torch"), _convert_litert),
+    ("openvino", "OpenVINO's, in float32", "model.xml", ("openvino", "openvino"), _convert_openvino),
+    ("pt2", "a program of torch.export", "model.pt2", ("torch", "torch"), _convert_pt2),
+)
+FORMATS = tuple(_runtime_format(*row) for row in _ROWS)
