@@ -8,7 +8,7 @@ from typing import Any
 from starsearch.errors import SpecError
 
 Resolution = int | str
-"""224 or "320x192": as files, records and tables have it, so that what was recorded of squares stays what it is."""
+"""224 or "192x320": as files, records and tables have it, so that what was recorded of squares stays what it is."""
 
 
 def sides(resolution: Resolution) -> tuple[int, int]:
@@ -41,7 +41,7 @@ class Between:
     high: int
 
     def __call__(self, said: object) -> Resolution:
-        """Return the resolution that a user has written: 224, or "224" on a command line, or "320x192".
+        """Return the resolution that a user has written: 224, or "224" on a command line, or "192x320".
 
         Raises:
             SpecError: it is none.
@@ -50,7 +50,7 @@ class Between:
         if len(parts) not in (1, 2) or not all(one.isdecimal() and self.low <= int(one) <= self.high for one in parts):
             raise SpecError(
                 f"a resolution is a whole number of pixels from {self.low} to {self.high}, or two of them as "
-                f"HEIGHTxWIDTH (320x192); got {said!r}."
+                f"HEIGHTxWIDTH (192x320); got {said!r}."
             )
         return of_sides(int(parts[0]), int(parts[-1]))
 

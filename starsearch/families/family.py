@@ -136,7 +136,7 @@ def lower(
     """Return the network's layers in the order of execution; the last one's output is the logits.
 
     Args:
-        resolution: of the image: 224, or "320x192" (height and width).
+        resolution: of the image: 224, or "192x320" (height and width).
         num_classes: outputs of the head; 0 leaves the head out, and the pooled features are the output.
         stem_stride: 2 as published; 1 for small images.
 

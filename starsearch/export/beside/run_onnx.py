@@ -56,7 +56,7 @@ def prepare(picture: Image.Image, prepared: dict[str, Any]) -> Any:
         picture = ImageOps.exif_transpose(picture)
     white = Image.new("RGBA", picture.size, "white")  # under what is transparent
     picture = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-    height, *other = map(int, str(prepared["resolution"]).split("x"))  # 224 or "320x192"
+    height, *other = map(int, str(prepared["resolution"]).split("x"))  # 224 or "192x320"
     width = other[0] if other else height
     covered = [int(side / prepared["crop_pct"]) for side in (width, height)]
     length, side = max(zip(picture.size, covered, strict=True), key=lambda pair: pair[1] / pair[0])
