@@ -89,7 +89,7 @@ def resolution_option(words: str, *, low: int = 8, high: int = 4096) -> Any:
         except SpecError as error:
             raise typer.BadParameter(str(error)) from None
 
-    return typer.Option(parser=read, metavar="PIXELS|HEIGHTxWIDTH", help=words)
+    return typer.Option(parser=read, metavar="224|192x320", help=words)
 
 
 _DATA_OPTIONS: dict[str, Any] = {

@@ -31,6 +31,7 @@ from starsearch.objective import (
 )
 from starsearch.quantities import QUANTITIES
 from starsearch.recipe import Fidelity, Recipe
+from starsearch.resolution import Resolution, sides
 from starsearch.resources import find_file, shipped_folder
 from starsearch.space import SearchSpace
 from starsearch.study.recipe_file import RecipeChanges, change_recipe, load_recipe
@@ -167,9 +168,10 @@ def load_specs(
     file, space = _read(text, data, settings)
     said = validate(StudyFile, file.data, file=file)
     source = data or _beside(file, said.data) or EMBEDDED_DATA
-    steps = said.fidelities or [FidelityFile(**_default_fidelity(source))]
+    space = space or _load_named_space(file, said.space)
+    steps = said.fidelities or [FidelityFile(**_default_fidelity(source, space.resolution))]
     _check_steps(file, steps)
-    first = _first_spec(file, said, source, steps[0], space or _load_named_space(file, said.space))
+    first = _first_spec(file, said, source, steps[0], space)
     given: dict[str, Any] = {"name": name, "trials": trials, "seed": seed}
     first = replace(first, **{key: value for key, value in given.items() if value is not None})
     specs = [first, *(_later_spec(file, said, first, steps, number) for number in range(1, len(steps)))]
@@ -218,16 +220,16 @@ def _read(
     named = {setting.partition("=")[0].partition(".")[0]: setting.partition("=")[2] for setting in settings}
     source = data or named.get("data") or file.data.get("data") or EMBEDDED_DATA
     defaults = {
-        "fidelities": [_default_fidelity(source)],
+        "fidelities": [_default_fidelity(source, space.resolution if space else 224)],
         "objectives": StudyFile(space="").model_dump(exclude_none=True)["objectives"],
     }
     laid_under = {key: value for key, value in defaults.items() if key in named}
     return apply_settings(replace(file, data=laid_under | file.data), settings), space
 
 
-def _default_fidelity(source: str) -> dict[str, Any]:
-    """Return the fidelity of a study that says none; what it says of `precision` is left to the device."""
-    fidelity = asdict(_FIDELITIES.get(source, _PROXY))
+def _default_fidelity(source: str, deployed: Resolution) -> dict[str, Any]:
+    """Return the fidelity of a study that says none, in the shape of what is deployed; `precision` is the device's."""
+    fidelity = asdict(_FIDELITIES.get(source, _PROXY).scaled(deployed, min(sides(deployed))))
     return {name: value for name, value in fidelity.items() if name != "precision"}
 
 
