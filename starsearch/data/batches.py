@@ -153,7 +153,7 @@ def training_batches(
         )
     if in_memory:
         images = yield from decode(data, data.train, chosen, resolution=resolution, device=share.device)
-        chosen = np.arange(len(images))
+        chosen = chosen if images.is_mapped else np.arange(len(images))
     else:
         images = LoadedImages(
             Samples(data.train, transform, seed=seed, substitutes=chosen),
@@ -220,7 +220,7 @@ def validation_batches(
     fits = split.in_memory or fits_memory(len(chosen), resolution, data.cache_limit_bytes // 2)
     if keep and fits and preprocessing.crop_pct == 1.0:
         images = yield from decode(data, split, chosen, resolution=resolution, device=share.device)
-        chosen = np.arange(len(images))
+        chosen = chosen if images.is_mapped else np.arange(len(images))
     else:
         images = LoadedImages(
             Samples(split, preprocessing.transform(), seed=0, substitutes=None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ _MOST_OF_GPU = 0.5  # of its free memory, for the images of a split; the rest is
 class Images:
     """Decoded images: pixels (n, height, width, 3) uint8, as `channels_last` has them, and targets (n,).
 
-    Those of a pack have its resolution, from which each batch is resized; all of them are mapped and take no memory.
+    Those of a pack have its resolution, from which each batch is resized. Where they are mapped they take no memory,
+    and are all of the split.
     """
 
     pixels: torch.Tensor
@@ -58,7 +59,7 @@ class Images:
         free = torch.cuda.mem_get_info(device)[0] + cached
         try:
             if wanted <= _MOST_OF_GPU * free:
-                return Images(pixels=self.pixels.to(device), targets=self.targets.to(device))
+                return replace(self, pixels=self.pixels.to(device), targets=self.targets.to(device))
         except torch.OutOfMemoryError:
             free = 0  # another process has taken it since
         most = _MOST_OF_GPU * free
@@ -119,7 +120,8 @@ def _decode(
                 f"{data.name!r} is packed at {packed.shape[1]} px, and {resolution} px are asked for. Pack its source "
                 f"at {resolution} px, or take at most {packed.shape[1]}."
             )
-        if is_part := len(indices) < len(targets):
+        is_part = len(indices) < len(targets) and fits_memory(len(indices), len(packed[0]), data.cache_limit_bytes // 2)
+        if is_part:
             packed, targets = packed[indices], targets[indices]
         return Images(pixels=torch.from_numpy(packed), targets=torch.from_numpy(targets), is_mapped=not is_part)
     transform = Preprocessing(resolution=resolution, interpolation=INTERPOLATION, crop_pct=1.0).transform()

@@ -108,7 +108,7 @@ def train(
     recipe = recipe if fidelity.epochs is None else replace(recipe, epochs=fidelity.epochs)
     hardware.check(recipe.batch_size)
     ranks, on_gpu = Ranks(hardware), hardware.device_type == "cuda"
-    if on_gpu:
+    if on_gpu and torch.cuda.is_initialized():  # else there is no peak yet
         torch.cuda.reset_peak_memory_stats(hardware.device)
     training, validation = yield from mapped(
         _load(data, recipe, fidelity, seed, hardware), lambda _: Progress(fraction=0.0, stage="reading images")

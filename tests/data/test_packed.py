@@ -102,6 +102,19 @@ def test_a_mapped_pack_takes_no_room_among_the_decoded_images_that_are_kept(pack
     assert [id(images) for images in first] == [id(images) for images in again]
 
 
+def test_a_part_of_a_pack_that_is_too_large_to_be_copied_is_the_same_from_the_mapped_file(pack, tmp_path):
+    def batches(file, limit):
+        data = open_data(str(file), cache_limit_bytes=limit)
+        found = follow(training_batches(data, RECIPE, resolution=32, samples=40, seed=0))
+        return found.images, [*found.begin(1)]
+
+    (copied, expected), (mapped, given) = batches(pack, 2**20), batches(shutil.copy(pack, tmp_path), 1)
+    assert (len(copied), len(mapped)) == (40, 99)
+    for (images, targets), (others, labels) in zip(given, expected, strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(targets, labels)
+
+
 def test_a_pack_made_again_under_its_name_is_read_anew_and_never_as_the_first(tmp_path):
     opened = []
     for split in ("train", "val"):
