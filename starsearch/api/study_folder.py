@@ -138,10 +138,8 @@ def _refuse_other_study(folder: Path, name: str, storage: str | None) -> None:
 def as_begun(specs: Sequence[StudySpec], url: str) -> tuple[StudySpec, ...]:
     """Return the specs with what they leave open as the studies in a storage were begun with, where they were."""
     begun = [load_attributes(url, spec.name).get("spec") for spec in specs]
-    return tuple(
-        spec if known is None else spec.resuming(StudySpec.from_json(known))
-        for spec, known in zip(specs, begun, strict=True)
-    )
+    pairs = zip(specs, begun, strict=True)
+    return tuple(spec.resuming(StudySpec.from_json(known)) if known else spec for spec, known in pairs)
 
 
 def open_view(place: StudyPlace) -> StudyView:

@@ -175,10 +175,11 @@ def load_specs(
     given: dict[str, Any] = {"name": name, "trials": trials, "seed": seed}
     first = replace(first, **{key: value for key, value in given.items() if value is not None})
     specs = [first, *(_later_spec(file, said, first, steps, number) for number in range(1, len(steps)))]
-    specs = [
-        spec if "precision" in step.model_fields_set else _on_device(spec, has_gpu)
-        for spec, step in zip(specs, steps, strict=True)
-    ]
+    for number, step in enumerate(steps):
+        if "precision" not in step.model_fields_set:
+            spec = specs[number]
+            fidelity = replace(spec.fidelity, precision="bfloat16" if has_gpu(step.name) else "float32")
+            specs[number] = replace(spec, fidelity=fidelity, left_open=spec.left_open | {"precision"})
     for number, (below, above) in enumerate(pairwise(specs), 1):
         if above.trials > below.trials:
             raise file.error(
@@ -191,13 +192,6 @@ def load_specs(
         replace(spec, keep_weights="all") if start == "weights" else spec
         for spec, start in zip(specs, starts, strict=True)
     )
-
-
-def _on_device(spec: StudySpec, has_gpu: Callable[[str], bool]) -> StudySpec:
-    """Return a spec whose file says no precision with the device's."""
-    precision: Any = "bfloat16" if has_gpu(spec.fidelity.name) else "float32"
-    fidelity = replace(spec.fidelity, precision=precision)
-    return replace(spec, fidelity=fidelity, left_open=spec.left_open | {"precision"})
 
 
 def _read(
