@@ -148,8 +148,8 @@ def prediction_figure(trials: pd.DataFrame, names: list[str]) -> go.Figure:
 
 
 def hypervolume_figures(view: StudyView) -> dict[str, go.Figure]:
-    """Return the hypervolume over trials and over the time spent; none with one objective or without a front."""
-    if len(view.objectives) < 2 or view.hypervolume is None:
+    """Return the hypervolume over trials and over the time spent; none of one objective, one trial or no front."""
+    if min(len(view.objectives), len(view.trials)) < 2 or view.hypervolume is None:
         return {}
     history, figures = hypervolume_history(view), {}
     for name, across, title in (("volume", "number", "Trial"), ("compute", "hours", "Hours of evaluation")):

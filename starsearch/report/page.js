@@ -18,6 +18,7 @@ function make(tag, attributes = {}, ...children) {
 }
 
 const code = (text) => make("code", {}, ...text.split(",").flatMap((one, i) => (i ? [",", make("wbr"), one] : [one])));
+const number = (text) => parseFloat(text.replace("−", "-").replace("≈ ", "")); // the first in a text
 const escaped = (text) => make("i", {}, String(text)).innerHTML;
 const unescaped = (text) => new DOMParser().parseFromString(text ?? "", "text/html").body.textContent;
 
@@ -114,8 +115,8 @@ const chanceOf = (index) => (trials.chance[index] === null ? "" : `${Math.round(
 
 function described(index) {
   const title = `Trial ${trials.number[index]}` + (data.several ? ` at ${trials.fidelity[index]}` : "");
-  const values = data.quantities.filter((_, q) => trials.values[q][index] !== null)
-    .map((one) => make("div", {}, `${one.label}: ${trials.shown[data.quantities.indexOf(one)][index]} ${one.unit}`));
+  const values = data.quantities.map(({ label, unit }, q) => [label, trials.shown[q][index], unit])
+    .filter(([, text]) => text !== "–").map(([label, text, unit]) => make("div", {}, `${label}: ${text} ${unit}`));
   const notes = `${trials.feasible[index] ? "" : "Breaks a constraint. "}Weights ${trials.kept[index] ? "" : "not "}kept.`;
   return [make("b", {}, title), make("div", {}, code(trials.text[index])), diagram(index), ...values,
     make("div", { class: "note" }, notes)];
@@ -175,11 +176,11 @@ function compareBoth(place, a, b) {
   const row = (name, left, right, change = "") => make("tr", {}, make("th", { scope: "row" }, name),
     ...[left, right, change].map((text) => make("td", { class: left === right ? "number" : "number differs" }, `${text ?? "–"}`)));
   const values = data.quantities.map(({ label, unit, decimals }, q) => {
-    const [left, right] = [a, b].map((one) => trials.values[q][one]);
-    const error = Math.hypot(...[a, b].map((one) => trials.errors[q][one] ?? 0));
+    const texts = [a, b].map((one) => trials.shown[q][one]), [left, right] = texts.map(number);
+    const error = Math.hypot(...texts.map((text) => number(text.split("± ")[1] ?? "0")));
     const apart = Math.abs(right - left) < 2 * error ? ", not told apart" : "";
-    const change = left === null || right === null ? "" : signed(right - left, decimals) + apart;
-    return row(`${label} ${unit && `(${unit})`}`, trials.shown[q][a], trials.shown[q][b], change);
+    const change = isNaN(right - left) ? "" : signed(right - left, decimals) + apart;
+    return row(`${label} ${unit && `(${unit})`}`, ...texts, change);
   });
   const dimensions = data.dimensions.map((name, d) => row(name, trials.params[d][a], trials.params[d][b]));
   const networks = [a, b].map((one) => new Map(data.networks[trials.network[one]].map((stage) => [stage[0], stage])));
@@ -216,7 +217,7 @@ function sortable(table, headings, rows, body) {
     sign = sorted === column ? -sign : 1;
     sorted = column;
     const texts = rows.map((row) => row[column]);
-    const numbers = texts.map((text) => parseFloat(text.replace("−", "-").replace("≈ ", "")));
+    const numbers = texts.map(number);
     order.sort((i, j) => {
       const [a, b] = [numbers[i], numbers[j]];
       return isNaN(a) && isNaN(b) ? sign * texts[i].localeCompare(texts[j]) : isNaN(a) - isNaN(b) || sign * (a - b);

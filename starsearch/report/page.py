@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -94,7 +93,7 @@ def _plain(figure: go.Figure) -> dict[str, Any]:
 def networks(view: StudyView) -> dict[str, Any]:
     """Return what the page's script knows of each complete trial, column by column, ready for JSON.
 
-    Numbers that are shown are in their quantity's unit. `networks` holds each architecture once (`stages`), to which
+    `shown` are texts, in their quantity's unit. `networks` holds each architecture once (`stages`), to which
     `trials.network` points; `cost` is what its layers' numbers are.
     """
     shown = view.estimated or view
@@ -107,10 +106,7 @@ def networks(view: StudyView) -> dict[str, Any]:
     places = {network: at for at, network in enumerate(each)}
     chances = shown.on_front_probability
     return {
-        "quantities": [
-            {"label": one.label, "unit": one.unit, "decimals": one.decimals, "direction": one.direction}
-            for one in quantities
-        ],
+        "quantities": [{"label": one.label, "unit": one.unit, "decimals": one.decimals} for one in quantities],
         "dimensions": [key.removeprefix(PARAMETER) for key in dimensions],
         "networks": [_stages(view, row) for row in each.values()],
         "cost": "MMACs" if main_profile(view) is None else "ms",
@@ -125,8 +121,6 @@ def networks(view: StudyView) -> dict[str, Any]:
                 chances.get(row["number"]) if row["fidelity"] == view.fidelity and row["feasible"] else None
                 for row in rows
             ],
-            "values": [[_rounded(row.get(one.name), one.scale) for row in rows] for one in quantities],
-            "errors": [[_rounded(row.get(f"{one.name}_spread"), one.scale) for row in rows] for one in quantities],
             "shown": [[reading_text(row, one) for row in rows] for one in quantities],
             "params": [[row.get(key) for row in rows] for key in dimensions],
         },
@@ -138,10 +132,6 @@ def _stages(view: StudyView, row: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return stages(view, row)
     except StarsearchError:  # a family that is not installed here, or a layer that the profile has no term for
         return []
-
-
-def _rounded(value: float | None, scale: float) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value * scale:.6g}")
 
 
 def study_facts(view: StudyView) -> dict[str, str]:

@@ -218,7 +218,7 @@ def _draw_peers(axes: Axes, peers: pd.DataFrame, notes: Sequence[str]) -> None:
     for letter, x, y in zip(inside["letter"], inside["x"], inside["y"], strict=True):
         axes.annotate(letter, (x, y), xytext=(-2, 2), textcoords="offset points", ha="right", color=PURPLE, fontsize=7)
     named = inside[inside["letter"] != ""]
-    lines = [f"{letter}  {name.partition('.')[0]}" for letter, name in zip(named["letter"], named["name"], strict=True)]
+    lines = [f"{letter}  {name}" for letter, name in zip(named["letter"], named["name"], strict=True)]
     text = "\n".join([*lines, *notes])
     axes.text(0.99, 0.02, text, transform=axes.transAxes, ha="right", va="bottom", color=PURPLE, fontsize=6, zorder=1)
 

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from starsearch.cli.app import app
 from starsearch.latency.peers import cache_file, peer_table, published_peers
+from starsearch.latency.prediction.profile import load_profile
+from starsearch.resources import shipped_folder
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +43,18 @@ def test_what_was_measured_is_shown_on_the_scale_it_is_asked_for():
     assert found.loc["shvit_s1.in1k", "top1_percent"] == 72.78
     assert pd.isna(found.loc["mine", "top1_percent"])
     assert peer_table(file, "elsewhere", reference_ms=1.0).empty
+
+
+def test_a_device_whose_peers_ship_has_them_all_without_measuring():
+    profile = load_profile(shipped_folder("profiles") / "epyc-demonet.yaml")
+    found = peer_table(cache_file(), profile.reference.device.text, reference_ms=profile.reference.ms)
+    ms = found.set_index(found["name"].str.partition(".")[0])["latency_ms"]
+    assert set(found["name"]) == set(published_peers().index)
+    # Each step of a family has more multiply-adds than the one before.
+    for names in (["mobilenetv3_small_075", "mobilenetv3_small_100", "mobilenetv3_large_100"],
+                  ["mobilenetv2_050", "mobilenetv2_100", "mobilenetv2_140"],
+                  ["mobileone_s0", "mobileone_s1", "mobileone_s2"]):  # fmt: skip
+        assert ms[names].is_monotonic_increasing
 
 
 def test_a_peer_that_timm_does_not_have_is_said_and_the_others_are_measured_once(tmp_path):
