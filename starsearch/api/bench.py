@@ -87,12 +87,9 @@ def run_bench(
     Returns:
         What was known of the networks, and a row for each replay (`starsearch.bench.replay.outcome`).
     """
-    most: dict[str, int] = {}
-    for text in samplers:
-        sampler, number = _sampler_and_trials(text, trials)
-        if sampler in most:
-            raise SpecError(f"The sampler {sampler} is named twice: name it once.")
-        most[sampler] = number
+    most = dict(_sampler_and_trials(one, trials) for one in samplers)
+    if len(most) < len(samplers):
+        raise SpecError(f"A sampler is named twice: {', '.join(samplers)}. Name each once.")
     judge = Judge(table, fidelity)
     made_with = {"fidelity": fidelity, "networks": len(judge.networks)}
     found: list[dict[str, Any]] = []

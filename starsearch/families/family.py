@@ -143,23 +143,9 @@ def lower(
     Raises:
         ArchitectureError: the resolution is not positive.
     """
-    return tuple(_list_layers(architecture, resolution, num_classes, stem_stride, in_chans=in_chans).layers)
-
-
-def _list_layers(
-    architecture: Architecture,
-    resolution: Resolution,
-    num_classes: int,
-    stem_stride: int,
-    *,
-    in_chans: int = 3,
-    counts: bool = False,
-) -> LayerList:
-    if min(sides(resolution)) < 1:
-        raise ArchitectureError(f"resolution is at least 1 pixel; got {resolution}.")
-    layers = LayerList((in_chans, *sides(resolution)), counts=counts)
+    layers = LayerList((in_chans, *sides(resolution)))
     architecture.add_layers(layers, num_classes=num_classes, stem_stride=stem_stride)
-    return layers
+    return tuple(layers.layers)
 
 
 def count_macs(
@@ -185,7 +171,8 @@ def count_params(architecture: Architecture, *, num_classes: int = 1000) -> int:
 @lru_cache(maxsize=100_000)  # a search asks of each network of its pool, for several reasons
 def _count(architecture: Architecture, resolution: Resolution, num_classes: int, stem_stride: int) -> tuple[int, int]:
     """Return multiply-accumulates and parameters."""
-    found = _list_layers(architecture, resolution, num_classes, stem_stride, counts=True)
+    found = LayerList((3, *sides(resolution)), counts=True)
+    architecture.add_layers(found, num_classes=num_classes, stem_stride=stem_stride)
     counted = list(zip(found.layers, found.times, strict=True))
     macs = sum(layer_macs(one) * times for one, times in counted)
     return macs, sum(layer_params(one) * times for one, times in counted)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from starsearch.errors import ArchitectureError
+
 Shape = tuple[int, int, int]  # channels, height, width; (channels, 1, 1) after pooling
 INPUT = "input"
 LAYER_NORM_EPSILON = 1e-5  # torch.nn.LayerNorm's default
@@ -147,6 +149,8 @@ class LayerList:
     """The layers of a network while it is lowered: each reads the last one's output unless it says otherwise."""
 
     def __init__(self, image: Shape, *, counts: bool = False) -> None:
+        if min(image) < 1:
+            raise ArchitectureError(f"resolution is at least 1 pixel; got {min(image[1:])}.")
         self.layers: list[Layer] = []
         self.times: list[int] = []  # how often each layer stands there
         self._counts, self._repeated = counts, 1
