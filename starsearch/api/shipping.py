@@ -33,6 +33,7 @@ from starsearch.data.batches import Batches, validation_batches
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import DataError, ExportError, StudyError, TrainingStoppedError, counted
 from starsearch.evaluators.proxy import count_cost
+from starsearch.export.card import cell
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, export_written_whole, write_text
 from starsearch.export.formats import find_formats
 from starsearch.export.formats import formats as known_formats
@@ -132,7 +133,7 @@ def ship(
         number: f"{one.row['anchor']} (trial {number})" if isinstance(one.row["anchor"], str) else f"trial {number}"
         for number, one in trials.items()
     }
-    trainings = out.with_name(f"{out.name}.trainings")
+    trainings = out.with_name(f"{out.name}.trainings").resolve()  # Ray takes no relative path
     jobs = {
         title: [
             plan_training(
@@ -370,7 +371,7 @@ def _export(
     lacking = [f"{name} is not there: {why}" for name, why in skipped.items()]
     table, notes = verdict_table(chosen, peers), (note, *few, *_two_sizes(job, resolution), *exported.notes, *lacking)
     cells = verdict_cells(table)
-    rows = [list(cells[0]), ["---"] * len(cells[0]), *(list(row.values()) for row in cells)]
+    rows = [list(cells[0]), ["---"] * len(cells[0]), *(map(cell, row.values()) for row in cells)]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     card, loading = (folder / CARD_FILE).read_text(encoding="utf-8"), "## How to load it"
     verdict = "\n\n".join(["## Verdict", lines, *notes, loading])

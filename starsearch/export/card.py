@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def model_card(network: TrainedNetwork) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 — not HTML
-    environment.filters |= {"cell": _cell, "number": "{:g}".format}
+    environment.filters |= {"cell": cell, "number": "{:g}".format}
     architecture = network.model.architecture.canonical()
     rules = rules_of(type(architecture))
     training = [("data", network.data), *((f"fidelity: {name}", value) for name, value in network.fidelity.items())]
@@ -75,9 +76,9 @@ def _front_matter(network: TrainedNetwork, architecture: Architecture) -> str:
     return found.to_yaml()
 
 
-def _cell(value: object) -> str:
-    """Return a cell of a Markdown table, without bars and line breaks."""
-    return " ".join(str(value).replace("|", "\\|").split())
+def cell(value: object) -> str:
+    """Return a cell of a Markdown table: text in one line, in which nothing is markup of HTML or of the table."""
+    return " ".join(html.escape(str(value), quote=False).replace("|", "\\|").split())
 
 
 def _results(network: TrainedNetwork, architecture: Architecture) -> list[tuple[str, str]]:

@@ -2,17 +2,26 @@
 
 import errno
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
+import yaml
+from safetensors.torch import save_file
 
+from starsearch.api import shipping
 from starsearch.api.networks import open_trial
+from starsearch.api.run import run
 from starsearch.api.shipping import ship
 from starsearch.errors import EvaluationError, ExportError, StudyError, TrainingStoppedError
-from starsearch.families.family import count_macs
+from starsearch.families.family import count_macs, presets
+from starsearch.families.network import build_model
+from starsearch.families.timm import TimmArchitecture
+from starsearch.measurement import Measurement
+from tests.command_line import fresh_starsearch
 
 SHIP = {"trial": 0, "seeds": 2, "against": ["lcnet_035"], "formats": ["timm", "onnx"], "epochs": 1}
 _STEPS = ("Validating", "Timing")
@@ -89,10 +98,83 @@ def _full_disk(*_, **__):
         ({"trial": 0, "knee": True}, StudyError, "Choose one of --trial, --knee"),
         ({"trial": 99}, StudyError, "has no trial 99"),
         ({"out": Path("studies")}, ExportError, "studies was not written by starsearch ship"),
+        ({"trial": 0, "weights": "pruned.safetensors"}, EvaluationError, "damaged, or pruned to something that is no"),
+        ({"trial": 0, "max_latency_ms": 1.0}, StudyError, "Choose one of --trial, --max-latency"),
     ],
 )
 def test_what_cannot_be_shipped_is_refused_before_anything_is_trained(finished, monkeypatch, options, error, says):
     monkeypatch.chdir(finished)
+    state = build_model(presets()["starnet_s050"], num_classes=7).state_dict()
+    cut = {"stages.0.0.conv.weight": state["stages.0.0.conv.weight"][:-3].clone()}
+    save_file(state | cut, "pruned.safetensors")
     with pytest.raises(error, match=says):
         ship("studies/few", **{"out": Path("other"), **options})
     assert not list(finished.glob("other*"))
+
+
+@pytest.mark.parametrize(
+    ("top1", "says"), [(50.0, "The one complete trial breaks the study's constraints"), (None, "has no front yet")]
+)
+def test_a_study_of_one_trial_that_is_infeasible_or_has_failed_ships_nothing(tmp_path, monkeypatch, top1, says):
+    monkeypatch.chdir(tmp_path)
+
+    def judge(candidate, **_):
+        yield from ()
+        if top1 is None:
+            raise EvaluationError("no")
+        return Measurement(name="top1_percent", value=top1), Measurement(name="macs", value=1e8)
+
+    (tmp_path / "one.yaml").write_text("dimensions: {embed_dim: [8]}\nanchors: []\n")
+    study = {
+        "space": "one.yaml",
+        "objectives": {"top1_percent": "maximize", "macs": "minimize"},
+        "constraints": {"top1_percent": {"min": 60}},
+    }
+    run(study, name="bad", trials=1, evaluator=judge)
+    for choice in ({}, {"knee": True}, {"top": 3}, {"max_latency_ms": 5.0}):
+        with pytest.raises(StudyError, match=says):
+            ship("studies/bad", out=Path("out"), **choice)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_weights_of_other_classes_begin_it_and_a_model_of_timms_that_fails_is_left_out(shipped, monkeypatch):
+    monkeypatch.chdir(shipped)
+    save_file(build_model(presets()["starnet_s1"], num_classes=7).state_dict(), "given.safetensors")
+    train, said, out = shipping.run_training, [], Path("begun")
+
+    def failing(job, **options):
+        if isinstance(job.architecture, TimmArchitecture):
+            raise RuntimeError("<b>no</b> | memory")
+        train(job, **options)
+
+    monkeypatch.setattr(shipping, "run_training", failing)
+    (found,) = ship(
+        "studies/few", out=out, **SHIP | {"seeds": 1, "top": 1, "trial": None, "formats": ["timm"]},
+        weights="given.safetensors", say=said.append,
+    )  # fmt: skip
+    assert any(
+        "begins with the weights of given.safetensors; its layers: " in line and "1 new" in line for line in said
+    )
+    assert "timm:lcnet_035 failed and is left out of the comparison: RuntimeError: <b>no</b> | memory" in said
+    assert found.table["failure"].tolist() == ["", "RuntimeError: <b>no</b> | memory"]
+    card = (found.folder / "README.md").read_text()
+    assert "| failed: RuntimeError: &lt;b&gt;no&lt;/b&gt; \\| memory |" in card
+    assert "(seed 0, from the weights of given.safetensors)" in card
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_environment")
+def test_on_ray_a_model_of_timms_that_fails_is_left_out_too(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    Path("ray.yaml").write_text("executor: ray\naddress: local\nresources: {cpu: 1}\nworkers: 1\n")
+    recipe = yaml.safe_dump(asdict(open_trial("studies/few", 0).recipe) | {"drop_path": 0.1})
+    Path("dropping.yaml").write_text(recipe)
+    options = (
+        "--trial 0 --seeds 1 --against dla46_c --format timm --recipe dropping.yaml --runner ray.yaml --out on-ray"
+    )
+    done = fresh_starsearch("ship", "studies/few", *options.split(), cwd=finished)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = pd.read_csv("on-ray/verdict.csv")["failure"].fillna("")
+    assert not ours
+    assert theirs.startswith("timm cannot build 'dla46_c' for this training")
+    assert f"timm:dla46_c failed and is left out of the comparison: {theirs}" in " ".join(done.stdout.split())
