@@ -30,6 +30,13 @@ class Progress:
     values: Mapping[str, float] = field(default_factory=dict)
 
 
+def duration_text(seconds: float) -> str:
+    """Return a duration in words: "90 s", "45 min", "2.5 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def mapped(
     steps: Generator[X, None, T],
     change: Callable[[X], Y],

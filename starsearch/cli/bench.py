@@ -13,6 +13,7 @@ from starsearch.cli.options import Json
 from starsearch.cli.show import print_table, say
 from starsearch.cli.show import table as table_of
 from starsearch.errors import SpecError
+from starsearch.progress import duration_text
 
 if TYPE_CHECKING:
     from starsearch.bench.making import Made
@@ -186,10 +187,5 @@ def _say_made(made: Made) -> None:
         found = next((text.format(row[name]) for name, text in units.items() if name in row), "signals read")
         name = row.get("name", row["network"])
         done = f"{name}, seed {row['seed']}: {row.get('failed', found)} ({row['seconds']:.0f} s). "
-    rest = f"{left} left" + (f", about {_in_words(made.seconds_left)}" if made.seconds_left > 0 else "")
+    rest = f"{left} left" + (f", about {duration_text(made.seconds_left)}" if made.seconds_left > 0 else "")
     say(f"{done}{made.there} of {made.wanted} rows are there; {rest}.")
-
-
-def _in_words(seconds: float) -> str:
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

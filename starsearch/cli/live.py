@@ -14,7 +14,7 @@ from starsearch.cli.show import Cell, table
 from starsearch.families.text import format_architecture
 from starsearch.measurement import Prediction, prediction_error_percent
 from starsearch.objective import Constraint, Objective
-from starsearch.progress import Progress
+from starsearch.progress import Progress, duration_text
 from starsearch.quantities import quantity
 from starsearch.search.events import (
     Event,
@@ -287,7 +287,4 @@ def _time_left(seconds: float, done: float, missing: float) -> str:
     """Return text like "about 12 min left", by the pace in which so much was done; "" where nothing was."""
     if done <= 0 or missing <= 0:
         return ""
-    left = seconds / done * missing
-    if left < 90:
-        return f"about {left:.0f} s left"
-    return f"about {left / 60:.0f} min left" if left < 5400 else f"about {left / 3600:.1f} h left"
+    return f"about {duration_text(seconds / done * missing)} left"

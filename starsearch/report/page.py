@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from starsearch.errors import StarsearchError, some
+from starsearch.progress import duration_text
 from starsearch.quantities import quantity
 from starsearch.records.table import reading_names
 from starsearch.report.analysis import PARAMETER, main_profile, stages
@@ -164,17 +165,10 @@ def _listed(values: Mapping[str, Any]) -> str:
 def _tiles(view: StudyView) -> Iterator[tuple[str, str]]:
     found = view.summary
     yield from ((f"{count}", words) for count, words in count_words(found))
-    yield _duration(found["seconds"]), "of evaluation"
+    yield duration_text(found["seconds"]), "of evaluation"
     for name, best in found["best"].items():
         shown = quantity(name)
         value = f"{shown.with_spread(best['value'], best['spread'])} {shown.unit}"
         yield value, f"best {shown.label} (trial {best['number']})"
     if (gain := hypervolume_gain(found["hypervolume"])) is not None and len(view.objectives) > 1:
         yield f"{gain:+.1f} %", "hypervolume over the published networks alone"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
