@@ -34,8 +34,12 @@ class Finding:
 
 def examine(folder: Path = Path()) -> list[Finding]:
     """Return what is found on this machine, and of `folder`, in which studies are to be made; takes a few seconds."""
+    from starsearch import __version__
+
+    address, system = os.environ.get("RAY_ADDRESS"), platform.platform(terse=True)
+    where = f"studies run at RAY_ADDRESS={address}" if address else "RAY_ADDRESS is not set"
     checks: dict[str, Callable[[], Found]] = {
-        "starsearch": _starsearch,
+        "starsearch": lambda: (f"{__version__}, Python {platform.python_version()} ({sys.executable}), {system}", ""),
         "processor": _processor,
         "memory": _memory,
         "disk": lambda: _disk(folder),
@@ -44,7 +48,7 @@ def examine(folder: Path = Path()) -> list[Finding]:
         "ONNX Runtime": _onnxruntime,
         "latency backends": _backends,
         "Core ML": _coreml,
-        "Ray": _ray,
+        "Ray": lambda: (f"{version('ray')}, {where}", ""),
         "libraries": _libraries,
         "extras": _extras,
     }
@@ -57,12 +61,6 @@ def examine(folder: Path = Path()) -> list[Finding]:
             words = first_line(error) if isinstance(error, StarsearchError) else f"{type(error).__name__}: {error}"
             findings.append(Finding(name=name, found=words, advice=_AGAIN, works=False))
     return findings
-
-
-def _starsearch() -> Found:
-    from starsearch import __version__
-
-    return f"{__version__}, Python {platform.python_version()} ({sys.executable}), {platform.platform(terse=True)}", ""
 
 
 def _processor() -> Found:
@@ -82,7 +80,7 @@ def _memory() -> Found:
 
     memory = psutil.virtual_memory()
     limits = [int(text) for path in _CGROUPS if path.is_file() and (text := path.read_text().strip()).isdigit()]
-    total = min(memory.total, *limits) if limits else memory.total
+    total = min([memory.total, *limits])
     free = min(memory.available, total)
     small = "Trainings may be killed: close other programs, or take a smaller --batch-size and fewer --workers."
     limited = " (this container's limit)" if total < memory.total else ""
@@ -140,11 +138,9 @@ def _onnxruntime() -> Found:
 def _backends() -> Found:
     from starsearch.latency.backends.backend import missing_by_backend
 
-    ready: list[str] = []
-    absent: list[str] = []
-    for name, lacks in missing_by_backend().items():
-        (absent if lacks else ready).append(name)
-    return f"{', '.join(ready)}; not here: {', '.join(absent)} (starsearch latency backends says why)", ""
+    missing = missing_by_backend()
+    ready, absent = (", ".join(name for name in missing if bool(missing[name]) is lacks) for lacks in (False, True))
+    return f"{ready}; not here: {absent} (starsearch latency backends says why)", ""
 
 
 def _coreml() -> Found:
@@ -152,11 +148,6 @@ def _coreml() -> Found:
     where = f"macOS {macos}" if macos else f"{platform.system()}, where packages are written and cannot run"
     advice = f'Install it: pip install "{_PACKAGE}[coreml]"' if macos and not found else ""
     return f"coremltools {found or 'not installed'}, {where}", advice
-
-
-def _ray() -> Found:
-    address = os.environ.get("RAY_ADDRESS")
-    return f"{version('ray')}, {f'studies run at RAY_ADDRESS={address}' if address else 'RAY_ADDRESS is not set'}", ""
 
 
 def _libraries() -> Found:
@@ -167,10 +158,9 @@ def _libraries() -> Found:
 
 
 def _extras() -> Found:
-    try:
-        extras = distribution(_PACKAGE).metadata.get_all("Provides-Extra") or []
-    except PackageNotFoundError:
+    if _version(_PACKAGE) is None:
         return "not known: starsearch runs from a folder that pip did not install", ""
+    extras = distribution(_PACKAGE).metadata.get_all("Provides-Extra") or []
     lacking = {name: "; ".join(_lacking(name)) for name in extras if name != "dev"}
     how = f'; pip install "{_PACKAGE}[NAME]" adds one' if any(lacking.values()) else ""
     return ", ".join(f"{name} ({lacks or 'installed'})" for name, lacks in lacking.items()) + how, ""
@@ -180,11 +170,9 @@ def _lacking(extra: str) -> Iterator[str]:
     """Yield each requirement of an extra, or of the package itself (""), that is not met: "timm 0.9, not >=1.0.31"."""
     from packaging.requirements import Requirement
 
-    try:
-        requirements = [Requirement(line) for line in distribution(_PACKAGE).requires or ()]
-    except PackageNotFoundError:
+    if _version(_PACKAGE) is None:
         return
-    for one in requirements:
+    for one in map(Requirement, distribution(_PACKAGE).requires or ()):
         belongs = one.marker is None if not extra else one.marker and "extra" in str(one.marker)
         if belongs and (one.marker is None or one.marker.evaluate({"extra": extra})):
             found = _version(one.name)
