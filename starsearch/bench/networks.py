@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import cycle, islice
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -54,7 +53,8 @@ def bench_trainings(count: int) -> list[tuple[Architecture, int]]:
 def repeated_trainings() -> list[tuple[Architecture, int]]:
     """Return those of the networks that are trained by three seeds, seed after seed."""
     first = 2 * len(_published())
-    return sorted(bench_trainings(first + NUM_REPEATED)[first:], key=itemgetter(1))
+    networks = list(bench_networks(first + NUM_REPEATED))[first:]
+    return [(one, seed) for seed in range(SEEDS) for one in networks]
 
 
 def _published() -> dict[Architecture, str]:

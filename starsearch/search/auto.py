@@ -132,16 +132,13 @@ class AutoProposer:
     def _pool(self) -> list[Trial]:
         """Return unseen networks: uniform draws, and what one change makes of the front's."""
         self._drawn |= {trial.key: trial for trial in self._unseen.sample(_MORE if self._drawn else _POOL)}
-        front = self._front()
+        feasible = [one for one in self._results.values() if one.is_feasible(self._spec.constraints)]
+        front = list(itertools.compress(feasible, non_dominated(self._losses(feasible)[0]))) if feasible else []
         for trial in front:
             if trial.key not in self._near:
                 self._near[trial.key] = list(self._neighbours(trial))
         near = (one for trial in front for one in self._near[trial.key])
         return list((self._drawn | {one.key: one for one in near if one.key not in self._unseen.known}).values())
-
-    def _front(self) -> list[Trial]:
-        feasible = [one for one in self._results.values() if one.is_feasible(self._spec.constraints)]
-        return list(itertools.compress(feasible, non_dominated(self._losses(feasible)[0]))) if feasible else []
 
     def _neighbours(self, trial: Trial) -> Iterator[Trial]:
         for parameter in self._spec.space.parameters if trial.params else ():
