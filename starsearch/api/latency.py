@@ -53,8 +53,8 @@ _KIT = """\
 # Latency kit
 
 {count} networks of the space {space} at {resolution} px, with random weights, which latency does not depend on.
-measurements.csv names the ONNX files (input "input", 1×3×{height}×{width}, float32). Core ML packages, where
-there are any, have the same names (input "image", {width} wide and {height} high, RGB).
+measurements.csv names the ONNX files (input "input", 1×3×{size}, float32). Core ML packages, where
+there are any, have the same names (input "image", RGB, of the same height and width).
 
 1. Time each file on the device with the runtime that you deploy with: one thread, batch 1, nothing else running. Let
    10 runs warm it up, then time at least 50; the median counts. Let the device cool down between networks.
@@ -241,10 +241,8 @@ def write_kit(out: Path, *, count: int = 10, space: str = "starnet") -> tuple[Pa
             rows.append((format_architecture(architecture), "", file, found.resolution))
         with (out / "measurements.csv").open("w", newline="", encoding="utf-8") as target:
             csv.writer(target).writerows([("architecture", "ms", "file", "resolution"), *rows])
-        height, width = sides(found.resolution)
-        text = _KIT.format(
-            count=len(networks), space=Path(space).stem, resolution=found.resolution, height=height, width=width
-        )
+        about = {"resolution": found.resolution, "size": "×".join(map(str, sides(found.resolution)))}
+        text = _KIT.format(count=len(networks), space=Path(space).stem, **about)
         (out / "README.md").write_text(text, encoding="utf-8")
     except OSError as error:
         raise SpecError(f"The kit cannot be written to {out}: {error.strerror}.") from error

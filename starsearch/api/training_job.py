@@ -21,7 +21,7 @@ from starsearch.families.text import architecture_hash
 from starsearch.files import written_whole
 from starsearch.progress import Progress
 from starsearch.recipe import Fidelity, Recipe, changed_fields, value_text, with_batch_size
-from starsearch.resolution import Resolution, sides
+from starsearch.resolution import Between, Resolution, sides
 from starsearch.study.recipe_file import check_trainable, load_recipe
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def plan_training(
     if trial is not None:
         notes = (*describe_trial(text, trial, fidelity), *notes)
         fidelity = {name: getattr(trial.fidelity, name) if value is None else value for name, value in fidelity.items()}
-    size = fidelity["resolution"] or _RESOLUTION
+    size = Between(8, 1024)(fidelity["resolution"] or _RESOLUTION)
     folder = Path(out) if out else Path("trainings") / _name_of(text, architecture)
     return TrainingJob(
         architecture=architecture,

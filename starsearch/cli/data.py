@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from starsearch.cli.options import Json, resolution_option, takes_data
+from starsearch.cli.options import Json, pixels, takes_data
 
 if TYPE_CHECKING:
     from starsearch.api.data_checking import DataCheck
@@ -48,7 +48,7 @@ def check(
             help="As --data of `starsearch run`: a folder, 'digits' or a timm data-set name; see below.",
         ),
     ],
-    resolution: Annotated[str, resolution_option("Of the training.", high=1024)] = "224",
+    resolution: Annotated[str, pixels("Of the training.", high=1024)] = "224",
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes that decode. Without it: one a core, at most 8.")
     ] = None,

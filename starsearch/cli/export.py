@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli.options import resolution_option
+from starsearch.cli.options import pixels
 from starsearch.export.formats import formats as known_formats
 
 _FORMATS = "; ".join(f"{form.name}, {form.help}" for form in known_formats().values())
@@ -28,9 +28,7 @@ def export(
     top: Annotated[int | None, typer.Option(min=1, help="The K most accurate networks of the front.")] = None,
     formats: Annotated[str, typer.Option("--format", help=f"Comma-separated: {_FORMATS}.")] = "timm",
     weights: Annotated[Path | None, typer.Option(help="A file of weights for an architecture.")] = None,
-    resolution: Annotated[
-        str | None, resolution_option("Of its images. Without it: as it was trained, or 224.")
-    ] = None,
+    resolution: Annotated[str | None, pixels("Of its images. Without it: as it was trained, or 224.")] = None,
     data: Annotated[
         str | None,
         typer.Option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from starsearch.cli.options import Json, Space, Study, resolution_option
+from starsearch.cli.options import Json, Space, Study, pixels
 from starsearch.cli.show import print_facts, print_json, print_table, say, table
 from starsearch.errors import SpecError, counted
 from starsearch.latency.backends.backend import BACKENDS, BackendOptions, ComputeUnits, missing_by_backend
@@ -58,7 +58,7 @@ def measure(
         float,
         typer.Option(min=0.0, max=100.0, help="Stop when the 95 % interval is ± this many percent; 0: take all pairs."),
     ] = 1.0,
-    resolution: Annotated[str | None, resolution_option("By default STUDY's, a timm model's, or 224.", low=32)] = None,
+    resolution: Annotated[str | None, pixels("By default STUDY's, a timm model's, or 224.")] = None,
     compute_units: Units = "all",
     development_team: Team = "",
     json: Json = False,
@@ -142,9 +142,7 @@ def fit(
         typer.Option(metavar="FILE.csv", help="Measure nothing: columns architecture, ms, as measured elsewhere."),
     ] = None,
     device: Annotated[str, typer.Option(help="With --measurements: what was measured, in your words.")] = "",
-    resolution: Annotated[
-        str | None, resolution_option("With --measurements: by default FILE's, or 224.", low=32)
-    ] = None,
+    resolution: Annotated[str | None, pixels("With --measurements: by default FILE's, or 224.")] = None,
     pairs: Annotated[int, _pairs("more on a noisy machine.")] = 20,  # as `LIMITS`
     json: Json = False,
 ) -> None:
@@ -227,7 +225,7 @@ def predict(
     networks: Annotated[
         list[str], typer.Argument(metavar="ARCH...", help="Names, one-line texts, YAML files, or STUDY:TRIAL.")
     ],
-    resolution: Annotated[str | None, resolution_option("By default STUDY's, else the profile's.", low=32)] = None,
+    resolution: Annotated[str | None, pixels("By default STUDY's, else the profile's.")] = None,
     json: Json = False,
 ) -> None:
     """Predict latencies on a profile's device, with 90 % prediction intervals; nothing is measured.

@@ -80,8 +80,8 @@ Weights = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
-def resolution_option(words: str, *, low: int = 8, high: int = 4096) -> Any:
-    """Return the option of a resolution, which is read as `Between` does."""
+def pixels(words: str, *, low: int = 8, high: int = 4096) -> Any:
+    """Return the option of a resolution, read by `Between`."""
 
     def read(text: str) -> Resolution:
         try:

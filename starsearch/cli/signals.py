@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starsearch.cli.options import Json, resolution_option
+from starsearch.cli.options import Json, pixels
 from starsearch.files import written_whole
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def signals(
     signal: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Read this one, not all; may be given several times.")
     ] = None,
-    resolution: Annotated[str, resolution_option("Of the images, in multiples of 32.", low=32, high=1024)] = "64",
+    resolution: Annotated[str, pixels("Of the images, in multiples of 32.", low=32, high=1024)] = "64",
     seed: Annotated[int, typer.Option(min=0, help="Seed of images, weights, draws and intervals.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     json: Json = False,

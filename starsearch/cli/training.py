@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from starsearch.cli.options import Arch, Epochs, Seed, StemStride, Weights, Workers, resolution_option, takes_data
+from starsearch.cli.options import Arch, Epochs, Seed, StemStride, Weights, Workers, pixels, takes_data
 from starsearch.cli.show import print_table, say, table
 from starsearch.errors import TrainingStoppedError, counted
 from starsearch.progress import Progress
@@ -63,9 +63,7 @@ def train(
         bool, typer.Option("--sync-bn", help="Batch norms take their statistics over all ranks (GPUs only).")
     ] = False,
     workers: Workers = None,
-    resolution: Annotated[
-        str | None, resolution_option("Of training and validation. Without it: the trial's, else 224.", high=1024)
-    ] = None,
+    resolution: Annotated[str | None, pixels("Of its images. Without it: the trial's, else 224.", high=1024)] = None,
     crop_pct: Annotated[
         float | None,
         typer.Option(

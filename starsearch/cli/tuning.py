@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starsearch.cli.options import (
-    Arch,
-    Data,
-    Epochs,
-    Out,
-    Runner,
-    Seed,
-    StemStride,
-    Storage,
-    resolution_option,
-    takes_data,
-)
+from starsearch.cli.options import Arch, Data, Epochs, Out, Runner, Seed, StemStride, Storage, pixels, takes_data
 from starsearch.cli.show import say
 from starsearch.errors import counted
 from starsearch.progress import Progress
@@ -47,9 +36,7 @@ def tune(
             "the trial's of STUDY:TRIAL, else digits with those, else proxy."
         ),
     ] = None,
-    resolution: Annotated[
-        str | None, resolution_option("Of training and validation. Without it: the trial's, else 32.", high=1024)
-    ] = None,
+    resolution: Annotated[str | None, pixels("Of its images. Without it: the trial's, else 32.", high=1024)] = None,
     epochs: Epochs = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Training images, equally of every class; without it all.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli.options import Json, resolution_option, takes_data
+from starsearch.cli.options import Json, pixels, takes_data
 
 _MOST_NAMED = 10  # unreadable images; JSON has all
 
@@ -31,7 +31,7 @@ def validate(
         ),
     ],
     weights: Annotated[Path | None, typer.Option(help="A file of weights for an architecture or timm:NAME.")] = None,
-    resolution: Annotated[str | None, resolution_option("Without it: the model's own, of StarNet 224.")] = None,
+    resolution: Annotated[str | None, pixels("Without it: the model's own, of StarNet 224.")] = None,
     crop_pct: Annotated[
         float | None,
         typer.Option(min=0.01, max=1.0, help="Share of the side that is kept. Without it: the model's own, or 0.875."),

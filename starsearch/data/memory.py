@@ -113,12 +113,10 @@ def _decode(
 ) -> Generator[float, None, Images]:
     if split.pixels is not None:
         packed, targets = split.pixels(), split.targets
-        if isinstance(resolution, str):
-            raise DataError(f"{data.name!r} is packed as squares, and {resolution} px are asked for: take its source.")
-        if packed.shape[1] < resolution:
+        if isinstance(resolution, str) or packed.shape[1] < resolution:
             raise DataError(
-                f"{data.name!r} is packed at {packed.shape[1]} px, and {resolution} px are asked for. Pack its source "
-                f"at {resolution} px, or take at most {packed.shape[1]}."
+                f"{data.name!r} is packed as squares of {packed.shape[1]} px, and {resolution} px are asked for. "
+                f"Take its source, pack that larger, or take at most {packed.shape[1]}."
             )
         is_part = len(indices) < len(targets) and fits_memory(len(indices), len(packed[0]), data.cache_limit_bytes // 2)
         if is_part:

@@ -72,7 +72,7 @@ def test_at_a_lower_resolution_its_images_are_resized_as_pillow_resizes_them(pac
         assert np.abs((255 * (image * std + mean)).permute(1, 2, 0).numpy() - np.asarray(picture)).max() < 1.6
     crops, _ = batches_of(data, 16, Recipe(batch_size=8, crop="random-resized"))
     assert crops[0][0].shape == (8, 3, 16, 16)
-    with pytest.raises(DataError, match="packed at 32 px, and 48 px are asked for"):
+    with pytest.raises(DataError, match="packed as squares of 32 px, and 48 px are asked for"):
         batches_of(data, 48)
 
 
@@ -146,7 +146,7 @@ def changed(pack, folder, *, at=None, **about):
 
 
 def test_a_pack_is_of_squares(pack):
-    with pytest.raises(DataError, match="packed as squares, and 16x32 px are asked for"):
+    with pytest.raises(DataError, match="packed as squares of 32 px, and 16x32 px are asked for"):
         batches_of(open_data(str(pack)), "16x32")
 
 

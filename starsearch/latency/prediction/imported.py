@@ -56,12 +56,10 @@ def read_measurements(path: Path) -> tuple[tuple[Sample, ...], Resolution | None
     samples = tuple(_read_row(row, where) for row, where in rows)
     if not samples:
         raise SpecError(f"{path} holds no latencies. Write one line per network, for example: starnet_s1,0.7")
-    resolutions = set()
-    for row, where in rows:
-        try:
-            resolutions |= {Between(1, 4096)(row["resolution"])} if row.get("resolution") else set()
-        except SpecError as error:
-            raise SpecError(f"{where}: {error}") from None
+    try:
+        resolutions = {Between(1, 4096)(row["resolution"]) for row, _ in rows if row.get("resolution")}
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
     if len(resolutions) > 1:
         raise SpecError(f"{path} is of networks at {sorted(resolutions, key=area)} px; a profile is of one resolution.")
     return samples, next(iter(resolutions), None)
