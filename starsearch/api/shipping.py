@@ -360,6 +360,8 @@ def _export(
     exported = write_network(network, folder, forms, skipped=skipped, before=step)
     seeds = min(len(one.hits) for one in (chosen, *peers) if not one.failure)
     few = ["With fewer than three seeds, little can be told apart."] if seeds < 3 else []
+    if job.weights and peers:
+        few.append(f"It began with the weights of {job.weights.name}, timm's models with new ones: not like for like.")
     note = (
         f"Top-1 is the mean of trainings that differ in their seed ({counted(job.recipe.epochs, 'epoch')} by one "
         f"recipe, of each the best), on the same {chosen.hits.shape[1]:,} validation images; ± is the 95 % "

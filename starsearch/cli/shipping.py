@@ -91,4 +91,4 @@ def ship(
         print_table(table(cells, [(heading, itemgetter(heading)) for heading in cells[0]]))
         files = ", ".join(sorted(path.name for path in one.folder.iterdir()))
         say(*one.notes, "", one.source, f"  in {one.folder}: {files}")
-    say(f"Each was read back and checked against the network. Begin with {out / 'README.md'}.")
+    say(f"Each was read back and checked against the network. Begin with {found[0].folder / 'README.md'}.")

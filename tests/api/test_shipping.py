@@ -160,6 +160,7 @@ def test_weights_of_other_classes_begin_it_and_a_model_of_timms_that_fails_is_le
     card = (found.folder / "README.md").read_text()
     assert "| failed: RuntimeError: &lt;b&gt;no&lt;/b&gt; \\| memory |" in card
     assert "(seed 0, from the weights of given.safetensors)" in card
+    assert "It began with the weights of given.safetensors, timm's models with new ones: not like for like." in card
 
 
 @pytest.mark.slow
