@@ -46,6 +46,7 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
     nothing = ["No front: no trial is complete, feasible and measured in every objective."]
     environment = Environment(loader=PackageLoader("starsearch.report", "."), autoescape=True)
     environment.globals |= {
+        "count_words": count_words,
         "front_rows": front_rows,
         "legend_lines": legend_lines,
         "overtaken": OVERTAKEN,
@@ -65,7 +66,7 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
         plotly=Markup(get_plotlyjs()) if len(view.complete) else "",  # noqa: S704
         data=base64.b64encode(gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0)).decode(),
         not_promoted=not_promoted,
-        failures=plain_rows(failure_reasons(view.trials)),
+        failures=[(at.fidelity, row) for at in (view, *view.lower) for row in plain_rows(failure_reasons(at.trials))],
         facts=study_facts(view),
     )
 
