@@ -47,6 +47,7 @@ from starsearch.errors import DataError, SpecError, StudyError, counted
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.evaluators.estimate import EstimateEvaluator
 from starsearch.evaluators.footprint import FOOTPRINT
+from starsearch.evaluators.latency import LatencyEvaluator
 from starsearch.families.timm import TIMM
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.reference import Reference, calibrate_reference
@@ -262,8 +263,13 @@ def run_fidelities(
                     point_to_storage(place.folder, place.name, place.url)
                 deployed: dict[str, Any] = {
                     "resolution": spec.space.resolution,
-                    "reference": reference,
-                    "timed": timed_quantities(spec),
+                    "timing": reference
+                    and LatencyEvaluator(
+                        reference=reference,
+                        timed=timed_quantities(spec),
+                        resolution=spec.space.resolution,
+                        num_classes=num_classes,
+                    ),
                     "profiles": spec.profiles,
                 }
                 judge = evaluator or (

@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 from starsearch.errors import BackendError, StudyError
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.evaluators.evaluator import Evaluator
-from starsearch.evaluators.latency import measure_latency
+from starsearch.evaluators.latency import LatencyEvaluator, measure_latency
 from starsearch.latency.backends.backend import BACKENDS, BackendOptions, open_backend
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.prediction.profile import DeviceProfile
@@ -60,7 +60,9 @@ class Workplace:
         if self._runner is None:
             return LocalExecutor(evaluator)
 
-        timed, int8 = getattr(evaluator, "timed", ()), getattr(evaluator, "int8", False)  # a user's own has neither
+        timing: LatencyEvaluator | None = getattr(evaluator, "timing", None)  # a user's own evaluator has none,
+        int8 = getattr(evaluator, "int8", False)  # nor that
+        timed = timing is not None and timing.timed
         if self._on_device is not None and int8:
             raise StudyError(
                 "int8 latency and accuracy are measured with the trained weights, by the workers of this machine, but "
@@ -68,17 +70,15 @@ class Workplace:
             )
         here = host_identity() if (timed or int8) and self._on_device is None else None
         anywhere = Requirements(folder=str(self._folder), host=here)
-        if not timed or self._on_device is None:
+        if timing is None or not timed or self._on_device is None:
             return RayExecutor(
                 self._runner, Stage(evaluator=evaluator, resources=self._resources, requirements=anywhere)
             )
         evaluator = cast("ProxyEvaluator", evaluator)
-        assert evaluator.reference is not None
         # The machine of the study's scale, not the one that would answer now: a resumed study is older than this run.
-        on_device = replace(anywhere, device=evaluator.reference.device.text)
-        timing = evaluator.only_timing()
+        on_device = replace(anywhere, device=timing.reference.device.text)
         self.ask_device(partial(on_device.check, timing))  # before hours of training
-        trains = replace(evaluator, timed=(), reference=None)
+        trains = replace(evaluator, timing=None)
         return RayExecutor(
             self._runner,
             Stage(evaluator=timing, resources=self._on_device, requirements=on_device),

@@ -21,7 +21,6 @@ from starsearch.resolution import Resolution
 if TYPE_CHECKING:
     from starsearch.accuracy.posterior import Posterior
     from starsearch.latency.prediction.profile import DeviceProfile
-    from starsearch.latency.reference import Reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +29,7 @@ class EstimateEvaluator:
 
     posterior: Posterior  # of ImageNet top-1
     resolution: Resolution  # that of the deployed network, in pixels; it has ImageNet's classes
-    reference: Reference | None = None  # the latency scale of this machine; None where nothing is timed
-    timed: tuple[str, ...] = ()
+    timing: LatencyEvaluator | None = None  # measures latencies on this machine; None where nothing is timed
     profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
 
     def __call__(
@@ -48,8 +46,8 @@ class EstimateEvaluator:
             EvaluationError: the network cannot be timed, or a profile has no term for one of its layers.
         """
         readings = self.untimed(candidate.architecture, *estimate_top1(self.posterior, [candidate.architecture]))
-        if self.reference is not None:
-            readings += yield from self.only_timing()(candidate, seed=seed, weights=weights, part=part)
+        if self.timing is not None:
+            readings += yield from self.timing(candidate, seed=seed, weights=weights, part=part)
         return readings
 
     def untimed(self, architecture: Architecture, estimate: Prediction) -> tuple[Reading, ...]:
@@ -60,16 +58,6 @@ class EstimateEvaluator:
 
     def check(self) -> None:
         """Do nothing: no worker needs any data."""
-
-    def only_timing(self) -> LatencyEvaluator:
-        """Return what measures the latencies alone."""
-        assert self.reference is not None
-        return LatencyEvaluator(
-            reference=self.reference,
-            timed=self.timed,
-            resolution=self.resolution,
-            num_classes=NUM_IMAGENET_CLASSES,
-        )
 
 
 def estimate_top1(posterior: Posterior, architectures: Sequence[Architecture]) -> list[Prediction]:

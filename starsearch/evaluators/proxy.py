@@ -21,7 +21,7 @@ from starsearch.evaluators.latency import (
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.timm import TimmArchitecture
 from starsearch.measurement import Measurement, Prediction, Reading, accuracy_measurement
-from starsearch.objective import LATENCY, Constraint
+from starsearch.objective import Constraint
 from starsearch.progress import scaled
 from starsearch.recipe import Fidelity
 from starsearch.resolution import Resolution
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import torch
 
     from starsearch.latency.prediction.profile import DeviceProfile
-    from starsearch.latency.reference import Reference
     from starsearch.training import TrainingResult
     from starsearch.training.weight_file import TrainedWeights
 
@@ -39,7 +38,7 @@ _INT8_SHARE = 0.2  # of an evaluation's time, for the bar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyEvaluator:
-    """Judges a candidate by training it and, with a `reference`, by timing the network it would be deployed as.
+    """Judges a candidate by training it and, with `timing`, by timing the network it would be deployed as.
 
     What takes no training is found out first: a searched network that breaks one of the `constraints` by it is not
     trained, and what is known is returned.
@@ -48,9 +47,7 @@ class ProxyEvaluator:
     data: DataSet  # what is trained and validated on
     fidelity: Fidelity  # how much is spent
     resolution: Resolution = 224  # that of the deployed network, at which it is counted and timed, in pixels
-    reference: Reference | None = None  # the latency scale of this machine; None where nothing is timed
-    # names of the latencies that are measured on this machine; one measurement serves them all
-    timed: tuple[str, ...] = (LATENCY,)
+    timing: LatencyEvaluator | None = None  # measures latencies on this machine; None where nothing is timed
     # what further latencies are predicted from, by name
     profiles: Mapping[str, DeviceProfile] = field(default_factory=dict)
     weights: TrainedWeights | None = None  # with which trainings begin that do not follow on a lower fidelity's
@@ -77,8 +74,8 @@ class ProxyEvaluator:
         resolution = candidate.resolution or self.resolution
         whole, here = (one.scaled(resolution, self.resolution) for one in (self.fidelity, part.of(self.fidelity)))
         readings = self._predict(candidate.architecture, resolution)
-        if self.reference is not None:
-            timing = self.only_timing()(candidate, seed=seed, weights=None, part=part)
+        if self.timing is not None:
+            timing = self.timing(candidate, seed=seed, weights=None, part=part)
             readings += yield from scaled(timing, 0.0, 0.0)  # a second or two, whatever the training takes
         if candidate.anchor is None and any(_breaks(one, (*readings, *part.known)) for one in self.constraints):
             return tuple(readings)
@@ -119,7 +116,7 @@ class ProxyEvaluator:
                 data=self.data,
                 fidelity=whole,
                 resolution=resolution,
-                reference=self.reference,
+                reference=None if self.timing is None else self.timing.reference,
                 seed=seed,
             )
             readings += yield from scaled(quantised, float32_share, 1.0)
@@ -129,16 +126,6 @@ class ProxyEvaluator:
         """Read an image of either split, for a worker on another machine; raise `OSError` where it is not there."""
         for split in (self.data.train, self.data.validation):
             split.read(0)
-
-    def only_timing(self) -> LatencyEvaluator:
-        """Return what measures the same latencies and does not train."""
-        assert self.reference is not None
-        return LatencyEvaluator(
-            reference=self.reference,
-            timed=self.timed,
-            resolution=self.resolution,
-            num_classes=len(self.data.classes),
-        )
 
     def _predict(self, architecture: Architecture, resolution: Resolution) -> list[Reading]:
         deployed: dict[str, Any] = {"resolution": resolution, "num_classes": len(self.data.classes)}

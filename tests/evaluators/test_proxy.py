@@ -30,7 +30,6 @@ def make(**changes):
     return ProxyEvaluator(
         data=open_data("digits"),
         fidelity=Fidelity(resolution=32, samples=512, validation_samples=300, **changes),
-        reference=None,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from starsearch.api.workplaces import Workplace
 from starsearch.errors import StudyError
+from starsearch.evaluators.latency import LatencyEvaluator
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.reference import Reference
 from starsearch.records.table import load_trials
@@ -251,12 +252,8 @@ def test_a_worker_checks_its_node_before_its_first_evaluation(notes, tmp_path):
 class Timed:
     """The part of a proxy evaluator that a workplace asks for."""
 
-    reference: Reference | None
-    timed: tuple[str, ...] = ("latency_ms",)
+    timing: LatencyEvaluator | None
     int8: bool = False
-
-    def only_timing(self):
-        return Timer("")
 
 
 @pytest.fixture
@@ -284,7 +281,9 @@ def test_a_device_that_is_not_the_one_of_the_studys_scale_is_refused_before_anyt
     workplace, processor, int8, words
 ):
     device = device_fingerprint(processor=processor) if processor else device_fingerprint()
-    evaluator = Timed(reference=Reference(ms=10.0, spread=0.1, runs=10, device=device), int8=int8)
+    scale = Reference(ms=10.0, spread=0.1, runs=10, device=device)
+    timing = LatencyEvaluator(reference=scale, timed=("latency_ms",), resolution=32, num_classes=10)
+    evaluator = Timed(timing=timing, int8=int8)
     with workplace(RayRunner(wait_s=0.0, device="phone")) as place:
         assert place.ask_device(device_fingerprint) == device_fingerprint()
         if words is None:
