@@ -105,8 +105,8 @@ def ship(
         formats: names of `starsearch.export.formats.formats`; none are all that can be written here.
         runner: a runner file or a shipped one's name, where trainings run; None is this process.
         view: shows a training.
-        options: of the trainings, as `plan_training` takes them: `recipe`, `epochs`, `batch_size`, `hardware`, and
-            `weights`, with which the study's networks begin, not timm's.
+        options: of the trainings, as `plan_training` takes them: `recipe`, `epochs`, `batch_size`, `resolution`,
+            `hardware`, and `weights`, with which the study's networks begin, not timm's.
 
     Raises:
         StudyError: no such trial, no front, or no trial that is fast enough.
@@ -390,7 +390,8 @@ def _two_sizes(job: TrainingJob, resolution: Resolution) -> list[str]:
     return [
         (
             f"Trained at {trained} px, timed at {resolution} px (the space's resolution), where MACs are counted too. "
-            f"Where the product's images have {trained} px, search with `resolution: {trained}` in the space."
+            f"Where the product's images have {resolution} px, train at that too: `--resolution {resolution}`; where "
+            f"they have {trained} px, search with `resolution: {trained}` in the space."
         )
     ]
 

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from starsearch.cli.options import Epochs, OptionalData, Runner, Study, Weights, Workers, milliseconds, takes_data
+from starsearch.cli.options import (
+    Epochs,
+    OptionalData,
+    Runner,
+    Study,
+    Weights,
+    Workers,
+    milliseconds,
+    pixels,
+    takes_data,
+)
 from starsearch.cli.show import print_table, say, table
 from starsearch.errors import TrainingStoppedError
 from starsearch.export.formats import formats as known_formats
@@ -35,6 +45,7 @@ def ship(
     ] = None,
     epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(min=2, max=65_536, help="Images a step, not the recipe's.")] = None,
+    resolution: Annotated[str | None, pixels("To train and export at. Without it: the trial's.", high=1024)] = None,
     weights: Weights = None,
     formats: Annotated[
         str,
@@ -78,6 +89,7 @@ def ship(
                 is_asked_to_stop=stop.is_set,
                 say=say,
                 recipe=recipe,
+                resolution=resolution,
                 weights=weights,
                 epochs=epochs,
                 batch_size=batch_size,
