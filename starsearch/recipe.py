@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from starsearch.resolution import Between, Resolution, of_sides, sides
+from starsearch.resolution import Between, Resolution, area, of_sides, sides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +134,22 @@ class Fidelity:
     def scaled(self, resolution: Resolution, of: Resolution) -> Fidelity:
         """Return it for a network deployed at `resolution`, where its own is meant for one that is deployed at `of`.
 
-        A proxy at 32 px of a space of 224 px trains a network of 160 px at 23.
+        A proxy at 32 px of a space of 224 px trains a network of 160 px at 23. Each network is trained in the shape in
+        which it is deployed: where this fidelity's is not that of `of`, its share of the pixels counts.
         """
-        lengths = zip(*map(sides, (self.resolution, resolution, of)), strict=True)
-        height, width = (max(8, round(own * deployed / meant)) for own, deployed, meant in lengths)
-        return replace(self, resolution=of_sides(height, width))
+        longest, deployed, meant = (max(sides(one)) for one in (self.resolution, resolution, of))
+        length: float = longest
+        if _in_shape(of, longest) != self.resolution:
+            length = meant * math.sqrt(area(self.resolution) / area(of))
+        return replace(self, resolution=_in_shape(resolution, length * deployed / meant))
+
+
+def _in_shape(resolution: Resolution, length: float) -> Resolution:
+    """Return the resolution of this shape whose longer side is `length`, and whose shorter one is at least 8."""
+    shorter, longer = sorted(sides(resolution))
+    longest = max(round(length), math.ceil(8 * longer / shorter))
+    height, width = (round(side * longest / longer) for side in sides(resolution))
+    return of_sides(height, width)
 
 
 def with_batch_size(recipe: Recipe, batch_size: int) -> Recipe:

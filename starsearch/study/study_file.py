@@ -268,7 +268,7 @@ def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: 
     runs_itself = said.space == str(file.path)  # a space, or a mapping of one
     path = file.path if runs_itself else find_file(said.space, "spaces", beside=file.path.parent)
     is_shipped = path.parent.resolve() == shipped_folder("spaces").resolve()
-    fidelity = _fidelity(file, step)
+    fidelity = _fidelity(file, step, space.resolution)
     space, anchor_recipes = _with_anchors(file, said, space)
     recipe, space = _recipe(file, said, fidelity, space, 0)
     if anchor_recipes and not space.recipe_parameters:
@@ -309,7 +309,7 @@ def _first_spec(file: YamlFile, said: StudyFile, source: str, step: Any, space: 
 
 
 def _later_spec(file: YamlFile, said: StudyFile, first: StudySpec, steps: Sequence[Any], number: int) -> StudySpec:
-    step, fidelity = steps[number], _fidelity(file, steps[number])
+    step, fidelity = steps[number], _fidelity(file, steps[number], first.space.resolution)
     recipe, space = _recipe(file, said, fidelity, first.space, number)
     return replace(
         first,
@@ -325,12 +325,15 @@ def _later_spec(file: YamlFile, said: StudyFile, first: StudySpec, steps: Sequen
     )
 
 
-def _fidelity(file: YamlFile, step: Any) -> Fidelity:
-    """Return a step's fidelity; weights that lie beside the file, also as a trial's, are meant relative to it."""
+def _fidelity(file: YamlFile, step: Any, deployed: Resolution) -> Fidelity:
+    """Return a step's fidelity, in the shape of what is deployed.
+
+    Weights that lie beside the file, also as a trial's, are meant relative to it.
+    """
     values = {field.name: getattr(step, field.name) for field in fields(Fidelity)}
     if step.weights and (file.path.parent / re.sub(r":\d+$", "", step.weights)).exists():
         values["weights"] = str(file.path.parent / step.weights)
-    return Fidelity(**values)
+    return Fidelity(**values).scaled(deployed, deployed)
 
 
 def _check_steps(file: YamlFile, steps: Sequence[Any]) -> None:

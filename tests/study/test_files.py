@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from starsearch.errors import SpecError
+from starsearch.recipe import Fidelity
+from starsearch.resolution import area, sides
 from starsearch.resources import shipped_folder, shipped_names
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.space_file import load_space, parse_space
-from starsearch.study.study_file import load_study
+from starsearch.study.study_file import load_specs, load_study
 from starsearch.yaml_file import parse_yaml
 from tests.study.malformed import SPACE, SPACE_CHANGES, STUDY, STUDY_CHANGES
 
@@ -168,6 +171,27 @@ def test_a_fidelity_that_is_listed_says_everything_itself(tmp_path):
     )
     spec = load_study(str(path))
     assert (spec.fidelity.epochs, spec.fidelity.samples, spec.recipe.epochs) == (None, None, 300)
+
+
+@pytest.mark.parametrize("said", [None, 32, "32x53", "53x32", 96], ids=str)
+def test_each_candidate_is_trained_in_the_shape_in_which_it_is_deployed(said):
+    """The list is that of the space file's documentation; the shares of the pixels are nearly one."""
+    space = {"dimensions": {"embed_dim": [16, 24], "resolution": [128, 192, 224, "192x320"]}}
+    settings = [] if said is None else [f"fidelities.0.resolution={said}"]
+    (spec,) = load_specs(space, settings=settings)
+    pixels = 32 * 53 if said is None else area(said)
+    assert spec.fidelity == spec.fidelity.scaled("192x320", "192x320"), "what is told is what is trained"
+    for deployed in (128, 192, 224, "192x320"):
+        height, width = sides(spec.fidelity.scaled(deployed, spec.space.resolution).resolution)
+        high, wide = sides(deployed)
+        assert abs(width - height * wide / high) < 1, deployed
+        assert height * width / (high * wide) == pytest.approx(pixels / (192 * 320), rel=0.07), deployed
+
+
+def test_the_shares_of_squares_are_those_of_their_sides():
+    for own, deployed, of in itertools.product(range(8, 100, 7), (32, 63, 64, 160, 224), (32, 96, 224, 225)):
+        found = Fidelity(resolution=own).scaled(deployed, of).resolution
+        assert found == max(8, round(own * deployed / of)), "so that what was recorded is trained and exported alike"
 
 
 def test_epochs_are_said_in_one_place(tmp_path):
