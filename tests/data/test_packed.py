@@ -1,6 +1,7 @@
 """Packs against the data sets they are made of."""
 
 import json
+import pickle
 import re
 import shutil
 
@@ -129,8 +130,25 @@ def test_a_pack_made_again_under_its_name_is_read_anew_and_never_as_the_first(tm
         images = follow(decode(opened[-1], opened[-1].train, np.arange(4), resolution=8))
         assert set(images.pixels.flatten().tolist()) == {brightness}
     assert opened[0].fingerprint == opened[1].fingerprint, "or the test tells nothing"
-    with pytest.raises(DataError, match="was made again since it was opened"):
-        opened[0].train.pixels()
+    packed._mapped.cache_clear()  # as in another process
+    with pytest.raises(DataError, match="is not the one that was opened"):
+        opened[0].train.read(0)
+
+
+def test_a_copy_on_another_node_is_the_pack_that_was_opened_and_none_is_refused_in_words(pack, tmp_path):
+    file = tmp_path / pack.name
+    shutil.copyfile(pack, file)
+    data = open_data(str(file))
+    sent, expected = pickle.dumps(data.train), np.asarray(data.train.read(5))
+    file.unlink()
+    packed._mapped.cache_clear()  # as in another process
+    with pytest.raises(DataError, match=r"photos\.pack cannot be read any more \(.*No such file"):
+        pickle.loads(sent).read(5)
+    file.write_bytes(pack.read_bytes()[:-200_000])
+    with pytest.raises(DataError, match="cannot be read any more"):
+        pickle.loads(sent).read(5)
+    shutil.copyfile(pack, file)
+    assert np.array_equal(np.asarray(pickle.loads(sent).read(5)), expected)
 
 
 def changed(pack, folder, *, at=None, **about):

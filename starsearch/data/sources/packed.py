@@ -1,21 +1,24 @@
 """Packs: a data set decoded once, at one resolution, in a file that all processes of a machine map into memory.
 
 The file begins with JSON of a fixed length, which says its version, its source, how far it is and, once it is finished,
-how many images it has. The pixels of the training and then of the validation images follow, each (side, side, 3) uint8,
-and an .npz of classes, names, targets and a checksum of each image. Images that cannot be read are left out.
+how many images it has and a random text that tells this packing from others. The pixels of the training and then of the
+validation images follow, each (side, side, 3) uint8, and an .npz of classes, names, targets and a checksum of each
+image. Images that cannot be read are left out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
 import shutil
 import time
 import zlib
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -43,27 +46,43 @@ class PackedPixels:
     start: int
     count: int
     side: int
-    made: tuple[int, int]  # which file it was when it was opened, and when that was written
+    digest: str  # of its preamble, which tells it from another packing, wherever it lies
 
     def __call__(self) -> NDArray[np.uint8]:
-        """Return them; refuse another pack that has taken the file's place."""
-        if _made(Path(self.file)) != self.made:
-            raise DataError(f"The pack {self.file} was made again since it was opened: begin again.")
-        # "c": torch wants to be able to write; what it wrote would stay with the process.
-        return np.asarray(np.memmap(self.file, np.uint8, "c", self.start, (self.count, self.side, self.side, 3)))
+        """Return them.
+
+        Raises:
+            DataError: the pack is gone, or another one lies in its place.
+        """
+        return _mapped(self)
 
     def picture(self, index: int) -> Image.Image:
         """Return an image as Pillow has it."""
-        return Image.fromarray(self()[index])
+        return Image.fromarray(_mapped(self)[index])
 
     def size_of(self, _: int) -> int:
         """Return an image's size in bytes."""
         return 3 * self.side**2
 
 
-def _made(file: Path) -> tuple[int, int]:
-    found = file.stat()
-    return found.st_ino, found.st_mtime_ns
+@lru_cache(maxsize=8)
+def _mapped(pixels: PackedPixels) -> NDArray[np.uint8]:
+    try:
+        with Path(pixels.file).open("rb") as stream:
+            if _digest(stream.read(_PREAMBLE)) == pixels.digest:
+                return _map(stream, pixels.start, pixels.count, pixels.side)
+    except (OSError, ValueError) as error:  # also one that is cut off
+        raise DataError(f"The pack {pixels.file} cannot be read any more ({error}): put it back.") from error
+    raise DataError(f"The pack {pixels.file} is not the one that was opened: copy that here, or begin again.")
+
+
+def _map(stream: BinaryIO, start: int, count: int, side: int) -> NDArray[np.uint8]:
+    # "c": torch wants to be able to write; what it wrote would stay with the process.
+    return np.asarray(np.memmap(stream, np.uint8, "c", start, (count, side, side, 3)))
+
+
+def _digest(preamble: bytes) -> str:
+    return hashlib.sha256(preamble).hexdigest()
 
 
 def find(asked: DataSource) -> Source | None:
@@ -97,11 +116,12 @@ def _read_preamble(file: Path) -> dict[str, Any] | None:
 
 
 def _list(file: Path, name: SplitName) -> Split:
-    about = _read_preamble(file)
-    assert about is not None
+    with file.open("rb") as stream:
+        preamble = stream.read(_PREAMBLE)
+    about = json.loads(preamble)
     number, side = SPLITS.index(name), about["resolution"]
     starts = [_PREAMBLE + 3 * side**2 * count for count in (0, about["counts"][0], sum(about["counts"]))]
-    pixels = PackedPixels(str(file), starts[number], about["counts"][number], side, _made(file))
+    pixels = PackedPixels(str(file), starts[number], about["counts"][number], side, _digest(preamble))
     try:
         with file.open("rb") as stream:
             stream.seek(starts[2])
@@ -190,14 +210,14 @@ def pack(
         counts: list[int] = []
         for split, broken in zip(splits, about["unreadable"], strict=True):
             readable = np.delete(np.arange(len(split)), broken)
-            mapped = PackedPixels(str(file), _PREAMBLE + size * sum(counts), len(readable), resolution, _made(file))()
+            mapped = _map(stream, _PREAMBLE + size * sum(counts), len(readable), resolution)
             arrays[f"{split.name} names"] = _as_bytes([split.names[index] for index in readable.tolist()])
             arrays[f"{split.name} targets"] = split.targets[readable]
             arrays[f"{split.name} sums"] = np.array([zlib.crc32(image) for image in mapped], dtype=np.uint32)
             counts.append(len(readable))
         stream.seek(0, os.SEEK_END)
         np.savez(stream, **arrays)
-        _say(stream, about | {"counts": counts})
+        _say(stream, about | {"counts": counts, "packing": secrets.token_hex(8)})
     return counts
 
 
