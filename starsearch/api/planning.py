@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starsearch.api.run import check_batch, open_dataset, run_fidelities
+from starsearch.api.run import check_batch, check_resolutions, open_dataset, run_fidelities
 from starsearch.api.study_folder import StudyPlace, as_begun, database_url, make_folder
 from starsearch.errors import SpecError, StudyError
 from starsearch.families.family import presets
@@ -204,6 +204,7 @@ def _pilot_studies(
     steps += [replace(base, name=f"{first.name}-plan.{one.name}", fidelity=one) for one in cheapest_first]
     for step in steps:
         check_batch(step, dataset)
+        check_resolutions(step, dataset)
     return steps
 
 

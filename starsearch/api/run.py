@@ -55,6 +55,7 @@ from starsearch.objective import IMAGENET_TOP1
 from starsearch.paper.trainings import SMALL_FIDELITIES
 from starsearch.records.record import FIDELITIES, StudyRecord
 from starsearch.records.table import load_attributes
+from starsearch.resolution import recorded
 from starsearch.search.driver import Watch, run_study
 from starsearch.search.evidence import keep_evidence, kept_evidence, read_evidence
 from starsearch.search.promotion import look_below
@@ -350,13 +351,26 @@ def _evidence(
 
 
 def open_dataset(specs: Sequence[StudySpec]) -> DataSet:
-    """Open the data set of a study's fidelities; warn of what it leaves out, refuse batches it can never fill."""
+    """Open the data set of a study's fidelities; warn of what it leaves out, refuse what it cannot serve."""
     dataset = open_data(specs[0].data)
     warn_of_left_out(dataset)
     warn_of_shared_images(dataset)
     for spec in specs:
         check_batch(spec, dataset)
+        check_resolutions(spec, dataset)
     return dataset
+
+
+def check_resolutions(spec: StudySpec, dataset: DataSet) -> None:
+    """Refuse a fidelity, or a rung, at which some candidate would be trained on images that a pack has not."""
+    from starsearch.data.memory import check_packed
+
+    searched, base = spec.space.searched_resolution, spec.space.resolution
+    rungs = spec.halving.rungs if spec.halving else ()
+    for trained in {spec.fidelity.resolution, *(rung.resolution or spec.fidelity.resolution for rung in rungs)}:
+        for deployed in searched.values if searched else (base,):
+            fidelity = replace(spec.fidelity, resolution=trained).scaled(recorded(deployed), base)
+            check_packed(dataset, dataset.train, fidelity.resolution)
 
 
 def check_batch(spec: StudySpec, dataset: DataSet, advice: str = _SMALLER_BATCH) -> None:

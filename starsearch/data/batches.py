@@ -15,7 +15,7 @@ from PIL import Image
 
 from starsearch.data.augmentation import augment, batch_augmentation, image_augmentation, normalize, resized_whole
 from starsearch.data.dataset import DataSet, Split, choose_balanced
-from starsearch.data.memory import Images, decode, fits_memory
+from starsearch.data.memory import Images, check_packed, decode, fits_memory
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.data.unreadable import Unreadable, read_or_note
 from starsearch.data.workers import LoadedImages, Samples, drawing_from, num_workers
@@ -133,6 +133,7 @@ def training_batches(
     Images in memory are augmented batch by batch on the device, but for RandAugment and other policies, which have no
     such form: a GPU would wait for them, so that worker processes carry them out there.
     """
+    check_packed(data, data.train, resolution)
     chosen, transform = _chosen(data.train, samples, seed), image_augmentation(recipe, data, resolution)
     images: Images | LoadedImages
     single = recipe.auto_augment is not None
@@ -216,6 +217,8 @@ def validation_batches(
         consequence: what the warning of unreadable images says is done about them; "" warns of nothing.
     """
     split, chosen, resolution = data.validation, _chosen(data.validation, samples, seed), preprocessing.resolution
+    if isinstance(resolution, str):
+        check_packed(data, split, resolution)
     images: Images | LoadedImages
     fits = split.in_memory or fits_memory(len(chosen), resolution, data.cache_limit_bytes // 2)
     if keep and fits and preprocessing.crop_pct == 1.0:

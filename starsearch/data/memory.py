@@ -81,6 +81,18 @@ def fits_memory(num_images: int, resolution: Resolution, limit_bytes: int) -> bo
     return 3 * num_images * area(resolution) <= limit_bytes
 
 
+def check_packed(data: DataSet, split: Split, resolution: Resolution) -> None:
+    """Refuse what a pack has not: images that are no squares, or larger than its own."""
+    if split.pixels is None:
+        return
+    side = split.pixels().shape[1]
+    if isinstance(resolution, str) or side < resolution:
+        raise DataError(
+            f"{data.name!r} is packed as squares of {side} px, and {resolution} px are asked for. "
+            f"Take its source, pack that larger, or take at most {side}."
+        )
+
+
 def decode(
     data: DataSet, split: Split, indices: NDArray[np.int64], *, resolution: Resolution, device: str = "cpu"
 ) -> Generator[float, None, Images]:
@@ -112,12 +124,8 @@ def _decode(
     data: DataSet, split: Split, indices: NDArray[np.int64], resolution: Resolution
 ) -> Generator[float, None, Images]:
     if split.pixels is not None:
+        check_packed(data, split, resolution)
         packed, targets = split.pixels(), split.targets
-        if isinstance(resolution, str) or packed.shape[1] < resolution:
-            raise DataError(
-                f"{data.name!r} is packed as squares of {packed.shape[1]} px, and {resolution} px are asked for. "
-                f"Take its source, pack that larger, or take at most {packed.shape[1]}."
-            )
         is_part = len(indices) < len(targets) and fits_memory(len(indices), len(packed[0]), data.cache_limit_bytes // 2)
         if is_part:
             packed, targets = packed[indices], targets[indices]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from starsearch.api.run import open_dataset
 from starsearch.data import open_data
 from starsearch.data.batches import training_batches, validation_batches
 from starsearch.data.memory import decode
@@ -18,6 +19,7 @@ from starsearch.data.sources import packed
 from starsearch.errors import DataError
 from starsearch.progress import follow
 from starsearch.recipe import Recipe
+from starsearch.study.study_file import load_specs
 from tests.data.pictures import write_pictures
 from tests.training.imagenet import write_imagenet
 
@@ -165,7 +167,35 @@ def changed(pack, folder, *, at=None, **about):
 
 def test_a_pack_is_of_squares(pack):
     with pytest.raises(DataError, match="packed as squares of 32 px, and 16x32 px are asked for"):
-        batches_of(open_data(str(pack)), "16x32")
+        batches_of(data := open_data(str(pack)), "16x32")
+    with pytest.raises(DataError, match="packed as squares of 32 px, and 16x32 px are asked for"):
+        follow(validation_batches(data, Preprocessing(resolution="16x32", crop_pct=0.875), batch_size=5, keep=False))
+
+
+@pytest.mark.parametrize(
+    ("searched", "said", "asked"),
+    [
+        ([32, 64], ["fidelities=[{resolution: 32, epochs: 9}]"], None),
+        (["32x64"], ["fidelities=[{resolution: 16x32}]"], "16x32"),
+        ([32, "32x64", 64], ["fidelities=[{resolution: 32}]"], "16x32"),  # half the sides of the deployed networks
+        ([64, 128], ["fidelities=[{resolution: 32}]"], "64"),
+        (
+            [64],
+            ["fidelities=[{resolution: 32, epochs: 9}]", "search.halving.rungs=[{epochs: 2, resolution: 40}]"],
+            "40",
+        ),
+    ],
+)
+def test_a_study_that_some_candidate_cannot_be_trained_for_is_refused_as_it_begins(pack, searched, said, asked):
+    space = {"dimensions": {"embed_dim": [16, 24]}, "resolution": 64 if 64 in searched else searched[0]}
+    if len(searched) > 1:
+        space["dimensions"]["resolution"] = searched
+    specs = load_specs(space, data=str(pack), settings=[*said, "recipe.batch_size=16"])
+    if asked is None:
+        open_dataset(specs)
+    else:
+        with pytest.raises(DataError, match=f"packed as squares of 32 px, and {asked} px are asked for"):
+            open_dataset(specs)
 
 
 def test_what_is_no_pack_of_this_source_is_refused_in_words(source, pack, tmp_path, monkeypatch):
