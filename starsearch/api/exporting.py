@@ -193,8 +193,8 @@ def _architecture_of(source: str) -> Architecture | None:
 def front_numbers(study: str, top: int | None) -> list[int]:
     """Return the knee of a study's front, or its first `top` trials."""
     view = open_view(place_of(study))
-    if view.knee is None and view.miss:
-        raise StudyError(" ".join(miss_lines(view.miss)))
+    if view.knee is None and (missed := miss_lines(view.summary)):
+        raise StudyError(" ".join(missed))
     if view.knee is None:
         raise StudyError("The study has no front yet: no trial is complete and feasible.")
     front = without_baselines(view.front[view.front["on_front"]])

@@ -128,6 +128,7 @@ def run(
     from starsearch.cli.show import say
     from starsearch.cli.studies import print_end, print_front
     from starsearch.errors import StudyError
+    from starsearch.report.summary import count_words
 
     limit = [] if max_latency is None else [f"constraints.latency_ms.max={milliseconds(max_latency):g}"]
     outcome = run(
@@ -149,9 +150,12 @@ def run(
     print_front(outcome.view, with_agreement=False)  # it was said as each fidelity ended
     print_end(outcome)
     assert outcome.ended is not None
-    is_over = outcome.ended.why in ("complete", "space exhausted")
-    if is_over and not outcome.view.count("COMPLETE"):
-        raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
+    if outcome.ended.why in ("complete", "space exhausted", "nothing feasible"):
+        if outcome.view.untrained_miss and outcome.ended.finished < outcome.ended.wanted:
+            tried = ", ".join(f"{count} {words}" for count, words in count_words(outcome.view.summary))
+            raise StudyError(f"No network keeps the study's constraints: {tried}.")
+        if not outcome.view.count("COMPLETE"):
+            raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
 
 
 @app.command(rich_help_panel=SEARCH)

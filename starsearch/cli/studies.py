@@ -37,10 +37,8 @@ def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
         say(*architecture_lines(rows), "", *legend_lines(view.front))
     if view.knee is not None:
         say(f"Knee: trial {view.knee}.", *prediction_lines(view.predictions))
-    elif view.miss:
-        say(*miss_lines(view.miss))
     else:
-        say("No trial is complete yet, so there is no front.")
+        say(*(miss_lines(view.summary) or ["No trial is complete yet, so there is no front."]))
     _print_estimates(view)
     if (note := anchor_recipe_note(view.trials)) is not None:
         say(note)
@@ -59,7 +57,7 @@ def _print_uncounted(view: StudyView) -> None:
         (NOT_TRAINED, "not trained: what is known before breaks a constraint. They are not counted."),
         (FOREIGN, "made or ended by another program: not counted, and left as they are."),
     ):
-        if count := view.count(state):
+        if (count := view.count(state)) and not (state == NOT_TRAINED and view.untrained_miss):  # said of the front
             say(f"{count} {'trial was' if count == 1 else 'trials were'} {words}")
 
 
@@ -113,8 +111,8 @@ def print_status(found: Mapping[str, Any]) -> None:
     for name, best in found["best"].items():
         spread = f" ± {best['spread']:.2g}" if best["spread"] is not None else ""
         facts[f"best {name}"] = f"{best['value']:.4g}{spread} (trial {best['number']})"
-    if found["miss"]:
-        facts["infeasible"] = " ".join(miss_lines(found["miss"]))
+    if missed := miss_lines(found):
+        facts["infeasible"] = " ".join(missed)
     if (gain := hypervolume_gain(found["hypervolume"])) is not None:
         facts["hypervolume"] = f"{found['hypervolume']['front']:.4g}, {gain:+.0f} % over the published networks alone"
     print_facts(facts | {"driver": found["driver"] or "none at work"})
@@ -140,10 +138,9 @@ def print_end(outcome: Study) -> None:
         case "space exhausted":
             say(f"Done: {progress}; every architecture of the space has been tried.")
         case "nothing feasible":
-            say(
-                f"Stopped: {progress}; one candidate after another broke the study's constraints before training. "
-                "Allow more (with a new --name), or search smaller networks."
-            )
+            say(f"Stopped: {progress}; one candidate after another broke the study's constraints before training.")
+            if view.count("COMPLETE"):
+                say("Its constraints stay as they are, for it has trials: loosen them with a new --name.")
         case _:
             because = "Interrupted" if ended.why == "interrupted" else "The time budget is spent"
             say(f"{because}: {progress}. Nothing finished is lost.")

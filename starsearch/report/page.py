@@ -60,7 +60,7 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
         title=title,
         view=view,
         tiles=list(_tiles(view)),
-        no_front=miss_lines(view.miss) if view.miss else nothing,
+        no_front=miss_lines(view.summary) or nothing,
         figures={name: figure.layout.height for name, figure in figures.items()},
         # The scripts are our own and plotly's; the data is base64, in which nothing can end an element.
         plotly=Markup(get_plotlyjs()) if len(view.complete) else "",  # noqa: S704

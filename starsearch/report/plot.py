@@ -60,8 +60,7 @@ def draw_front(view: StudyView, *, title: str) -> Figure:
         else:
             axes.set_axis_off()
             nothing = [f"No front: of {len(view.trials)} trials none is complete, feasible and measured."]
-            lines = miss_lines(view.miss) if view.miss else nothing
-            text = "\n".join(textwrap.fill(line, 60) for line in lines)
+            text = "\n".join(textwrap.fill(line, 60) for line in miss_lines(view.summary) or nothing)
             axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#444444", size=11)
     return figure
 

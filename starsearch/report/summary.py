@@ -89,23 +89,23 @@ def hypervolume_gain(volume: Mapping[str, Any] | None) -> float | None:
     return float(100 * (volume["front"] / volume["anchors"] - 1))
 
 
-def nearest_miss(complete: pd.DataFrame) -> dict[str, Any] | None:
-    """Return which constraints all trials break and which trial comes nearest; None where one is feasible.
+def nearest_miss(trials: pd.DataFrame) -> dict[str, Any] | None:
+    """Return which constraints all of some trials break and which comes nearest; None where one is feasible.
 
     `trials`: how many; `number` of the nearest, `weights`: its file, or None; `broken`: the constraints that are
     broken, each with its `quantity`, `bound` ("max" or "min"), `limit`, the `count` of trials that break it and the
     `value` of the nearest, by the share of a limit by which the worst one is broken.
     """
-    excess = complete[[str(column) for column in complete if str(column).startswith(EXCESS)]].astype(float)
-    if complete.empty or complete["feasible"].any() or excess.empty:
+    excess = trials[[str(column) for column in trials if str(column).startswith(EXCESS)]].astype(float)
+    if trials.empty or trials["feasible"].any() or excess.empty:
         return None
     bounds = {str(name): str(name).removeprefix(EXCESS).rpartition(".")[::2] for name in excess}
     signs = {name: 1 if end == "max" else -1 for name, (_, end) in bounds.items()}
-    limits = {name: float((complete[of] - signs[name] * excess[name]).median()) for name, (of, _) in bounds.items()}
+    limits = {name: float((trials[of] - signs[name] * excess[name]).median()) for name, (of, _) in bounds.items()}
     worst = [miss({str(name): by for name, by in row.items()}, limits) for row in excess.to_dict("records")]
-    nearest = complete.assign(worst=worst).sort_values(["worst", "number"]).iloc[0]
+    nearest = trials.assign(worst=worst).sort_values(["worst", "number"]).iloc[0]
     return {
-        "trials": len(complete),
+        "trials": len(trials),
         "number": int(nearest["number"]),
         "weights": nearest["weights"] if isinstance(nearest.get("weights"), str) else None,
         "broken": [
@@ -116,8 +116,27 @@ def nearest_miss(complete: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def miss_lines(found: Mapping[str, Any]) -> list[str]:
-    """Return what `nearest_miss` found, in sentences."""
+def miss_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return in sentences by how much a study misses its constraints (`StudyView.summary`); none where it does not."""
+    lines = []
+    if found := summary["miss"]:
+        many = f"None of the {found['trials']} complete trials satisfies" if found["trials"] > 1 else None
+        broken, nearest = _miss_words(found)
+        kept = f"kept for `export --trial {found['number']}`" if found["weights"] else "not kept"
+        lines += [f"{many or 'The one complete trial breaks'} the study's constraints: {broken}."]
+        lines += [f"{nearest}; its weights are {kept}. Loosen the constraints, or search on."]
+    if found := summary["untrained_miss"]:
+        broken, nearest = _miss_words(found)
+        bounds = {one["bound"] for one in found["broken"]}
+        towards = "smaller" if bounds == {"max"} else "larger" if bounds == {"min"} else "other"
+        were = "1 trial was" if found["trials"] == 1 else f"{found['trials']} trials were"
+        lines += [f"{were} not trained, for what is known before breaks the study's constraints: {broken}."]
+        lines += [f"{nearest}. Loosen the constraints, or widen the space towards {towards} networks."]
+    return lines
+
+
+def _miss_words(found: Mapping[str, Any]) -> tuple[str, str]:
+    """Return how many trials break which constraint, and by how much the nearest does."""
     counts, values = [], []
     for one in found["broken"]:
         shown = quantity(one["quantity"])
@@ -125,14 +144,7 @@ def miss_lines(found: Mapping[str, Any]) -> list[str]:
         at = f"at {'most' if one['bound'] == 'max' else 'least'} {limit}"
         counts.append(f"{one['count']} break{'s' if one['count'] == 1 else ''} {shown.label} {at}")
         values.append(f"{shown.label} {value} where {at} is wanted")
-    number, trials = found["number"], found["trials"]
-    kept = f"kept for `export --trial {number}`" if found["weights"] else "not kept"
-    many = f"None of the {trials} complete trials satisfies" if trials > 1 else "The one complete trial breaks"
-    nearest = f"Nearest is trial {number}: {', '.join(values)}; its weights are {kept}."
-    return [
-        f"{many} the study's constraints: {', '.join(counts)}.",
-        f"{nearest} Loosen the constraints, or search on.",
-    ]
+    return ", ".join(counts), f"Nearest is trial {found['number']}: {', '.join(values)}"
 
 
 def count_words(found: Mapping[str, Any]) -> list[tuple[int, str]]:

@@ -122,6 +122,12 @@ class StudyView(RecordedStudy):
         """Which constraints are broken, where every complete trial breaks one (`nearest_miss`)."""
         return nearest_miss(self.complete)
 
+    @cached_property
+    def untrained_miss(self) -> dict[str, Any] | None:
+        """The same of the trials that were not trained, where no complete one is feasible."""
+        is_missed = not self.complete["feasible"].any()
+        return nearest_miss(self.trials[self.trials["state"] == NOT_TRAINED]) if is_missed else None
+
     @property
     def halving(self) -> list[str]:
         """What successive halving saved, in sentences; none without it."""
@@ -151,8 +157,8 @@ class StudyView(RecordedStudy):
         (breaking a constraint before that), `infeasible` (complete, but breaking one), `foreign` (made or ended by
         other programs): counts. `seconds`: spent by all trials together. `on_front`: members of the front; `knee`: the
         trial at its knee, or None. `best`: by objective the best feasible `value`, its `spread` (None without one) and
-        trial `number`. `hypervolume`: `compare_hypervolumes`, or None. `miss`: `nearest_miss`, or None. `predictions`:
-        `prediction_errors`, where anything was predicted.
+        trial `number`. `hypervolume`: `compare_hypervolumes`, or None. `miss` (of complete trials) and
+        `untrained_miss`: `nearest_miss`, or None. `predictions`: `prediction_errors`, where anything was predicted.
         """
         found = {
             "trials": len(self.trials),
@@ -165,6 +171,7 @@ class StudyView(RecordedStudy):
             "foreign": self.count(FOREIGN),
             "unfinished": self.count("RUNNING"),
             "miss": self.miss,
+            "untrained_miss": self.untrained_miss,
             "seconds": float(self.trials["seconds"].sum()),
             "on_front": int(self.front["on_front"].sum()),
             "knee": self.knee,

@@ -70,7 +70,8 @@ def infeasible(tmp_path_factory):
     folder = tmp_path_factory.mktemp("infeasible")
     write_tiny_files(folder, UNTIMED + "constraints: {macs: {max: 1.0e+5}, num_params: {min: 5, max: 2.0e+5}}\n")
     done = starsearch("run", "few.yaml", "--name", "none", "--trials", "2", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2
+    assert "No network keeps the study's constraints: 1 complete, 0 failed, 1 break a constraint, 50 not" in done.stderr
     (folder / "stdout.txt").write_text(done.stdout)
     return folder
 
@@ -79,6 +80,8 @@ def test_where_all_break_constraints_it_is_said_how_many_which_and_by_how_little
     trials = pd.read_csv(infeasible / "studies/none/trials.csv").set_index("number")
     untrained = trials[trials["state"] == "UNTRAINED"]
     assert (untrained["macs"] > 1e5).all()
+    over = untrained[["macs", "num_params"]] / [1e5, 2e5]
+    closest = over.max(axis=1).idxmin()
     trials = trials[trials["state"] == "COMPLETE"]
     assert (trials["excess_macs.max"] == trials["macs"] - 1e5).all()
     assert (trials["excess_num_params.min"] < 0).all()
@@ -87,7 +90,10 @@ def test_where_all_break_constraints_it_is_said_how_many_which_and_by_how_little
     ended = (infeasible / "stdout.txt").read_text()
     assert len(untrained) == 50
     assert "Stopped: 1 of 3 trials; one candidate after another broke the study's constraints" in ended
-    assert "50 trials were not trained: what is known before breaks a constraint." in ended
+    closest_miss = (
+        f"Nearest is trial {closest}: MACs {untrained['macs'][closest] / 1e6:.4g} M where at most 0.1 M is wanted"
+    )
+    assert "50 trials were not trained, for what is known before breaks the study's constraints: 50 break MACs" in ended
     miss = f"Nearest is trial {nearest}: MACs {trials['macs'][nearest] / 1e6:.4g} M where at most 0.1 M is wanted"
     assert f"starsearch export studies/none --trial {nearest} " in (infeasible / "stdout.txt").read_text()
     refused = starsearch("export", "studies/none", "--knee", "--out", "knee", cwd=infeasible)
@@ -101,6 +107,8 @@ def test_where_all_break_constraints_it_is_said_how_many_which_and_by_how_little
     ):
         assert told in text
         assert miss in text
+        assert closest_miss in text
+        assert "widen the space towards smaller networks" in text
         assert "No trial is complete" not in text
     page = (infeasible / "studies/none/report.html").read_text()
     assert "macs: at most 100000, num_params: at least 5, at most 200000" in page

@@ -69,6 +69,17 @@ def test_without_a_front_that_is_said_and_reasons_are_printed_as_they_are(capsys
     assert list(reasons["numbers"]) == [[0, 1], [2]]
 
 
+def test_where_nothing_is_trained_it_is_said_by_how_much_the_nearest_misses(capsys):
+    slow = {"state": "UNTRAINED", "feasible": False, "top1_percent": float("nan"), "reason": "Not trained: …"}
+    rows = [trial(n, latency_ms=ms, **slow) | {"excess_latency_ms.max": ms - 1} for n, ms in enumerate((5.0, 2.31, 3))]
+    print_front(view(frame(rows)))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "3 trials were not trained, for what is known before breaks the study's constraints: 3 break" in text
+    assert "Nearest is trial 1: Latency 2.31 ms where at most 1 ms is wanted." in text
+    print_front(view(frame([*rows, trial(3, latency_ms=0.9) | {"excess_latency_ms.max": -0.1}])))
+    assert "Nearest" not in capsys.readouterr().out
+
+
 def test_json_holds_every_row_with_null_where_nothing_was_measured():
     study = view(frame([trial(0), trial(1, anchor="starnet_s1", latency_ms=float("nan"))]))
     found = json.loads(to_json(study.front, study.summary), parse_constant=pytest.fail)
