@@ -134,14 +134,19 @@ class Fidelity:
     def scaled(self, resolution: Resolution, of: Resolution) -> Fidelity:
         """Return it for a network deployed at `resolution`, where its own is meant for one that is deployed at `of`.
 
-        A proxy at 32 px of a space of 224 px trains a network of 160 px at 23. Each network is trained in the shape in
-        which it is deployed: where this fidelity's is not that of `of`, its share of the pixels counts.
+        A proxy at 32 px of a space of 224 px trains a network of 160 px at 23, each in the shape it is deployed in.
         """
-        longest, deployed, meant = (max(sides(one)) for one in (self.resolution, resolution, of))
-        length: float = longest
-        if _in_shape(of, longest) != self.resolution:
-            length = meant * math.sqrt(area(self.resolution) / area(of))
-        return replace(self, resolution=_in_shape(resolution, length * deployed / meant))
+        if resolution == of:
+            return self
+        length = max(sides(self.shaped(of).resolution)) * max(sides(resolution)) / max(sides(of))
+        return replace(self, resolution=_in_shape(resolution, length))
+
+    def shaped(self, like: Resolution) -> Fidelity:
+        """Return it at about as many pixels in the shape of `like`."""
+        if _in_shape(like, max(sides(self.resolution))) == self.resolution:
+            return self
+        length = max(sides(like)) * math.sqrt(area(self.resolution) / area(like))
+        return replace(self, resolution=_in_shape(like, length))
 
 
 def _in_shape(resolution: Resolution, length: float) -> Resolution:

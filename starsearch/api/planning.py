@@ -165,7 +165,7 @@ def _grid(
         samples or [one for one in (own.samples // 2, own.samples) if one >= fewest],
     )
     changed = (replace(own, resolution=pixels, epochs=number, samples=images) for pixels, number, images in options)
-    return [_fidelity(one, first, dataset) for one in changed]
+    return [_fidelity(one.shaped(first.space.resolution), first, dataset) for one in changed]
 
 
 def _fidelity(given: Fidelity, spec: StudySpec, dataset: DataSet) -> Fidelity:

@@ -369,7 +369,7 @@ def check_resolutions(spec: StudySpec, dataset: DataSet) -> None:
     rungs = spec.halving.rungs if spec.halving else ()
     for trained in {spec.fidelity.resolution, *(rung.resolution or spec.fidelity.resolution for rung in rungs)}:
         for deployed in searched.values if searched else (base,):
-            fidelity = replace(spec.fidelity, resolution=trained).scaled(recorded(deployed), base)
+            fidelity = replace(spec.fidelity, resolution=trained).shaped(base).scaled(recorded(deployed), base)
             check_packed(dataset, dataset.train, fidelity.resolution)
 
 

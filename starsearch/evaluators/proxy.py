@@ -72,7 +72,8 @@ class ProxyEvaluator:
         from starsearch.training import Hardware, find_device, train
 
         resolution = candidate.resolution or self.resolution
-        whole, here = (one.scaled(resolution, self.resolution) for one in (self.fidelity, part.of(self.fidelity)))
+        parts = (self.fidelity, part.of(self.fidelity))  # a rung may be written in another shape
+        whole, here = (one.shaped(self.resolution).scaled(resolution, self.resolution) for one in parts)
         readings = self._predict(candidate.architecture, resolution)
         if self.timing is not None:
             timing = self.timing(candidate, seed=seed, weights=None, part=part)

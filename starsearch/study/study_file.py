@@ -333,7 +333,7 @@ def _fidelity(file: YamlFile, step: Any, deployed: Resolution) -> Fidelity:
     values = {field.name: getattr(step, field.name) for field in fields(Fidelity)}
     if step.weights and (file.path.parent / re.sub(r":\d+$", "", step.weights)).exists():
         values["weights"] = str(file.path.parent / step.weights)
-    return Fidelity(**values).scaled(deployed, deployed)
+    return Fidelity(**values).shaped(deployed)
 
 
 def _check_steps(file: YamlFile, steps: Sequence[Any]) -> None:

@@ -180,7 +180,7 @@ def test_each_candidate_is_trained_in_the_shape_in_which_it_is_deployed(said):
     settings = [] if said is None else [f"fidelities.0.resolution={said}"]
     (spec,) = load_specs(space, settings=settings)
     pixels = 32 * 53 if said is None else area(said)
-    assert spec.fidelity == spec.fidelity.scaled("192x320", "192x320"), "what is told is what is trained"
+    assert spec.fidelity == spec.fidelity.shaped("192x320"), "what is told is what is trained"
     for deployed in (128, 192, 224, "192x320"):
         height, width = sides(spec.fidelity.scaled(deployed, spec.space.resolution).resolution)
         high, wide = sides(deployed)
@@ -189,6 +189,7 @@ def test_each_candidate_is_trained_in_the_shape_in_which_it_is_deployed(said):
 
 
 def test_the_shares_of_squares_are_those_of_their_sides():
+    assert Fidelity(resolution="32x64").scaled(224, 224).resolution == "32x64", "nothing is scaled"
     for own, deployed, of in itertools.product(range(8, 100, 7), (32, 63, 64, 160, 224), (32, 96, 224, 225)):
         found = Fidelity(resolution=own).scaled(deployed, of).resolution
         assert found == max(8, round(own * deployed / of)), "so that what was recorded is trained and exported alike"
