@@ -17,7 +17,6 @@ from starsearch.space.parameters import Value
 
 State = Literal["running", "complete", "pruned", "fail"]
 INTERRUPTED = "interrupted"  # the reason of a trial that Ctrl-C cut off
-UNTRAINED = "Not trained: "  # how the reason of one begins that breaks a constraint whatever its training comes to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +41,7 @@ class Trial:
         weights: the file of trained weights, relative to the study's folder.
         reason: why it failed, in one line.
         lost: whether it ended without the candidate being at fault, so that it runs again.
+        untrained: whether its evaluation stopped before the training, since what it had read breaks a constraint.
         noted: what the sampler noted on it and needs again when the study is resumed.
     """
 
@@ -63,6 +63,7 @@ class Trial:
     weights: str | None = None
     reason: str | None = None
     lost: bool = False
+    untrained: bool = False
     noted: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,11 +85,6 @@ class Trial:
     def has_result(self) -> bool:
         """Whether the candidate was judged, at a rung or at the end of its training."""
         return self.state in ("complete", "pruned")
-
-    @property
-    def is_untrained(self) -> bool:
-        """Whether it was not trained, since what is known before that breaks a constraint."""
-        return self.state == "fail" and (self.reason or "").startswith(UNTRAINED)
 
     @property
     def values(self) -> dict[str, float]:

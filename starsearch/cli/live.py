@@ -184,7 +184,7 @@ class LiveView:
         if (task := self._tasks.pop(trial.number, None)) is not None:
             self._bars.remove_task(task)
         self._note(trial)
-        is_untrained = trial.is_untrained
+        is_untrained = trial.untrained
         self._untrained += is_untrained
         self._failed += trial.state == "fail" and not (trial.lost or is_untrained)
         if (trial.state == "fail" and not is_untrained) or not self._console.is_terminal:
@@ -225,7 +225,7 @@ class LiveView:
         head = f"[{self._finished}/{self._wanted}] trial {trial.number}"
         shown = [quantity(one.name) for one in self._objectives if trial.state != "fail" or trial.reading(one.name)]
         values = ", ".join(f"{one.label.lower()} {_reading(trial, one.name)} {one.unit}".rstrip() for one in shown)
-        if trial.is_untrained:
+        if trial.untrained:
             return f"{head} {values}. {trial.reason}  {name}"
         if trial.state == "fail":
             why = "" if trial.reason == INTERRUPTED else f": {trial.reason}"

@@ -13,6 +13,13 @@ from starsearch.progress import Progress
 from starsearch.recipe import Fidelity
 from starsearch.resolution import Resolution
 
+
+class Untrained(tuple[Reading, ...]):
+    """What an evaluation returns that stops before the training, since these readings break one of the constraints."""
+
+    __slots__ = ()
+
+
 Evaluation = Generator[Progress, None, tuple[Reading, ...]]
 
 
@@ -46,7 +53,7 @@ class Evaluator(Protocol):
     def __call__(
         self, candidate: Candidate, *, seed: int, weights: Path | None, part: TrainingPart = WHOLE
     ) -> Evaluation:
-        """Return a generator that yields progress and returns what was measured or predicted.
+        """Return a generator that yields progress and returns what was measured or predicted, or `Untrained`.
 
         Args:
             candidate: what is judged.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starsearch.candidate import Candidate
 from starsearch.data import DataSet
 from starsearch.errors import EvaluationError
-from starsearch.evaluators.evaluator import WHOLE, Evaluation, TrainingPart
+from starsearch.evaluators.evaluator import WHOLE, Evaluation, TrainingPart, Untrained
 from starsearch.evaluators.footprint import measure_footprint
 from starsearch.evaluators.latency import (
     LatencyEvaluator,
@@ -41,7 +41,7 @@ class ProxyEvaluator:
     """Judges a candidate by training it and, with `timing`, by timing the network it would be deployed as.
 
     What takes no training is found out first: a searched network that breaks one of the `constraints` by it is not
-    trained, and what is known is returned.
+    trained, and what is known is returned as `Untrained`.
     """
 
     data: DataSet  # what is trained and validated on
@@ -79,7 +79,7 @@ class ProxyEvaluator:
             timing = self.timing(candidate, seed=seed, weights=None, part=part)
             readings += yield from scaled(timing, 0.0, 0.0)  # a second or two, whatever the training takes
         if candidate.anchor is None and any(_breaks(one, (*readings, *part.known)) for one in self.constraints):
-            return tuple(readings)
+            return Untrained(readings)
         is_ours = candidate.architecture.family != "timm"
         given = self.weights.for_data(self.data) if self.weights and is_ours else None
         training = train(

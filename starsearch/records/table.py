@@ -203,10 +203,10 @@ def _row(trial: Trial, latest: Trial, spec: StudySpec, folder: Path | None) -> d
     has_weights = trial.weights is not None and (folder is None or (folder / trial.weights).is_file())
     macs, num_params = _published_cost(architecture, trial.candidate.resolution or spec.space.resolution)
     links = {name: getattr(trial, name) for name in ("rung", "epochs", "continues", "promoted_from")}
-    excess = latest.violations(spec.constraints) if trial.state == "complete" or trial.is_untrained else {}
+    excess = latest.violations(spec.constraints) if trial.state == "complete" or trial.untrained else {}
     return {
         "number": trial.number,
-        "state": CUT_OFF if trial.lost else NOT_TRAINED if trial.is_untrained else trial.state.upper(),
+        "state": CUT_OFF if trial.lost else NOT_TRAINED if trial.untrained else trial.state.upper(),
         "fidelity": spec.fidelity.name,
         "anchor": trial.candidate.anchor,
         "architecture": trial.candidate.network,

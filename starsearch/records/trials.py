@@ -7,7 +7,8 @@ statements of SQL, so what Optuna keeps (values, how long it took) and what the 
 is not repeated.
 Set when it ends: all that is known of each reading under `readings`, and its value by its name where it is not one of
 a complete trial's values, which the study's metric names name; `weights`; of a stopped trial `rung` (from 0) and
-`epochs`; of a failed one `reason`, and `lost` where it runs again.
+`epochs`; of a failed one `reason`, and `lost` where it runs again, `untrained` where it
+stopped before its training.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from starsearch.measurement import Measurement, Prediction, Reading
 from starsearch.recipe import changed_fields
 from starsearch.space.parameters import FloatParameter, IntParameter, Parameter
 from starsearch.study.spec import StudySpec
-from starsearch.trial import UNTRAINED, State, Trial
+from starsearch.trial import State, Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -78,6 +79,8 @@ def ended_attributes(trial: Trial, spec: StudySpec) -> dict[str, Any]:
         objectives = {one.name for one in spec.objectives} if trial.state == "complete" else ()
         found |= {name: value for name, value in trial.values.items() if name not in objectives}
         found["readings"] = [{"kind": "measured", **asdict(one), "value": float(one.value)} for one in trial.readings]
+    if trial.untrained:
+        found["untrained"] = True
     if trial.state == "pruned":
         found |= {"rung": trial.rung, "epochs": trial.epochs}
     return found
@@ -110,7 +113,7 @@ def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
     said: Mapping[str, Any] = found.user_attrs
     state = cast("State", found.state.name.lower())
     # A driver that died in between may have left some of the attributes.
-    judged = state in ("complete", "pruned") or str(said.get("reason")).startswith(UNTRAINED)
+    judged = state in ("complete", "pruned") or said.get("untrained", False)
     recipe = json.loads(said.get("recipe", "{}"))  # JSON knows no tuples
     changed: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in recipe.items()}
     plain: dict[str, Any] = {name: said.get(name) for name in (*_LINKS, "weights", "reason")}
@@ -133,6 +136,7 @@ def read_trial(found: FrozenTrial, spec: StudySpec) -> Trial:
         else None,  # Optuna hands out naive local time
         seconds=0.0 if said.get("lost") or not found.duration else max(found.duration.total_seconds(), 0.0),
         lost=said.get("lost", False),
+        untrained=said.get("untrained", False),
         **plain,
     )
 

@@ -78,7 +78,7 @@ class AutoProposer:
         self._drawn: dict[str, Trial] = {}
         self._near: dict[str, list[Trial]] = {}  # by the key of what has been on the front
         self._history = [trial for trial in recorded if trial.has_result]
-        self._untrained = [trial for trial in recorded if trial.is_untrained]
+        self._untrained = [trial for trial in recorded if trial.untrained]
         self._rungs = rungs or Rungs(spec, recorded)
         self._compute = Compute(spec)
         self._results = {trial.key: trial for trial in self._history}
@@ -125,7 +125,7 @@ class AutoProposer:
         if trial.has_result:
             self._results[trial.key] = trial
             self._history.append(trial)
-        elif trial.is_untrained:
+        elif trial.untrained:
             self._untrained.append(trial)
         return {}
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from starsearch.errors import EvaluationError, StudyError, TrainingDivergedError
+from starsearch.evaluators.evaluator import Untrained
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
 from starsearch.records.record import DRIVER_DIED, StudyRecord, hold_lease
@@ -32,7 +33,7 @@ from starsearch.search.promotion import LowerFidelity, promoted_trials
 from starsearch.search.proposer import Proposer
 from starsearch.signals import exit_code
 from starsearch.study.spec import StudySpec
-from starsearch.trial import INTERRUPTED, UNTRAINED, Trial, require
+from starsearch.trial import INTERRUPTED, Trial, require
 
 if TYPE_CHECKING:
     from starsearch.accuracy.evidence import Observation
@@ -267,10 +268,10 @@ class _Driver:
                 broken = [
                     one for one in self._spec.constraints if any(by > 0 for by in judged.violations([one]).values())
                 ]
-                if broken and not judged.values.keys() >= {one.name for one in self._spec.objectives}:
+                if broken and isinstance(readings, Untrained):
                     why = " ".join(f"{one.name} is not {one}." for one in broken)
                     self._untrained_in_a_row += 1
-                    self._finish(replace(judged, state="fail", reason=UNTRAINED + why))
+                    self._finish(replace(judged, state="fail", untrained=True, reason=f"Not trained: {why}"))
                     return
                 try:
                     require(judged, self._spec.quantities)

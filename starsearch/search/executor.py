@@ -10,7 +10,7 @@ from typing import Protocol
 
 from starsearch.candidate import Candidate
 from starsearch.errors import DataError, StudyError
-from starsearch.evaluators.evaluator import Evaluator, TrainingPart
+from starsearch.evaluators.evaluator import Evaluator, TrainingPart, Untrained
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
 
@@ -78,7 +78,7 @@ def follow_job(evaluator: Evaluator, job: Job) -> Generator[News]:
     """Yield what happens in a job, to its end; only errors that are no candidate's fault leave it."""
     try:
         readings = yield from evaluator(job.candidate, seed=job.seed, weights=job.weights, part=job.part)
-        yield tuple(readings or ())
+        yield readings if isinstance(readings, Untrained) else tuple(readings or ())
     except (StudyError, DataError):
         raise
     except Exception as error:

@@ -50,7 +50,7 @@ class Proposer:
         for trial in recorded:
             if trial.has_result:
                 self._results[self._level_of(trial)][trial.key] = trial
-        self._untrained = [trial for trial in recorded if trial.is_untrained and trial.params]
+        self._untrained = [trial for trial in recorded if trial.untrained and trial.params]
         self._level = self._best_level()
         self.mirror = self._make_mirror()
 
@@ -87,8 +87,8 @@ class Proposer:
         asked = self._asked.pop(trial.key, None)
         if not trial.has_result:  # it will not be proposed again
             if asked is not None:
-                self._answer(asked, trial if trial.is_untrained else None)
-            if trial.is_untrained:
+                self._answer(asked, trial if trial.untrained else None)
+            if trial.untrained:
                 self._untrained.append(trial)
             return {}
         level = self._level_of(trial)
@@ -113,7 +113,7 @@ class Proposer:
             return self.mirror.tell(asked, state=TrialState.FAIL)
         for name, violation in trial.violations(self._spec.constraints).items():
             asked.set_constraint(name, violation)
-        if trial.is_untrained:  # what it breaks is learned from, without values
+        if trial.untrained:  # what it breaks is learned from, without values
             return self.mirror.tell(asked, state=TrialState.PRUNED)
         return self.mirror.tell(asked, self._values(trial))
 
@@ -145,8 +145,8 @@ class Proposer:
         from optuna.trial import TrialState, create_trial
 
         return create_trial(
-            state=TrialState.PRUNED if trial.is_untrained else TrialState.COMPLETE,
-            values=None if trial.is_untrained else self._values(trial),
+            state=TrialState.PRUNED if trial.untrained else TrialState.COMPLETE,
+            values=None if trial.untrained else self._values(trial),
             params=dict(trial.params),
             distributions=self._distributions,
             system_attrs=dict(trial.noted),

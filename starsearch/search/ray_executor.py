@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from starsearch.errors import StudyError
-from starsearch.evaluators.evaluator import Evaluator
+from starsearch.evaluators.evaluator import Evaluator, Untrained
 from starsearch.latency.device import device_fingerprint
 from starsearch.measurement import Reading
 from starsearch.progress import Progress
@@ -221,9 +221,9 @@ class RayExecutor:
             self._running[number] = self._running.pop(number)  # last, so that others are read before it
             return event
         if not isinstance(event, Failure):
-            event = running.readings = (*running.readings, *event)
+            event = running.readings = type(event)((*running.readings, *event))
             running.stage += 1
-            if running.stage < len(self._stages):
+            if running.stage < len(self._stages) and not isinstance(event, Untrained):
                 part = replace(running.job.part, known=running.readings)
                 running.stream = self._begin(replace(running.job, part=part), running.stage)
                 return None

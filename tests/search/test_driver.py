@@ -6,6 +6,7 @@ import optuna
 import pytest
 
 from starsearch.errors import EvaluationError, StudyError, StudyLeasedError
+from starsearch.evaluators.evaluator import Untrained
 from starsearch.measurement import Measurement
 from starsearch.objective import Constraint
 from starsearch.records.record import DRIVER_DIED, StudyRecord, hold_lease
@@ -357,7 +358,7 @@ def test_what_breaks_a_constraint_before_its_training_is_no_failure_and_counts_a
     def quick(candidate, *, seed, weights, part):
         yield from ()
         _, latency, macs = found = measure(candidate)
-        return (latency, macs) if latency.value > 4.5 and candidate.anchor is None else found
+        return Untrained((latency, macs)) if latency.value > 4.5 and candidate.anchor is None else found
 
     limit = {"constraints": (Constraint(name="latency_ms", high=4.5),), "sampler": sampler}
     spec = make_spec(WIDE.replace("  macs: {max: 0.7e9}", "  macs: {max: 2e9}"), **limit)
@@ -374,3 +375,14 @@ def test_what_breaks_a_constraint_before_its_training_is_no_failure_and_counts_a
     drawn = [measure(spec.space.decode(spec.space.sample(rng), spec.recipe))[1].value for _ in range(300)]
     expected = 15 * sum(one > 4.5 for one in drawn) / sum(one <= 4.5 for one in drawn)
     assert 0 < len(slow) < expected, "it learns what is too slow"
+
+
+def test_an_evaluator_that_forgets_an_objective_fails_also_where_a_constraint_is_broken(tmp_path):
+    def forget(candidate, *, seed, weights, part):
+        yield from ()
+        return measure(candidate)[1:]
+
+    run(tmp_path, make_spec(trials=2, constraints=(Constraint(name="latency_ms", high=0.001),)), forget)
+    trials = load_trials(url_of(tmp_path))
+    assert set(trials["state"]) == {"FAIL"}
+    assert trials["reason"].str.startswith("The evaluation returned no top1_percent").all()
