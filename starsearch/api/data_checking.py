@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from starsearch.data import DataSet, Split, open_data
 from starsearch.data.shared_images import SharedImages, find_shared_images
 from starsearch.data.synsets import NUM_IMAGENET_CLASSES, imagenet_indices, imagenet_synsets
-from starsearch.data.unreadable import MOST_UNREADABLE, are_too_many
+from starsearch.data.unreadable import MOST_UNREADABLE, are_too_many, read_or_note
 from starsearch.errors import some
 from starsearch.progress import Progress, ignore
 from starsearch.resolution import Resolution, sides
@@ -38,7 +38,7 @@ class DataCheck:
 
     Attributes:
         classes: what they are, in a sentence.
-        examples: three training images each for the first classes and the last.
+        examples: up to three training images each, which can be read, of the first classes and the last.
         left_out: files beside the images that no training uses, by suffix ("" for none).
         workers_needed: how many would keep up with `training_images_per_second`; None if that was not given.
         warnings: what should be looked at first, a sentence each.
@@ -76,7 +76,8 @@ def check_data(
 ) -> DataCheck:
     """Look at classes, images per class, a sample's unreadable images, and whether decoding keeps up with a training.
 
-    `samples` images of each split are read: of 300 with 1 % of damaged ones, 95 % of samples show one.
+    `samples` images of each split are read, the examples among them: of 300 with 1 % of damaged ones, 95 % of samples
+    show one.
     """
     from starsearch.data.decode_speed import check_split, measure_workers, paper_transform
 
@@ -84,7 +85,10 @@ def check_data(
     transform = paper_transform(dataset, resolution=resolution)
     workers = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
     watch(Progress(fraction=0.0, stage="reading training images"))
-    train = check_split(dataset.train, _sample(dataset.train, samples, seed), transform)
+    examples = _examples(dataset)
+    shown = [index for indices in examples.values() for index in indices]
+    tried = list(dict.fromkeys([*shown, *_sample(dataset.train, samples, seed)]))[:samples]
+    train = check_split(dataset.train, tried, transform)
     watch(Progress(fraction=0.4, stage="reading validation images"))
     validation = check_split(dataset.validation, _sample(dataset.validation, samples, seed), transform)
     watch(Progress(fraction=0.7, stage="comparing the splits"))
@@ -112,7 +116,14 @@ def check_data(
         name=dataset.name,
         num_classes=len(dataset.classes),
         classes=describe_classes(dataset.classes),
-        examples=_examples(dataset),
+        examples={
+            name: tuple(
+                dataset.train.image_name(index)
+                for index in indices
+                if not isinstance(read_or_note(dataset.train, index), str)
+            )
+            for name, indices in examples.items()
+        },
         left_out=dict(dataset.left_out),
         train=train,
         validation=validation,
@@ -137,15 +148,15 @@ def _sample(split: Split, samples: int, seed: int) -> list[int]:
     return [int(index) for index in order[:samples]]
 
 
-def _examples(data: DataSet) -> dict[str, tuple[str, ...]]:
-    """Return the first, the middle and the last training image of some classes."""
+def _examples(data: DataSet) -> dict[str, list[int]]:
+    """Return where to find the first, the middle and the last training image of some classes."""
     import numpy as np
 
     found = {}
     for target in sorted({*range(len(data.classes))[:_MOST_CLASSES], len(data.classes) - 1}):
         members = np.flatnonzero(data.train.targets == target).tolist()
-        chosen = dict.fromkeys([members[0], members[len(members) // 2], members[-1]] if members else [])
-        found[data.classes[target]] = tuple(data.train.image_name(index) for index in chosen)
+        chosen = [members[0], members[len(members) // 2], members[-1]] if members else []
+        found[data.classes[target]] = list(dict.fromkeys(chosen))
     return found
 
 

@@ -159,10 +159,13 @@ def _print(found: DataCheck) -> None:
 def _split_in_words(split: SplitCheck) -> str:
     least, median, most = split.images_a_class
     words = f"{split.num_images:,} images, {least:,} to {most:,} a class, {median:,g} in the median\n"
-    words += f"{split.sampled - len(split.unreadable)} of {split.sampled} tried can be read"
+    broken = f"{len(split.unreadable):,} cannot be read" if split.unreadable else "all can be read"
+    words += f"{split.sampled:,} of {split.num_images:,} tried, {broken}"
+    if split.sampled < split.num_images:
+        words += "; --samples N tries more"
     if split.shorter_side_px is not None:
         low, middle, high = split.shorter_side_px
         words += f"; shorter side {low:,} to {high:,} px, {middle:,g} in the median"
-    if other := {mode: number for mode, number in split.modes.items() if mode not in ("L", "RGB")}:
-        words += "; of other modes: " + ", ".join(f"{number} {mode}" for mode, number in other.items())
+    if other := {mode: number for mode, number in split.modes.items() if mode != "RGB"}:
+        words += "; of other modes than RGB: " + ", ".join(f"{number} {mode}" for mode, number in other.items())
     return words

@@ -29,11 +29,16 @@ def test_counts_sizes_and_classes_are_told(tmp_path):
 
 def test_unreadable_images_and_small_classes_are_named(tmp_path):
     root = write_folders(tmp_path / "imagenet", train=(30, 30, 2))
-    broken = root / "train" / SYNSETS[0] / "n01440764_7.JPEG"
+    found = _check(root, samples=9)
+    first = found.examples[SYNSETS[0]][0]
+    broken = root / "train" / first
     broken.write_bytes(broken.read_bytes()[:50])
+    found = _check(root, samples=9)  # what it shows it has read
+    assert found.train.unreadable[0].startswith(f"{first} (")
+    assert first not in found.examples[SYNSETS[0]]
     found = _check(root)
     (said,) = found.train.unreadable
-    assert said.startswith(f"{SYNSETS[0]}/n01440764_7.JPEG (")
+    assert said.startswith(f"{first} (")
     assert found.train.small_classes == (f"{SYNSETS[2]} (2)",)
     assert "1 of 62 training images that were tried (1.6%) cannot be read" in found.warnings[0]
     words = f"1 classes have less than a tenth of the usual number of training images: {SYNSETS[2]} (2)"

@@ -57,6 +57,8 @@ def test_data_check_prints_what_was_found(starsearch):
     for synset in SYNSETS:
         assert f"class {synset}: {', '.join(f'{synset}/{synset}_{index}.JPEG' for index in range(3))}" in out
     assert "left out" not in out
+    assert "9 of 9 tried, all can be read" in out
+    assert "--samples" not in out
     found = json.loads(starsearch(*arguments, "--json")[1])
     assert found["train"]["images_a_class"] == [3, 3.0, 3]
     assert found["workers_needed"] > 100
@@ -103,7 +105,7 @@ def test_data_that_a_training_refuses_is_exit_code_2_and_names_git_lfs(starsearc
     assert "4 of 6 validation images that were tried (66.7%) cannot be read, as " in err
     assert "(a pointer of Git LFS in place of the file; fetch it with `git lfs pull`). A training leaves" in err
     assert "All 6 training images that were tried are equal." in out
-    assert "of other modes: 6 RGBA" in out
+    assert "of other modes than RGB: 6 RGBA" in out
     assert "leaves such images out." not in out
     code, out, _ = starsearch(*arguments, "--json")
     assert (code, json.loads(out)["orientation"]) == (2, "exif")
@@ -119,6 +121,8 @@ def test_data_check_shows_the_first_classes_and_the_last_and_what_was_left_out(s
     for words in ("There are 9 classes", "04: kind 04/00", "… 3 more …", "class kind 08: ", "2 .txt, 1 .json, which"):
         assert words in out
     assert "class kind 05: " not in out
+    _, out, _ = starsearch("data", "check", "many", *options, "--samples", "4")
+    assert "4 of 9 tried, all can be read; --samples N tries more" in out
 
 
 @pytest.mark.parametrize(
