@@ -13,7 +13,6 @@ from rich.text import Text
 from starsearch.cli.show import Cell, figure, print_facts, print_table, say, table
 from starsearch.errors import counted, some
 from starsearch.objective import IMAGENET_TOP1
-from starsearch.records.table import CUT_OFF, FOREIGN, NOT_TRAINED
 from starsearch.report.front import anchor_recipe_note
 from starsearch.report.summary import count_words, failure_reasons, hypervolume_gain, miss_lines, prediction_lines
 from starsearch.report.table import NOT_APART, Row, architecture_lines, front_rows, legend_lines
@@ -52,12 +51,14 @@ def print_front(view: StudyView, *, with_agreement: bool = True) -> None:
 
 
 def _print_uncounted(view: StudyView) -> None:
-    for state, words in (
-        (CUT_OFF, "interrupted: not counted, and run again when the study goes on."),
-        (NOT_TRAINED, "not trained: what is known before breaks a constraint. They are not counted."),
-        (FOREIGN, "made or ended by another program: not counted, and left as they are."),
+    for name, words in (
+        ("interrupted", "interrupted: not counted, and run again when the study goes on."),
+        ("repeated", "interrupted: not counted, and repeated by a later trial."),
+        ("untrained", "not trained: what is known before breaks a constraint. They are not counted."),
+        ("foreign", "made or ended by another program: not counted, and left as they are."),
     ):
-        if (count := view.count(state)) and not (state == NOT_TRAINED and view.untrained_miss):  # said of the front
+        count = view.summary[name]
+        if count and not (name == "untrained" and view.untrained_miss):  # which was said in place of the front
             say(f"{count} {'trial was' if count == 1 else 'trials were'} {words}")
 
 

@@ -34,7 +34,7 @@ _TEXTS = ("_device", "_kind")
 READING_SUFFIXES = (*_NUMBERS, *_TEXTS)
 _FIRST = ("number", "state", "fidelity", "anchor", "architecture", "architecture_text")
 _LAST = ("reason", "data", "seed", "started", "seconds", "weights")
-_COUNTS = ("seed", "rung", "epochs", "continues", "promoted_from")
+_COUNTS = ("seed", "rung", "epochs", "continues", "promoted_from", "retry_of")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +48,17 @@ class RecordedStudy:
         url: its storage's.
         folder: the one of its weights and logs; None for a study named by its storage alone.
 
-    Columns of `trials`: number, state (Optuna's; INTERRUPTED: cut off by a signal or with its worker, to run again when
-    the study goes on; UNTRAINED: for it breaks a constraint, as was known before; FOREIGN: made or ended by another
-    program, so that only number, started and the study's fidelity are known), fidelity, anchor, architecture,
-    architecture_text; each reading by its name, with NAME_spread, NAME_runs and NAME_device where any trial has them;
-    published_macs and published_num_params
-    (with ImageNet's 1000 classes, as papers count); feasible, excess_NAME.max and excess_NAME.min of each constraint
-    (by how much it is broken; kept where ≤ 0), reason, data, seed, started (UTC), seconds, weights (None where the file
-    is no longer there: a trial that leaves the front loses its weights), params_X of each searched parameter, recipe
-    (JSON of what differs from the study's). Where successive halving has stopped trials also rung (from 0) and epochs
-    of those, and continues: the number of the stopped trial whose training a trial continues. At a later fidelity
-    promoted_from: the number of the candidate's trial at the one below. Of a predicted quantity also NAME_kind,
+    Columns of `trials`: number, state (Optuna's; INTERRUPTED: cut off by a signal or with its worker, and run again, at
+    the latest when the study goes on; UNTRAINED: for it breaks a constraint, as was known before; FOREIGN: made or
+    ended by another program, so that only number, started and the study's fidelity are known), fidelity, anchor,
+    architecture, architecture_text; each reading by its name, with NAME_spread, NAME_runs and NAME_device where any
+    trial has them; published_macs and published_num_params (with ImageNet's 1000 classes, as papers count); feasible,
+    excess_NAME.max and excess_NAME.min of each constraint (by how much it is broken; kept where ≤ 0), reason, data,
+    seed, started (UTC), seconds, weights (None where the file is no longer there: a trial that leaves the front loses
+    its weights), params_X of each searched parameter, recipe (JSON of what differs from the study's). Where successive
+    halving has stopped trials also rung (from 0) and epochs of those, and continues: the number of the stopped trial
+    whose training a trial continues. At a later fidelity promoted_from: the number of the candidate's trial at the one
+    below. Where any trial repeats an INTERRUPTED one retry_of: its number. Of a predicted quantity also NAME_kind,
     NAME_predicted, NAME_low, NAME_high and NAME_error_percent; what was measured after the trial's end then stands in
     NAME, and feasible follows it (`starsearch.records.measured`).
     """
@@ -174,10 +174,10 @@ def make_table(
     excesses = list(dict.fromkeys(key for row in rows for key in row if key.startswith(EXCESS)))
     published = ["published_macs", "published_num_params"]
     halving = ["rung", "epochs", "continues"] if any(one.state == "pruned" for one in own) else []
-    promoted = ["promoted_from"] if "promoted_from" in keys else []
+    links = [name for name in ("promoted_from", "retry_of") if name in keys]
     params = list(dict.fromkeys(key for row in rows for key in row if key.startswith("params_")))
     columns = [
-        *_FIRST, *readings, *published, "feasible", *excesses, *_LAST, *halving, *promoted, *params, "recipe"
+        *_FIRST, *readings, *published, "feasible", *excesses, *_LAST, *halving, *links, *params, "recipe"
     ]  # fmt: skip
     # As objects first: pandas' own text columns would turn None into NaN.
     table = pd.DataFrame(rows, columns=columns, dtype=object)
@@ -202,7 +202,7 @@ def _row(trial: Trial, latest: Trial, spec: StudySpec, folder: Path | None) -> d
     architecture = trial.candidate.architecture
     has_weights = trial.weights is not None and (folder is None or (folder / trial.weights).is_file())
     macs, num_params = _published_cost(architecture, trial.candidate.resolution or spec.space.resolution)
-    links = {name: getattr(trial, name) for name in ("rung", "epochs", "continues", "promoted_from")}
+    links = {name: getattr(trial, name) for name in ("rung", "epochs", "continues", "promoted_from", "retry_of")}
     excess = latest.violations(spec.constraints) if trial.state == "complete" or trial.untrained else {}
     return {
         "number": trial.number,

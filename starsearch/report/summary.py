@@ -149,10 +149,17 @@ def _miss_words(found: Mapping[str, Any]) -> tuple[str, str]:
 
 def count_words(found: Mapping[str, Any]) -> list[tuple[int, str]]:
     """Return how many trials ended how, in words; of `StudyView.summary`."""
-    words = {"complete": "complete", "failed": "failed", "infeasible": "break a constraint"}
-    words |= {"interrupted": "interrupted (run again)", "stopped": "stopped at a rung", "unfinished": "unfinished"}
-    words |= {"untrained": "not trained, for they break a constraint before that"}
-    words |= {"foreign": "foreign (of other programs)"}
+    words = {
+        "complete": "complete",
+        "failed": "failed",
+        "infeasible": "break a constraint",
+        "interrupted": "interrupted (run again when the study goes on)",
+        "repeated": "interrupted (repeated by a later trial)",
+        "stopped": "stopped at a rung",
+        "unfinished": "unfinished",
+        "untrained": "not trained, for they break a constraint before that",
+        "foreign": "foreign (of other programs)",
+    }
     return [(found[name], said) for name, said in words.items() if found[name] or name in ("complete", "failed")]
 
 

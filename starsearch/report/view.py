@@ -153,18 +153,22 @@ class StudyView(RecordedStudy):
     def summary(self) -> dict[str, Any]:
         """What the study came to, ready for JSON.
 
-        `trials`, `complete`, `failed`, `interrupted` (to run again), `stopped` (at a rung), `unfinished`, `untrained`
+        `trials`, `complete`, `failed`, `interrupted` (to run again), `repeated` (interrupted, but by a later
+        trial repeated), `stopped` (at a rung), `unfinished`, `untrained`
         (breaking a constraint before that), `infeasible` (complete, but breaking one), `foreign` (made or ended by
         other programs): counts. `seconds`: spent by all trials together. `on_front`: members of the front; `knee`: the
         trial at its knee, or None. `best`: by objective the best feasible `value`, its `spread` (None without one) and
         trial `number`. `hypervolume`: `compare_hypervolumes`, or None. `miss` (of complete trials) and
         `untrained_miss`: `nearest_miss`, or None. `predictions`: `prediction_errors`, where anything was predicted.
         """
+        cut_off = self.trials["number"][self.trials["state"] == CUT_OFF]
+        is_repeated = cut_off.isin(self.trials["retry_of"].dropna() if "retry_of" in self.trials else ())
         found = {
             "trials": len(self.trials),
             "complete": self.count("COMPLETE"),
             "failed": self.count("FAIL"),
-            "interrupted": self.count(CUT_OFF),
+            "interrupted": int((~is_repeated).sum()),
+            "repeated": int(is_repeated.sum()),
             "stopped": self.count("PRUNED"),
             "untrained": self.count(NOT_TRAINED),
             "infeasible": int((~self.complete["feasible"]).sum()),

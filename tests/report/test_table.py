@@ -62,6 +62,10 @@ def test_without_a_front_that_is_said_and_reasons_are_printed_as_they_are(capsys
     assert "there is no front" in text
     assert "1 trial was interrupted: not counted" in text
     assert (view(trials).summary["failed"], view(trials).summary["interrupted"]) == (3, 1)
+    again = frame([*trials.to_dict("records"), trial(4) | {"retry_of": 3}]).astype({"retry_of": "Int64"})
+    print_front(view(again))
+    assert "1 trial was interrupted: not counted, and repeated by a later trial." in capsys.readouterr().out
+    assert (view(again).summary["interrupted"], view(again).summary["repeated"]) == (0, 1)
     assert "[red]odd[/red]" in text
     assert "second line" not in text
     reasons = failure_reasons(trials)
