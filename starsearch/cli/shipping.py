@@ -37,7 +37,7 @@ def ship(
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="The K most accurate networks of the front.")] = None,
     against: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Models of timm's, trained by the same recipe and compared.")
+        str, typer.Option(metavar="NAME,…", help="Models of timm's, compared after the same recipe from scratch.")
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each network.")] = 3,
     recipe: Annotated[
