@@ -160,13 +160,14 @@ def views_of(place: StudyPlace) -> list[StudyView]:
 
 
 def _peers_of(study: RecordedStudy) -> pd.DataFrame | None:
-    """Return the published networks that were measured on the device of the study's latency (`starsearch peers`)."""
+    """Return the published networks that were measured on the device of the study's latency, or ship for such a one."""
     profile, scale = study.spec.profiles.get(LATENCY), study.attributes.get("reference")
     reference = profile.reference if profile else Reference.from_dict(scale) if scale else None
     if reference is None or LATENCY not in study.spec.quantities:
         return None
-    file = cache_file(Path(study.spec.profile_files.get(LATENCY, "")) if profile else None)
-    found = peer_table(file, reference.device.text, reference_ms=reference.ms).dropna(subset=["top1_percent"])
+    file = cache_file(study.spec.profile_files.get(LATENCY) if profile else None)
+    found = peer_table(file, reference.device.text, with_shipped=True, reference_ms=reference.ms)
+    found = found.dropna(subset=["top1_percent"])
     return None if found.empty else found
 
 

@@ -13,7 +13,7 @@ from starsearch.cli.show import figure, print_json, print_table, say, table
 def peers(
     device: Annotated[
         str | None,
-        typer.Option(metavar="PROFILE", help="A profile of this machine; else ONNX Runtime, one thread."),
+        typer.Option(metavar="PROFILE", help="A profile; else this machine by ONNX Runtime, one thread."),
     ] = None,
     names: Annotated[
         str | None, typer.Option(metavar="NAME,…", help="Networks of timm; else those whose top-1 is known here.")
@@ -22,8 +22,10 @@ def peers(
 ) -> None:
     """Measure other efficient networks of timm as a study's are, beside their published ImageNet top-1.
 
-    Each is timed at the resolution of its published accuracy. What was measured is kept: a report draws it where its
-    accuracy is ImageNet's too, never beside proxies.
+    Each is timed here, at the resolution of its published accuracy, unless it was before: what was measured is kept. A
+    report draws it where its accuracy is ImageNet's too, never beside proxies. The latencies that ship are those of
+    epyc-demonet: --device epyc-demonet shows them without measuring, and a report draws them, marked as shipped, for
+    a processor of the same name until these are measured.
 
     Example:
 
@@ -47,7 +49,9 @@ def peers(
         ),
     }
     print_table(table(found.sort_values("latency_ms"), columns))
-    say(f"Measured on {where}. Top-1 as published, on ImageNet, at px:", style="dim")
+    of = found[found["shipped"] != ""]
+    shipped = f", {len(of)} not by you: they ship with {of['shipped'].iloc[0]}" if len(of) else ""
+    say(f"Measured on {where}{shipped}. Top-1 as published, on ImageNet, at px:", style="dim")
     for source in found["top1_source"].dropna().unique():
         of = found.loc[found["top1_source"] == source, "name"]
         say(f"  {source}: {', '.join(name.partition('.')[0] for name in of)}", style="dim")

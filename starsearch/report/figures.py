@@ -90,6 +90,7 @@ def _add_peers(figure: go.Figure, peers: pd.DataFrame) -> None:
         html.escape(
             f"{one['name']}: published top-1 {one['top1_percent']} % at {one['resolution']:.0f} px"
             f"{', distilled' if one['distilled'] == 'yes' else ''} ({one['top1_source']})"
+            f"{'; latency shipped, from another machine' if one['shipped'] else ''}"
         )
         for one in plain_rows(peers)
     ]

@@ -30,6 +30,7 @@ Plane = tuple[Objective | None, Objective]  # which lies across (None: the trial
 # The published sizes of one family, drawn as the line a searched front has to beat.
 PUBLISHED_FAMILY = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")
 OVERTAKEN = "† no longer a frontier point: a peer is faster, and its published top-1 higher"
+SHIPPED = "Latencies of peers shipped with starsearch, from another machine; `starsearch peers` measures them here"
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -218,7 +219,7 @@ def _draw_peers(axes: Axes, peers: pd.DataFrame, notes: Sequence[str]) -> None:
         axes.annotate(letter, (x, y), xytext=(-2, 2), textcoords="offset points", ha="right", color=PURPLE, fontsize=7)
     named = inside[inside["letter"] != ""]
     lines = [f"{letter}  {name}" for letter, name in zip(named["letter"], named["name"], strict=True)]
-    text = "\n".join([*lines, *notes])
+    text = "\n".join([*lines, *notes, *([SHIPPED] if inside["shipped"].any() else [])])
     axes.text(0.99, 0.02, text, transform=axes.transAxes, ha="right", va="bottom", color=PURPLE, fontsize=6, zorder=1)
 
 

@@ -5,8 +5,10 @@ import json
 import pandas as pd
 import pytest
 import timm
+from pandas.api.types import is_numeric_dtype
 from typer.testing import CliRunner
 
+from starsearch.api.peers import peers
 from starsearch.cli.app import app
 from starsearch.latency.peers import cache_file, peer_table, published_peers
 from starsearch.latency.prediction.profile import load_profile
@@ -37,17 +39,20 @@ def test_what_was_measured_is_shown_on_the_scale_it_is_asked_for():
     ]
     columns = ["name", "resolution", "ratio", "ratio_std_error", "pairs", "device"]
     pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
-    found = peer_table(file, "here", reference_ms=4.0).set_index("name")
+    found = peer_table(file, "here", with_shipped=True, reference_ms=4.0).set_index("name")
     assert found["latency_ms"].to_dict() == {"shvit_s1.in1k": 2.0, "mine": 8.0}
     assert found["latency_std_error"].tolist() == pytest.approx([0.04, 0.4])
     assert found.loc["shvit_s1.in1k", "top1_percent"] == 72.78
     assert pd.isna(found.loc["mine", "top1_percent"])
-    assert peer_table(file, "elsewhere", reference_ms=1.0).empty
+    assert peer_table(file, "elsewhere", with_shipped=True, reference_ms=1.0).empty
 
 
 def test_a_device_whose_peers_ship_has_them_all_without_measuring():
     profile = load_profile(shipped_folder("profiles") / "epyc-demonet.yaml")
-    found = peer_table(cache_file(), profile.reference.device.text, reference_ms=profile.reference.ms)
+    found, text = peers("epyc-demonet")
+    assert text == profile.reference.device.text
+    assert (found["shipped"] == "epyc-demonet").all()
+    assert found[["resolution", "latency_ms", "latency_std_error", "pairs"]].dtypes.map(is_numeric_dtype).all()
     ms = found.set_index(found["name"].str.partition(".")[0])["latency_ms"]
     assert set(found["name"]) == set(published_peers().index)
     # Each step of a family has more multiply-adds than the one before.
@@ -55,6 +60,20 @@ def test_a_device_whose_peers_ship_has_them_all_without_measuring():
                   ["mobilenetv2_050", "mobilenetv2_100", "mobilenetv2_140"],
                   ["mobileone_s0", "mobileone_s1", "mobileone_s2"]):  # fmt: skip
         assert ms[names].is_monotonic_increasing
+
+
+def test_shipped_latencies_are_marked_and_never_pass_for_measured_here():
+    text = load_profile(shipped_folder("profiles") / "epyc-demonet.yaml").reference.device.text
+    file, columns = cache_file("epyc-demonet"), ["name", "resolution", "ratio", "ratio_std_error", "pairs", "device"]
+    assert file == cache_file()
+    assert peer_table(file, text, with_shipped=False, reference_ms=8.0).empty
+    file.parent.mkdir(parents=True)
+    pd.DataFrame([("shvit_s1.in1k", 224, 0.5, 0.01, 12, text)], columns=columns).to_csv(file, index=False)
+    assert peer_table(file, text, with_shipped=False, reference_ms=8.0)["name"].tolist() == ["shvit_s1.in1k"]
+    found = peer_table(file, text, with_shipped=True, reference_ms=8.0).set_index("name")
+    assert set(found.index) == set(published_peers().index)
+    assert found.loc["shvit_s1.in1k", ["shipped", "latency_ms"]].tolist() == ["", 4.0]
+    assert (found["shipped"].drop("shvit_s1.in1k") == "epyc-demonet").all()
 
 
 def test_a_peer_that_timm_does_not_have_is_said_and_the_others_are_measured_once(tmp_path):

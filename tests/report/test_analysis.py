@@ -11,7 +11,8 @@ from starsearch.latency.prediction.predict import predict_latency
 from starsearch.objective import IMAGENET_TOP1
 from starsearch.report.analysis import hypervolume_history, what_matters
 from starsearch.report.figures import front_figure
-from starsearch.report.page import networks
+from starsearch.report.page import networks, render_page
+from starsearch.report.plot import SHIPPED
 from starsearch.study.space_file import parse_space
 from starsearch.yaml_file import parse_yaml
 from tests.profiles import make_profile
@@ -101,13 +102,20 @@ def test_peers_are_drawn_beside_imagenet_accuracy_alone():
             "resolution": [224.0],
             "distilled": ["no"],
             "device": ["<i>"],
+            "shipped": ["phone"],
         }
     )
     trials = realistic_trials()
     study = replace(view(trials), peers=peers)
     names = lambda study: [trace.name for trace in front_figure(study).data]  # noqa: E731
     assert "peers (timm)" not in names(study), "the accuracy is a proxy's"
-    assert "peers (timm)" in names(replace(study, spec=replace(study.spec, data="imagenet-1k")))
+    on_imagenet = replace(study, spec=replace(study.spec, data="imagenet-1k"))
+    assert "peers (timm)" in names(on_imagenet)
+    page = render_page(on_imagenet, title="peers")
+    assert SHIPPED in page
+    assert "<td>phone, shipped with starsearch</td>" in page
+    measured = render_page(replace(on_imagenet, peers=peers.assign(shipped="")), title="peers")
+    assert "shipped with starsearch" not in measured
     estimated = view(
         trials.assign(**{IMAGENET_TOP1: trials["top1_percent"]}), (replace(ACCURACY, name=IMAGENET_TOP1), LATENCY)
     )
