@@ -204,6 +204,18 @@ def answers_as_timm(folder, script, seen, file, classes):
     assert percents == pytest.approx(sorted((100 * probabilities).tolist(), reverse=True)[:5], abs=0.2)
 
 
+@pytest.mark.parametrize(
+    ("script", "picture"), [("run_torch.py", "cut.png"), ("run_onnx.py", "cut.png"), ("pt2/run.py", "none.png")]
+)
+def test_the_script_says_in_a_line_that_a_picture_cannot_be_read(best, tmp_path, script, picture):
+    _picture("plain", tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:200])
+    done = python("-I", best / script, picture, cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert line.startswith(f"error: {picture} cannot be read: ")
+
+
 def test_an_architecture_is_exported_untrained_and_says_so(tmp_path):
     done = starsearch(
         *("export", TINY, "--format", "timm,onnx,onnx-int8", "--resolution", "40x56", "--data", "digits"),

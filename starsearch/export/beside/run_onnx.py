@@ -70,10 +70,17 @@ def prepare(picture: Image.Image, prepared: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
+    name = sys.argv[1] if len(sys.argv) > 1 else "PICTURE"
+    try:
+        picture = Image.open(name)
+        picture.load()
+    except Exception as error:  # Pillow raises what it likes on damaged files
+        print(f"error: {name} cannot be read: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        sys.exit(2)
     beside = Path(__file__).resolve().parent
     known = [path for path in beside.iterdir() if path.suffix in (".onnx", ".pt2", ".xml", ".tflite", ".pte")]
     answer, about = load(Path(sys.argv[2]) if len(sys.argv) > 2 else min(known, key=lambda path: len(path.name)))
-    (logits,) = answer(prepare(Image.open(sys.argv[1]), about["preprocessing"]))
+    (logits,) = answer(prepare(picture, about["preprocessing"]))
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     names = about["class_names"]
     for output in probabilities.argsort()[::-1][:5]:

@@ -16,7 +16,13 @@ config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 names = config.get("label_names") or range(config["num_classes"])
 prepared = config["pretrained_cfg"]
 
-picture: Image.Image = Image.open(sys.argv[1])
+name = sys.argv[1] if len(sys.argv) > 1 else "PICTURE"
+try:
+    picture: Image.Image = Image.open(name)
+    picture.load()
+except Exception as error:  # Pillow raises what it likes on damaged files
+    print(f"error: {name} cannot be read: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+    sys.exit(2)
 if picture.mode.startswith("I"):  # grey in 16 bits; Pillow would cut off what is above 255
     picture = picture.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
 if config["starsearch"]["orientation"] == "exif":  # upright, as the pictures it was trained on
