@@ -189,6 +189,8 @@ class LiveView:
         self._failed += trial.state == "fail" and not (trial.lost or is_untrained)
         if (trial.state == "fail" and not is_untrained) or not self._console.is_terminal:
             self._say(self._line(trial))
+        elif is_untrained:
+            self._why = self._line(trial)
 
     def _note(self, trial: Trial) -> None:
         """Count a candidate that has a result, and put it on the front if it belongs there."""
@@ -217,7 +219,7 @@ class LiveView:
     def _update_overall(self) -> None:
         left = _time_left(self._clock() - self._started, self._finished - self._found, self._wanted - self._finished)
         words = [f"{self._finished}/{self._wanted}", left, f"{self._failed} failed" if self._failed else ""]
-        words += [f"{self._untrained} not trained, for they break a constraint"] if self._untrained else []
+        words += [f"{self._untrained} not trained"] if self._untrained else []
         self._show(_OVERALL, "trials", self._finished, ", ".join(filter(None, words)), max(self._wanted, 1))
 
     def _line(self, trial: Trial) -> str:

@@ -141,6 +141,18 @@ def test_without_a_terminal_each_ended_trial_is_one_line():
     assert not any("\x1b" in line for line in lines)
 
 
+def test_a_terminal_shows_how_many_were_not_trained_and_by_how_much_the_latest_misses():
+    console = Console(force_terminal=True, width=80, file=io.StringIO(), record=True)
+    live = LiveView(BOTH, (), console=console)
+    readings = (Measurement(name="latency_ms", value=2.31),)
+    live(StudyStarted(finished=0, wanted=4, resumed=False))
+    live(failure(0, "Not trained: latency_ms is not at most 1.", untrained=True, readings=readings))
+    console.print(live._render())
+    text = " ".join(console.export_text().split())
+    assert "1 not trained" in text
+    assert "latency 2.31 ms. Not trained: latency_ms is not at most 1." in text
+
+
 def test_what_ctrl_c_cuts_off_is_interrupted_and_has_not_failed():
     events = lambda view: view(failure(0, "interrupted", lost=True))  # noqa: E731
     assert without_a_terminal(events)[1] == "[0/0] trial 0 interrupted (starnet_s1)"
