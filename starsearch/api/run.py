@@ -239,12 +239,6 @@ def run_fidelities(
     assert place.folder is not None
     lower, names = None, [spec.name for spec in specs] if planned is None else []
     weights = {spec.name: _open_weights(spec) for spec in specs}  # before anything is trained
-    if specs[0].baselines:
-        from starsearch.families.timm_module import check_baseline
-
-        pixels = {size for spec in specs for size in (spec.fidelity.resolution, spec.space.resolution)}
-        for name in specs[0].baselines:
-            check_baseline(name.removeprefix(TIMM), num_classes=len(dataset.classes), resolutions=pixels)
     for asked, above in zip(specs, (*specs[1:], None), strict=True):
         given = weights[asked.name]
         # In the record they are what they are, wherever they lie.
@@ -358,6 +352,12 @@ def open_dataset(specs: Sequence[StudySpec]) -> DataSet:
     for spec in specs:
         check_batch(spec, dataset)
         check_resolutions(spec, dataset)
+    if specs[0].baselines:
+        from starsearch.families.timm_module import check_baseline
+
+        pixels = {size for spec in specs for size in (spec.fidelity.resolution, spec.space.resolution)}
+        for name in specs[0].baselines:
+            check_baseline(name.removeprefix(TIMM), num_classes=len(dataset.classes), resolutions=pixels)
     return dataset
 
 

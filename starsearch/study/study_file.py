@@ -374,6 +374,12 @@ def _baselines(file: YamlFile, said: StudyFile, predicted: Mapping[str, Any]) ->
     for number, name in enumerate(said.baselines):
         if not name.startswith(TIMM):
             raise file.error(("baselines", number), f"a baseline is a model of timm's, as {TIMM}NAME; got {name!r}.")
+        from starsearch.families.timm_module import check_timm_knows
+
+        try:
+            check_timm_knows(name.removeprefix(TIMM))
+        except StarsearchError as error:
+            raise file.error(("baselines", number), str(error)) from None
     if said.baselines and predicted:
         message = f"baselines are timed on this machine: {', '.join(predicted)} of theirs cannot be predicted."
         raise file.error(("baselines",), message)

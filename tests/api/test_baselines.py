@@ -67,6 +67,14 @@ def test_a_baseline_that_cannot_be_trained_is_refused_before_anything_is(folder,
     refused = starsearch("run", "beside.yaml", "--set", f"baselines=[{baseline}]", cwd=folder)
     assert refused.returncode == 2
     assert words in " ".join(refused.stderr.split())
+    assert not (folder / "studies").exists()
+
+
+def test_a_baseline_that_timm_does_not_have_is_named_with_its_line(folder):
+    (folder / "beside.yaml").write_text(STUDY.replace(NAME, "timm:mobilenet_v9"))
+    line = STUDY.splitlines().index(f"baselines: [{NAME}]") + 1
+    with pytest.raises(SpecError, match=rf"beside.yaml, line {line}, baselines.0: timm .* has no model"):
+        load_study(str(folder / "beside.yaml"))
 
 
 def test_baselines_may_be_added_later(folder):

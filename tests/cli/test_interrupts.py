@@ -34,6 +34,7 @@ main()
         (signal.SIGINT, "starsearch.cli.app", "run starnet", 130),
         (signal.SIGTERM, "typer", "run starnet", 143),
         (signal.SIGHUP, "numpy", "run starnet", 143),
+        (signal.SIGINT, "optuna", "run starnet", 130),
         (signal.SIGINT, "pandas", "plan starnet", 130),
         (signal.SIGTERM, "numpy", "data check digits", 143),
         (signal.SIGINT, "onnxruntime", "latency fit --out laptop.yaml --budget 8", 130),
@@ -46,6 +47,7 @@ def test_an_interrupted_command_ends_in_a_word_and_so_that_the_next_one_is_not_r
     assert done.returncode == code, done.stdout + done.stderr
     assert "Interrupted" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert ("Interrupted before a trial was begun" in done.stdout) == (module == "optuna")
 
 
 def test_nohup_goes_on_without_its_terminal(tmp_path):
