@@ -16,6 +16,7 @@ from starsearch.report.agreement import judged_at_both
 from starsearch.report.analysis import hypervolume_history, what_matters
 from starsearch.report.plot import (
     BLUE,
+    BREAKS,
     GREEN,
     GREY,
     PUBLISHED_FAMILY,
@@ -25,6 +26,7 @@ from starsearch.report.plot import (
     anchor_labels,
     axis_label,
     best_so_far,
+    limits_on,
     peers_on,
     placed,
     plane_of,
@@ -34,8 +36,9 @@ from starsearch.report.table import anchor_label, plain_rows, reading_text
 from starsearch.report.view import StudyView
 
 _COLORS = {"trial": GREY, "breaks a constraint": GREY, "front": BLUE, "published": VERMILION, "knee": GREEN}
+_COLORS[BREAKS] = VERMILION
 LOWER = ("#8A6D00", "#2F7FB5", PURPLE)
-_SYMBOLS = {"breaks a constraint": "circle-open", "published": "diamond", "knee": "star"}
+_SYMBOLS = {"breaks a constraint": "circle-open", "published": "diamond", "knee": "star", BREAKS: "diamond-open"}
 
 
 def front_figure(view: StudyView) -> go.Figure:
@@ -49,6 +52,7 @@ def front_figure(view: StudyView) -> go.Figure:
     points["what"] = np.where(points["feasible"], "trial", "breaks a constraint")
     points.loc[is_member, "what"] = "front"
     points.loc[points["anchor"].notna(), "what"] = "published"
+    points.loc[points["anchor"].notna() & ~points["feasible"], "what"] = BREAKS
     if plane[0] is not None:
         points.loc[points["number"] == view.knee, "what"] = "knee"
     points["hover"] = [_hover(row) for row in plain_rows(points)]
@@ -76,6 +80,8 @@ def front_figure(view: StudyView) -> go.Figure:
         family = points[points["anchor"].isin(PUBLISHED_FAMILY)].sort_values("anchor")
         _add_line(figure, family, "S1–S4", color=VERMILION, dash="dash", width=1)
         _add_peers(figure, peers)
+    for limit, label in limits_on(view, plane):
+        figure.add_vline(limit, line={"width": 1, "dash": "dot", "color": GREY}, name=label, showlegend=True)
     for one in view.lower:
         _add_lower(figure, one, plane)
     titles = [html.escape(axis_label(one, points)) for one in plane]

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from starsearch.objective import IMAGENET_TOP1, LATENCY, Objective
 from starsearch.pareto import non_dominated
@@ -29,6 +30,7 @@ Plane = tuple[Objective | None, Objective]  # which lies across (None: the trial
 
 # The published sizes of one family, drawn as the line a searched front has to beat.
 PUBLISHED_FAMILY = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")
+BREAKS = "published, breaks a constraint"
 OVERTAKEN = "† no longer a frontier point: a peer is faster, and its published top-1 higher"
 SHIPPED = "Latencies of peers shipped with starsearch, from another machine; `starsearch peers` measures them here"
 
@@ -133,6 +135,13 @@ def peers_on(view: StudyView, plane: Plane) -> pd.DataFrame:
     return found.assign(letter=[letters.get(row, "") for row in found.index])
 
 
+def limits_on(view: StudyView, plane: Plane) -> list[tuple[float, str]]:
+    """Return the upper bounds of what lies across, in the unit shown, each with its words ("limit 3 ms")."""
+    shown = None if plane[0] is None else quantity(plane[0].name)
+    highs = [one.high * shown.scale for one in view.spec.constraints if shown and one.name == shown.name and one.high]
+    return [(high, f"limit {high:g} {shown.unit}".strip()) for high in highs if shown]
+
+
 def anchor_labels(anchors: pd.DataFrame, peers: pd.DataFrame) -> list[str]:
     """Return the short names of placed anchors, with † where a peer is faster and its published top-1 higher."""
     return [
@@ -148,7 +157,7 @@ def _draw(axes: Axes, view: StudyView) -> None:
     marked = pd.concat([members, anchors]).drop_duplicates("number")
     if plane[0] is not None:
         _frame(axes, points, marked)
-    feasible, others = points[points["feasible"]], points[~points["feasible"]]
+    feasible, others = points[points["feasible"]], points[~points["feasible"] & points["anchor"].isna()]
     axes.scatter(feasible["x"], feasible["y"], s=15, color=GREY, alpha=0.4, lw=0, label="trial")
     if len(others):
         axes.scatter(others["x"], others["y"], s=15, fc="none", ec=GREY, alpha=0.6, lw=0.8, label="breaks a constraint")
@@ -162,9 +171,14 @@ def _draw(axes: Axes, view: StudyView) -> None:
     else:
         _draw_members(axes, view, members, plane)
         family = anchors[anchors["anchor"].isin(PUBLISHED_FAMILY)].sort_values("anchor")
-        axes.plot(family["x"], family["y"], color=VERMILION, lw=1, ls=(0, (4, 3)), zorder=2)
-    if len(anchors):
-        axes.plot(anchors["x"], anchors["y"], "D", ms=5.5, color=VERMILION, mec="white", zorder=5, label="published")
+        if len(family):
+            axes.plot(family["x"], family["y"], color=VERMILION, lw=1, ls=(0, (4, 3)), zorder=2, label="S1–S4")
+    for label, face, edge in (("published", VERMILION, "white"), (BREAKS, "white", VERMILION)):
+        if len(rows := anchors[anchors["feasible"] == (label == "published")]):
+            axes.plot(rows["x"], rows["y"], "D", ms=5.5, mfc=face, mec=edge, zorder=5, ls="", label=label)
+    for limit, label in limits_on(view, plane):
+        if limit < axes.get_xlim()[1]:
+            axes.axvline(limit, color="#444444", lw=0.9, ls=(0, (2, 2)), zorder=1.5, label=label)
     peers = peers_on(view, plane)
     known = anchors.dropna(subset=["x", "y"]).sort_values("x")
     names = anchor_labels(known, peers)
@@ -173,7 +187,10 @@ def _draw(axes: Axes, view: StudyView) -> None:
     axes.grid(lw=0.6)
     axes.set_axisbelow(True)
     # In a line above the picture: inside, an anchor may lie in any corner, however bad.
-    columns = len(axes.get_legend_handles_labels()[0])
+    entries = len(axes.get_legend_handles_labels()[0])
+    columns = min(entries, 5)
+    if entries > columns:
+        axes.set_title(axes.get_title(loc="left"), loc="left", pad=38)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=columns, borderaxespad=0.1, columnspacing=1.0)
     _label(axes, known, names)
 
@@ -233,4 +250,5 @@ def _label(axes: Axes, rows: pd.DataFrame, names: Sequence[str]) -> None:
         axes.annotate(
             name, (x, y), xytext=offset, textcoords="offset points", ha=ha, va=va, zorder=7,
             color=VERMILION, fontsize=8, fontweight="bold",
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )  # fmt: skip

@@ -1,8 +1,10 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from starsearch.objective import Objective
+from starsearch.objective import Constraint, Objective
+from starsearch.report.figures import front_figure
 from starsearch.report.plot import axis_label, draw_front, plane_of
 from tests.report.frames import ACCURACY, BOTH, DEVICE, LATENCY, PARAMS, failed, frame, realistic_trials, trial, view
 
@@ -70,3 +72,19 @@ def test_far_trials_are_left_outside_and_counted_and_no_error_bar_is_cut():
 @pytest.mark.parametrize("trials", [frame([failed(0)]), frame([trial(0, feasible=False)])])
 def test_without_a_front_the_picture_says_so(trials):
     assert any("No front" in text for text in texts_of(draw_front(view(trials), title="")))
+
+
+def test_a_limit_is_drawn_and_anchors_that_break_it_are_hollow():
+    trials = realistic_trials()
+    limit = float(trials["latency_ms"][:4].median())
+    study = view(trials.assign(feasible=trials["feasible"].mask(trials["latency_ms"] > limit, False)))
+    study = replace(study, spec=replace(study.spec, constraints=(Constraint(name="latency_ms", high=limit),)))
+    drawn = {line.get_label(): line for line in draw_front(study, title="").axes[0].lines}
+    assert set(drawn[f"limit {limit:g} ms"].get_xdata()) == {limit}
+    assert drawn["published, breaks a constraint"].get_markerfacecolor() == "white"
+    assert min(drawn["published, breaks a constraint"].get_xdata()) > limit > max(drawn["published"].get_xdata())
+    page = front_figure(study)
+    assert page.layout.shapes[0].x0 == limit
+    (hollow,) = (trace for trace in page.data if trace.name == "published, breaks a constraint")
+    assert hollow.marker.symbol == "diamond-open"
+    assert min(hollow.x) > limit
