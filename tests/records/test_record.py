@@ -96,6 +96,7 @@ def test_a_trial_comes_back_as_it_was_and_as_the_row_that_the_reports_expect(tmp
         "seed": 0,
         "seconds": read.seconds,
         "weights": "weights/trial-0.safetensors",
+        "retry_of": 7,
         "params_embed_dim": 24,
         "params_ops": "star",
         "params_kernel_size": 7,

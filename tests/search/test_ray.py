@@ -117,6 +117,7 @@ def test_a_node_that_is_taken_away_costs_no_trial_and_one_that_comes_is_used(ray
     finally:
         for one in come:
             ray_cluster.remove_node(one)
+        ray_cluster.wait_for_nodes(timeout=60)  # until it is known to be gone, for the tests that count nodes
     assert ended.why == "complete"
     assert table_of(tmp_path)["state"].value_counts().to_dict() == {"COMPLETE": 7, "INTERRUPTED": 2}
 
