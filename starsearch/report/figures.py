@@ -68,6 +68,8 @@ def front_figure(view: StudyView) -> go.Figure:
     )  # fmt: skip
     figure.update_traces(hovertemplate="%{hovertext}<extra></extra>", textposition="bottom right", marker_size=9)
     figure.update_traces(marker_size=16, selector={"name": "knee"})
+    # Of a thin outline little is left below the caps of its error bars.
+    figure.update_traces(marker_size=12, marker_line_width=2.5, selector={"name": BREAKS})
     for trace in figure.data:  # errors keep the colour of the role, whatever points are coloured by
         trace.update(opacity=0.55 if trace.marker.color == GREY else 1)
         trace.update(error_x_color=trace.marker.color, error_y_color=trace.marker.color)

@@ -284,9 +284,7 @@ async function start() {
   byId("colour").selectedIndex = Math.max(0, choices.findIndex(([value]) => `${value}` === sessionStorage.colour));
   byId("colour").addEventListener("change", () => { sessionStorage.colour = byId("colour").value; colour(); });
   const holders = [...document.querySelectorAll("[data-figure]")];
-  const watcher = new IntersectionObserver((seen) => seen.forEach((one) => one.isIntersecting && draw(one.target)));
-  if (holders.length) draw(holders[0]);
-  holders.forEach((one) => watcher.observe(one));
+  holders.slice(0, 1).forEach(draw);
   document.querySelectorAll("table.sortable").forEach(enhance);
   listTrials();
   colour();
@@ -302,6 +300,11 @@ async function start() {
   addEventListener("beforeprint", () => { holders.forEach(draw); redraw(); });
   addEventListener("afterprint", redraw);
   addEventListener("keydown", ({ key }) => key === "Escape" && hide());
+  for (const one of holders) { // one a task, so that the page answers in between
+    await new Promise((done) => setTimeout(done));
+    draw(one);
+  }
+  if (pins.length || byId("colour").value) redraw();
 }
 
 // Show what a run has added since, where the page is served.

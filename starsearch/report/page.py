@@ -25,7 +25,7 @@ from starsearch.report.figures import (
     prediction_figure,
 )
 from starsearch.report.front import anchor_recipe_note
-from starsearch.report.plot import OVERTAKEN, SHIPPED, peers_on, plane_of
+from starsearch.report.plot import OVERTAKEN, peers_on, plane_of, shipped_note
 from starsearch.report.summary import count_words, failure_reasons, hypervolume_gain, miss_lines, prediction_lines
 from starsearch.report.table import architecture_name, front_rows, legend_lines, plain_rows, reading_text
 from starsearch.report.view import StudyView
@@ -50,7 +50,7 @@ def render_page(view: StudyView, not_promoted: Sequence[tuple[str, pd.DataFrame]
         "front_rows": front_rows,
         "legend_lines": legend_lines,
         "overtaken": OVERTAKEN,
-        "shipped": SHIPPED,
+        "shipped_note": shipped_note,
         "peer_rows": lambda of: plain_rows(peers_on(of, plane_of(of.objectives))),
         "prediction_lines": prediction_lines,
         "quantity": quantity,
@@ -146,7 +146,7 @@ def study_facts(view: StudyView) -> dict[str, str]:
         "data": conditions.get("data", spec.data),
         "device": conditions.get("device", ""),
         "fidelity": _listed(asdict(spec.fidelity)),
-        "recipe": _listed(asdict(spec.recipe)),
+        "recipe": _listed(asdict(spec.recipe) | {"epochs": spec.fidelity.epochs or spec.recipe.epochs}),
         "space": _listed(spec.space.describe()),
         "constraints": _listed({one.name: one for one in spec.constraints}),
         "latency predicted from": _listed({name: one.device.text for name, one in spec.profiles.items()}),

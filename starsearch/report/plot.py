@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Sequence
 from string import ascii_lowercase
@@ -22,6 +23,7 @@ from starsearch.report.front import errors_of, ranked_values
 from starsearch.report.summary import miss_lines
 from starsearch.report.table import anchor_label
 from starsearch.report.view import StudyView
+from starsearch.resources import shipped_names
 
 # Okabe and Ito's colours, told apart with every common colour vision deficiency (jfly.uni-koeln.de/color).
 BLUE, VERMILION, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#8A8A8A", "#A0568B"
@@ -32,7 +34,6 @@ Plane = tuple[Objective | None, Objective]  # which lies across (None: the trial
 PUBLISHED_FAMILY = ("starnet_s1", "starnet_s2", "starnet_s3", "starnet_s4")
 BREAKS = "published, breaks a constraint"
 OVERTAKEN = "† no longer a frontier point: a peer is faster, and its published top-1 higher"
-SHIPPED = "Latencies of peers shipped with starsearch, from another machine; `starsearch peers` measures them here"
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -135,6 +136,15 @@ def peers_on(view: StudyView, plane: Plane) -> pd.DataFrame:
     return found.assign(letter=[letters.get(row, "") for row in found.index])
 
 
+def shipped_note(view: StudyView) -> str:
+    """Return what is to be known of peers' shipped latencies: the command that measures them for the study."""
+    profile = view.spec.profile_files.get(LATENCY)
+    own = f" --device {shlex.quote(profile)}" if profile and profile not in shipped_names("profiles") else ""
+    return (
+        f"Latencies of peers shipped with starsearch, from another machine; `starsearch peers{own}` measures them here"
+    )
+
+
 def limits_on(view: StudyView, plane: Plane) -> list[tuple[float, str]]:
     """Return the upper bounds of what lies across, in the unit shown, each with its words ("limit 3 ms")."""
     shown = None if plane[0] is None else quantity(plane[0].name)
@@ -182,7 +192,7 @@ def _draw(axes: Axes, view: StudyView) -> None:
     peers = peers_on(view, plane)
     known = anchors.dropna(subset=["x", "y"]).sort_values("x")
     names = anchor_labels(known, peers)
-    _draw_peers(axes, peers, [OVERTAKEN] if any(name.endswith("†") for name in names) else [])
+    _draw_peers(axes, peers, [OVERTAKEN] if any(name.endswith("†") for name in names) else [], shipped_note(view))
     axes.set(xlabel=axis_label(plane[0], points), ylabel=axis_label(plane[1], points))
     axes.grid(lw=0.6)
     axes.set_axisbelow(True)
@@ -226,7 +236,7 @@ def _frame(axes: Axes, points: pd.DataFrame, marked: pd.DataFrame) -> None:
         axes.text(1.0, -0.1, text, transform=axes.transAxes, fontsize=7, color="#666666", ha="right", va="top")
 
 
-def _draw_peers(axes: Axes, peers: pd.DataFrame, notes: Sequence[str]) -> None:
+def _draw_peers(axes: Axes, peers: pd.DataFrame, notes: Sequence[str], shipped: str) -> None:
     """Draw what lies within the frame; the best are lettered, and named in the corner where the worst would be."""
     inside = peers[peers["x"].between(*axes.get_xlim()) & peers["y"].between(*axes.get_ylim())]
     if inside.empty:
@@ -236,7 +246,7 @@ def _draw_peers(axes: Axes, peers: pd.DataFrame, notes: Sequence[str]) -> None:
         axes.annotate(letter, (x, y), xytext=(-2, 2), textcoords="offset points", ha="right", color=PURPLE, fontsize=7)
     named = inside[inside["letter"] != ""]
     lines = [f"{letter}  {name}" for letter, name in zip(named["letter"], named["name"], strict=True)]
-    text = "\n".join([*lines, *notes, *([SHIPPED] if inside["shipped"].any() else [])])
+    text = "\n".join([*lines, *notes, *([shipped] if inside["shipped"].any() else [])])
     axes.text(0.99, 0.02, text, transform=axes.transAxes, ha="right", va="bottom", color=PURPLE, fontsize=6, zorder=1)
 
 

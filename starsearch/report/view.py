@@ -74,6 +74,7 @@ class StudyView(RecordedStudy):
         """By a trial's number, how probably it is non-dominated among the feasible; empty where nothing has an error.
 
         Values are drawn around what was measured by their standard errors, independently; estimates by their intervals.
+        A probability is rounded to whole percents, here alone: what shows it cannot differ.
         """
         rows = self.complete[self.complete["feasible"]].drop_duplicates(["architecture", "recipe"])
         errors = np.column_stack([draw_errors(rows, one.name) for one in self.objectives])
@@ -82,7 +83,7 @@ class StudyView(RecordedStudy):
         signs = [1.0 if one.direction == "minimize" else -1.0 for one in self.objectives]
         losses = rows[[one.name for one in self.objectives]].to_numpy(float) * signs
         found = non_dominated_probability(losses, errors, rng=np.random.default_rng(0))
-        return pd.Series(found, index=rows["number"])
+        return pd.Series(found, index=rows["number"]).round(2)
 
     @cached_property
     def hypervolume(self) -> dict[str, Any] | None:

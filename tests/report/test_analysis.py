@@ -12,7 +12,7 @@ from starsearch.objective import IMAGENET_TOP1
 from starsearch.report.analysis import hypervolume_history, what_matters
 from starsearch.report.figures import front_figure
 from starsearch.report.page import networks, render_page
-from starsearch.report.plot import SHIPPED
+from starsearch.report.plot import shipped_note
 from starsearch.study.space_file import parse_space
 from starsearch.yaml_file import parse_yaml
 from tests.profiles import make_profile
@@ -112,7 +112,7 @@ def test_peers_are_drawn_beside_imagenet_accuracy_alone():
     on_imagenet = replace(study, spec=replace(study.spec, data="imagenet-1k"))
     assert "peers (timm)" in names(on_imagenet)
     page = render_page(on_imagenet, title="peers")
-    assert SHIPPED in page
+    assert shipped_note(on_imagenet) in page
     assert "<td>phone, shipped with starsearch</td>" in page
     measured = render_page(replace(on_imagenet, peers=peers.assign(shipped="")), title="peers")
     assert "shipped with starsearch" not in measured

@@ -26,7 +26,7 @@ def dumped_dom(address, profile):
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
         "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=5000 --dump-dom"
     )
-    command = [CHROMIUM, *flags.split(), "--window-size=1280,12000", f"--user-data-dir={profile}", address]
+    command = [CHROMIUM, *flags.split(), "--window-size=1280,900", f"--user-data-dir={profile}", address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return done.stdout, done.stderr
 
@@ -56,6 +56,7 @@ def test_the_page_asks_nothing_of_any_network_and_embeds_plotly_once():
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"https?://|@import|url\(", markup)
     assert not re.search(r"<(?:script|img|iframe)[^>]+src=", markup)
+    assert "<dt>recipe</dt><dd>epochs: 2," in page, "the fidelity's epochs, not the recipe's 5"
 
 
 def data_of(page):
