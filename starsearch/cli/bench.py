@@ -35,13 +35,13 @@ def make(
         str | None, typer.Option(help="CIFAR-10, in any form that `starsearch data check` reads; trainings need it.")
     ] = None,
     fidelity: Annotated[
-        Literal["proxy", "medium", "long"],
+        Literal["proxy", "medium", "long"] | None,
         typer.Option(
-            help="proxy: 3 epochs of 10,000 images, a minute or two a network on a core. medium: 6 epochs of 20,000 of "
-            "the 16 networks that are trained by three seeds. long: 20 epochs of 50,000 images at stem stride 1, meant "
-            "for a GPU."
+            help="proxy (without it): 3 epochs of 10,000 images, a minute or two a network on a core. medium: 6 epochs "
+            "of 20,000 of the 16 networks that are trained by three seeds. long: 20 epochs of 50,000 images at stem "
+            "stride 1, meant for a GPU."
         ),
-    ] = "proxy",
+    ] = None,
     latency: Annotated[
         bool,
         typer.Option("--latency", help="Measure latencies instead, one thread, batch 1; nothing else should run."),
@@ -71,8 +71,8 @@ def make(
     """
     from starsearch.api.bench import make_bench
 
-    if latency and signals:
-        raise SpecError("--latency and --signals are made one after the other: give one of them.")
+    if sum(map(bool, (fidelity, latency, signals))) > 1:
+        raise SpecError("--fidelity, --latency and --signals are made one after the other: give one of them.")
     said: list[Made] = []
 
     def show(made: Made) -> None:
@@ -81,7 +81,7 @@ def make(
 
     table = make_bench(
         out,
-        "latency" if latency else "signals" if signals else fidelity,
+        "latency" if latency else "signals" if signals else fidelity or "proxy",
         data=data,
         networks=networks,
         threads=threads,
