@@ -44,6 +44,23 @@ def accuracy_measurement(name: str, percent: float, *, num_images: int) -> Measu
     )
 
 
+def trained_accuracies(
+    values: Mapping[str, float], *, num_images: int | None, num_classes: int
+) -> tuple[Measurement, ...]:
+    """Return those of top-1 and top-5 that are known; of five classes or fewer no top-5, which is 100 % of any network.
+
+    Without `num_images` they have no error.
+    """
+    names = ("top1_percent", "top5_percent")[: 2 if num_classes > 5 else 1]
+    return tuple(
+        Measurement(name=name, value=values[name])
+        if num_images is None
+        else accuracy_measurement(name, values[name], num_images=num_images)
+        for name in names
+        if name in values
+    )
+
+
 def is_told_apart(difference: float, *errors: float | None) -> bool:
     """Return whether a difference of two values is at least twice its standard error.
 

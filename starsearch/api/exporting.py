@@ -37,7 +37,7 @@ from starsearch.latency.device import vector_width
 from starsearch.latency.lock import computing
 from starsearch.latency.padded import choose_padding
 from starsearch.latency.paired import COPIES, Copies, PairedTiming, measure_paired
-from starsearch.measurement import Measurement, accuracy_measurement
+from starsearch.measurement import Measurement, trained_accuracies
 from starsearch.objective import INT8_LATENCY, is_accuracy, is_latency
 from starsearch.progress import follow
 from starsearch.recipe import Fidelity
@@ -270,11 +270,10 @@ def of_training(folder: Path, data: str | None, forms: Sequence[Format]) -> _Fou
         recipe=read_yaml(folder / "recipe.yaml").data,
         fidelity={key: summary[key] for key in ("resolution", "crop_pct", "epochs") if key in summary},
         seed=summary.get("seed"),
-        accuracies=tuple(
-            Measurement(name=key, value=best[column])
-            if images is None
-            else accuracy_measurement(key, best[column], num_images=images)
-            for key, column in {"top1_percent": "top1", "top5_percent": "top5"}.items()
+        accuracies=trained_accuracies(
+            {"top1_percent": best["top1"], "top5_percent": best["top5"]},
+            num_images=images,
+            num_classes=len(validated.classes),
         ),
         latency_resolution=prepared.resolution,
     )

@@ -349,6 +349,10 @@ def open_dataset(specs: Sequence[StudySpec]) -> DataSet:
     dataset = open_data(specs[0].data)
     warn_of_left_out(dataset)
     warn_of_shared_images(dataset)
+    if "top5_percent" in specs[0].quantities and 0 < len(dataset.classes) <= 5:
+        raise DataError(
+            f"top5_percent is always 100 % of the {len(dataset.classes)} classes of {dataset.name!r}: leave it out."
+        )
     for spec in specs:
         check_batch(spec, dataset)
         check_resolutions(spec, dataset)

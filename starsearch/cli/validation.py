@@ -84,7 +84,7 @@ def validate(
             "network": found.network,
             "data": f"{found.data}, {found.num_images:,} images of {found.num_classes:,} classes",
             "top-1": f"{found.top1_percent:.3f} ± {found.top1_percent_spread:.3f} %",
-            f"top-{min(5, found.num_classes)}": f"{found.top5_percent:.3f} %",
+            **({"top-5": f"{found.top5_percent:.3f} %"} if found.num_classes > 5 else {}),
             "prepared": f"{found.resolution} px, {found.crop_pct:g} of the side, {found.interpolation}, mean {mean}, "
             f"std {std}",
             "speed": f"{found.images_per_second:,.0f} images/s, decoding included ({found.device})",

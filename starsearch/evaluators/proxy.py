@@ -20,7 +20,7 @@ from starsearch.evaluators.latency import (
 )
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.timm import TimmArchitecture
-from starsearch.measurement import Measurement, Prediction, Reading, accuracy_measurement
+from starsearch.measurement import Measurement, Prediction, Reading, trained_accuracies
 from starsearch.objective import Constraint
 from starsearch.progress import scaled
 from starsearch.recipe import Fidelity
@@ -102,10 +102,10 @@ class ProxyEvaluator:
         result = yield from scaled(without_measuring(training), 0.0, float32_share)
         if weights is not None:
             self._save(result, weights, here)
-        num_images = result.num_validation_images
+        percents = {"top1_percent": result.top1_percent, "top5_percent": result.top5_percent}
+        num_images, num_classes = result.num_validation_images, len(self.data.classes)
         readings = [
-            accuracy_measurement("top1_percent", result.top1_percent, num_images=num_images),
-            accuracy_measurement("top5_percent", result.top5_percent, num_images=num_images),
+            *trained_accuracies(percents, num_images=num_images, num_classes=num_classes),
             Measurement(name="images_per_second", value=result.images_per_second),
             *readings,
         ]

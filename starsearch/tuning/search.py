@@ -21,7 +21,7 @@ from starsearch.data import DataSet
 from starsearch.errors import EvaluationError, StarsearchError, StudyError
 from starsearch.evaluators.proxy import count_cost
 from starsearch.families.family import Architecture
-from starsearch.measurement import Measurement, accuracy_measurement
+from starsearch.measurement import Measurement, trained_accuracies
 from starsearch.progress import Progress
 from starsearch.records.record import DRIVER_DIED, StudyRecord, hold_lease
 from starsearch.search.executor import failure_reason
@@ -235,11 +235,7 @@ class _Recorder(Callback):
         data, resolution = self._tuned.data, self._spec.space.resolution
         num_images = min(self._spec.fidelity.validation_samples or data.num_validation, data.num_validation)
         return (
-            *(
-                accuracy_measurement(name, result[name], num_images=num_images)
-                for name in ("top1_percent", "top5_percent")
-                if name in result
-            ),
+            *trained_accuracies(result, num_images=num_images, num_classes=len(data.classes)),
             Measurement(name="images_per_second", value=result["images_per_second"]),
             *count_cost(self._tuned.architecture, resolution=resolution, num_classes=len(data.classes)),
         )
