@@ -43,12 +43,11 @@ from starsearch.data import DataSet, open_data
 from starsearch.data.dataset import INTERPOLATION
 from starsearch.data.names import warn_of_left_out
 from starsearch.data.shared_images import warn_of_shared_images
-from starsearch.errors import DataError, SpecError, StudyError, counted
+from starsearch.errors import DataError, SpecError, StarsearchError, StudyError, counted
 from starsearch.evaluators import ProxyEvaluator
 from starsearch.evaluators.estimate import EstimateEvaluator
 from starsearch.evaluators.footprint import FOOTPRINT
 from starsearch.evaluators.latency import LatencyEvaluator
-from starsearch.families.timm import TIMM
 from starsearch.latency.device import device_fingerprint
 from starsearch.latency.reference import Reference, calibrate_reference
 from starsearch.objective import IMAGENET_TOP1
@@ -313,8 +312,11 @@ def _open_weights(spec: StudySpec) -> TrainedWeights | None:
         return None
     from starsearch.training.transfer import compare
 
-    found = resolve(spec.fidelity.weights).weights()
-    compare(next(iter(spec.space.sample_architectures(1, spec.seed))), found.state, num_classes=1)
+    try:
+        found = resolve(spec.fidelity.weights).weights()
+        compare(next(iter(spec.space.sample_architectures(1, spec.seed))), found.state, num_classes=1)
+    except StarsearchError as error:
+        raise StudyError(f"The fidelity {spec.fidelity.name!r} cannot begin with its weights: {error}") from None
     return found
 
 
@@ -345,7 +347,7 @@ def _evidence(
 
 
 def open_dataset(specs: Sequence[StudySpec]) -> DataSet:
-    """Open the data set of a study's fidelities; warn of what it leaves out, refuse what it cannot serve."""
+    """Open the data set of a study's fidelities; warn of what it leaves out, refuse what cannot be trained on it."""
     dataset = open_data(specs[0].data)
     warn_of_left_out(dataset)
     warn_of_shared_images(dataset)
@@ -356,12 +358,7 @@ def open_dataset(specs: Sequence[StudySpec]) -> DataSet:
     for spec in specs:
         check_batch(spec, dataset)
         check_resolutions(spec, dataset)
-    if specs[0].baselines:
-        from starsearch.families.timm_module import check_baseline
-
-        pixels = {size for spec in specs for size in (spec.fidelity.resolution, spec.space.resolution)}
-        for name in specs[0].baselines:
-            check_baseline(name.removeprefix(TIMM), num_classes=len(dataset.classes), resolutions=pixels)
+        _open_weights(spec)  # refused before there is a folder
     return dataset
 
 

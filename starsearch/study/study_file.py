@@ -186,6 +186,7 @@ def load_specs(
                 ("fidelities", number, "promote"),
                 f"{above.trials} are promoted, but {below.fidelity.name!r} has {below.trials} candidates.",
             )
+    _check_baselines(file, said, specs)
     # Where trainings begin with the weights of the fidelity before, that keeps everybody's.
     starts = [*(spec.promotion.start if spec.promotion else None for spec in specs[1:]), None]
     return tuple(
@@ -374,12 +375,6 @@ def _baselines(file: YamlFile, said: StudyFile, predicted: Mapping[str, Any]) ->
     for number, name in enumerate(said.baselines):
         if not name.startswith(TIMM):
             raise file.error(("baselines", number), f"a baseline is a model of timm's, as {TIMM}NAME; got {name!r}.")
-        from starsearch.families.timm_module import check_timm_knows
-
-        try:
-            check_timm_knows(name.removeprefix(TIMM))
-        except StarsearchError as error:
-            raise file.error(("baselines", number), str(error)) from None
     if said.baselines and predicted:
         message = f"baselines are timed on this machine: {', '.join(predicted)} of theirs cannot be predicted."
         raise file.error(("baselines",), message)
@@ -388,6 +383,18 @@ def _baselines(file: YamlFile, said: StudyFile, predicted: Mapping[str, Any]) ->
         message = f"only networks of the space are made int8: leave baselines out, or {', '.join(int8)}."
         raise file.error(("baselines",), message)
     return tuple(dict.fromkeys(said.baselines))
+
+
+def _check_baselines(file: YamlFile, said: StudyFile, specs: Sequence[StudySpec]) -> None:
+    """Refuse models that timm does not have, or that do not take the images of every fidelity and of deployment."""
+    pixels = {size for spec in specs for size in (spec.fidelity.resolution, spec.space.resolution)}
+    for number, name in enumerate(said.baselines):
+        from starsearch.families.timm_module import check_baseline
+
+        try:
+            check_baseline(name.removeprefix(TIMM), num_classes=1, resolutions=pixels)
+        except StarsearchError as error:
+            raise file.error(("baselines", number), str(error)) from None
 
 
 def _recipe(

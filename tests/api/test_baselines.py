@@ -60,7 +60,10 @@ def test_a_baseline_is_trained_like_an_anchor_and_stands_under_the_front(folder)
     [
         ("mobilenetv3_small_050", "a baseline is a model of timm's, as timm:NAME"),
         ("timm:mobilenet_v9", "has no model 'mobilenet_v9'. Did you mean"),
-        ("timm:vit_tiny_patch16_224", "does not take images of 32 px"),
+        (
+            "timm:vit_tiny_patch16_224",
+            "baselines=[timm:vit_tiny_patch16_224]: timm:vit_tiny_patch16_224 does not take images of 32",
+        ),
     ],
 )
 def test_a_baseline_that_cannot_be_trained_is_refused_before_anything_is(folder, baseline, words):

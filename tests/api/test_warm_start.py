@@ -58,4 +58,5 @@ def test_weights_of_another_family_are_refused_before_anything_is_trained(study)
     save("demonet:width=16,depths=2", study)
     refused = starsearch("run", "files/warm.yaml", cwd=study)
     assert refused.returncode == 2
-    assert "The weights to begin with are of no StarNet" in refused.stderr
+    assert "'proxy' cannot begin with its weights: The weights to begin with are of no StarNet" in refused.stderr
+    assert not (study / "studies").exists()
