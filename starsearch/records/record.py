@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -197,13 +197,13 @@ class StudyRecord:
             return replace(trial, state="fail", reason="Another program has ended the trial.", lost=False)
         return trial
 
-    def fail_running(self, reason: str) -> list[Trial]:
-        """End the trials that were left running as lost; return them."""
+    def fail_running(self, reason: str, settle: Callable[[Trial], Trial] = lambda trial: trial) -> list[Trial]:
+        """End the trials that were left running as lost, or as `settle` returns them; return them."""
         left = [trial for trial in self.trials() if trial.state == "running"]
         id_of = self._storage.get_trial_id_from_study_id_trial_number
         with storage_errors(self.url):
             self._trial_ids |= {trial.number: id_of(self._study_id, trial.number) for trial in left}
-        return [self.finish(replace(trial, state="fail", reason=reason, lost=True)) for trial in left]
+        return [self.finish(settle(replace(trial, state="fail", reason=reason, lost=True))) for trial in left]
 
     def _check_lease(self, *, renew: bool = False) -> None:
         if self.lease is not None:

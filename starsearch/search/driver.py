@@ -87,7 +87,8 @@ def run_study(
         SpecError: an anchor lies outside the space, or nothing satisfies its constraints.
     """
     with hold_lease(record):
-        record.fail_running(DRIVER_DIED)
+        losses = Losses(record.trials())
+        record.fail_running(DRIVER_DIED, lambda trial: losses.settle(trial, tries))
         if lower is not None:
             lower.hand_over_measured(record)
             spec, planned = promoted_trials(spec, lower, record.trials(), tries)
@@ -294,8 +295,8 @@ class _Driver:
     def _fail(self, trial: Trial, failure: Failure) -> None:
         log = self._files.log(trial, failure.log)
         trial = replace(trial, state="fail", lost=failure.lost, reason=failure.reason)
-        if failure.lost and self._losses.add(trial) >= self._tries:
-            trial = replace(trial, lost=False, reason=f"{failure.reason} That was the last of {self._tries} tries.")
+        if failure.lost:
+            trial = self._losses.settle(trial, self._tries)
         reason = trial.reason
         if log is not None:
             trial = replace(trial, reason=f"{reason} (logs/{log.name})")

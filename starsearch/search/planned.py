@@ -34,6 +34,12 @@ class Losses:
         self._count[key] += trial.lost and trial.reason not in (INTERRUPTED, STOPPED)
         return self._count[key]
 
+    def settle(self, trial: Trial, tries: int) -> Trial:
+        """Note a lost trial, and return it; where its candidate's tries are used up, as failed for good."""
+        if self.add(trial) < tries:
+            return trial
+        return replace(trial, lost=False, reason=f"{trial.reason} That was the last of {tries} tries.")
+
 
 def unfinished_trials(ended: Sequence[Trial], tries: int) -> list[Trial]:
     """Return a repetition of each trial that was cut off, unless a later trial repeats it or its tries are used up."""
