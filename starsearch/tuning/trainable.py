@@ -141,19 +141,18 @@ class RecipeTraining(Trainable):
         return found
 
     def _train(self, *, until: int | None, checkpoint: Path | None) -> Generator[Progress, None, Any]:
+        from starsearch.training import Hardware, find_device, train
 
-        from starsearch.training import find_device, train
-
-        tuned = self._tuned
+        tuned, fidelity = self._tuned, self._tuned.spec.fidelity
         return train(
             tuned.architecture,
             data=tuned.data,
             recipe=tuned.decode(self._schedule[-1]["params"]),
-            fidelity=tuned.spec.fidelity,
+            fidelity=fidelity,
             seed=tuned.spec.seed,
-            device=find_device(),
             until=until,
             checkpoint=checkpoint,
+            hardware=Hardware(device=find_device(), precision=fidelity.precision, accumulate=fidelity.accumulate),
         )
 
 

@@ -1,6 +1,7 @@
 """A training that goes on by another recipe, as in Population Based Training."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from starsearch.data import open_data
 from starsearch.errors import StudyError
 from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity, Recipe
-from starsearch.training import train
-from starsearch.tuning.trainable import hand_over
+from starsearch.training import Hardware, train
+from starsearch.tuning.trainable import RecipeTraining, hand_over
 
 OLD = Recipe(epochs=3, batch_size=64, hflip=0.0, warmup_epochs=0)
 
@@ -67,3 +68,24 @@ def test_what_is_of_another_training_is_not_handed_over(tmp_path):
     run(OLD, file, until=1)
     with pytest.raises(StudyError, match=r"training.pt is not of a training by"):
         hand_over(file, old=replace(OLD, lr=0.5), new=OLD)
+
+
+def test_a_recipes_training_computes_in_the_fidelitys_precision():
+    network, data = parse_architecture("starnet:embed_dim=8,depths=1-1-1-1"), open_data("digits")
+    fidelity = Fidelity(resolution=32, epochs=1, samples=192, validation_samples=100, precision="bfloat16")
+    training = RecipeTraining.__new__(RecipeTraining)  # Ray's own constructor wants a cluster
+    spec = SimpleNamespace(fidelity=fidelity, seed=0)
+    training._tuned = SimpleNamespace(architecture=network, data=data, spec=spec, decode=lambda _: OLD)
+    training._schedule = [{"since": 1, "params": {}}]
+
+    def last_loss(steps):
+        return [step.values["train_loss"] for step in steps if step.epoch is not None][-1]
+
+    found = last_loss(training._train(until=None, checkpoint=None))
+    losses = [
+        last_loss(
+            train(network, data=data, recipe=OLD, fidelity=fidelity, seed=0, hardware=Hardware(precision=precision))
+        )
+        for precision in ("bfloat16", "float32")
+    ]
+    assert found == losses[0] != losses[1]
