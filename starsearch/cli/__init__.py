@@ -32,7 +32,7 @@ def main() -> None:
         if exit_code() is None:
             raise
     if exit_code() is not None and code == 130:  # else the command has said how far it came
-        _say("", "", "Interrupted.")
+        _say("", "", "Interrupted. The same command begins again, or goes on with what was kept.")
     sys.exit(exit_code() or code)
 
 
