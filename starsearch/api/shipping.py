@@ -32,7 +32,6 @@ from starsearch.data import DataSet, open_data
 from starsearch.data.batches import Batches, validation_batches
 from starsearch.data.preprocessing import Preprocessing
 from starsearch.errors import DataError, ExportError, StudyError, TrainingStoppedError, counted
-from starsearch.evaluators.proxy import count_cost
 from starsearch.export.card import cell
 from starsearch.export.format import CARD_FILE, Format, TrainedNetwork, export_written_whole, write_text
 from starsearch.export.formats import find_formats
@@ -282,6 +281,8 @@ def _judge(
     say: Callable[[str], None],
 ) -> tuple[dict[str, Contender], dict[str, Latency]]:
     """Validate every training's best weights image by image, and time every network, with the data's classes."""
+    from timm.utils.model import reparameterize_model
+
     from starsearch.training import find_device
     from starsearch.training.weight_file import load_weights
 
@@ -296,18 +297,18 @@ def _judge(
                 step("validating", name)
                 models: list[Any] = [load_weights(job.folder / "best.safetensors") for job in planned]
                 hits = np.stack([_hits(Classifier.of_module(name, one, device), batches, device) for one in models])
-                macs, num_params = count_cost(
-                    planned[0].architecture, resolution=resolution, num_classes=len(data.classes)
-                )
+                network: Any = load_weights(planned[0].folder / "best.safetensors")  # with the stem that is shipped
+                if is_timm := isinstance(planned[0].architecture, TimmArchitecture):
+                    network.net = reparameterize_model(network.net)
                 step("timing", name)
-                latencies[name] = follow(measure(planned[0].architecture, spec))
+                latencies[name] = follow(measure(network.net if is_timm else network, spec))
                 contenders[name] = Contender(
                     name=name,
                     hits=hits,
                     ms=latencies[name].ms,
                     ms_spread=latencies[name].spread_ms,
-                    num_params=int(num_params.value),
-                    macs=int(macs.value),
+                    num_params=sum(one.numel() for one in network.parameters()),
+                    macs=network.count_macs(resolution=resolution),
                 )
         if name in failures:
             contenders[name] = Contender(name=name, failure=failures[name])
