@@ -87,9 +87,9 @@ def check_packed(data: DataSet, split: Split, resolution: Resolution) -> None:
         return
     side = split.pixels().shape[1]
     if isinstance(resolution, str) or side < resolution:
+        more = ": a pack has squares alone" if isinstance(resolution, str) else f", a larger pack, or at most {side} px"
         raise DataError(
-            f"{data.name!r} is packed as squares of {side} px, and {resolution} px are asked for. "
-            f"Take its source, pack that larger, or take at most {side}."
+            f"{data.name!r} is packed as squares of {side} px; {resolution} px are asked for. Take its source{more}."
         )
 
 
