@@ -15,7 +15,7 @@ from starsearch.bench.judge import Judge
 from starsearch.bench.making import FIDELITIES, Made, latency_slice, make_slice, signal_slice, training_slice
 from starsearch.bench.networks import bench_networks, bench_trainings, repeated_trainings
 from starsearch.bench.replay import BASELINE, replay_all
-from starsearch.bench.table import read_table, write_table
+from starsearch.bench.table import write_table
 from starsearch.data import open_data
 from starsearch.errors import DataError, SpecError, StudyError, did_you_mean
 from starsearch.files import written_whole
@@ -45,8 +45,7 @@ def make_bench(
     if merge:
         write_table(out, merge)
     if rows == "latency":
-        known = read_table(out)["reference_ms"].dropna()
-        wanted = latency_slice(networks=networks, reference_ms=float(known.iloc[0]) if len(known) else None)
+        wanted = latency_slice(out, networks=networks)
     else:
         if data is None:
             raise DataError("StarBench's networks are trained on CIFAR-10: give its folder with --data.")

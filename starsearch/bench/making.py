@@ -23,6 +23,8 @@ from starsearch.recipe import Fidelity, with_batch_size
 from starsearch.study.recipe_file import load_recipe
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from starsearch.latency.reference import Reference
 
 FIDELITIES = {
@@ -136,32 +138,31 @@ def training_slice(
     )
 
 
-def latency_slice(*, networks: int, reference_ms: float | None) -> Slice:
-    """Return the latencies on this machine's processor: batch 1, one thread, 224 px, 1000 classes.
-
-    `reference_ms` is the scale of those that are there; None calibrates it when the first network is measured.
-    """
-
-    @cache
-    def scale() -> Reference:
-        from starsearch.latency.reference import calibrate_reference
-
-        found = calibrate_reference()
-        return found if reference_ms is None else replace(found, ms=reference_ms)
-
-    def make(architecture: Architecture, seed: int) -> Generator[Progress, None, Row]:
-        steps = measure_latency(architecture, reference=scale(), resolution=224, num_classes=1000, seed=seed)
-        found = yield from steps
-        latency = {"latency_ms": found.value, "latency_spread_ms": found.spread, "reference_ms": scale().ms}
-        return {"threads": 1} | {name: round(ms, 4) for name, ms in latency.items() if ms is not None}
-
+def latency_slice(folder: Path, *, networks: int) -> Slice:
+    """Return the latencies on this machine's processor, on the scale of those that the folder has (`measure_row`)."""
+    scale = cache(lambda: kept_scale(read_table(folder)))  # when the first network is measured
     return Slice(
         name=LATENCY_ROWS,
         wanted=[(one, 0) for one in bench_networks(networks)],
-        make=make,
+        make=lambda architecture, seed: measure_row(architecture, scale(), seed=seed),
         processor=processor_name(),
         conditions=_digest(device_fingerprint().text),
     )
+
+
+def kept_scale(rows: pd.DataFrame) -> Reference:
+    """Calibrate the reference; its time is the one on whose scale the rows are, where there are any."""
+    from starsearch.latency.reference import calibrate_reference
+
+    known, found = rows["reference_ms"].dropna(), calibrate_reference()
+    return replace(found, ms=float(known.iloc[0])) if len(known) else found
+
+
+def measure_row(architecture: Architecture, scale: Reference, *, seed: int) -> Generator[Progress, None, Row]:
+    """Yield progress; return the columns of a network's latency: batch 1, one thread, 224 px, 1000 classes."""
+    found = yield from measure_latency(architecture, reference=scale, resolution=224, num_classes=1000, seed=seed)
+    latency = {"latency_ms": found.value, "latency_spread_ms": found.spread, "reference_ms": scale.ms}
+    return {"threads": 1} | {name: round(ms, 4) for name, ms in latency.items() if ms is not None}
 
 
 def signal_slice(data: DataSet, *, networks: int) -> Slice:

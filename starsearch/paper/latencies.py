@@ -19,7 +19,6 @@ from starsearch.progress import Progress, scaled
 from starsearch.resources import shipped_folder
 
 if TYPE_CHECKING:
-    from starsearch.latency.measure import Latency
     from starsearch.latency.reference import Reference
 
 _XEON = "e5-2680v4"
@@ -121,6 +120,7 @@ def measure_each(networks: Sequence[str], folder: Path) -> Generator[Progress, N
     Raises:
         StudyError: the folder's were measured on another device.
     """
+    from starsearch.bench.making import kept_scale, measure_row
     from starsearch.latency.device import device_fingerprint, processor_name
 
     device = device_fingerprint().text
@@ -133,32 +133,16 @@ def measure_each(networks: Sequence[str], folder: Path) -> Generator[Progress, N
         yield Progress(fraction=number / len(networks), stage=f"measuring {text}")
         if text in there:
             continue
-        reference = reference or _scale(rows)
+        reference = reference or kept_scale(rows)
         row = {"fidelity": LATENCY_ROWS, "network": text, "seed": 0, "device": processor_name(), "conditions": device}
         try:
-            found = yield from scaled(_measure(text, reference), number / len(networks), (number + 1) / len(networks))
-            figures = {"latency_ms": found.ms, "latency_spread_ms": found.spread_ms, "reference_ms": reference.ms}
-            row |= {name: round(value, 4) for name, value in figures.items()}
+            steps = measure_row(parse_architecture(text), reference, seed=0)
+            row |= yield from scaled(steps, number / len(networks), (number + 1) / len(networks))
         except EvaluationError as error:
             row["failed"] = str(error)
         append_row(folder, row)
     known = read_table(folder).set_index("network").astype({"latency_ms": float, "latency_spread_ms": float})
     return known[["latency_ms", "latency_spread_ms"]].set_axis(["ms", "spread_ms"], axis="columns")
-
-
-def _measure(text: str, reference: Reference) -> Generator[Progress, None, Latency]:
-    from starsearch.latency.measure import MeasureSpec, measure
-
-    return (yield from measure(parse_architecture(text), MeasureSpec(reference=reference)))
-
-
-def _scale(rows: pd.DataFrame) -> Reference:
-    """Calibrate the reference, or take the scale of what was measured before."""
-    from starsearch.latency.reference import calibrate_reference
-
-    known = rows["reference_ms"].dropna()
-    found = calibrate_reference()
-    return replace(found, ms=float(known.iloc[0])) if len(known) else found
 
 
 def _folder(setting: Setting) -> Path:
