@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,10 +39,6 @@ from starsearch.cli.options import (
     takes_data,
 )
 from starsearch.cli.show import print_json
-
-if TYPE_CHECKING:
-    from starsearch.cli.live import LiveView
-    from starsearch.study.spec import StudySpec
 
 SEARCH, NETWORKS, BEFORE, SCIENCE = "Search", "Networks", "Before a search", "Star operation and search methods"
 
@@ -127,42 +123,30 @@ def run(
 
         starsearch run starnet --accuracy published
     """
+    from starsearch.api.run import parse_duration, run
+    from starsearch.cli.live import LiveView
     from starsearch.cli.show import say
+    from starsearch.cli.studies import print_end, print_front
+    from starsearch.errors import StudyError
+    from starsearch.report.summary import count_words
 
-    views: list[LiveView] = []  # one a fidelity that was begun
     limit = [] if max_latency is None else [f"constraints.latency_ms.max={milliseconds(max_latency):g}"]
-    try:
-        from starsearch.api.run import parse_duration, run
-        from starsearch.cli import live
-        from starsearch.cli.studies import print_end, print_front
-        from starsearch.errors import StudyError
-        from starsearch.report.summary import count_words
-
-        def view(spec: StudySpec, folder: Path) -> LiveView:
-            views.append(live.LiveView(spec.objectives, spec.constraints, title=f"{spec.name} in {folder}"))
-            return views[-1]
-
-        outcome = run(
-            file,
-            out=out,
-            data=data,
-            accuracy=accuracy,
-            runner=runner,
-            trials=trials,
-            time_budget_s=None if time_budget is None else parse_duration(time_budget),
-            storage=storage,
-            name=name,
-            seed=seed,
-            settings=[*(settings or ()), *limit],
-            earlier=earlier,
-            say=say,
-            view=view,
-        )
-    except KeyboardInterrupt:
-        if views:
-            raise
-        say("Interrupted before a trial was begun. The same command begins again.")
-        return
+    outcome = run(
+        file,
+        out=out,
+        data=data,
+        accuracy=accuracy,
+        runner=runner,
+        trials=trials,
+        time_budget_s=None if time_budget is None else parse_duration(time_budget),
+        storage=storage,
+        name=name,
+        seed=seed,
+        settings=[*(settings or ()), *limit],
+        earlier=earlier,
+        say=say,
+        view=lambda spec, folder: LiveView(spec.objectives, spec.constraints, title=f"{spec.name} in {folder}"),
+    )
     print_front(outcome.view, with_agreement=False)  # it was said as each fidelity ended
     print_end(outcome)
     assert outcome.ended is not None

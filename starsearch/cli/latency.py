@@ -175,12 +175,8 @@ def fit(
         limits = replace(LIMITS, min_pairs=min(LIMITS.min_pairs, pairs), max_pairs=pairs)
         options = BackendOptions(threads=threads, compute_units=compute_units, development_team=development_team)
         spec = MeasureSpec(backend=backend, options=options, limits=limits)
-        try:
-            with bar() as watch:
-                profile, notes = calibrate_device(out, budget=budget, space=space, spec=spec, base=base, watch=watch)
-        except KeyboardInterrupt:
-            typer.echo("What has been measured is kept; the same command resumes from there.", err=True)
-            raise
+        with bar() as watch:
+            profile, notes = calibrate_device(out, budget=budget, space=space, spec=spec, base=base, watch=watch)
     if json:
         print_json({**asdict(profile), "samples": len(profile.samples), "notes": notes})
     else:

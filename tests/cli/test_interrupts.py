@@ -45,9 +45,8 @@ def test_an_interrupted_command_ends_in_a_word_and_so_that_the_next_one_is_not_r
 ):
     done = python("-c", SIGNALLED, int(number), module, *command.split(), cwd=tmp_path)
     assert done.returncode == code, done.stdout + done.stderr
-    assert "Interrupted" in done.stdout + done.stderr
+    assert "Interrupted. The same command begins again, or goes on" in done.stderr
     assert "Traceback" not in done.stderr
-    assert ("Interrupted before a trial was begun" in done.stdout) == (module == "optuna")
 
 
 def test_nohup_goes_on_without_its_terminal(tmp_path):
