@@ -32,33 +32,24 @@ class Measurement:
         return self.value
 
 
-def accuracy_measurement(name: str, percent: float, *, num_images: int) -> Measurement:
-    """Return an accuracy with the binomial standard error of the images it was judged on.
+def accuracy_measurement(name: str, percent: float, *, num_images: int | None) -> Measurement:
+    """Return an accuracy with the binomial standard error of the images it was judged on, where their number is known.
 
     The error says what other images of the same kind would change, not what another seed would. It is that of two
     more hits and two more misses (Agresti & Coull 1998), so that 100 % of a few images is not certain.
     """
+    if num_images is None:
+        return Measurement(name=name, value=percent)
     share = (percent / 100 * num_images + 2) / (num_images + 4)
     return Measurement(
         name=name, value=percent, runs=num_images, spread=100 * math.sqrt(share * (1 - share) / (num_images + 4))
     )
 
 
-def trained_accuracies(
-    values: Mapping[str, float], *, num_images: int | None, num_classes: int
-) -> tuple[Measurement, ...]:
-    """Return those of top-1 and top-5 that are known; of five classes or fewer no top-5, which is 100 % of any network.
-
-    Without `num_images` they have no error.
-    """
-    names = ("top1_percent", "top5_percent")[: 2 if num_classes > 5 else 1]
-    return tuple(
-        Measurement(name=name, value=values[name])
-        if num_images is None
-        else accuracy_measurement(name, values[name], num_images=num_images)
-        for name in names
-        if name in values
-    )
+def trained_accuracies(top1: float, top5: float, *, num_images: int | None, num_classes: int) -> list[Measurement]:
+    """Return top-1 and top-5 in percent; of five classes or fewer no top-5, which is 100 % of any network."""
+    percents = {"top1_percent": top1} | ({"top5_percent": top5} if num_classes > 5 else {})
+    return [accuracy_measurement(name, percent, num_images=num_images) for name, percent in percents.items()]
 
 
 def is_told_apart(difference: float, *errors: float | None) -> bool:

@@ -270,10 +270,8 @@ def of_training(folder: Path, data: str | None, forms: Sequence[Format]) -> _Fou
         recipe=read_yaml(folder / "recipe.yaml").data,
         fidelity={key: summary[key] for key in ("resolution", "crop_pct", "epochs") if key in summary},
         seed=summary.get("seed"),
-        accuracies=trained_accuracies(
-            {"top1_percent": best["top1"], "top5_percent": best["top5"]},
-            num_images=images,
-            num_classes=len(validated.classes),
+        accuracies=tuple(
+            trained_accuracies(best["top1"], best["top5"], num_images=images, num_classes=len(validated.classes))
         ),
         latency_resolution=prepared.resolution,
     )

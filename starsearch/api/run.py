@@ -352,9 +352,7 @@ def open_dataset(specs: Sequence[StudySpec]) -> DataSet:
     warn_of_left_out(dataset)
     warn_of_shared_images(dataset)
     if "top5_percent" in specs[0].quantities and 0 < len(dataset.classes) <= 5:
-        raise DataError(
-            f"top5_percent is always 100 % of the {len(dataset.classes)} classes of {dataset.name!r}: leave it out."
-        )
+        raise DataError(f"Of {len(dataset.classes)} classes any top5_percent is 100 %: leave it out of the study.")
     for spec in specs:
         check_batch(spec, dataset)
         check_resolutions(spec, dataset)

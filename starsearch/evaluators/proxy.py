@@ -102,10 +102,9 @@ class ProxyEvaluator:
         result = yield from scaled(without_measuring(training), 0.0, float32_share)
         if weights is not None:
             self._save(result, weights, here)
-        percents = {"top1_percent": result.top1_percent, "top5_percent": result.top5_percent}
-        num_images, num_classes = result.num_validation_images, len(self.data.classes)
+        judged = {"num_images": result.num_validation_images, "num_classes": len(self.data.classes)}
         readings = [
-            *trained_accuracies(percents, num_images=num_images, num_classes=num_classes),
+            *trained_accuracies(result.top1_percent, result.top5_percent, **judged),
             Measurement(name="images_per_second", value=result.images_per_second),
             *readings,
         ]

@@ -22,6 +22,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from starsearch.families.network import combine
+
 MAX_SIDE = 16  # of a map; beyond, the banded matrices hold so many zeros that oneDNN is faster
 ONE_TILE = 64  # positions up to which all rows of a map are computed in one product
 TILE_ROWS = 2  # rows computed in one product on larger maps: 16×16 needs 112 products an output; 1 row 94, 4 rows 136
@@ -107,7 +109,7 @@ class _Mix(torch.autograd.Function):
         for piece in _pieces(hidden, columns):
             torch.mm(f1, x[:, piece], out=x1[:, piece])
             torch.mm(f2, x[:, piece], out=x2[:, piece])
-            y = block.combine(x1[:, piece].add_(bias1[:, None]), x2[:, piece].add_(bias2[:, None]))
+            y = combine(block, x1[:, piece].add_(bias1[:, None]), x2[:, piece].add_(bias2[:, None]))
             torch.mm(g, y, out=out[:, piece])
         ctx.save_for_backward(x, f1, f2, g, x1, x2)
         ctx.block = block
@@ -116,14 +118,14 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The gradients of x and the weights; the block's own `combine` is differentiated, whatever it is."""
+        """The gradients of x and the weights; what joins the branches is differentiated, whatever it is."""
         x, f1, f2, g, x1, x2 = ctx.saved_tensors
         dx, df1, df2, dg = torch.empty_like(x), torch.zeros_like(f1), torch.zeros_like(f2), torch.zeros_like(g)
         dbias1, dbias2 = f1.new_zeros(f1.shape[0]), f2.new_zeros(f2.shape[0])
         for piece in _pieces(f1.shape[0], x.shape[1]):
             a, b = (branch[:, piece].requires_grad_() for branch in (x1, x2))
             with torch.enable_grad():
-                y = ctx.block.combine(a, b)
+                y = combine(ctx.block, a, b)
             dg.addmm_(grad[:, piece], y.detach().t())
             da, db = torch.autograd.grad(y, (a, b), g.t() @ grad[:, piece])
             df1.addmm_(da, x[:, piece].t())

@@ -44,10 +44,6 @@ class Block(nn.Module):
         self.act = _activation(architecture)
         self.drop_path = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
-    def combine(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        """Return the star or sum of the branches (batch, hidden, height, width), activated as placed (table 9)."""
-        return combine(self, x1, x2)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, dim, height, width) to the same shape."""
         y = self.dwconv(x)
@@ -79,9 +75,9 @@ class Block(nn.Module):
         autocasts = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
         guarded = self.op == "star" and x1.dtype == torch.float16 and autocasts
         if not guarded:
-            return cast("torch.Tensor", self.g(self.combine(x1, x2)))
+            return cast("torch.Tensor", self.g(combine(self, x1, x2)))
         with torch.autocast(kind, enabled=False):
-            return cast("torch.Tensor", self.g(self.combine(x1.float(), x2.float())))
+            return cast("torch.Tensor", self.g(combine(self, x1.float(), x2.float())))
 
 
 class StarNet(timm_starnet.StarNet, Network):

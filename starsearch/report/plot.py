@@ -139,10 +139,10 @@ def peers_on(view: StudyView, plane: Plane) -> pd.DataFrame:
 def shipped_note(view: StudyView) -> str:
     """Return what is to be known of peers' shipped latencies: the command that measures them for the study."""
     profile = view.spec.profile_files.get(LATENCY)
-    own = f" --device {shlex.quote(profile)}" if profile and profile not in shipped_names("profiles") else ""
-    return (
-        f"Latencies of peers shipped with starsearch, from another machine; `starsearch peers{own}` measures them here"
-    )
+    command = "starsearch peers"
+    if profile and profile not in shipped_names("profiles"):
+        command += f" --device {shlex.quote(profile)}"
+    return f"Latencies of peers shipped with starsearch, from another machine; `{command}` measures them here"
 
 
 def limits_on(view: StudyView, plane: Plane) -> list[tuple[float, str]]:

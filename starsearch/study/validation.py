@@ -168,11 +168,7 @@ def _place(data: Any, key: str, setting: str, at: Sequence[str]) -> Any:
     if isinstance(data, dict):
         return key
     if not isinstance(data, list):
-        hint = (
-            f" The space's own file sets it; where a space is run alone: --set {setting[6:]}."
-            if at == ["space"]
-            else ""
-        )
+        hint = f" Its file sets it; where a space is run alone: --set {setting[6:]}." if at == ["space"] else ""
         raise SpecError(f"--set {setting}: {'.'.join(at)} is a single value and has no {key!r}.{hint}")
     names = [one.get("name") if isinstance(one, dict) else None for one in data]
     if key in names:

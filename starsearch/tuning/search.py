@@ -235,7 +235,9 @@ class _Recorder(Callback):
         data, resolution = self._tuned.data, self._spec.space.resolution
         num_images = min(self._spec.fidelity.validation_samples or data.num_validation, data.num_validation)
         return (
-            *trained_accuracies(result, num_images=num_images, num_classes=len(data.classes)),
+            *trained_accuracies(
+                result["top1_percent"], result["top5_percent"], num_images=num_images, num_classes=len(data.classes)
+            ),
             Measurement(name="images_per_second", value=result["images_per_second"]),
             *count_cost(self._tuned.architecture, resolution=resolution, num_classes=len(data.classes)),
         )

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from starsearch.errors import EvaluationError, TrainingDivergedError
 from starsearch.families.family import Architecture
-from starsearch.families.network import build_model
+from starsearch.families.network import build_model, combine
 from starsearch.families.starnet_module import Block
 from starsearch.recipe import Recipe
 from starsearch.training import Hardware, Keeping
@@ -45,7 +45,7 @@ def test_a_star_without_activations_overflows_float16_unless_it_is_guarded(monke
         guarded = copy.deepcopy(model).train()(images)
     assert torch.isfinite(guarded).all()
     assert functional.cosine_similarity(guarded.float().flatten(), in_float32.flatten(), dim=0) > 0.99
-    monkeypatch.setattr(Block, "_combine_and_project", lambda block, x1, x2: block.g(block.combine(x1, x2)))
+    monkeypatch.setattr(Block, "_combine_and_project", lambda block, x1, x2: block.g(combine(block, x1, x2)))
     with torch.autocast(**half):
         unguarded = copy.deepcopy(model).train()(images)
     assert torch.isnan(unguarded).any()
