@@ -43,7 +43,8 @@ ESTIMATES = "estimates"  # a study's attribute: what was estimated of its networ
 _JUDGED = (IMAGENET_TOP1, "macs", "num_params")
 _FAINT = 0.2  # a correlation of tasks below which one is not used for the other
 _RECIPE = "starnet-imagenet"
-_PROFILE = "e5-2680v4"
+# Only to choose what is measured here: another processor orders networks nearly as this one. By family.
+_PROFILES = {"starnet": "e5-2680v4", "demonet": "epyc-demonet"}
 
 
 def published_spec(spec: StudySpec) -> StudySpec:
@@ -94,11 +95,10 @@ def choose_published(spec: StudySpec, say: Callable[[str], None]) -> tuple[Poste
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # as in keep_estimates
         posterior = fit_posterior(published_observations(spec.space.family), seed=spec.seed)
-    # Only to choose what is measured here: another processor orders networks nearly as this one.
-    profile = load_profile(find_file(_PROFILE, "profiles"))
+    profile = load_profile(find_file(_PROFILES[spec.space.family], "profiles"))
     profiles = {name: spec.profiles.get(name, profile) for name in spec.quantities if is_latency(name)}
     judge = EstimateEvaluator(posterior=posterior, resolution=spec.space.resolution, profiles=profiles)
-    planned = choose_estimated(spec, judge, 2 * spec.trials)  # some may fail
+    planned = choose_estimated(spec, judge, 2 * spec.trials, say)  # some may fail
     say(f"Nothing is trained: {len(planned)} networks are worth measuring by what is published.")
     return posterior, {spec.name: planned}
 
@@ -130,8 +130,9 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
             "lines": [_source_line(posterior, seen)],
         }
         shown = replace(view, attributes={**view.attributes, ESTIMATES: estimates})
-        front = (shown.estimated or shown).front
-        estimates["lines"] += beyond_lines(front[front["on_front"]], posterior)
+        shown = shown.estimated or shown
+        if shown.has_front:
+            estimates["lines"] += beyond_lines(shown.front[shown.front["on_front"]], posterior)
         record.set_attribute(ESTIMATES, estimates)
 
 

@@ -128,6 +128,7 @@ def run(
     from starsearch.cli.show import say
     from starsearch.cli.studies import print_end, print_front
     from starsearch.errors import StudyError
+    from starsearch.objective import IMAGENET_TOP1
     from starsearch.report.summary import count_words
 
     limit = [] if max_latency is None else [f"constraints.latency_ms.max={milliseconds(max_latency):g}"]
@@ -149,12 +150,14 @@ def run(
     )
     print_front(outcome.view, with_agreement=False)  # it was said as each fidelity ended
     print_end(outcome)
-    assert outcome.ended is not None
-    if outcome.ended.why in ("complete", "space exhausted", "nothing feasible"):
-        if outcome.view.untrained_miss and outcome.ended.finished < outcome.ended.wanted:
-            tried = ", ".join(f"{count} {words}" for count, words in count_words(outcome.view.summary))
+    found, ended = outcome.view, outcome.ended
+    assert ended is not None
+    if ended.why in ("complete", "space exhausted", "nothing feasible"):
+        estimated = IMAGENET_TOP1 in found.spec.quantities  # without weights that one could export
+        if (found.untrained_miss and ended.finished < ended.wanted) or (found.miss and estimated):
+            tried = ", ".join(f"{count} {words}" for count, words in count_words(found.summary))
             raise StudyError(f"No network keeps the study's constraints: {tried}.")
-        if not outcome.view.count("COMPLETE"):
+        if not found.count("COMPLETE"):
             raise StudyError("No trial is complete: every candidate failed, with the reasons above.")
 
 

@@ -122,9 +122,9 @@ def miss_lines(summary: Mapping[str, Any]) -> list[str]:
     if found := summary["miss"]:
         many = f"None of the {found['trials']} complete trials satisfies" if found["trials"] > 1 else None
         broken, nearest = _miss_words(found)
-        kept = f"kept for `export --trial {found['number']}`" if found["weights"] else "not kept"
+        kept = f"; its weights are kept for `export --trial {found['number']}`" if found["weights"] else ""
         lines += [f"{many or 'The one complete trial breaks'} the study's constraints: {broken}."]
-        lines += [f"{nearest}; its weights are {kept}. Loosen the constraints, or search on."]
+        lines += [f"{nearest}{kept}. Loosen the constraints, search on, or change the space."]
     if found := summary["untrained_miss"]:
         broken, nearest = _miss_words(found)
         bounds = {one["bound"] for one in found["broken"]}

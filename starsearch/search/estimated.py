@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from starsearch.accuracy.evidence import published_observations
-from starsearch.errors import EvaluationError
+from starsearch.errors import EvaluationError, StudyError, counted
 from starsearch.evaluators.estimate import EstimateEvaluator, estimate_top1
-from starsearch.objective import IMAGENET_TOP1
+from starsearch.objective import IMAGENET_TOP1, miss
 from starsearch.pareto import hypervolume, promotion_order
 from starsearch.search.planned import anchor_trials
 from starsearch.space.parameters import Value, draw
@@ -22,13 +22,18 @@ from starsearch.trial import Trial
 _FIRST, _ROUNDS, _PARENTS, _CHILDREN = 500, 8, 48, 5
 
 
-def choose_estimated(spec: StudySpec, judge: EstimateEvaluator, count: int) -> list[Trial]:
+def choose_estimated(spec: StudySpec, judge: EstimateEvaluator, count: int, say: Callable[[str], None]) -> list[Trial]:
     """Return up to `count` trials, each with the most to add to the anchors and those before, found by mutation.
 
-    Networks below everything published are not chosen: nothing is known there.
+    Networks below everything published are not chosen: nothing is known there. Where none keeps the constraints, the
+    nearest are chosen: measuring may show that they do.
 
     Args:
         judge: what estimates accuracy, and predicts the latencies of `spec` instead of measuring them.
+        say: called with why networks were left out whose latency cannot be predicted.
+
+    Raises:
+        StudyError: there is no network to choose.
     """
     rng = random.Random(f"estimated {spec.seed}")  # noqa: S311 — sampling, not secrets
     anchors = list(anchor_trials(spec))
@@ -41,37 +46,42 @@ def choose_estimated(spec: StudySpec, judge: EstimateEvaluator, count: int) -> l
         known |= {one.key: one for one in _judged((one for key, one in new.items() if key not in known), judge)}
         ranked = _ranked([one for one in known.values() if one.readings], spec)
         drawn = [_mutated(one.params, spec, rng) for one in ranked[:_PARENTS] for _ in range(_CHILDREN)]
+    unknown = [one.reason for one in known.values() if not one.readings]
+    if not ranked:
+        below = "All are estimated below what is published, where nothing is known. Leave --accuracy out to train them."
+        raise StudyError(f"No network of the space can be chosen. {unknown[0] if unknown else below}")
+    if unknown:
+        say(f"{len(unknown)} of {counted(len(known), 'network')} cannot be chosen. {unknown[0]}")
     chosen = _by_gain(ranked, spec, [known[one.key] for one in anchors if one.key in known], count)
     return [replace(one, state="running", readings=()) for one in chosen]
 
 
 def _judged(trials: Iterable[Trial], judge: EstimateEvaluator) -> list[Trial]:
-    """Return the trials with their readings; without any where a latency cannot be predicted."""
+    """Return the trials with their readings; without any, but with the reason, where a latency cannot be predicted."""
     known = list(trials)
     found = []
     estimates = estimate_top1(judge.posterior, [one.candidate.architecture for one in known])
     for trial, estimate in zip(known, estimates, strict=True):
         try:
-            readings = judge.untimed(trial.candidate.architecture, estimate)
-        except EvaluationError:
-            readings = ()
-        found.append(replace(trial, readings=readings))
+            found.append(replace(trial, readings=judge.untimed(trial.candidate.architecture, estimate)))
+        except EvaluationError as error:
+            found.append(replace(trial, reason=str(error)))
     return found
 
 
 def _ranked(trials: list[Trial], spec: StudySpec) -> list[Trial]:
-    """Return the feasible trials above the least that is published, the best first."""
+    """Return the trials above the least that is published: the feasible, the best first, else the nearest to that."""
     least = min(one.value for one in published_observations(spec.space.family))
     able = [
         one
         for one in trials
-        if one.values[IMAGENET_TOP1] >= least
-        and one.is_feasible(spec.constraints)
-        and spec.space.broken_constraint(one.candidate.architecture) is None
+        if one.values[IMAGENET_TOP1] >= least and spec.space.broken_constraint(one.candidate.architecture) is None
     ]
-    if not able:
-        return []
-    return [able[row] for row in promotion_order(np.array([one.losses(spec.objectives) for one in able]))]
+    feasible = [one for one in able if one.is_feasible(spec.constraints)]
+    if not feasible:
+        limits = {name: limit for one in spec.constraints for name, limit in one.limits.items()}
+        return sorted(able, key=lambda one: miss(one.violations(spec.constraints), limits))
+    return [feasible[row] for row in promotion_order(np.array([one.losses(spec.objectives) for one in feasible]))]
 
 
 def _by_gain(trials: list[Trial], spec: StudySpec, anchors: list[Trial], count: int) -> list[Trial]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.cli.conftest import starsearch  # noqa: F401 # a fixture
 from tests.command_line import fresh_starsearch
 
 TINY_SPACE = """\

@@ -6,12 +6,14 @@ from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import yaml
 
 import starsearch
 from starsearch.accuracy.evidence import published_observations
 from starsearch.accuracy.posterior import fit_posterior
-from starsearch.api.estimating import keep_estimates, nearest_known
+from starsearch.api.estimating import choose_published, keep_estimates, nearest_known, published_spec
 from starsearch.api.study import load_study, write_study_report
 from starsearch.api.study_folder import open_view, place_of
 from starsearch.cli.studies import print_front
@@ -19,9 +21,12 @@ from starsearch.errors import StudyError
 from starsearch.evaluators.estimate import estimate_top1
 from starsearch.families.family import presets
 from starsearch.families.text import parse_architecture
+from starsearch.latency.prediction.profile import load_profile
 from starsearch.measurement import Measurement, Prediction
 from starsearch.records.record import StudyRecord
+from starsearch.resources import find_file
 from starsearch.search import estimated as choosing
+from starsearch.study.study_file import load_specs
 
 ESTIMATE = "imagenet_top1_percent"
 SMALL = {
@@ -29,6 +34,11 @@ SMALL = {
     "anchors": ["starnet_s1", "starnet_s2", "starnet_s4"],
     "objectives": {"top1_percent": "maximize", "macs": "minimize"},
 }
+
+
+def of_few(patched):
+    patched.setattr(choosing, "_FIRST", 50)
+    patched.setattr(choosing, "_ROUNDS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +110,32 @@ def test_a_front_says_what_of_it_lies_beyond_the_evidence(capsys, published):
     assert nearest_known(replace(s4, depths=(3, 3, 11, 6)), known) == {}
     far = replace(s4, kernel_size=(7, 3, 7, 7), embed_dim=48)
     assert nearest_known(far, known) == {"kernel_size": (7, 7, 7, 7), "embed_dim": 32}
+
+
+def test_demonets_are_chosen_by_a_profile_of_theirs_and_without_one_it_is_said(monkeypatch):
+    of_few(monkeypatch)
+    (spec,) = load_specs("demonet", trials=3)
+    spec, said = published_spec(spec), []
+    assert "latency_ms" in spec.quantities
+    _, planned = choose_published(spec, said.append)
+    assert len(planned[spec.name]) == 6
+    other = load_profile(find_file("e5-2680v4", "profiles"))
+    with pytest.raises(StudyError, match=r"No network of the space can be chosen\. .* no term for layer norm"):
+        choose_published(replace(spec, profiles={"latency_ms": other}), said.append)
+
+
+def test_a_study_whose_constraints_nothing_keeps_says_by_how_much_the_nearest_misses(starsearch, tmp_path, monkeypatch):
+    of_few(monkeypatch)
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(SMALL))
+    code, out, err = starsearch(
+        "run", tmp_path / "few.yaml", "--accuracy", "published", "--trials", 2, "--out", tmp_path,
+        "--set", "constraints.macs.max=1e6",
+    )  # fmt: skip
+    assert (code, "No network keeps the study's constraints: 5 complete" in err) == (2, True)
+    least = min(pd.read_csv(tmp_path / "few-published" / "trials.csv")["macs"])
+    assert f"MACs {least / 1e6:.4g} M where at most 1 M is wanted" in out
+    assert least < 3e8  # the smallest published one has 422 M
+    assert "on the front lie" not in out
 
 
 def judge(candidate, *, seed, weights, part=None):
