@@ -167,9 +167,7 @@ def storage_errors(url: str) -> Iterator[None]:
         said = str(error.__cause__ or error)
         words = next((words for signs, words in _CAUSES if any(sign in said.lower() for sign in signs)), "see below")
         if url.startswith(_JOURNAL) and isinstance(error, ValueError):
-            from starsearch.records.journal import repair_in_words
-
-            words = repair_in_words(_journal_file(url))
+            words = "a record in it is damaged. Restore a copy"
         raise StudyError(
             f"The storage {shown(url)} failed: {words}. Finished trials are kept.\nIt said: {first_line(said)}"
         ) from error
