@@ -11,17 +11,19 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader
 
 from starsearch.data.augmentation import make_transform
 from starsearch.data.dataset import INTERPOLATION, DataSet, Split
 from starsearch.data.unreadable import read_or_note
+from starsearch.data.workers import Samples
 from starsearch.resolution import Resolution
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _FEW = 0.1  # of the median number of images per class
+_BATCH = 4
 Transform = Callable[["Image.Image"], Any]
 
 
@@ -95,38 +97,23 @@ def check_split(split: Split, indices: Sequence[int], transform: Transform) -> S
 
 
 def measure_workers(split: Split, indices: Sequence[int], transform: Transform, *, workers: int) -> float:
-    """Return the images a second that so many processes read and transform together.
+    """Return the images a second that so many processes read and transform together, once all of them are at work.
 
-    What counts is the time in which all of them are at work: starting them takes longer than the sample.
+    They start with a batch each, which takes longer than the sample and does not count.
     """
+    keys = [(0, index) for index in indices]
+    batches = [keys[at : at + _BATCH] for at in range(0, len(keys), _BATCH)]
+    due: Any = batches[:workers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")  # more than cores: that is asked here
         loader: DataLoader[Any] = DataLoader(
-            _Timed(split, indices, transform), batch_size=4, num_workers=workers, collate_fn=list
+            Samples(split, transform, seed=0, substitutes=None),
+            batch_sampler=due,
+            num_workers=workers,
+            collate_fn=len,
+            persistent_workers=True,
         )
-        batches = iter(loader)
-    ids, begins, ends = np.array([timed for batch in batches for timed in batch]).T
-    first = max(begins[ids == worker].min() for worker in np.unique(ids))
-    last = min(ends[ids == worker].max() for worker in np.unique(ids))
-    inside = int(((begins >= first) & (ends <= last)).sum())
-    if last <= first or inside < len(np.unique(ids)):  # some were done before others had begun
-        return float(len(ids) / (ends.max() - begins.min()))
-    return float(inside / (last - first))
-
-
-class _Timed(Dataset[tuple[int, float, float]]):
-    """Tells of a position the process that read the image, when it began and when it was done (seconds, one clock)."""
-
-    def __init__(self, split: Split, indices: Sequence[int], transform: Transform) -> None:
-        self.split, self.indices, self.transform = split, indices, transform
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> tuple[int, float, float]:
-        begin = time.perf_counter()
-        image = read_or_note(self.split, self.indices[position])
-        if not isinstance(image, str):  # tried is what counts; `check_split` names the others
-            self.transform(image)
-        worker = get_worker_info()
-        return (worker.id if worker is not None else 0, begin, time.perf_counter())
+        list(loader)
+    due[:] = batches[workers:]
+    began = time.perf_counter()
+    return float(sum(loader) / (time.perf_counter() - began))
