@@ -15,7 +15,7 @@ from starsearch.families.text import format_architecture
 from starsearch.measurement import Prediction, prediction_error_percent
 from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress, duration_text
-from starsearch.quantities import quantity
+from starsearch.quantities import Quantity, quantity
 from starsearch.search.events import (
     Event,
     FrontProgressed,
@@ -226,7 +226,7 @@ class LiveView:
         name = candidate_name(trial.candidate)
         head = f"[{self._finished}/{self._wanted}] trial {trial.number}"
         shown = [quantity(one.name) for one in self._objectives if trial.state != "fail" or trial.reading(one.name)]
-        values = ", ".join(f"{one.label.lower()} {_reading(trial, one.name)} {one.unit}".rstrip() for one in shown)
+        values = ", ".join(_in_words(trial, one) for one in shown)
         if trial.untrained:
             return f"{head} {values}. {trial.reason}  {name}"
         if trial.state == "fail":
@@ -283,6 +283,13 @@ def _reading(trial: Trial, name: str) -> str:
     if isinstance(reading, Prediction):
         return shown.text(reading.value, reading.kind, spread=None, low=reading.low, high=reading.high)
     return shown.with_spread(reading.value, reading.spread)
+
+
+def _in_words(trial: Trial, shown: Quantity) -> str:
+    """Return a reading as in "latency 2.31 ± 0.02 ms" or "published ImageNet top-1 73.5 %"."""
+    number, published, _ = _reading(trial, shown.name).partition(" published")
+    label = shown.label.replace("Estimated", "Published") if published else shown.label
+    return f"{label.lower().replace('imagenet', 'ImageNet')} {number} {shown.unit}".rstrip()
 
 
 def _time_left(seconds: float, done: float, missing: float) -> str:

@@ -7,7 +7,7 @@ from starsearch.candidate import Candidate
 from starsearch.cli.live import LiveView
 from starsearch.families.family import Architecture, presets
 from starsearch.measurement import Measurement, Prediction
-from starsearch.objective import Constraint
+from starsearch.objective import Constraint, Objective
 from starsearch.progress import Progress
 from starsearch.recipe import Recipe
 from starsearch.search.events import (
@@ -205,3 +205,17 @@ def test_a_trial_shows_the_time_that_is_left_by_its_pace_since_it_was_resumed():
 
     shown, _ = on_a_terminal(resumed, clock=lambda: clock[0])
     assert "60 %  training, about 4 min left" in shown
+
+
+def test_what_is_published_is_said_to_be_and_what_is_estimated_too():
+    name = "imagenet_top1_percent"
+    of = Objective(name=name, direction="maximize")
+    known = Prediction(name=name, value=73.5, low=73.5, high=73.5, kind="published")
+    guess = Prediction(name=name, value=74.1, low=72.7, high=75.4, kind="estimated")
+    console = Console(file=io.StringIO(), width=60)
+    with LiveView([of], console=console) as view:
+        for number, reading in enumerate((known, guess)):
+            view(TrialEnded(trial=trial(number, state="complete", readings=(reading,))))
+    said = console.file.getvalue()
+    assert "trial 0 published ImageNet top-1 73.5 %," in said
+    assert "trial 1 estimated ImageNet top-1 ≈ 74.1 (72.7–75.4) %," in said
