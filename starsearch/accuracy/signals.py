@@ -1,7 +1,7 @@
 """Signals: what an untrained network tells of its accuracy. A signal is a function and a row of `SIGNALS`.
 
 A function may change the network it is given, which is new; what a star required is the last sentence of its docstring.
-No signal is used unless it is asked for: `starsearch.accuracy.audit` says what each is worth.
+No search uses a signal: `starsearch.accuracy.audit` says what each is worth.
 """
 
 from __future__ import annotations

@@ -131,10 +131,8 @@ def run(
     where = load_runner(runner, of_runner)
     given: dict[str, Any] = {"name": name, "data": data, "trials": trials, "seed": seed}
     specs = _read_specs(study, of_study, where.has_gpu, **given)
-    estimates = evaluator is None and (accuracy == "published" or IMAGENET_TOP1 in specs[0].quantities)
+    estimates = evaluator is None and _is_estimated(specs[0], accuracy, data)
     if estimates:
-        if data is not None:
-            raise StudyError("Published accuracy takes no data: nothing is trained. Leave --data or --accuracy out.")
         apart = "" if name or accuracy == "trained" else "-published"
         specs = (published_spec(replace(specs[0], name=specs[0].name + apart)),)
     warn_of_unknown_fidelities(where, specs)
@@ -210,6 +208,16 @@ def _read_specs(
     if settings:
         raise SpecError("`settings` change a file's values; change a StudySpec by dataclasses.replace.")
     return (replace(study, **{name: value for name, value in given.items() if value is not None}),)
+
+
+def _is_estimated(spec: StudySpec, accuracy: str, data: str | None) -> bool:
+    """Return whether a study's accuracy is estimated from what is published."""
+    if accuracy not in ("trained", "published"):
+        raise SpecError(f'accuracy is "trained" or "published"; got {accuracy!r}.')
+    is_published = accuracy == "published" or IMAGENET_TOP1 in spec.quantities
+    if is_published and data is not None:
+        raise StudyError("Published accuracy takes no data: nothing is trained. Leave --data or --accuracy out.")
+    return is_published
 
 
 def run_fidelities(
@@ -340,6 +348,9 @@ def _evidence(
         found, lines = read_table_evidence(Path(earlier), known, spec, dataset)
     else:
         other = place_of(earlier)
+        is_own_folder = place.folder is not None and Path(earlier).resolve() == place.folder.resolve()
+        if is_own_folder or (other.name, other.url) == (place.name, place.url):
+            raise StudyError(f"A study learns from its own results anyway: name another with --from; got {earlier}.")
         found, lines = read_evidence(other.url, other.name, spec, data=data_in_words(dataset))
     for line in lines:
         say(line)

@@ -65,12 +65,13 @@ def audit_signals(
 ) -> tuple[str, list[SignalAudit]]:
     """Return what the accuracies are, in words, and what signals of untrained networks say of them.
 
-    Of a study (`truth`) its complete networks are ranked by their accuracy; of a space the published ones of its family
-    by their ImageNet top-1; of a StarBench table those trained at the fidelity "proxy". Where a table has signals,
-    these are taken and nothing is read anew. Fields are flipped of the smallest six of these networks, or of thirty
-    drawn ones of a space. Without `signals` all are read, with AZ-NAS's combination.
+    Of a study (`truth`) its complete networks are ranked by their accuracy, but for estimates; of a space the published
+    ones of its family by their ImageNet top-1; of a StarBench table those trained at the fidelity "proxy". Where a
+    table has signals, these are taken and nothing is read anew. Fields are flipped of the smallest six of these
+    networks, or of thirty drawn ones of a space. Without `signals` all are read, with AZ-NAS's combination.
     """
     known, drawn = _find(truth, seed)
+    signals = [part for name in signals for part in (AZ_NAS if name == "az_nas" else (name,))]
     top1, networks = np.array(list(known.accuracy.values())), list(known.accuracy)
     is_read = not known.signals.empty
     if is_read and data is not None:
@@ -124,8 +125,13 @@ def _of_study(study: str) -> _Truth:
     view = load_study(study).view
     ranked = accuracy_of(view.objectives)
     trials = view.complete.drop_duplicates("architecture_text")
+    if ranked is not None and f"{ranked.name}_kind" in trials:  # an estimate is made of what signals are judged by
+        trials = trials[trials[f"{ranked.name}_kind"] != "estimated"]
     if ranked is None or len(trials) < LEAST:
-        raise StudyError(f"{study} has {counted(len(trials), 'complete network')} with an accuracy; three are needed.")
+        raise StudyError(
+            f"{study} has {counted(len(trials), 'complete network')} with an accuracy that is no estimate; three are "
+            "needed."
+        )
     networks = [parse_architecture(text).canonical() for text in trials["architecture_text"]]
     return _Truth(
         accuracy=dict(zip(networks, trials[ranked.name].astype(float), strict=True)),

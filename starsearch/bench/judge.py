@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from starsearch.bench.networks import SEEDS, open_space
-from starsearch.bench.table import LATENCY_ROWS, parse_curves, quiet_seconds, read_table
+from starsearch.bench.table import LATENCY_ROWS, parse_curves, quiet_seconds, read_table, table_files
 from starsearch.errors import StudyError
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import architecture_hash, parse_architecture
@@ -57,10 +57,14 @@ class Judge:
         fidelity: whose trainings are judged by.
 
     Raises:
-        StudyError: the table has too few rows for that.
+        StudyError: there is no table, or it has too few rows for that.
     """
 
     def __init__(self, table: Path, fidelity: str) -> None:
+        if not table_files(table):
+            raise StudyError(
+                f"There is no StarBench table in {table}. Name the folder that has one, or make one there."
+            )
         rows, self.space = read_table(table), open_space()
         trained = rows[(rows["fidelity"] == fidelity) & rows["top1_percent"].notna() & (rows["seed"] < SEEDS)]
         latencies = rows[(rows["fidelity"] == LATENCY_ROWS) & rows["latency_ms"].notna()]

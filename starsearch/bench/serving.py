@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from starsearch.bench.judge import Judge
-from starsearch.errors import ExportError
+from starsearch.errors import ExportError, SpecError
+from starsearch.families.family import Architecture
 from starsearch.records.trials import parameter_distributions
-from starsearch.space.parameters import IntParameter, Parameter, Value
+from starsearch.space.parameters import IntParameter, Parameter, Value, allows
 from starsearch.space.space import constrained_quantity
 
 if TYPE_CHECKING:
@@ -103,16 +104,31 @@ class StarBenchProblem:
         return ["top1_percent", "latency_ms"]
 
     def evaluate(self, params: Mapping[str, Value]) -> tuple[float, float]:
-        """Return top-1 in percent after the last epoch, without the noise of a seed, and the latency in ms."""
-        found = self._judge.judge(self._judge.space.decode_architecture(params))
+        """Return top-1 in percent after the last epoch, without the noise of a seed, and the latency in ms.
+
+        Raises:
+            SpecError: params are not those of the search space.
+        """
+        found = self._judge.judge(self._decode(params))
         return found.curve[-1], found.latency_ms
 
     def evaluate_constraints(self, params: Mapping[str, Value]) -> tuple[float, ...]:
         """Return the space's constraints on the network; each holds where it is at most 0."""
         space = self._judge.space
-        architecture = space.decode_architecture(params)
+        architecture = self._decode(params)
         values = {one.name: constrained_quantity(one.name, architecture, space.resolution) for one in space.constraints}
         return tuple(by for one in space.constraints for by in one.violations(values).values())
+
+    def _decode(self, params: Mapping[str, Value]) -> Architecture:
+        known = {one.name: one for one in self._judge.space.parameters}
+        wrong = [name for name, one in known.items() if name not in params or not allows(one, params[name])]
+        wrong += [name for name in params if name not in known]
+        if wrong:
+            raise SpecError(
+                f"Parameters must be exactly those of `search_space`; missing, beyond their range or unknown: "
+                f"{', '.join(wrong)}."
+            )
+        return self._judge.space.decode_architecture(params)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         """Evaluate what the trial suggests."""

@@ -129,7 +129,7 @@ def run(
     def show(ended: int, wanted: int) -> None:
         say(f"{ended} of {wanted} replays", error=True)
 
-    names = [name.strip() for name in samplers.split(",") if name.strip()]
+    names = [name.strip() for name in samplers.split(",")]
     judge, outcomes = run_bench(
         table, names, fidelity=fidelity, seeds=seeds, trials=trials, workers=workers, csv=csv, watch=show
     )

@@ -47,7 +47,7 @@ def signals(
     """Say which signals of untrained networks rank better than parameter count, and what they see.
 
     A signal (NWOT, SNIP, SynFlow, ZiCo, Zen) takes seconds where a training takes minutes.
-    Most know little beyond size, and none is used unless you ask for it.
+    Most know little beyond size, and no search uses one.
 
     Of a space, the published networks are ranked by their ImageNet top-1; of a study, its own by their accuracy; of a
     StarBench table, its networks by their short trainings.

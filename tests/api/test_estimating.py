@@ -14,10 +14,11 @@ import starsearch
 from starsearch.accuracy.evidence import published_observations
 from starsearch.accuracy.posterior import fit_posterior
 from starsearch.api.estimating import choose_published, keep_estimates, nearest_known, published_spec
+from starsearch.api.signals import audit_signals
 from starsearch.api.study import load_study, write_study_report
 from starsearch.api.study_folder import open_view, place_of
 from starsearch.cli.studies import print_front
-from starsearch.errors import StudyError
+from starsearch.errors import SpecError, StudyError
 from starsearch.evaluators.estimate import estimate_top1
 from starsearch.families.family import presets
 from starsearch.families.text import parse_architecture
@@ -138,6 +139,12 @@ def test_a_study_whose_constraints_nothing_keeps_says_by_how_much_the_nearest_mi
     assert "on the front lie" not in out
 
 
+def test_signals_are_judged_by_published_accuracies_not_by_estimates(published):
+    truth, (found,) = audit_signals(published.source, signals=["num_params"])
+    assert "of 3 networks" in truth
+    assert found.ranking.candidates == 3
+
+
 def judge(candidate, *, seed, weights, part=None):
     """Report an accuracy that grows with the network, as if it had been trained."""
     yield from ()
@@ -168,6 +175,16 @@ def test_trainings_are_evidence_and_their_networks_are_shown_by_the_estimate_too
     written = {path.name: path for path in write_study_report(study.source)}
     assert written["estimated.png"].stat().st_size > 10_000
     assert "In estimated ImageNet top-1" in written["report.html"].read_text(encoding="utf-8")
+
+
+def test_an_unknown_accuracy_and_a_study_as_its_own_evidence_are_refused(tmp_path):
+    with pytest.raises(SpecError, match="'publishd'"):
+        starsearch.run(SMALL, accuracy="publishd", out=tmp_path)
+    own = tmp_path / "own"
+    (study,) = load_specs({**SMALL, "search": {"sampler": "auto"}}, name="own", trials=1)
+    starsearch.run(study, out=tmp_path, evaluator=judge)
+    with pytest.raises(StudyError, match="own results"):
+        starsearch.run(study, out=tmp_path, evaluator=judge, earlier=str(own))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from starsearch.bench.networks import bench_networks, open_space
 from starsearch.bench.serving import StarBenchProblem, write_syne_tune
 from starsearch.bench.table import read_table
+from starsearch.errors import SpecError
 from starsearch.families.family import presets
 from starsearch.families.text import format_architecture
 from tests.bench.conftest import latency_of
@@ -33,6 +34,10 @@ def test_the_problem_knows_the_table_and_the_spaces_constraint(table):
     assert max(problem.evaluate_constraints(params)) <= 0
     largest = open_space().corner(largest=True)
     assert max(problem.evaluate_constraints(largest)) > 0
+    first, *others = params
+    for wrong in ({name: params[name] for name in others}, params | {first: 999}, params | {"kernel": 3}):
+        with pytest.raises(SpecError, match=f"unknown: {'kernel' if 'kernel' in wrong else first}"):
+            problem.evaluate(wrong)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

@@ -79,6 +79,8 @@ def test_the_readme_shows_every_command():
         ("train starnet_s1 --data digits --precision float8", ["float8", "bfloat16"]),
         ("tune starnet_s1 --samples 9", ["samples must be", "got 9", "10 classes"]),
         ("plan starnet --data x --validation-fraction 2", ["--validation-fraction"]),
+        ("bench run --table nowhere", ["no StarBench table in nowhere"]),
+        ("bench run --samplers ,", ["Unknown sampler ''", "auto"]),
         ("fly", ["fly"]),
     ],
 )
