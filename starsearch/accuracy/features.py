@@ -12,7 +12,7 @@ from starsearch.families.layers import ACTIVATION_FUNCTIONS, ACTIVATION_PLACEMEN
 _STAGES = 4
 _SIZES = ("log_macs", "log_params", "log_depth")
 _SHAPE = (
-    *(f"{name}.{stage}" for stage in range(_STAGES) for name in ("kernel_size", "mlp_ratio")),
+    *(f"{name}.{stage}" for stage in range(_STAGES) for name in ("kernel_size", "mlp_ratio", "depth_share")),
     *(f"ops={name}" for name in BRANCH_OPS[2:]),
     *(f"branches={name}" for name in ("one", "self")),
 )
@@ -27,7 +27,9 @@ FEATURES = (*_SIZES, *_CHOICES, *_SHAPE)
 LINEAR = tuple(range(len(_SIZES) + len(_CHOICES)))
 """The features in which the logarithm of the error is nearly linear."""
 SHAPE = tuple(range(len(LINEAR), len(FEATURES)))
-"""Kernel sizes, ratios and rarer blocks, of which next to nothing is published: uncertainty of their own."""
+"""Kernel sizes, ratios, where the blocks are and rarer ones, of which next to nothing is published: uncertainty of
+their own."""
+_DEPTH_SHARES = (0.15, 0.15, 0.5, 0.2)  # of the published networks
 
 
 @cache
@@ -35,8 +37,9 @@ def encode(architecture: Architecture) -> tuple[float, ...]:
     """Return the network's `FEATURES`, each in units of its usual range.
 
     Multiply-adds (at 224 px), parameters (1000 classes) and depth by their logarithms; for each quarter of the stages
-    star or not, kernel size and ratio; the share of blocks with each activation placement and each rarer way to join
-    branches; the activation function; the family. A field that a family does not have counts as StarNet-S1's.
+    star or not, kernel size, ratio and its share of the blocks; the share of blocks with each activation placement and
+    each rarer way to join branches; the activation function; the family. A field that a family does not have counts
+    as StarNet-S1's.
     """
     network: Any = architecture
     depths = architecture.depths
@@ -53,6 +56,8 @@ def encode(architecture: Architecture) -> tuple[float, ...]:
         found[f"star.{quarter}"] = 1.0 if _value(network, "ops", stage, "star") == "star" else -1.0
         found[f"kernel_size.{quarter}"] = math.log(_value(network, "kernel_size", stage, 7) / 7) / 0.35
         found[f"mlp_ratio.{quarter}"] = math.log(_value(network, "mlp_ratio", stage, 4) / 4) / 0.35
+        share = depths[stage] / blocks * len(depths) / _STAGES
+        found[f"depth_share.{quarter}"] = math.log(max(share, 0.01) / _DEPTH_SHARES[quarter]) / 1.4
     for stage, depth in enumerate(depths):
         for field, default in (("activation", "one"), ("ops", "star"), ("branches", "both")):
             name = f"{field}={_value(network, field, stage, default)}"

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,15 +31,18 @@ if TYPE_CHECKING:
 Kind = Literal["multi-task GP", "GP", "scaling law", "prior"]
 _SIGNAL = "signal/"
 _FEWEST_TO_FIT = 4  # observations, below which the hyperparameters stay where their priors have them
+_FEWEST_TO_RANK = 3  # networks on two tasks
 _FEWEST_TO_JUDGE = 10  # the target's observations, from which other tasks and the intervals are judged by them
 _CLEARLY = 1.0  # difference of log densities, above which it is worse with other tasks
-_UNIT = 0.25  # the model's unit: the usual spread of the error's logarithm among networks
+_UNIT = 0.25  # of the error's logarithm, in which ImageNet's published results spread by `_SPREAD`
+_SPREAD = 0.16  # standard deviation of the error's logarithm among them
+_LEAST_SPREAD = 0.005
 _LEVEL = 4.0  # variance of a task's own level about its observations' mean, in units
 _LAW = -0.18  # change of the error's logarithm with the first feature, from S050 to S4 (tables 6 and 14 of the paper)
 _ERRORS = (0.05, 99.95)  # percent: 0 and 100 % of a finite number of images are no less than that
 # Where the hyperparameters begin, and stay where nothing is known: the modes of their priors.
 _LINEAR, _ALL, _OPEN, _NOISE = 0.05, 0.1, 0.1, 0.003  # variances, in units
-_ALL_LENGTH, _OPEN_LENGTH = 10.0, 3.0
+_ALL_LENGTH, _OPEN_LENGTH = 10.0, 4.0
 _Z90 = 1.6449
 
 
@@ -61,8 +66,9 @@ class Posterior:
             observations.
         model: the Gaussian process in BoTorch, of features and a task's number; the target's is 0.
         level, slope: the model's 0 stands for the error's logarithm `level` + `slope` · the first feature.
-        signs: for each other task, -1 for a signal that rises with the error, else 1.
-        unused: other tasks, with which the target's own observations were foretold less well than without.
+        units: of each task, in which its logarithms are modelled: networks spread by as many on each.
+        signs: for each other task that is used, -1 for a signal that rises with the error, else 1.
+        unused: other tasks: the target's observations were foretold less well with them, or are ordered in reverse.
         stretch: of all standard deviations, so that observations left out one by one lie as far off as is said (Bachoc
             2013, "Cross Validation and Maximum Likelihood estimations of hyper-parameters of Gaussian processes").
     """
@@ -72,15 +78,16 @@ class Posterior:
     model: Any
     level: float
     slope: float
+    units: Mapping[str, float]
     signs: Mapping[str, int]
     unused: tuple[str, ...] = ()
     stretch: float = 1.0
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """Each other task's learned correlation with the target, -1 to 1; of one observation, with its noise.
+        """Each other task's learned correlation with the target; of one observation, with its noise.
 
-        0 for one that is not used.
+        0 to 1, of signals -1 to 1; 0 for one that is not used.
         """
         import torch
 
@@ -111,7 +118,7 @@ class Posterior:
         inputs = self._inputs(architectures)
         mean, reduced = self._condition(inputs)
         variance = (self._prior(inputs, inputs) - (reduced**2).sum(dim=0)).clamp_min(0) + self._noise(0)
-        middle, spread = self._log_error(inputs, mean), _Z90 * _UNIT * self.stretch * variance.sqrt()
+        middle, spread = self._log_error(inputs, mean), _Z90 * self._unit * self.stretch * variance.sqrt()
         ends = (100 - one.exp().clamp_max(100) for one in (middle, middle + spread, middle - spread))
         rows = zip(*(one.tolist() for one in ends), strict=True)
         return [Estimate(mean=mean, low=low, high=high) for mean, low, high in rows]
@@ -122,7 +129,7 @@ class Posterior:
         mean, reduced = self._condition(inputs)
         with _no_gradients():
             covariance = self.model.covar_module(inputs).to_dense() - reduced.T @ reduced
-        return self._log_error(inputs, mean), (_UNIT * self.stretch) ** 2 * covariance
+        return self._log_error(inputs, mean), (self._unit * self.stretch) ** 2 * covariance
 
     def moved_by(self, architectures: Sequence[Architecture], task: str, *, standard_error: float) -> Tensor:
         """Return (n,) standard deviations of how far one observation of each network moves its target's mean.
@@ -141,8 +148,12 @@ class Posterior:
         own, other = self._condition(target)[1], self._condition(seen)[1]
         covariance = self._prior(target, seen) - (own * other).sum(dim=0)
         variance = (self._prior(seen, seen) - (other**2).sum(dim=0)).clamp_min(0)
-        noise = self._noise(number) + (standard_error / _UNIT / self.stretch) ** 2
-        return _UNIT * self.stretch * covariance.abs() / (variance + noise).sqrt()
+        noise = self._noise(number) + (standard_error / self.units[task] / self.stretch) ** 2
+        return self._unit * self.stretch * covariance.abs() / (variance + noise).sqrt()
+
+    @property
+    def _unit(self) -> float:
+        return self.units[self.target]
 
     def _inputs(self, architectures: Sequence[Architecture], number: int = 0) -> Tensor:
         import torch
@@ -150,7 +161,7 @@ class Posterior:
         return torch.tensor([(*encode(one), float(number)) for one in architectures], dtype=torch.float64)
 
     def _log_error(self, inputs: Tensor, values: Tensor) -> Tensor:
-        return self.level + self.slope * inputs[:, 0] + _UNIT * values
+        return self.level + self.slope * inputs[:, 0] + self._unit * values
 
     def _noise(self, number: int) -> Tensor:
         found: Tensor = self.model.likelihood.noise.detach().flatten()[number]
@@ -216,7 +227,8 @@ def fit_posterior(
 
     The correlations between tasks are learned, so that one that ranks like noise moves nothing; but many such values
     also teach the kernels what holds of noise. So where the target has observations enough, other tasks are not used if
-    those, each left out, are clearly foretold better without. Each task has a noise, which is
+    those, each left out, are clearly foretold better without; nor is one that orders three networks or more no better
+    than in reverse. Each task has a noise, which is
     learned too; standard errors add to it. Repeated trainings are observations of their own, exact duplicates are one,
     and a value that is not a number is none. Takes seconds at 300 observations.
 
@@ -227,22 +239,45 @@ def fit_posterior(
     Raises:
         AccuracyError: an accuracy beyond 0 to 100 %, or a standard error that is negative or not finite.
     """
-    told = [one for one in dict.fromkeys(observations) if math.isfinite(one.value)]
-    for one in told:
-        _check(one)
+    told = [one for one in dict.fromkeys(observations) if _is_told(one)]
+    if target.startswith(_SIGNAL):
+        raise AccuracyError(f"What is estimated is an accuracy; got the signal {target!r}. Name a data set's task.")
+    against = _in_reverse(told, target)
+    told = [one for one in told if one.task not in against]
     tasks = list(dict.fromkeys([target, *(one.task for one in told)]))
     known = any(one.task == target for one in told)
-    if like is not None and like.target == target and like.tasks == set(tasks):
+    if like is not None and like.target == target and like.tasks == {*tasks, *against}:
         used = [like.target, *like.signs]
-        posterior = _condition([one for one in told if one.task in used], used, kind=like.kind, slope=like.slope)
+        own = [one for one in told if one.task in used]
+        posterior = _condition(own, used, kind=like.kind, slope=like.slope, units=like.units)
         posterior.model.load_state_dict(like.model.state_dict())
         return replace(posterior, unused=like.unused, stretch=like.stretch)
     if len(told) >= _FEWEST_TO_FIT:
         kind: Kind = "GP" if len(tasks) == 1 else "multi-task GP"
-        posterior = _condition(told, tasks, kind=kind if known else "prior", slope=0.0)
+        posterior = _condition(told, tasks, kind=kind if known else "prior", slope=0.0, units=_units(told))
         if _fit(posterior.model, seed):
-            return _check_by_target(posterior, told, seed)
-    return _condition(told, tasks, kind="scaling law" if known else "prior", slope=_LAW)
+            posterior = _check_by_target(posterior, told, seed)
+            return replace(posterior, unused=(*posterior.unused, *against))
+    return replace(_condition(told, tasks, kind="scaling law" if known else "prior", slope=_LAW), unused=against)
+
+
+def _in_reverse(told: Sequence[Observation], target: str) -> tuple[str, ...]:
+    """Return the tasks that order what they share with the target, three networks or more, no better than in reverse.
+
+    The model has correlations between tasks from 0 to 1, and begins with a high one.
+    """
+    from scipy.stats import kendalltau
+
+    values: dict[str, dict[Architecture, list[float]]] = {}
+    for one in told:
+        values.setdefault(one.task, {}).setdefault(one.architecture, []).append(one.value)
+    own, found = values.pop(target, {}), []
+    for task, by_network in values.items():
+        shared = [[np.mean(by_network[one]), np.mean(own[one])] for one in own if one in by_network]
+        enough = len(shared) >= _FEWEST_TO_RANK and not task.startswith(_SIGNAL)
+        if enough and kendalltau(*np.transpose(shared)).statistic <= 0:
+            found.append(task)
+    return tuple(found)
 
 
 def _check_by_target(posterior: Posterior, told: Sequence[Observation], seed: int) -> Posterior:
@@ -252,7 +287,7 @@ def _check_by_target(posterior: Posterior, told: Sequence[Observation], seed: in
         return posterior
     error, variance = posterior.left_out()
     if posterior.signs:
-        alone = _condition(own, [posterior.target], kind="GP", slope=0.0)
+        alone = _condition(own, [posterior.target], kind="GP", slope=0.0, units=posterior.units)
         if _fit(alone.model, seed):
             error_alone, variance_alone = alone.left_out()
             if _log_density(error_alone, variance_alone) > _log_density(error, variance) + _CLEARLY:
@@ -265,20 +300,49 @@ def _log_density(error: Tensor, variance: Tensor) -> float:
     return float(-(variance.log() + error**2 / variance).sum() / 2)
 
 
-def _check(one: Observation) -> None:
-    """Raise `AccuracyError` for what cannot have been observed."""
+def _is_told(one: Observation) -> bool:
+    """Return whether an observation says anything; raise `AccuracyError` for what cannot have been observed."""
     where = f"for {format_architecture(one.architecture)} on {one.task}" + (f" ({one.source})" if one.source else "")
+    if not isinstance(one.value, Real):
+        raise AccuracyError(f"An observation's value is a number; got {one.value!r} {where}. Leave it out.")
+    if not math.isfinite(one.value):
+        return False
     if not one.task.startswith(_SIGNAL) and not 0 <= one.value <= 100:
         raise AccuracyError(f"An accuracy lies in 0..100 %; got {one.value:g} {where}. Correct it or leave it out.")
     if not 0 <= one.standard_error < math.inf:
         raise AccuracyError(
             f"A standard error is finite and not negative; got {one.standard_error:g} {where}. 0 says it is not known."
         )
+    return True
 
 
-def _condition(told: Sequence[Observation], tasks: Sequence[str], *, kind: Kind, slope: float) -> Posterior:
+def _units(told: Sequence[Observation]) -> dict[str, float]:
+    """Return each task's unit, `_UNIT` as far as its observations' spread is not known.
+
+    Without one of its own a task of few observations is taken to spread as the priors have it, which is several times
+    too much where all networks do nearly as well, and others' results were stretched to that.
+    """
+    units = {}
+    for task in {one.task for one in told}:
+        error = np.clip([100 - one.value for one in told if one.task == task], *_ERRORS)
+        spread, count = max(float(np.log(error).std()), _LEAST_SPREAD), len(error)
+        # The prior of the spread's logarithm has variance 1; that of its estimate is 1 / 2n.
+        units[task] = _UNIT * (spread / _SPREAD) ** (2 * count / (2 * count + 1) if count > 1 else 0)
+    return units
+
+
+def _condition(
+    told: Sequence[Observation],
+    tasks: Sequence[str],
+    *,
+    kind: Kind,
+    slope: float,
+    units: Mapping[str, float] = MappingProxyType({}),
+) -> Posterior:
     """Return the posterior with hyperparameters as their priors have them."""
     import torch
+
+    units = dict.fromkeys(tasks, _UNIT) | dict(units)
 
     by_task = {task: [one for one in told if one.task == task] for task in tasks}
     errors: dict[Architecture, float] = {one.architecture: -one.value for one in by_task[tasks[0]]}
@@ -289,7 +353,7 @@ def _condition(told: Sequence[Observation], tasks: Sequence[str], *, kind: Kind,
         signs[task] = 1
         if task.startswith(_SIGNAL):
             signs[task] = _sign(own, errors)
-            found = np.array([-signs[task] * one.value for one in own])
+            found = np.array([-signs[task] * one.value for one in own], dtype=float)
             found /= np.abs(found).max() or 1.0  # so that no square overflows
             values += ((found - found.mean()) / (found.std() or 1.0)).tolist()
             variances += [0.0] * len(own)
@@ -297,13 +361,14 @@ def _condition(told: Sequence[Observation], tasks: Sequence[str], *, kind: Kind,
         error = np.clip([100 - one.value for one in own], *_ERRORS)
         found = np.log(error) - slope * np.array([encode(one.architecture)[0] for one in own])
         levels[task] = found.mean() if own else math.log(50.0)
-        values += ((found - levels[task]) / _UNIT).tolist()
-        variances += [(one.standard_error / at / _UNIT) ** 2 for one, at in zip(own, error, strict=True)]
+        values += ((found - levels[task]) / units[task]).tolist()
+        variances += [(one.standard_error / at / units[task]) ** 2 for one, at in zip(own, error, strict=True)]
     if not by_task[tasks[0]]:  # BoTorch needs one of each task; what is all but unknown says nothing
         rows, values, variances = [*rows, (*encode(Architecture.of()), 0.0)], [*values, 0.0], [*variances, 1e6]
     model = _build(*(torch.tensor(one, dtype=torch.float64) for one in (rows, values, variances)), num_tasks=len(tasks))
     del signs[tasks[0]]
-    return Posterior(target=tasks[0], kind=kind, model=model, level=float(levels[tasks[0]]), slope=slope, signs=signs)
+    level = float(levels[tasks[0]])
+    return Posterior(target=tasks[0], kind=kind, model=model, level=level, slope=slope, units=units, signs=signs)
 
 
 def _sign(signal: Sequence[Observation], errors: Mapping[Architecture, float]) -> int:
@@ -354,7 +419,7 @@ def _build(inputs: Tensor, outputs: Tensor, variances: Tensor, *, num_tasks: int
 
     def matern(dims: Sequence[int], output: float, length: float) -> Kernel:
         base = MaternKernel(
-            nu=2.5, active_dims=tuple(dims), ard_num_dims=len(dims), **positive(length, 1.0, "lengthscale")
+            nu=2.5, active_dims=tuple(dims), ard_num_dims=len(dims), **positive(length, 0.25, "lengthscale")
         )
         return ScaleKernel(base, **positive(output, 1.0, "outputscale"))
 

@@ -178,6 +178,7 @@ BAD_INPUT = {
     ),
     "another task alone": (told(SIX, task="b"), "prior"),
     "a signal that never changes": ([*told(SIX), *told((1.0,) * 6, task="signal/x")], "multi-task GP"),
+    "a signal of whole numbers": ([*told(SIX), *told((1, 2, 3, 5, 8, 13), task="signal/x")], "multi-task GP"),
     "a signal without numbers": ([*told(SIX), *told((NAN,) * 6, task="signal/x")], "GP"),
     "a signal of huge numbers": ([*told(SIX), *told((1e300, -1e300, *SIX[2:]), task="signal/x")], "multi-task GP"),
 }
@@ -210,6 +211,7 @@ def test_an_exact_duplicate_says_nothing_new():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"value": None}, "a number; got None for starnet"),
         ({"value": 733.0}, r"0..100 %; got 733 for starnet:.* on imagenet \(table 6\)"),
         ({"standard_error": -1.0}, "finite and not negative; got -1"),
     ],
@@ -231,13 +233,32 @@ def test_a_fit_that_does_not_converge_falls_back_to_the_scaling_law(monkeypatch)
     assert small.mean < large.mean
 
 
-def test_a_task_that_ranks_has_weight_and_one_of_random_values_none():
-    rng = np.random.default_rng(1)
-    told = [
-        Observation(architecture=one, task=task, value=value)
-        for one in draw_networks(30)
-        for task, value in (("full", truth(one)), ("proxy", truth(one) / 2), ("signal/x", rng.normal()))
-    ]
-    weights = fit_posterior(told, target="full").weights
-    assert weights["proxy"] > 0.9
-    assert abs(weights["signal/x"]) < 0.3
+def test_a_task_that_ranks_has_weight_and_one_that_does_not_has_none():
+    rng, networks = np.random.default_rng(1), draw_networks(30)
+    own = told([truth(one) for one in networks], networks=networks, task="full", standard_error=0.5)
+
+    def weigh(values, **more):
+        return fit_posterior([*own, *told(values, networks=networks, **more)], target="full").weights
+
+    assert weigh([truth(one) / 2 for one in networks], task="proxy")["proxy"] > 0.9
+    assert abs(weigh([rng.normal() for _ in networks], task="signal/x")["signal/x"]) < 0.3
+    assert weigh([50 - truth(one) / 2 for one in networks[:3]], task="reversed")["reversed"] == 0
+
+
+def test_tasks_whose_networks_spread_by_less_are_not_stretched():
+    """A training in which all networks do nearly as well: six of it, all of a cheaper one."""
+    networks = draw_networks(40)
+    own = told([50 + truth(one) / 40 for one in networks[:6]], networks=networks, task="full", standard_error=0.1)
+    others = told([truth(one) / 20 for one in networks], networks=networks, task="proxy", standard_error=0.1)
+    found = [one.mean for one in fit_posterior([*own, *others], target="full").estimate(networks[6:])]
+    assert found == pytest.approx([50 + truth(one) / 40 for one in networks[6:]], abs=0.1)
+
+
+def test_where_the_blocks_stand_buys_nothing_that_is_not_published():
+    """A last stage of twenty blocks has more parameters than S4, and fewer multiply-adds."""
+    published = presets()["starnet_s4"]
+    moved = replace(published, depths=(1, 1, 1, 20))
+    assert count_macs(moved) < count_macs(published)
+    known, guessed = fit_posterior(published_observations("starnet")).estimate([published, moved])
+    assert guessed.low < known.low + 0.5
+    assert guessed.high - guessed.low > 4 * (known.high - known.low)
