@@ -242,16 +242,16 @@ def fit_posterior(
     told = [one for one in dict.fromkeys(observations) if _is_told(one)]
     if target.startswith(_SIGNAL):
         raise AccuracyError(f"What is estimated is an accuracy; got the signal {target!r}. Name a data set's task.")
-    against = _in_reverse(told, target)
-    told = [one for one in told if one.task not in against]
-    tasks = list(dict.fromkeys([target, *(one.task for one in told)]))
-    known = any(one.task == target for one in told)
-    if like is not None and like.target == target and like.tasks == {*tasks, *against}:
+    if like is not None and like.target == target and like.tasks == {target, *(one.task for one in told)}:
         used = [like.target, *like.signs]
         own = [one for one in told if one.task in used]
         posterior = _condition(own, used, kind=like.kind, slope=like.slope, units=like.units)
         posterior.model.load_state_dict(like.model.state_dict())
         return replace(posterior, unused=like.unused, stretch=like.stretch)
+    against = _in_reverse(told, target)
+    told = [one for one in told if one.task not in against]
+    tasks = list(dict.fromkeys([target, *(one.task for one in told)]))
+    known = any(one.task == target for one in told)
     if len(told) >= _FEWEST_TO_FIT:
         kind: Kind = "GP" if len(tasks) == 1 else "multi-task GP"
         posterior = _condition(told, tasks, kind=kind if known else "prior", slope=0.0, units=_units(told))
