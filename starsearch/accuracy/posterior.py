@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -303,9 +302,11 @@ def _log_density(error: Tensor, variance: Tensor) -> float:
 def _is_told(one: Observation) -> bool:
     """Return whether an observation says anything; raise `AccuracyError` for what cannot have been observed."""
     where = f"for {format_architecture(one.architecture)} on {one.task}" + (f" ({one.source})" if one.source else "")
-    if not isinstance(one.value, Real):
-        raise AccuracyError(f"An observation's value is a number; got {one.value!r} {where}. Leave it out.")
-    if not math.isfinite(one.value):
+    try:
+        finite = math.isfinite(one.value)
+    except TypeError:
+        raise AccuracyError(f"An observation's value is a number; got {one.value!r} {where}. Leave it out.") from None
+    if not finite:
         return False
     if not one.task.startswith(_SIGNAL) and not 0 <= one.value <= 100:
         raise AccuracyError(f"An accuracy lies in 0..100 %; got {one.value:g} {where}. Correct it or leave it out.")
