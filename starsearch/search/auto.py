@@ -229,7 +229,11 @@ class AutoProposer:
             ends = [max(100 - end, 0.0) for end in ends] if is_accuracy(shown.name) else ends
             middle, low, high = map(shown.number, ends)
             interval = f" ({low}–{high})" if is_accuracy(shown.name) else ""
-            words.append(f"{shown.label} ≈ {middle}{interval} {shown.unit}".rstrip())
+            posterior = self._posteriors.get(shown.name)
+            notes = [f"{task} not used" for task in posterior.unused] if posterior else []
+            notes += ["by the scaling law: no fit converged"] if posterior and posterior.kind == "scaling law" else []
+            rests = f" ({'; '.join(notes)})" if notes else ""
+            words.append(f"{shown.label} ≈ {middle}{interval} {shown.unit}".rstrip() + rests)
         return ", ".join(words)
 
     def _draw_fronts(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from starsearch.accuracy.posterior import fit_posterior
 from starsearch.errors import SpecError
 from starsearch.objective import Constraint, Objective
 from starsearch.pareto import hypervolume
@@ -150,8 +151,19 @@ def test_a_run_says_of_each_proposal_what_is_expected_of_it(tmp_path):
     assert said[:4] == [""] * 4, "the anchor and random ones"
     number = r"[\d.]+"
     words = rf"expected to add most to the front, {number} % of its hypervolume: "
-    values = rf"Top-1 ≈ {number} \({number}–{number}\) %, MACs ≈ {number} M"
+    values = rf"Top-1 ≈ {number} \({number}–{number}\) %(?: \(imagenet not used\))?, MACs ≈ {number} M"
     assert all(re.fullmatch(words + values, one) for one in said[4:]), said
+
+
+def test_a_proposal_says_where_its_estimate_rests_on_less_than_is_known(monkeypatch):
+    def fit_law(*told, **options):
+        return replace(fit_posterior(*told, **options), kind="scaling law", unused=("imagenet",))
+
+    monkeypatch.setattr("starsearch.search.auto.fit_posterior", fit_law)
+    spec = make_auto()
+    proposer = AutoProposer(spec, draw(spec, 4))
+    why = proposer.adopt(proposer.propose())
+    assert "% (imagenet not used; by the scaling law: no fit converged), MACs" in why
 
 
 def test_a_study_that_searches_the_recipe_is_refused_in_words(tmp_path):
