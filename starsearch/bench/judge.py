@@ -63,7 +63,7 @@ class Judge:
     def __init__(self, table: Path, fidelity: str) -> None:
         if not table_files(table):
             raise StudyError(
-                f"There is no StarBench table in {table}. Name the folder that has one, or make one there."
+                f"There is no StarBench table in {table}. Name another folder, or make one: `starsearch bench make`."
             )
         rows, self.space = read_table(table), open_space()
         trained = rows[(rows["fidelity"] == fidelity) & rows["top1_percent"].notna() & (rows["seed"] < SEEDS)]
