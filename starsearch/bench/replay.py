@@ -78,6 +78,25 @@ class SimulatedEvaluator:
         )
 
 
+def replay_spec(judge: Judge, fidelity: Fidelity, sampler: str, *, seed: int, trials: int) -> StudySpec:
+    """Return the study that a sampler ("tpe", "tpe+halving") is replayed in."""
+    name, _, halved = sampler.partition("+")
+    epochs = fidelity.epochs or 1
+    rungs = [Rung(epochs=epochs // _ETA**power) for power in (3, 2, 1) if epochs >= _ETA**power]
+    return StudySpec(
+        name=f"{sampler}-{seed}-{os.getpid()}",
+        space=judge.space,
+        data="cifar10",
+        recipe=load_recipe(fidelity.recipe),
+        fidelity=fidelity,
+        objectives=_OBJECTIVES,
+        sampler=name,
+        trials=trials,
+        seed=_SEEDS_APART * seed,
+        halving=Halving(eta=_ETA, rungs=tuple(rungs)) if halved and rungs else None,
+    )
+
+
 def replay(
     judge: Judge, fidelity: Fidelity, sampler: str, *, seed: int, trials: int, goal: float = math.inf
 ) -> pd.DataFrame:
@@ -94,21 +113,7 @@ def replay(
     from optuna import create_study
     from optuna.storages import InMemoryStorage
 
-    name, _, halved = sampler.partition("+")
-    epochs = fidelity.epochs or 1
-    rungs = [Rung(epochs=epochs // _ETA**power) for power in (3, 2, 1) if epochs >= _ETA**power]
-    spec = StudySpec(
-        name=f"{sampler}-{seed}-{os.getpid()}",
-        space=judge.space,
-        data="cifar10",
-        recipe=load_recipe(fidelity.recipe),
-        fidelity=fidelity,
-        objectives=_OBJECTIVES,
-        sampler=name,
-        trials=trials,
-        seed=_SEEDS_APART * seed,
-        halving=Halving(eta=_ETA, rungs=tuple(rungs)) if halved and rungs else None,
-    )
+    spec = replay_spec(judge, fidelity, sampler, seed=seed, trials=trials)
     storage, evaluator = InMemoryStorage(), SimulatedEvaluator(judge)
     with quiet_optuna():
         create_study(storage=storage, study_name=spec.name, directions=[one.direction for one in _OBJECTIVES])
