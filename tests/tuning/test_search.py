@@ -47,17 +47,17 @@ def recorded(folder):
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A folder with a finished search of six recipes, and what it returned."""
+    """A folder with a finished search of eight recipes, and what it returned; some begin after the base."""
     folder = tmp_path_factory.mktemp("asha")
-    return folder, tune(folder, trials=6, space=HALF_HOPELESS)
+    return folder, tune(folder, trials=8, space=HALF_HOPELESS)
 
 
 def test_asha_stops_some_and_the_base_recipe_trains_to_its_end(searched):
     folder, outcome = searched
-    assert outcome.finished == 6
+    assert outcome.finished == 8
     trials = load_trials(url_of(folder))
     states = Counter(trials["state"])
-    assert states["COMPLETE"] + states["PRUNED"] == 6
+    assert states["COMPLETE"] + states["PRUNED"] == 8
     assert states["PRUNED"] >= 1
     assert "RUNNING" not in states
     base = trials[trials["anchor"] == BASE_RECIPE]
@@ -78,7 +78,7 @@ def test_the_record_is_what_ray_tune_saw(searched):
         }
     found = {json.dumps(trial.params, sort_keys=True): trial.intermediate_values for trial in recorded(folder)}
     assert found == seen
-    assert len(found) == 6
+    assert len(found) == 8
 
 
 def test_a_stopped_trial_ends_where_its_curve_ends_and_a_complete_one_has_all_of_it(searched):
@@ -122,11 +122,11 @@ def test_the_same_command_with_more_trials_goes_on(searched, tmp_path):
 
     shutil.copytree(searched[0], tmp_path / "on")
     before = recorded(tmp_path / "on")
-    assert tune(tmp_path / "on", trials=7, space=HALF_HOPELESS).finished == 7
+    assert tune(tmp_path / "on", trials=9, space=HALF_HOPELESS).finished == 9
     after = recorded(tmp_path / "on")
-    assert [trial.params for trial in after[:6]] == [trial.params for trial in before]
-    assert len(after) == 7
-    assert after[6].params not in [trial.params for trial in before]
+    assert [trial.params for trial in after[:8]] == [trial.params for trial in before]
+    assert len(after) == 9
+    assert after[8].params not in [trial.params for trial in before]
 
 
 @pytest.mark.slow
