@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 ESTIMATES = "estimates"  # a study's attribute: what was estimated of its networks, and sentences about the evidence
 _JUDGED = (IMAGENET_TOP1, "macs", "num_params")
-_FAINT = 0.2  # a correlation of tasks below which one is not used for the other
+_CHANCE = 0.2  # of an order as good as a task's among the published networks, from which it is not used
 _RECIPE = "starnet-imagenet"
 # Only to choose what is measured here: another processor orders networks nearly as this one. By family.
 _PROFILES = {"starnet": "e5-2680v4", "demonet": "epyc-demonet"}
@@ -117,11 +117,11 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
         told, weights = list(seen), {IMAGENET: 1.0}
         networks: list[Architecture] = []
         if posterior is None:
-            told += observations(record.spec, trials)
-            posterior = fit_posterior(told, seed=record.spec.seed)
-            weights |= posterior.weights
-            if all(abs(weight) < _FAINT for weight in posterior.weights.values()):
-                posterior = fit_posterior(seen, seed=record.spec.seed)
+            own = observations(record.spec, trials)
+            told += own
+            ranking = [one for one in own if _order(one.task, told)[2] < _CHANCE]
+            posterior = fit_posterior([*seen, *ranking], seed=record.spec.seed)
+            weights |= dict.fromkeys((one.task for one in own), 0.0) | dict(posterior.weights)
             networks = list(dict.fromkeys(one.candidate.architecture for one in trials))
         found = zip(networks, estimate_top1(posterior, networks), strict=True)
         estimates: dict[str, Any] = {
@@ -144,22 +144,32 @@ def _source_line(posterior: Posterior, known: Sequence[Observation]) -> str:
     )
 
 
-def evidence_row(task: str, weight: float, told: Sequence[Observation]) -> dict[str, Any]:
-    """Return how many `observations` there are of a `task`, its learned `weight` for ImageNet, and their `meaning`."""
+def _order(task: str, told: Sequence[Observation]) -> tuple[int, float, float]:
+    """Return how many published networks a task shares, Kendall's τ between both, and how probable that is by chance.
+
+    Of fewer than three networks nothing is said: τ is NaN, and the chance 1.
+    """
     from scipy.stats import kendalltau
 
-    by_task = {name: {one.architecture: one.value for one in told if one.task == name} for name in (task, IMAGENET)}
-    here, published = by_task[task], by_task[IMAGENET]
+    here, published = ({one.architecture: one.value for one in told if one.task == name} for name in (task, IMAGENET))
     both = [one for one in here if one in published]
+    if len(both) < 3:
+        return len(both), math.nan, 1.0
+    found = kendalltau([here[one] for one in both], [published[one] for one in both], alternative="greater")
+    return len(both), float(found.statistic), float(found.pvalue)
+
+
+def evidence_row(task: str, weight: float, told: Sequence[Observation]) -> dict[str, Any]:
+    """Return how many `observations` there are of a `task`, its learned `weight` for ImageNet, and their `meaning`."""
+    count, tau, _ = _order(task, told)
     if task == IMAGENET:
         meaning = "what is estimated, as published"
-    elif abs(weight) < _FAINT:
-        meaning = "says next to nothing of ImageNet, and is not used"
+    elif not weight:
+        meaning = "not used: it is not shown that it ranks as ImageNet does"
     else:
         meaning = f"a training here tells {100 * weight**2:.0f} % of the variance of ImageNet top-1 between networks"
-    if task != IMAGENET and len(both) > 2:
-        tau = kendalltau([here[one] for one in both], [published[one] for one in both]).statistic
-        meaning += f"; ranks {len(both)} published networks with τ {tau:.2f}".replace("-", "−")
+    if task != IMAGENET and not math.isnan(tau):
+        meaning += f"; ranks {count} published networks with τ {tau:.2f}".replace("-", "−")
     observations = sum(one.task == task for one in told)
     return {"task": task, "observations": observations, "weight": float(weight), "meaning": meaning}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -145,11 +146,11 @@ def test_signals_are_judged_by_published_accuracies_not_by_estimates(published):
     assert found.ranking.candidates == 3
 
 
-def judge(candidate, *, seed, weights, part=None):
+def judge(candidate, *, seed, weights, part=None, way=1):
     """Report an accuracy that grows with the network, as if it had been trained."""
     yield from ()
     macs = starsearch.count_macs(candidate.architecture)
-    top1 = Measurement(name="top1_percent", value=60 + macs / 1e8, spread=1.0)
+    top1 = Measurement(name="top1_percent", value=60 + way * macs / 1e8, spread=1.0)
     return top1, Measurement(name="macs", value=macs)
 
 
@@ -175,6 +176,20 @@ def test_trainings_are_evidence_and_their_networks_are_shown_by_the_estimate_too
     written = {path.name: path for path in write_study_report(study.source)}
     assert written["estimated.png"].stat().st_size > 10_000
     assert "In estimated ImageNet top-1" in written["report.html"].read_text(encoding="utf-8")
+
+
+def test_trainings_that_do_not_rank_the_published_networks_move_no_estimate(tmp_path):
+    study = starsearch.run(SMALL, name="reversed", trials=3, out=tmp_path, evaluator=partial(judge, way=-1))
+    place = place_of(study.source)
+    keep_estimates(place, open_view(place))
+    view = load_study(study.source).view
+    own = view.evidence[1]
+    assert (own["weight"], own["meaning"].partition(":")[0]) == (0, "not used")
+    assert own["meaning"].endswith("ranks 3 published networks with τ −1.00")
+    searched = view.estimated.trials.query("anchor.isna()")
+    networks = [parse_architecture(text) for text in searched["architecture_text"]]
+    alone = fit_posterior(published_observations("starnet")).estimate(networks)
+    assert searched[ESTIMATE].tolist() == pytest.approx([one.mean for one in alone])
 
 
 def test_an_unknown_accuracy_and_a_study_as_its_own_evidence_are_refused(tmp_path):
