@@ -55,9 +55,11 @@ CIFAR = Fidelity(resolution=32, epochs=3, samples=10_000, validation_samples=5_0
 SETTINGS = {
     "proxy": ({}, {}),
     "official": ({}, {"initialization": "official"}),
+    "lr-5e-4": ({}, {"lr": 5e-4}),
     "lr-1e-3": ({}, {"lr": 1e-3}),
     "lr-4e-3": ({}, {"lr": 4e-3}),
     "lr-depth": ({}, {"lr": "depth"}),
+    "warmup-quarter": ({}, {"warmup_epochs": 0.25}),
     "official-lr-1e-3": ({}, {"initialization": "official", "lr": 1e-3}),
     "official-lr-depth": ({}, {"initialization": "official", "lr": "depth"}),
     "batch-32": ({}, {"batch_size": 32}),
