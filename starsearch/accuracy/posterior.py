@@ -227,16 +227,17 @@ def fit_posterior(
     The correlations between tasks are learned, so that one that ranks like noise moves nothing; but many such values
     also teach the kernels what holds of noise. So where the target has observations enough, other tasks are not used if
     those, each left out, are clearly foretold better without; nor is one that orders three networks or more no better
-    than in reverse. Each task has a noise, which is
-    learned too; standard errors add to it. Repeated trainings are observations of their own, exact duplicates are one,
-    and a value that is not a number is none. Takes seconds at 300 observations.
+    than in reverse. Each task has a noise, which is learned too; standard errors add to it. Repeated trainings are
+    observations of their own, exact duplicates are one, and a value that is not a number is none. Takes seconds at 300
+    observations.
 
     Args:
         seed: of the starts of a fit that does not converge at once.
         like: a posterior of the same tasks, whose hyperparameters are taken over.
 
     Raises:
-        AccuracyError: an accuracy beyond 0 to 100 %, or a standard error that is negative or not finite.
+        AccuracyError: a target that is a signal, a value that is no number, an accuracy beyond 0 to 100 %, or a
+            standard error that is negative or not finite.
     """
     told = [one for one in dict.fromkeys(observations) if _is_told(one)]
     if target.startswith(_SIGNAL):
@@ -318,13 +319,13 @@ def _is_told(one: Observation) -> bool:
 
 
 def _units(told: Sequence[Observation]) -> dict[str, float]:
-    """Return each task's unit, `_UNIT` as far as its observations' spread is not known.
+    """Return the unit of each task but signals: in it, networks spread on the task as they do on ImageNet in `_UNIT`.
 
-    Without one of its own a task of few observations is taken to spread as the priors have it, which is several times
-    too much where all networks do nearly as well, and others' results were stretched to that.
+    A task of few observations would else be taken to spread as the priors have it, which is several times too much
+    where all networks do nearly as well, and other tasks' results would be stretched to that.
     """
     units = {}
-    for task in {one.task for one in told}:
+    for task in {one.task for one in told if not one.task.startswith(_SIGNAL)}:
         error = np.clip([100 - one.value for one in told if one.task == task], *_ERRORS)
         spread, count = max(float(np.log(error).std()), _LEAST_SPREAD), len(error)
         # The prior of the spread's logarithm has variance 1; that of its estimate is 1 / 2n.
@@ -344,7 +345,6 @@ def _condition(
     import torch
 
     units = dict.fromkeys(tasks, _UNIT) | dict(units)
-
     by_task = {task: [one for one in told if one.task == task] for task in tasks}
     errors: dict[Architecture, float] = {one.architecture: -one.value for one in by_task[tasks[0]]}
     levels, signs = {}, {}
