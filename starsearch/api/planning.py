@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,11 @@ from starsearch.api.study_folder import StudyPlace, as_begun, database_url, make
 from starsearch.errors import SpecError, StudyError
 from starsearch.families.family import presets
 from starsearch.objective import Objective
-from starsearch.recipe import Fidelity
+from starsearch.recipe import Fidelity, Recipe
 from starsearch.records.table import load_trials, study_names
 from starsearch.report.agreement import compare_fidelities
 from starsearch.resolution import Resolution, area
+from starsearch.study.recipe_file import load_recipe
 from starsearch.study.runner_file import RayRunner, Runner, load_runner
 from starsearch.study.spec import StudySpec
 from starsearch.study.study_file import load_specs
@@ -36,6 +37,8 @@ _FEWEST = 5  # candidates; a rank correlation of fewer is worth nothing
 # Nothing is timed in a pilot: how much a network costs is known without, and all its time goes into accuracy.
 OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(name="macs", direction="minimize"))
 _TAUS = ("overall", "in_bands", "best_tenth", "num_params")
+_SMALL_IMAGES = 64  # pixels a side at most
+_SHIPPED = ("proxy", "digits", "imagenet-proxy")  # recipes by which short trainings rank, as far as that is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,7 @@ def plan_study(
     resolutions: Sequence[Resolution] | None = None,
     epochs: Sequence[int] | None = None,
     samples: Sequence[int] | None = None,
+    recipes: Sequence[str] | None = None,
     runner: str | None = None,
     workers: int | None = None,
     out: Path = Path("studies"),
@@ -95,8 +99,9 @@ def plan_study(
 ) -> Plan:
     """Train a pilot at the top fidelity and by cheaper proxies, and say which of these rank as it does; or resume it.
 
-    Options are those of `starsearch plan` and `run`. Without `resolutions`, `epochs` and `samples` the grid is the
-    study's own proxy, with half its epochs and half its samples.
+    Options are those of `starsearch plan` and `run`. Without `resolutions`, `epochs`, `samples` and `recipes` the grid
+    is the study's own proxy, with half its epochs and half its samples, and where its recipe is none of the shipped
+    ones for proxies, also that one of them that is for such images. A study's changes are of its own recipe alone.
     """
     deadline = math.inf if time_budget_s is None else time.monotonic() + time_budget_s
     of_study, of_runner = runner_settings(settings)
@@ -104,12 +109,14 @@ def plan_study(
     specs = load_specs(file, name=name, data=data, seed=seed, settings=of_study, has_gpu=where.has_gpu)
     dataset = open_dataset(specs)
     own = _fidelity(specs[0].fidelity, specs[0], dataset)
-    grid = _grid(own, specs[0], dataset, resolutions, epochs, samples)
+    recipes = recipes or _recipes_for(own)
+    by_name = {name: load_recipe(name, beside=Path(file).parent) for name in recipes} | {own.recipe: specs[0].recipe}
+    grid = _grid(own, specs[0], dataset, resolutions, epochs, samples, recipes)
     found = next((spec for spec in specs if spec.fidelity.name == top), specs[-1] if top is None else None)
     if found is None:
         names = ", ".join(spec.fidelity.name for spec in specs)
         raise SpecError(f"The study has no fidelity {top!r}; it has {names}. Name one with --top.")
-    steps = _pilot_studies(specs, found, [*grid, own], dataset, pilot)
+    steps = _pilot_studies(specs, found, [*grid, own], by_name, dataset, pilot)
     folder = make_folder(out, f"{specs[0].name}-plan")
     place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)
     is_complete = True
@@ -152,6 +159,7 @@ def _grid(
     resolutions: Sequence[Resolution] | None,
     epochs: Sequence[int] | None,
     samples: Sequence[int] | None,
+    recipes: Sequence[str],
 ) -> list[Fidelity]:
     """Return every combination."""
     if wrong := [number for number in epochs or () if number > 10_000]:
@@ -163,19 +171,35 @@ def _grid(
         resolutions or (own.resolution,),
         epochs or (max(1, own.epochs // 2), own.epochs),
         samples or [one for one in (own.samples // 2, own.samples) if one >= fewest],
+        recipes,
     )
-    changed = (replace(own, resolution=pixels, epochs=number, samples=images) for pixels, number, images in options)
+    changed = (
+        replace(own, resolution=pixels, epochs=number, samples=images, recipe=recipe)
+        for pixels, number, images, recipe in options
+    )
     return [_fidelity(one.shaped(first.space.resolution), first, dataset) for one in changed]
+
+
+def _recipes_for(own: Fidelity) -> list[str]:
+    """Return a proxy's recipe, and the shipped one for its images if it is none of these."""
+    shipped = "proxy" if area(own.resolution) <= _SMALL_IMAGES**2 else "imagenet-proxy"
+    return [own.recipe] if own.recipe in _SHIPPED else [own.recipe, shipped]
 
 
 def _fidelity(given: Fidelity, spec: StudySpec, dataset: DataSet) -> Fidelity:
     """Return a fidelity with its numbers said, named by them."""
     epochs, samples = given.epochs or spec.recipe.epochs, min(given.samples or dataset.num_train, dataset.num_train)
-    return replace(given, name=f"{given.resolution}px-{epochs}e-{samples}", epochs=epochs, samples=samples)
+    other = "" if given.recipe == spec.fidelity.recipe else f"-{Path(given.recipe).stem}"
+    return replace(given, name=f"{given.resolution}px-{epochs}e-{samples}{other}", epochs=epochs, samples=samples)
 
 
 def _pilot_studies(
-    specs: Sequence[StudySpec], top: StudySpec, proxies: Sequence[Fidelity], dataset: DataSet, pilot: int
+    specs: Sequence[StudySpec],
+    top: StudySpec,
+    proxies: Sequence[Fidelity],
+    recipes: Mapping[str, Recipe],
+    dataset: DataSet,
+    pilot: int,
 ) -> list[StudySpec]:
     """Return a study of the pilot at the top fidelity, then one at each cheaper proxy."""
     first, most = specs[0], _work(top.fidelity, top, dataset)
@@ -201,7 +225,10 @@ def _pilot_studies(
     cheaper = {one: None for one in proxies if _work(one, first, dataset) < most}
     steps = [replace(base, name=f"{first.name}-plan", fidelity=top.fidelity, recipe=top.recipe, space=top.space)]
     cheapest_first = sorted(cheaper, key=lambda one: _work(one, first, dataset))
-    steps += [replace(base, name=f"{first.name}-plan.{one.name}", fidelity=one) for one in cheapest_first]
+    steps += [
+        replace(base, name=f"{first.name}-plan.{one.name}", fidelity=one, recipe=recipes[one.recipe])
+        for one in cheapest_first
+    ]
     for step in steps:
         check_batch(step, dataset)
         check_resolutions(step, dataset)
@@ -255,6 +282,7 @@ def _compare(steps: Sequence[StudySpec], trials: Sequence[pd.DataFrame], own: Fi
             "resolution": step.fidelity.resolution,
             "epochs": step.fidelity.epochs,
             "samples": step.fidelity.samples,
+            "recipe": step.fidelity.recipe,
             "seconds": round(float(judged["seconds"].mean()), 2),
             "candidates": found.candidates,
             **{f"tau_{name}": round(getattr(found, name).value, 4) for name in _TAUS},
@@ -267,7 +295,7 @@ def _compare(steps: Sequence[StudySpec], trials: Sequence[pd.DataFrame], own: Fi
     rows.sort(key=lambda row: row["seconds"])
     good = [row["tau_overall"] >= tau for row in rows]
     chosen = [is_good and not any(good[:index]) for index, is_good in enumerate(good)]
-    columns = ["fidelity", "resolution", "epochs", "samples", "seconds", "own"]
+    columns = ["fidelity", "resolution", "epochs", "samples", "recipe", "seconds", "own"]
     return pd.DataFrame(rows, columns=None if rows else columns).assign(chosen=chosen)
 
 

@@ -26,6 +26,9 @@ def plan(
     resolutions: Annotated[str | None, typer.Option(help="Proxies to try: 32,64 or 24x48,48x96.")] = None,
     epochs: Annotated[str | None, typer.Option(help="Proxies to try: 1,2,4.")] = None,
     samples: Annotated[str | None, typer.Option(help="Proxies to try, training images: 2000,8000.")] = None,
+    recipes: Annotated[
+        str | None, typer.Option(help="Proxies to try, shipped recipes or files: proxy,imagenet-proxy.")
+    ] = None,
     runner: Runner = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trainings at a time of the cluster that the cost is computed for.")
@@ -38,7 +41,7 @@ def plan(
 ) -> None:
     """Find the cheapest proxy that ranks networks as the full training does, and what the study will cost.
 
-    A pilot of a few candidates is trained in full and by each proxy of a grid: resolution × epochs × samples.
+    A pilot of a few candidates is trained in full and by each proxy of a grid: resolution × epochs × samples × recipes.
     The same command resumes a pilot that was interrupted.
 
     Examples:
@@ -61,6 +64,7 @@ def plan(
         resolutions=[Between(8, 1024)(one.strip()) for one in resolutions.split(",")] if resolutions else None,
         epochs=_numbers("--epochs", epochs),
         samples=_numbers("--samples", samples),
+        recipes=[one.strip() for one in recipes.split(",")] if recipes else None,
         runner=runner,
         workers=workers,
         out=out,
@@ -74,6 +78,7 @@ def plan(
         "Resolution": "{resolution}",
         "Epochs": "{epochs}",
         "Images": lambda row: f"{row['samples']:,}{' *' if row['own'] else ''}",
+        "Recipe": "{recipe}",
         "Seconds": "{seconds:.1f}",
         "τ overall": lambda row: _with_interval(row["tau_overall"], row["tau_overall_low"], row["tau_overall_high"]),
         "Equal cost": lambda row: _with_interval(row["tau_in_bands"]),

@@ -21,7 +21,7 @@ from starsearch.cli.app import app
     ],
 )
 def test_a_pilot_of_few_says_that_it_cannot_tell_and_how_many_could(tmp_path, monkeypatch, candidates, high, words):
-    row = {"resolution": 32, "epochs": 1, "samples": 128, "seconds": 1.0, "chosen": False}
+    row = {"resolution": 32, "epochs": 1, "samples": 128, "recipe": "proxy", "seconds": 1.0, "chosen": False}
     row |= {f"tau_{name}": 0.1 for name in ("overall", "overall_low", "in_bands", "best_tenth", "num_params")}
     proxies = pd.DataFrame(
         [row | {"own": True, "tau_overall_high": high}, row | {"own": False, "tau_overall_high": 0.2}]

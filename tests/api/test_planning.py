@@ -15,7 +15,8 @@ fidelities:
   - {name: full, resolution: 32, epochs: 2, samples: 300, validation_samples: 100, recipe: digits, promote: 2}
 search: {trials: 6}
 """
-PLAN = ("plan", "tried.yaml", "--pilot", "4", "--epochs", "1", "--samples", "256", "--tau", "-1", "--workers", "4")
+PLAN = ("plan", "tried.yaml", "--pilot", "4", "--epochs", "1", "--samples", "256", "--recipes", "digits,proxy")
+PLAN += ("--tau", "-1", "--workers", "4")
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,11 @@ def planned(tmp_path_factory):
 
 def test_every_proxy_of_the_grid_is_compared_on_the_same_candidates(planned):
     plan = pd.read_csv(planned / "studies/tried-plan/plan.csv")
-    assert sorted(plan["samples"]) == [128, 256], "the study's own proxy beside that of the grid"
-    assert plan.set_index("samples")["own"].to_dict() == {128: True, 256: False}
+    rows = plan.set_index(["samples", "recipe"])["own"].to_dict()
+    assert rows == {(128, "digits"): True, (256, "digits"): False, (256, "proxy"): False}, "its own beside the grid's"
     assert (plan["candidates"] == 5).all()
     assert plan["seconds"].is_monotonic_increasing
-    assert plan["chosen"].tolist() == [True, False], "any will do, so the cheapest"
+    assert plan["chosen"].tolist() == [True, False, False], "any will do, so the cheapest"
 
 
 def test_what_to_write_and_what_it_costs_is_said(planned):
@@ -59,6 +60,7 @@ def test_the_same_command_has_nothing_left_to_train(planned):
         (["--epochs", "1,x"], "whole numbers"),
         (["--resolutions", "32x48,4"], "from 8 to 1024"),
         (["--samples", "16"], "batch_size"),
+        (["--recipes", "digit"], "Did you mean 'digits'"),
         (["--epochs", "9"], "No proxy of the grid is cheaper"),
         (["--pilot", "2"], "at least 5 candidates"),
     ],
