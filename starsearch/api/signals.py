@@ -1,9 +1,11 @@
-"""What untrained networks tell of their accuracy, and what that is worth: `audit_signals`."""
+"""What untrained networks, epochs on the way and the accuracy model tell of accuracy: `audit_signals`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,31 +13,37 @@ import numpy as np
 import pandas as pd
 
 from starsearch.accuracy.audit import LEAST, Audit, FloatArray, audit, flipped, sight
-from starsearch.accuracy.evidence import published_top1_percent
+from starsearch.accuracy.evidence import IMAGENET, Observation, published_observations, published_top1_percent
+from starsearch.accuracy.posterior import fit_posterior
 from starsearch.accuracy.signals import AZ_NAS, az_nas, make_batches, read_signals
 from starsearch.api.study import load_study
-from starsearch.bench.table import LATENCY_ROWS, SIGNAL, SIGNAL_ROWS, read_table, table_files
+from starsearch.bench.table import LATENCY_ROWS, SIGNAL, SIGNAL_ROWS, parse_curves, read_table, table_files
 from starsearch.data import open_data
 from starsearch.errors import SpecError, StudyError, counted
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import parse_architecture
+from starsearch.objective import IMAGENET_TOP1
 from starsearch.progress import Progress, follow, ignore
+from starsearch.records.record import StudyRecord
 from starsearch.report.agreement import accuracy_of, costs
 from starsearch.resolution import Resolution
 from starsearch.resources import shipped_names
+from starsearch.search.evidence import kept_evidence, observations, task_of
 from starsearch.study.study_file import load_specs
 
 _DRAWN, _FLIPPED = 30, 6  # networks of a space that are drawn, and the smallest of these, of which a field is flipped
+_FOLDS = 10  # parts of the networks that are estimated without their own results
+MODEL, _EPOCH = "estimate", "epoch-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalAudit:
-    """What a signal is worth.
+    """What a signal is worth, top-1 after an epoch ("epoch-1"), or the accuracy model ("estimate").
 
     Attributes:
         ranking: how well it ranks networks by their accuracy.
         sees: by field of `starsearch.accuracy.audit.FLIPS` what `sight` says.
-        seconds: of the processor, a network; NaN where a table has the signal.
+        seconds: of the processor, a network; NaN where a table has the signal, and of what is no signal.
     """
 
     signal: str
@@ -46,11 +54,19 @@ class SignalAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Truth:
-    """Accuracies that are known, with the networks' costs (networks,), in words, and signals that were read before."""
+    """Accuracies that are known, with the networks' costs (networks,), in words, and signals that were read before.
+
+    `curves` have a column for each epoch before the last. `observed` are the accuracies as the model takes them, of the
+    task `target`, and `others` what else it is told.
+    """
 
     accuracy: dict[Architecture, float]
     cost: FloatArray
     words: str
+    target: str
+    observed: Sequence[Observation]
+    others: Sequence[Observation] = ()
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     signals: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
@@ -63,16 +79,20 @@ def audit_signals(
     seed: int = 0,
     watch: Callable[[Progress], object] = ignore,
 ) -> tuple[str, list[SignalAudit]]:
-    """Return what the accuracies are, in words, and what signals of untrained networks say of them.
+    """Return what the accuracies are, in words, and what signals of untrained networks and other rankings say of them.
 
     Of a study (`truth`) its complete networks are ranked by their accuracy, but for estimates; of a space the published
     ones of its family by their ImageNet top-1; of a StarBench table those trained at the fidelity "proxy". Where a
     table has signals, these are taken and nothing is read anew. Fields are flipped of the smallest six of these
     networks, or of thirty drawn ones of a space. Without `signals` all are read, with AZ-NAS's combination.
+
+    The same is said of top-1 after each earlier epoch, as a rung there would rank, and of the accuracy model, which
+    estimates each tenth of the networks without their results.
     """
     known, drawn = _find(truth, seed)
-    signals = [part for name in signals for part in (AZ_NAS if name == "az_nas" else (name,))]
-    top1, networks = np.array(list(known.accuracy.values())), list(known.accuracy)
+    top1, networks, given = np.array(list(known.accuracy.values())), list(known.accuracy), list(signals)
+    trained = [name for name in (*known.curves, MODEL) if not given or name in given]
+    names = [part for name in given if name not in trained for part in (AZ_NAS if name == "az_nas" else (name,))]
     is_read = not known.signals.empty
     if is_read and data is not None:
         raise SpecError(
@@ -80,14 +100,21 @@ def audit_signals(
         )
     some = networks if is_read else sorted(drawn or networks, key=count_macs)[:_FLIPPED]
     pairs = pd.DataFrame([flipped(network) for network in some])
-    asked = () if is_read else dict.fromkeys((*networks, *(one for pair in pairs.to_numpy().ravel() for one in pair)))
-    batches = make_batches(None if data is None else open_data(data), resolution=resolution, seed=seed)
-    read = follow(read_signals(list(asked), batches, names=signals, seed=seed), watch)
-    seconds = {} if is_read else read.attrs["seconds"]
-    values = known.signals.reindex(columns=read.columns) if is_read else read.set_axis(list(asked))
+    asked = (
+        [] if is_read else list(dict.fromkeys((*networks, *(one for pair in pairs.to_numpy().ravel() for one in pair))))
+    )
+    if given and not names:
+        read = pd.DataFrame(index=range(len(asked)))
+    else:
+        batches = make_batches(None if data is None else open_data(data), resolution=resolution, seed=seed)
+        read = follow(read_signals(asked, batches, names=names, seed=seed), watch)
+    seconds = {} if is_read else read.attrs.get("seconds", {})
+    values = known.signals.reindex(columns=read.columns) if is_read else read.set_axis(asked)
     if set(AZ_NAS) <= set(values):
         values["az_nas"] = az_nas(values)
         seconds["az_nas"] = sum(seconds.get(name, math.nan) for name in AZ_NAS)
+    for name in trained:
+        values[name] = _estimate(known, list(values.index), seed) if name == MODEL else known.curves[name]
     num_params = np.array([count_params(one) for one in networks], dtype=float)
     found = []
     for name in values:
@@ -100,6 +127,28 @@ def audit_signals(
         ranking = audit(ranked, top1, num_params=num_params, cost=known.cost, seed=seed)
         found.append(SignalAudit(signal=str(name), ranking=ranking, sees=sees, seconds=seconds.get(name, math.nan)))
     return known.words, found
+
+
+def _estimate(known: _Truth, networks: Sequence[Architecture], seed: int) -> list[float]:
+    """Return top-1 of each network by the accuracy model, told nothing of a tenth of the networks with it."""
+    found: dict[Architecture, float] = {}
+    left_out = [list(known.accuracy)[part::_FOLDS] for part in range(_FOLDS)]
+    for part in (*left_out, [one for one in networks if one not in known.accuracy]):
+        if part:
+            told = [one for one in known.observed if one.architecture not in set(part)]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # of the jitter that GPyTorch adds to a matrix
+                posterior = fit_posterior([*told, *known.others], target=known.target, seed=seed)
+            found |= zip(part, (one.mean for one in posterior.estimate(part)), strict=True)
+    return [found[one] for one in networks]
+
+
+def _by_epoch(curves: Sequence[Mapping[int, float]], networks: list[Architecture]) -> pd.DataFrame:
+    """Return top-1 after up to four epochs before the last, the early ones closer together; a row a network."""
+    last = max((epoch for curve in curves for epoch in curve), default=1)
+    epochs = dict.fromkeys(round(epoch) for epoch in np.geomspace(1, last - 1, 4)) if last > 1 else ()
+    columns = {f"{_EPOCH}{epoch}": [curve.get(epoch, math.nan) for curve in curves] for epoch in epochs}
+    return pd.DataFrame(columns, index=networks)
 
 
 def _find(truth: str, seed: int) -> tuple[_Truth, list[Architecture]]:
@@ -118,7 +167,13 @@ def _published(family: str) -> _Truth:
     if len(accuracy) < LEAST:
         raise StudyError(f"No accuracies of the family {family} are published: name a study of it that has run.")
     macs = np.array([count_macs(one) for one in accuracy], dtype=float)
-    return _Truth(accuracy=accuracy, cost=macs, words=f"published ImageNet top-1 of {len(accuracy)} networks")
+    return _Truth(
+        accuracy=accuracy,
+        cost=macs,
+        words=f"published ImageNet top-1 of {len(accuracy)} networks",
+        target=IMAGENET,
+        observed=published_observations(family),
+    )
 
 
 def _of_study(study: str) -> _Truth:
@@ -133,10 +188,20 @@ def _of_study(study: str) -> _Truth:
             "needed."
         )
     networks = [parse_architecture(text).canonical() for text in trials["architecture_text"]]
+    published = published_observations(view.spec.space.family)
+    with closing(StudyRecord.find(view.url, view.name)) as record:
+        by_number = {one.number: one for one in record.trials()}
+    own = [*observations(view.spec, by_number.values(), ranked.name), *kept_evidence(view.attributes)]
+    is_trained = ranked.name != IMAGENET_TOP1
+    curves = [by_number[number].curve if is_trained else {} for number in trials["number"]]
     return _Truth(
         accuracy=dict(zip(networks, trials[ranked.name].astype(float), strict=True)),
         cost=costs(trials, view.objectives),
         words=f"{ranked.name} of {len(networks)} networks of {study}",
+        target=task_of(view.spec) if is_trained else IMAGENET,
+        observed=own if is_trained else published,
+        others=published if is_trained else (),
+        curves=_by_epoch(curves, networks),
     )
 
 
@@ -153,10 +218,15 @@ def _of_table(folder: Path) -> _Truth:
     latency_ms = latency["latency_ms"].reindex(trained.index)
     signals = signals.filter(like=SIGNAL).rename(columns=lambda name: name.removeprefix(SIGNAL))
     networks = [parse_architecture(text).canonical() for text in trained.index]
+    top1 = dict(zip(networks, trained["top1_percent"].tolist(), strict=True))
+    curves = [dict(enumerate(curve, 1)) for curve in parse_curves(trained)]
     cost, what = (trained["macs"], "multiply-adds") if latency_ms.isna().any() else (latency_ms, "latency")
     return _Truth(
-        accuracy=dict(zip(networks, trained["top1_percent"].tolist(), strict=True)),
+        accuracy=top1,
         cost=cost.to_numpy(float),
         words=f"top-1 at 'proxy' of {len(trained)} networks of {folder}, cost by {what}",
+        target="proxy",
+        observed=[Observation(architecture=one, task="proxy", value=value) for one, value in top1.items()],
+        curves=_by_epoch(curves, networks),
         signals=signals if signals.empty else signals.reindex(trained.index).set_axis(networks),
     )

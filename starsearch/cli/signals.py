@@ -37,7 +37,8 @@ def signals(
         typer.Option(help="Its training images are shown, as `starsearch run` takes it. Without it: Gaussian noise."),
     ] = None,
     signal: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Read this one, not all; may be given several times.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="This row of the table alone; may be given several times: zico, estimate."),
     ] = None,
     resolution: Annotated[str, pixels("Of the images, in multiples of 32.", low=32, high=1024)] = "64",
     seed: Annotated[int, typer.Option(min=0, help="Seed of images, weights, draws and intervals.")] = 0,
@@ -52,6 +53,9 @@ def signals(
     Of a space, the published networks are ranked by their ImageNet top-1; of a study, its own by their accuracy; of a
     StarBench table, its networks by their short trainings.
     Kendall's tau is 1 where a signal has their order, and 0 where it knows nothing.
+
+    Beside the signals stand top-1 after earlier epochs ("epoch-1"), as a rung there would rank, and
+    what the accuracy model says of each tenth of the networks without their results ("estimate").
 
     Examples:
 
@@ -89,7 +93,7 @@ def signals(
         "7/3": lambda one: figure(one.sees.get("kernel_size", math.nan)),
         "CPU s": lambda one: figure(one.seconds),
     }
-    print_table(table(found, columns, title=f"Signals of untrained networks against {words}"))
+    print_table(table(found, columns, title=f"What ranks networks, against {words}"))
     say(*_lessons(found))
 
 

@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from scipy.stats import kendalltau
 
 from starsearch.api.signals import audit_signals
 from starsearch.bench.table import read_table
@@ -37,6 +38,17 @@ def test_the_tables_signals_are_judged_by_its_trainings(starsearch, with_signals
     code, _, err = starsearch("signals", with_signals, "--data", "digits")
     assert code == 2
     assert "drop --data" in err
+
+
+def test_an_earlier_epoch_and_the_model_are_judged_like_signals(with_signals, tmp_path):
+    rows = read_table(with_signals)
+    rows = rows[(rows["fidelity"] == "proxy") & (rows["seed"] == 0)].iloc[:14]
+    rows.to_csv(tmp_path / "starbench.csv.xz", index=False)
+    _, (epoch, estimate) = audit_signals(str(tmp_path), signals=["epoch-1", "estimate"])
+    first = rows["curve"].str.split().str[0].astype(float)
+    assert epoch.ranking.overall.value == pytest.approx(kendalltau(first, rows["top1_percent"]).statistic)
+    assert (epoch.signal, estimate.signal) == ("epoch-1", "estimate")
+    assert 0.3 < estimate.ranking.overall.value < 0.95, "of networks whose own accuracy is not told"
 
 
 def test_a_table_without_signals_has_its_networks_read(table):
