@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from starsearch.accuracy.evidence import IMAGENET, Observation
-from starsearch.accuracy.features import FEATURES, LINEAR, SHAPE, encode
+from starsearch.accuracy.evidence import IMAGENET, Observation, shared_order
+from starsearch.accuracy.features import encode
+from starsearch.accuracy.gaussian_process import between_tasks, build, fit
 from starsearch.errors import AccuracyError
 from starsearch.families.family import Architecture
 from starsearch.families.text import format_architecture
@@ -30,18 +31,13 @@ if TYPE_CHECKING:
 Kind = Literal["multi-task GP", "GP", "scaling law", "prior"]
 _SIGNAL = "signal/"
 _FEWEST_TO_FIT = 4  # observations, below which the hyperparameters stay where their priors have them
-_FEWEST_TO_RANK = 3  # networks on two tasks
 _FEWEST_TO_JUDGE = 10  # the target's observations, from which other tasks and the intervals are judged by them
 _CLEARLY = 1.0  # difference of log densities, above which it is worse with other tasks
 _UNIT = 0.25  # of the error's logarithm, in which ImageNet's published results spread by `_SPREAD`
 _SPREAD = 0.16  # standard deviation of the error's logarithm among them
 _LEAST_SPREAD = 0.005
-_LEVEL = 4.0  # variance of a task's own level about its observations' mean, in units
 _LAW = -0.18  # change of the error's logarithm with the first feature, from S050 to S4 (tables 6 and 14 of the paper)
 _ERRORS = (0.05, 99.95)  # percent: 0 and 100 % of a finite number of images are no less than that
-# Where the hyperparameters begin, and stay where nothing is known: the modes of their priors.
-_LINEAR, _ALL, _OPEN, _NOISE = 0.05, 0.1, 0.1, 0.003  # variances, in units
-_ALL_LENGTH, _OPEN_LENGTH = 10.0, 4.0
 _Z90 = 1.6449
 
 
@@ -91,7 +87,7 @@ class Posterior:
         import torch
 
         inputs = self.model.train_inputs[0]
-        between = _between_tasks(self.model)
+        between = between_tasks(self.model)
         found, noise = between.covar_matrix.detach(), self.model.likelihood.noise.detach().flatten()
         networks = self.model.covar_module.kernels[0].kernels[0]
         weights = dict.fromkeys(self.unused, 0.0)
@@ -248,36 +244,19 @@ def fit_posterior(
         posterior = _condition(own, used, kind=like.kind, slope=like.slope, units=like.units)
         posterior.model.load_state_dict(like.model.state_dict())
         return replace(posterior, unused=like.unused, stretch=like.stretch)
-    against = _in_reverse(told, target)
+    # Correlations between tasks are from 0 to 1, and begin with a high one: what is in reverse would be taken for good.
+    others = dict.fromkeys(one.task for one in told if one.task != target and not one.task.startswith(_SIGNAL))
+    against = tuple(task for task in others if shared_order(told, task, target).tau <= 0)
     told = [one for one in told if one.task not in against]
     tasks = list(dict.fromkeys([target, *(one.task for one in told)]))
     known = any(one.task == target for one in told)
     if len(told) >= _FEWEST_TO_FIT:
         kind: Kind = "GP" if len(tasks) == 1 else "multi-task GP"
         posterior = _condition(told, tasks, kind=kind if known else "prior", slope=0.0, units=_units(told))
-        if _fit(posterior.model, seed):
+        if fit(posterior.model, seed):
             posterior = _check_by_target(posterior, told, seed)
             return replace(posterior, unused=(*posterior.unused, *against))
     return replace(_condition(told, tasks, kind="scaling law" if known else "prior", slope=_LAW), unused=against)
-
-
-def _in_reverse(told: Sequence[Observation], target: str) -> tuple[str, ...]:
-    """Return the tasks that order what they share with the target, three networks or more, no better than in reverse.
-
-    The model has correlations between tasks from 0 to 1, and begins with a high one.
-    """
-    from scipy.stats import kendalltau
-
-    values: dict[str, dict[Architecture, list[float]]] = {}
-    for one in told:
-        values.setdefault(one.task, {}).setdefault(one.architecture, []).append(one.value)
-    own, found = values.pop(target, {}), []
-    for task, by_network in values.items():
-        shared = [[np.mean(by_network[one]), np.mean(own[one])] for one in own if one in by_network]
-        enough = len(shared) >= _FEWEST_TO_RANK and not task.startswith(_SIGNAL)
-        if enough and kendalltau(*np.transpose(shared)).statistic <= 0:
-            found.append(task)
-    return tuple(found)
 
 
 def _check_by_target(posterior: Posterior, told: Sequence[Observation], seed: int) -> Posterior:
@@ -288,7 +267,7 @@ def _check_by_target(posterior: Posterior, told: Sequence[Observation], seed: in
     error, variance = posterior.left_out()
     if posterior.signs:
         alone = _condition(own, [posterior.target], kind="GP", slope=0.0, units=posterior.units)
-        if _fit(alone.model, seed):
+        if fit(alone.model, seed):
             error_alone, variance_alone = alone.left_out()
             if _log_density(error_alone, variance_alone) > _log_density(error, variance) + _CLEARLY:
                 posterior = replace(alone, unused=tuple(posterior.signs))
@@ -366,7 +345,7 @@ def _condition(
         variances += [(one.standard_error / at / units[task]) ** 2 for one, at in zip(own, error, strict=True)]
     if not by_task[tasks[0]]:  # BoTorch needs one of each task; what is all but unknown says nothing
         rows, values, variances = [*rows, (*encode(Architecture.of()), 0.0)], [*values, 0.0], [*variances, 1e6]
-    model = _build(*(torch.tensor(one, dtype=torch.float64) for one in (rows, values, variances)), num_tasks=len(tasks))
+    model = build(*(torch.tensor(one, dtype=torch.float64) for one in (rows, values, variances)), num_tasks=len(tasks))
     del signs[tasks[0]]
     level = float(levels[tasks[0]])
     return Posterior(target=tasks[0], kind=kind, model=model, level=level, slope=slope, units=units, signs=signs)
@@ -380,97 +359,3 @@ def _sign(signal: Sequence[Observation], errors: Mapping[Architecture, float]) -
         pairs = [(one.value, -encode(one.architecture)[0]) for one in signal]
     x, y = np.array(pairs).T
     return -1 if ((x - x.mean()) * (y - y.mean())).sum() > 0 else 1
-
-
-def _build(inputs: Tensor, outputs: Tensor, variances: Tensor, *, num_tasks: int) -> Any:
-    """Return the Gaussian process, conditioned on the observations, with hyperparameters where the priors have them."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of torch.jit.script, which a dependency of BoTorch still uses
-        from botorch.models.multitask import MultiTaskGP
-        from botorch.models.utils.priors import BetaPrior
-        from gpytorch.constraints import GreaterThan
-        from gpytorch.kernels import Kernel, LinearKernel, MaternKernel, ScaleKernel
-        from gpytorch.likelihoods import HadamardGaussianLikelihood
-        from gpytorch.means import MultitaskMean, ZeroMean
-        from gpytorch.priors import LogNormalPrior
-        from linear_operator.operators import DiagLinearOperator, LinearOperator
-
-    class OwnLevels(Kernel):
-        """Each task's own level, about which nothing else says anything."""
-
-        def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **_: Any) -> Tensor:
-            if diag:
-                return _LEVEL * (x1 == x2)[..., 0].to(x1.dtype)
-            return _LEVEL * (x1 == x2.mT).to(x1.dtype)
-
-    class Noise(HadamardGaussianLikelihood):
-        """Each task's learned noise, plus the observations' standard errors."""
-
-        def _shaped_noise_covar(self, base_shape: torch.Size, *params: Any, **kwargs: Any) -> LinearOperator:
-            learned = super()._shaped_noise_covar(base_shape, *params, **kwargs)
-            return learned + DiagLinearOperator(variances) if base_shape == variances.shape else learned
-
-    def positive(mode: float, scale: float, name: str) -> dict[str, Any]:
-        prior = LogNormalPrior(math.log(mode) + scale**2, scale)
-        # In logarithms: as they are, L-BFGS stops near its start, and no correlation between tasks is learned.
-        constraint = GreaterThan(1e-4, transform=torch.exp, inv_transform=torch.log, initial_value=mode)
-        return {f"{name}_prior": prior, f"{name}_constraint": constraint}
-
-    def matern(dims: Sequence[int], output: float, length: float) -> Kernel:
-        base = MaternKernel(
-            nu=2.5, active_dims=tuple(dims), ard_num_dims=len(dims), **positive(length, 0.25, "lengthscale")
-        )
-        return ScaleKernel(base, **positive(output, 1.0, "outputscale"))
-
-    linear = LinearKernel(active_dims=LINEAR, ard_num_dims=len(LINEAR), **positive(_LINEAR, 1.0, "variance"))
-    model = MultiTaskGP(
-        inputs,
-        outputs[:, None],
-        task_feature=-1,
-        output_tasks=[0],
-        all_tasks=list(range(num_tasks)),
-        rank=1,
-        covar_module=linear + matern(range(len(FEATURES)), _ALL, _ALL_LENGTH) + matern(SHAPE, _OPEN, _OPEN_LENGTH),
-        likelihood=Noise(num_tasks=num_tasks, task_feature_index=inputs.shape[1] - 1, **positive(_NOISE, 1.0, "noise")),
-        mean_module=MultitaskMean(base_means=ZeroMean(), num_tasks=num_tasks),
-        outcome_transform=None,
-        task_covar_prior=BetaPrior(2.5, 1.5) if num_tasks > 1 else None,
-    )
-    between = _between_tasks(model)
-    between.covar_factor = torch.ones_like(between.covar_factor)
-    between.var = torch.full_like(between.var, 0.5)
-    model.covar_module = model.covar_module + OwnLevels(active_dims=[inputs.shape[1] - 1])
-    return model.double().eval()
-
-
-def _between_tasks(model: Any) -> Any:
-    """Return the kernel between tasks."""
-    from gpytorch.kernels import IndexKernel
-
-    return next(one for one in model.modules() if isinstance(one, IndexKernel))
-
-
-def _fit(model: Any, seed: int) -> bool:
-    """Fit the hyperparameters, and return whether that converged."""
-    import torch
-
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of attempts that did not converge; the last one raises
-        from botorch.exceptions.errors import ModelFittingError
-        from botorch.fit import fit_gpytorch_mll
-        from gpytorch.mlls import ExactMarginalLogLikelihood
-
-        torch.manual_seed(seed)
-        try:
-            fit_gpytorch_mll(
-                ExactMarginalLogLikelihood(model.likelihood, model),
-                optimizer_kwargs={"options": {"maxiter": 300, "ftol": 1e-7}},
-                max_attempts=2,
-            )
-        except (ModelFittingError, RuntimeError, ValueError):  # of linear algebra, or of a prior's bounds
-            return False
-        finally:
-            model.eval()
-    return True

@@ -11,7 +11,7 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from starsearch.accuracy.evidence import IMAGENET, Observation, published_observations
+from starsearch.accuracy.evidence import IMAGENET, Observation, published_observations, shared_order
 from starsearch.accuracy.posterior import Posterior, fit_posterior
 from starsearch.api.study_folder import StudyPlace
 from starsearch.data import DataSet
@@ -119,7 +119,7 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
         if posterior is None:
             own = observations(record.spec, trials)
             told += own
-            ranking = [one for one in own if _order(one.task, told)[2] < _CHANCE]
+            ranking = [one for one in own if shared_order(told, one.task, IMAGENET).chance < _CHANCE]
             posterior = fit_posterior([*seen, *ranking], seed=record.spec.seed)
             weights |= dict.fromkeys((one.task for one in own), 0.0) | dict(posterior.weights)
             networks = list(dict.fromkeys(one.candidate.architecture for one in trials))
@@ -144,32 +144,16 @@ def _source_line(posterior: Posterior, known: Sequence[Observation]) -> str:
     )
 
 
-def _order(task: str, told: Sequence[Observation]) -> tuple[int, float, float]:
-    """Return how many published networks a task shares, Kendall's τ between both, and how probable that is by chance.
-
-    Of fewer than three networks nothing is said: τ is NaN, and the chance 1.
-    """
-    from scipy.stats import kendalltau
-
-    here, published = ({one.architecture: one.value for one in told if one.task == name} for name in (task, IMAGENET))
-    both = [one for one in here if one in published]
-    if len(both) < 3:
-        return len(both), math.nan, 1.0
-    found = kendalltau([here[one] for one in both], [published[one] for one in both], alternative="greater")
-    return len(both), float(found.statistic), float(found.pvalue)
-
-
 def evidence_row(task: str, weight: float, told: Sequence[Observation]) -> dict[str, Any]:
     """Return how many `observations` there are of a `task`, its learned `weight` for ImageNet, and their `meaning`."""
-    count, tau, _ = _order(task, told)
     if task == IMAGENET:
         meaning = "what is estimated, as published"
     elif not weight:
         meaning = "not used: it is not shown that it ranks as ImageNet does"
     else:
         meaning = f"a training here tells {100 * weight**2:.0f} % of the variance of ImageNet top-1 between networks"
-    if task != IMAGENET and not math.isnan(tau):
-        meaning += f"; ranks {count} published networks with τ {tau:.2f}".replace("-", "−")
+    if task != IMAGENET and not math.isnan((order := shared_order(told, task, IMAGENET)).tau):
+        meaning += f"; ranks {order.networks} published networks with τ {order.tau:.2f}".replace("-", "−")
     observations = sum(one.task == task for one in told)
     return {"task": task, "observations": observations, "weight": float(weight), "meaning": meaning}
 
