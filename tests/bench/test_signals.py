@@ -40,21 +40,28 @@ def test_the_tables_signals_are_judged_by_its_trainings(starsearch, with_signals
     assert "drop --data" in err
 
 
-def test_an_earlier_epoch_and_the_model_are_judged_like_signals(with_signals, tmp_path):
-    rows = read_table(with_signals)
+@pytest.fixture
+def few(table, tmp_path):
+    """Fourteen trainings of the table, and nothing else."""
+    rows = read_table(table)
     rows = rows[(rows["fidelity"] == "proxy") & (rows["seed"] == 0)].iloc[:14]
     rows.to_csv(tmp_path / "starbench.csv.xz", index=False)
-    _, (epoch, estimate) = audit_signals(str(tmp_path), signals=["epoch-1", "estimate"])
+    return tmp_path
+
+
+def test_an_earlier_epoch_and_the_model_are_judged_like_signals(few):
+    _, (epoch, estimate) = audit_signals(str(few), signals=["epoch-1", "estimate"])
+    rows = read_table(few)
     first = rows["curve"].str.split().str[0].astype(float)
     assert epoch.ranking.overall.value == pytest.approx(kendalltau(first, rows["top1_percent"]).statistic)
     assert (epoch.signal, estimate.signal) == ("epoch-1", "estimate")
     assert 0.3 < estimate.ranking.overall.value < 0.95, "of networks whose own accuracy is not told"
 
 
-def test_a_table_without_signals_has_its_networks_read(table):
-    _, found = audit_signals(str(table), signals=["num_params"])
+def test_a_table_without_signals_has_its_networks_read(few):
+    _, found = audit_signals(str(few), signals=["num_params"])
     assert [one.signal for one in found] == ["num_params"]
-    assert found[0].ranking.candidates == 40
+    assert found[0].ranking.candidates == 14
     assert found[0].ranking.overall.value == found[0].ranking.num_params.value
 
 
