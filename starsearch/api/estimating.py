@@ -41,21 +41,30 @@ if TYPE_CHECKING:
 
 ESTIMATES = "estimates"  # a study's attribute: what was estimated of its networks, and sentences about the evidence
 _JUDGED = (IMAGENET_TOP1, "macs", "num_params")
+_PIXELS = 224  # of images, in the published results
 _CHANCE = 0.2  # of an order as good as a task's among the published networks, from which it is not used
 _RECIPE = "starnet-imagenet"
 # Only to choose what is measured here: another processor orders networks nearly as this one. By family.
 _PROFILES = {"starnet": "e5-2680v4", "demonet": "epyc-demonet"}
 
 
-def published_spec(spec: StudySpec) -> StudySpec:
-    """Return the study with ImageNet top-1, estimated from what is published, in place of trained top-1."""
+def published_spec(specs: Sequence[StudySpec], name: str, say: Callable[[str], None]) -> StudySpec:
+    """Return the study with ImageNet top-1, estimated from what is published, in place of trained top-1.
+
+    Say what is left out of it.
+    """
+    spec = replace(specs[0], name=name)
+    if {"top1_percent", IMAGENET_TOP1} <= {one.name for one in spec.objectives}:
+        raise StudyError(
+            f"A study with {IMAGENET_TOP1} trains nothing, so it has no top1_percent beside it: leave one of them out."
+        )
     named = {"top1_percent": IMAGENET_TOP1}
     found = replace(
         spec,
         space=replace(spec.space, recipe_parameters=(), searched_resolution=None),
         data="imagenet-1k",
         recipe=load_recipe(_RECIPE),
-        fidelity=Fidelity(name="published", resolution=224, crop_pct=0.875, recipe=_RECIPE),
+        fidelity=Fidelity(name="published", resolution=_PIXELS, crop_pct=0.875, recipe=_RECIPE),
         objectives=tuple(replace(one, name=named.get(one.name, one.name)) for one in spec.objectives),
         constraints=tuple(replace(one, name=named.get(one.name, one.name)) for one in spec.constraints),
         halving=None,
@@ -63,6 +72,15 @@ def published_spec(spec: StudySpec) -> StudySpec:
         baselines=(),
         keep_weights="none",
     )
+    left = {
+        "fidelities": len(specs) > 1,
+        "halving": spec.halving,
+        "the searched recipe": spec.space.recipe_parameters,
+        "the searched resolution": spec.space.searched_resolution,
+        "baselines": spec.baselines,
+    }
+    if any(left.values()):
+        say(f"Left out, for nothing is trained: {', '.join(name for name, there in left.items() if there)}.")
     if unknown := [name for name in found.quantities if name not in _JUDGED and not is_latency(name)]:
         raise StudyError(
             f"A study of published accuracy has no {', '.join(unknown)}. Leave that out of it, or leave --accuracy out "
@@ -116,19 +134,29 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
             return
         told, weights = list(seen), {IMAGENET: 1.0}
         networks: list[Architecture] = []
+        estimated = trials
         if posterior is None:
             own = observations(record.spec, trials)
             told += own
             ranking = [one for one in own if shared_order(told, one.task, IMAGENET).chance < _CHANCE]
             posterior = fit_posterior([*seen, *ranking], seed=record.spec.seed)
             weights |= dict.fromkeys((one.task for one in own), 0.0) | dict(posterior.weights)
-            networks = list(dict.fromkeys(one.candidate.architecture for one in trials))
+            estimated = [one for one in trials if one.candidate.resolution in (None, record.spec.space.resolution)]
+            networks = list(dict.fromkeys(one.candidate.architecture for one in estimated))
         found = zip(networks, estimate_top1(posterior, networks), strict=True)
         estimates: dict[str, Any] = {
             "networks": {architecture_hash(one): asdict(said) for one, said in found},
             "tasks": [evidence_row(task, weight, told) for task, weight in weights.items()],
             "lines": [_source_line(posterior, seen)],
         }
+        if (pixels := record.spec.space.resolution) != _PIXELS:
+            estimates["lines"].append(
+                f"That is of networks at {_PIXELS} px; latency and multiply-adds here are those at {pixels} px."
+            )
+        if len(estimated) < len(trials):
+            estimates["lines"].append(
+                f"Without an estimate: {counted(len(trials) - len(estimated), 'network')} at resolutions of their own."
+            )
         shown = replace(view, attributes={**view.attributes, ESTIMATES: estimates})
         shown = shown.estimated or shown
         if shown.has_front:
@@ -181,11 +209,11 @@ def beyond_lines(front: pd.DataFrame, posterior: Posterior) -> list[str]:
         )
     count = counted(len(front), "network")
     if not lines:
-        return [f"All {count} on the front lie within what the published ones cover, field by field."]
+        return [f"All {count} on the front lie within what the published ones cover, or a step beyond, field by field."]
     head = (
-        f"{len(lines)} of {count} on the front lie beyond what the published ones cover in some field, which moves the "
+        f"{len(lines)} of {count} on the front lie more than a step beyond what the published ones cover in some field"
     )
-    return [f"{head}lower ends of their estimates by:", *lines]
+    return [f"{head}, which moves the lower ends of their estimates by:", *lines]
 
 
 def nearest_known(network: Architecture, known: Sequence[Architecture]) -> dict[str, Any]:

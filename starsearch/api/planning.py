@@ -109,14 +109,14 @@ def plan_study(
     specs = load_specs(file, name=name, data=data, seed=seed, settings=of_study, has_gpu=where.has_gpu)
     dataset = open_dataset(specs)
     own = _fidelity(specs[0].fidelity, specs[0], dataset)
-    recipes = recipes or _recipes_for(own)
-    by_name = {name: load_recipe(name, beside=Path(file).parent) for name in recipes} | {own.recipe: specs[0].recipe}
-    grid = _grid(own, specs[0], dataset, resolutions, epochs, samples, recipes)
+    by_name = {name: load_recipe(name, beside=Path(file).parent) for name in recipes or _recipes_for(own)}
+    by_name = {one: specs[0].recipe if one == own.recipe else recipe for one, recipe in by_name.items()}
+    grid = _grid(own, specs[0], dataset, resolutions, epochs, samples, by_name)
     found = next((spec for spec in specs if spec.fidelity.name == top), specs[-1] if top is None else None)
     if found is None:
         names = ", ".join(spec.fidelity.name for spec in specs)
         raise SpecError(f"The study has no fidelity {top!r}; it has {names}. Name one with --top.")
-    steps = _pilot_studies(specs, found, [*grid, own], by_name, dataset, pilot)
+    steps = _pilot_studies(specs, found, [*grid, own], {**by_name, own.recipe: specs[0].recipe}, dataset, pilot)
     folder = make_folder(out, f"{specs[0].name}-plan")
     place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)
     is_complete = True
@@ -159,23 +159,23 @@ def _grid(
     resolutions: Sequence[Resolution] | None,
     epochs: Sequence[int] | None,
     samples: Sequence[int] | None,
-    recipes: Sequence[str],
+    recipes: Mapping[str, Recipe],
 ) -> list[Fidelity]:
-    """Return every combination."""
+    """Return every combination, of numbers of images that are not given only those that fill a recipe's batch."""
     if wrong := [number for number in epochs or () if number > 10_000]:
         raise SpecError(f"--epochs must lie between 1 and 10,000; got {wrong[0]}.")
     assert own.epochs is not None
     assert own.samples is not None
-    fewest = min(own.samples, max(first.recipe.batch_size, len(dataset.classes)))
     options = itertools.product(
         resolutions or (own.resolution,),
         epochs or (max(1, own.epochs // 2), own.epochs),
-        samples or [one for one in (own.samples // 2, own.samples) if one >= fewest],
+        samples or (own.samples // 2, own.samples),
         recipes,
     )
     changed = (
         replace(own, resolution=pixels, epochs=number, samples=images, recipe=recipe)
         for pixels, number, images, recipe in options
+        if samples or images >= max(recipes[recipe].batch_size, len(dataset.classes))
     )
     return [_fidelity(one.shaped(first.space.resolution), first, dataset) for one in changed]
 
@@ -189,7 +189,8 @@ def _recipes_for(own: Fidelity) -> list[str]:
 def _fidelity(given: Fidelity, spec: StudySpec, dataset: DataSet) -> Fidelity:
     """Return a fidelity with its numbers said, named by them."""
     epochs, samples = given.epochs or spec.recipe.epochs, min(given.samples or dataset.num_train, dataset.num_train)
-    other = "" if given.recipe == spec.fidelity.recipe else f"-{Path(given.recipe).stem}"
+    recipe = Path(given.recipe).with_suffix("").as_posix().strip("./").replace("/", "-")
+    other = "" if given.recipe == spec.fidelity.recipe else f"-{recipe}"
     return replace(given, name=f"{given.resolution}px-{epochs}e-{samples}{other}", epochs=epochs, samples=samples)
 
 

@@ -7,7 +7,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -134,7 +134,7 @@ def run(
     estimates = evaluator is None and _is_estimated(specs[0], accuracy, data)
     if estimates:
         apart = "" if name or accuracy == "trained" else "-published"
-        specs = (published_spec(replace(specs[0], name=specs[0].name + apart)),)
+        specs = (published_spec(specs, specs[0].name + apart, say),)
     warn_of_unknown_fidelities(where, specs)
     if evaluator is None:
         for spec in specs:
@@ -148,8 +148,13 @@ def run(
     specs = as_begun(specs, place.url)
     how = accuracy if accuracy != "trained" else None
     command = _command(study, dataset, settings, accuracy=how, name=name, trials=trials, seed=seed)
+    try:
+        evidence = _evidence(earlier, specs[0], place, dataset, say)
+    except StudyError:
+        with suppress(OSError):  # where it is not empty
+            folder.rmdir()
+        raise
     posterior, planned = choose_published(specs[0], say) if estimates else (None, None)
-    evidence = _evidence(earlier, specs[0], place, dataset, say)
     if evaluator is None and not estimates:
         say("\n".join(opening_lines(specs, dataset)))
     view = view if watch is None else lambda _spec, _folder: nullcontext(watch)

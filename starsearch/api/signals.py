@@ -15,11 +15,11 @@ import pandas as pd
 from starsearch.accuracy.audit import LEAST, Audit, FloatArray, audit, flipped, sight
 from starsearch.accuracy.evidence import IMAGENET, Observation, published_observations, published_top1_percent
 from starsearch.accuracy.posterior import fit_posterior
-from starsearch.accuracy.signals import AZ_NAS, az_nas, make_batches, read_signals
+from starsearch.accuracy.signals import AZ_NAS, SIGNALS, az_nas, make_batches, read_signals
 from starsearch.api.study import load_study
 from starsearch.bench.table import LATENCY_ROWS, SIGNAL, SIGNAL_ROWS, parse_curves, read_table, table_files
 from starsearch.data import open_data
-from starsearch.errors import SpecError, StudyError, counted
+from starsearch.errors import SpecError, StudyError, counted, did_you_mean
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import parse_architecture
 from starsearch.objective import IMAGENET_TOP1
@@ -28,7 +28,7 @@ from starsearch.records.record import StudyRecord
 from starsearch.report.agreement import accuracy_of, costs
 from starsearch.resolution import Resolution
 from starsearch.resources import shipped_names
-from starsearch.search.evidence import kept_evidence, observations, task_of
+from starsearch.search.evidence import evidence_on, kept_evidence, observations, task_of
 from starsearch.study.study_file import load_specs
 
 _DRAWN, _FLIPPED = 30, 6  # networks of a space that are drawn, and the smallest of these, of which a field is flipped
@@ -92,6 +92,10 @@ def audit_signals(
     known, drawn = _find(truth, seed)
     top1, networks, given = np.array(list(known.accuracy.values())), list(known.accuracy), list(signals)
     trained = [name for name in (*known.curves, MODEL) if not given or name in given]
+    if of_others := [name for name in given if name not in (*trained, *SIGNALS, "az_nas")]:
+        known_names = [*SIGNALS, "az_nas", *known.curves, MODEL]
+        hint = did_you_mean(of_others[0], known_names)
+        raise SpecError(f"Unknown signal {of_others[0]!r}.{hint} Of {truth} there are: {', '.join(known_names)}.")
     names = [part for name in given if name not in trained for part in (AZ_NAS if name == "az_nas" else (name,))]
     is_read = not known.signals.empty
     if is_read and data is not None:
@@ -179,7 +183,9 @@ def _published(family: str) -> _Truth:
 def _of_study(study: str) -> _Truth:
     view = load_study(study).view
     ranked = accuracy_of(view.objectives)
-    trials = view.complete.drop_duplicates("architecture_text")
+    with closing(StudyRecord.find(view.url, view.name)) as record:
+        by_number = {one.number: one for one in record.trials() if not one.is_baseline}
+    trials = view.complete[view.complete["number"].isin(by_number)].drop_duplicates("architecture_text")
     if ranked is not None and f"{ranked.name}_kind" in trials:  # an estimate is made of what signals are judged by
         trials = trials[trials[f"{ranked.name}_kind"] != "estimated"]
     if ranked is None or len(trials) < LEAST:
@@ -189,9 +195,8 @@ def _of_study(study: str) -> _Truth:
         )
     networks = [parse_architecture(text).canonical() for text in trials["architecture_text"]]
     published = published_observations(view.spec.space.family)
-    with closing(StudyRecord.find(view.url, view.name)) as record:
-        by_number = {one.number: one for one in record.trials()}
-    own = [*observations(view.spec, by_number.values(), ranked.name), *kept_evidence(view.attributes)]
+    own = observations(view.spec, by_number.values(), ranked.name)
+    own += evidence_on(ranked.name, kept_evidence(view.attributes))
     is_trained = ranked.name != IMAGENET_TOP1
     curves = [by_number[number].curve if is_trained else {} for number in trials["number"]]
     return _Truth(

@@ -64,7 +64,7 @@ def plan(
         resolutions=[Between(8, 1024)(one.strip()) for one in resolutions.split(",")] if resolutions else None,
         epochs=_numbers("--epochs", epochs),
         samples=_numbers("--samples", samples),
-        recipes=[one.strip() for one in recipes.split(",")] if recipes else None,
+        recipes=[one.strip() for one in recipes.split(",") if one.strip()] if recipes else None,
         runner=runner,
         workers=workers,
         out=out,

@@ -38,7 +38,10 @@ def signals(
     ] = None,
     signal: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="This row of the table alone; may be given several times: zico, estimate."),
+        typer.Option(
+            metavar="NAME",
+            help="This row of the table alone, or with several all of these: zico, az_nas (and its parts), estimate.",
+        ),
     ] = None,
     resolution: Annotated[str, pixels("Of the images, in multiples of 32.", low=32, high=1024)] = "64",
     seed: Annotated[int, typer.Option(min=0, help="Seed of images, weights, draws and intervals.")] = 0,

@@ -27,7 +27,7 @@ from starsearch.objective import is_accuracy
 from starsearch.pareto import BoolArray, FloatArray, hypervolume, non_dominated
 from starsearch.quantities import quantity
 from starsearch.search.compute import Compute
-from starsearch.search.evidence import observations, task_of
+from starsearch.search.evidence import evidence_on, observations, task_of
 from starsearch.search.halving import Rungs
 from starsearch.search.unseen import Unseen
 from starsearch.study.spec import StudySpec
@@ -85,8 +85,8 @@ class AutoProposer:
         self._running: dict[str, Trial] = {}
         self._why: dict[str, str] = {}
         family = spec.space.family
-        own = (one for one in evidence if one.architecture.family == family)
-        self._evidence = [*published_observations(family), *own]
+        self._published = published_observations(family)
+        self._evidence = [one for one in evidence if one.architecture.family == family]
         self._posteriors: dict[str, Posterior] = {}
         self._told: dict[str, list[Observation]] = {}
         self._fitted = 0  # results when hyperparameters were last fitted
@@ -265,7 +265,8 @@ class AutoProposer:
         settled = not _REFIT_AFTER * self._fitted <= count <= _REFIT_UNTIL
         target = task_of(self._spec)
         for name in filter(is_accuracy, self._spec.quantities):
-            told = [*self._evidence, *observations(self._spec, self._history, name)]
+            others = [*self._published, *evidence_on(name, self._evidence)]
+            told = [*others, *observations(self._spec, self._history, name)]
             like = self._posteriors.get(name)
             if not settled or like is None or like.tasks != {target, *(one.task for one in told)}:
                 like = fit_posterior(_some_of_each_task(told, _FIT_TO), target=target, seed=self._seed)

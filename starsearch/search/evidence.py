@@ -16,18 +16,38 @@ from starsearch.records.record import FIDELITIES, StudyRecord, differences
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
+_TOP1 = "top1_percent"
 _EVIDENCE = "evidence"  # the attribute that has it: the results, not where they were found
 
 
 def task_of(spec: StudySpec, *, epochs: int | None = None) -> str:
-    """Return the task of a study's trials: data and fidelity, of those stopped at a rung also their epochs."""
-    return f"{spec.data}/{spec.fidelity.name}" + (f"@{epochs}" if epochs else "")
+    """Return the task of a study's trials: data and fidelity, of those stopped at a rung also what trains there."""
+    rung = next((one for one in (spec.halving.rungs if spec.halving else ()) if one.epochs == epochs), None)
+    images = f" of {rung.samples} images" if rung and rung.samples else ""
+    pixels = f" at {rung.resolution} px" if rung and rung.resolution else ""
+    return f"{spec.data}/{spec.fidelity.name}" + (f"@{epochs}{images}{pixels}" if epochs else "")
 
 
-def observations(spec: StudySpec, trials: Iterable[Trial], quantity: str = "top1_percent") -> list[Observation]:
+def is_evidence(trial: Trial, spec: StudySpec) -> bool:
+    """Return whether a trial's result says something of its architecture alone.
+
+    One with a recipe or a resolution of its own is left out, as is a network of timm's.
+    """
+    own = trial.candidate.recipe != spec.recipe or trial.candidate.resolution not in (None, spec.space.resolution)
+    return trial.has_result and not own and not trial.is_baseline
+
+
+def evidence_on(quantity: str, evidence: Sequence[Observation]) -> list[Observation]:
+    """Return what another study says as it bears on an accuracy: its top-1 is another task than top-5, say."""
+    if quantity == _TOP1:
+        return list(evidence)
+    return [replace(one, task=f"{_TOP1} of {one.task}") for one in evidence]
+
+
+def observations(spec: StudySpec, trials: Iterable[Trial], quantity: str = _TOP1) -> list[Observation]:
     """Return what trials that have a result say of their networks' accuracy.
 
-    Networks with a recipe of their own are left out: what is learned is the architecture's. A training that passed
+    What is learned is the architecture's (`is_evidence`). A training that passed
     rungs without a stop was judged there as well, if it trained as those that stop there do.
     """
     found = []
@@ -36,7 +56,7 @@ def observations(spec: StudySpec, trials: Iterable[Trial], quantity: str = "top1
     first = next((one.name for one in spec.objectives if is_accuracy(one.name)), None)
     for trial in trials:
         reading = trial.reading(quantity)
-        if not trial.has_result or reading is None or trial.candidate.recipe != spec.recipe or trial.is_baseline:
+        if reading is None or not is_evidence(trial, spec):
             continue
         seen: dict[int | None, float] = {trial.epochs: float(reading.value)}
         if quantity == first and trial.continues is None:
@@ -78,13 +98,16 @@ def read_evidence(url: str, name: str, spec: StudySpec, *, data: str) -> tuple[l
             continue
         with closing(record):
             _refuse_others(record, spec, data)
-            own = observations(record.spec, record.trials())
+            ended = [one for one in record.trials() if one.has_result and not one.is_baseline]
+            own = observations(record.spec, ended)
             changed = differences(record.spec.describe(), spec.describe())
         trained = [words for item, words in changed.items() if item.startswith(("recipe.", "fidelity."))]
-        searched = [words for item, words in changed.items() if item.startswith("space.dimensions.")]
+        searched = [words for item, words in changed.items() if item.startswith("space.") and item != "space.anchors"]
         task = f"{fidelity}: {task_of(record.spec)}" if trained else task_of(spec)
         found += [replace(one, task=one.task.replace(task_of(record.spec), task, 1)) for one in own]
         lines.append(f"Evidence from {fidelity}: {counted(len(own), 'result')}.")
+        if left := sum(not is_evidence(one, record.spec) for one in ended):
+            lines.append(f"  {counted(left, 'result')} of recipes or resolutions of their own left out.")
         if trained:
             lines.append(f"  Trained otherwise, so a task of its own: {'; '.join(trained)}.")
         if searched:

@@ -13,12 +13,13 @@ import numpy as np
 from starsearch.candidate import Candidate
 from starsearch.objective import is_accuracy
 from starsearch.pareto import FloatArray, promotion_order
-from starsearch.search.evidence import observations, task_of
+from starsearch.search.evidence import evidence_on, kept_evidence, observations, task_of
 from starsearch.search.planned import unfinished_trials
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
 
 if TYPE_CHECKING:
+    from starsearch.accuracy.evidence import Observation
     from starsearch.records.measured import Measured
     from starsearch.records.record import StudyRecord
 
@@ -61,7 +62,7 @@ def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder
     searched = [trial for trial in judged if not trial.is_anchor and trial.is_feasible(below.constraints)]
     losses = np.array([trial.losses(spec.objectives) for trial in searched])
     if below.sampler == "auto" and searched:
-        losses = expected_losses(below, judged, searched)
+        losses = expected_losses(below, judged, searched, evidence=kept_evidence(record.attributes()))
     return LowerFidelity(
         ranked=tuple(here[searched[row].number] for row in promotion_order(losses)) if searched else (),
         by_key={one.key: one for one in here.values()},
@@ -69,10 +70,13 @@ def look_below(spec: StudySpec, *, below: StudySpec, record: StudyRecord, folder
     )
 
 
-def expected_losses(spec: StudySpec, judged: Sequence[Trial], asked: Sequence[Trial]) -> FloatArray:
-    """Return (n, m), the losses of `asked`, each accuracy as all the `judged` and the published results let expect it.
+def expected_losses(
+    spec: StudySpec, judged: Sequence[Trial], asked: Sequence[Trial], *, evidence: Sequence[Observation] = ()
+) -> FloatArray:
+    """Return (n, m), the losses of `asked`, each accuracy as all results let expect it.
 
-    One noisy proxy says less of a network than it and all those like it.
+    These are the `judged`, the published ones, and those of another study. One noisy proxy says less of a network than
+    it and all those like it.
     """
     from starsearch.accuracy.evidence import published_observations
     from starsearch.accuracy.posterior import fit_posterior
@@ -82,7 +86,8 @@ def expected_losses(spec: StudySpec, judged: Sequence[Trial], asked: Sequence[Tr
     for column, objective in enumerate(spec.objectives):
         own = observations(spec, judged, objective.name) if is_accuracy(objective.name) else []
         if own:
-            posterior = fit_posterior([*published, *own], target=task_of(spec), seed=spec.seed)
+            told = [*published, *evidence_on(objective.name, evidence), *own]
+            posterior = fit_posterior(told, target=task_of(spec), seed=spec.seed)
             estimates = posterior.estimate([one.candidate.architecture for one in asked])
             losses[:, column] = [-one.mean for one in estimates]
     return losses

@@ -25,6 +25,7 @@ from starsearch.families.family import presets
 from starsearch.families.text import parse_architecture
 from starsearch.latency.prediction.profile import load_profile
 from starsearch.measurement import Measurement, Prediction
+from starsearch.objective import Objective
 from starsearch.records.record import StudyRecord
 from starsearch.resources import find_file
 from starsearch.search import estimated as choosing
@@ -117,7 +118,15 @@ def test_a_front_says_what_of_it_lies_beyond_the_evidence(capsys, published):
 def test_demonets_are_chosen_by_a_profile_of_theirs_and_without_one_it_is_said(monkeypatch):
     of_few(monkeypatch)
     (spec,) = load_specs("demonet", trials=3)
-    spec, said = published_spec(spec), []
+    said = []
+    with pytest.raises(StudyError, match=r"has no top1_percent beside it"):
+        published_spec(
+            [replace(spec, objectives=(*spec.objectives, Objective(name=ESTIMATE, direction="maximize")))],
+            spec.name,
+            said.append,
+        )
+    spec = published_spec([spec, spec], spec.name, said.append)
+    assert said == ["Left out, for nothing is trained: fidelities."]
     assert "latency_ms" in spec.quantities
     _, planned = choose_published(spec, said.append)
     assert len(planned[spec.name]) == 6

@@ -1,16 +1,31 @@
 """What another study is worth to a new one, and which it is not."""
 
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from starsearch.candidate import Candidate
 from starsearch.errors import StudyError
+from starsearch.families.family import presets
+from starsearch.measurement import Measurement
 from starsearch.recipe import Fidelity
 from starsearch.records.record import StudyRecord
 from starsearch.records.table import load_attributes
 from starsearch.search.driver import run_study
-from starsearch.search.evidence import keep_evidence, kept_evidence, read_evidence
+from starsearch.search.evidence import (
+    evidence_on,
+    is_evidence,
+    keep_evidence,
+    kept_evidence,
+    observations,
+    read_evidence,
+    task_of,
+)
 from starsearch.search.executor import LocalExecutor
+from starsearch.study.spec import Halving, Rung
+from starsearch.trial import Trial
 from tests.search.studies import TWELVE, FakeEvaluator, make_spec, url_of
 
 DATA = "none: 10 classes, 100 training and 50 validation images (abc)"
@@ -35,6 +50,29 @@ def test_results_of_an_edited_space_are_of_the_same_task_and_the_difference_is_s
     assert lines[1:] == [
         "  Of another space, 6 of its networks outside this one: space.dimensions.kernel_size: was 5, 7, now 7, 9."
     ]
+
+
+def test_an_accuracy_of_another_kind_is_a_task_of_its_own(old):
+    found, _ = read_evidence(old, "old", make_spec(), data=DATA)
+    assert evidence_on("top1_percent", found) == found
+    assert {one.task for one in evidence_on("top5_percent", found)} == {"top1_percent of none/proxy"}
+
+
+def test_a_rung_of_other_images_is_a_task_of_its_own():
+    rungs = (Rung(epochs=1, samples=200, resolution=16), Rung(epochs=2))
+    spec = make_spec(halving=Halving(eta=3, rungs=rungs))
+    tasks = [task_of(spec, epochs=one.epochs) for one in rungs]
+    assert tasks == ["none/proxy@1 of 200 images at 16 px", "none/proxy@2"]
+
+
+def test_what_was_trained_by_a_recipe_or_at_a_resolution_of_its_own_says_nothing_of_its_network():
+    spec = make_spec()
+    reading = Measurement(name="top1_percent", value=60.0)
+    candidate = Candidate(architecture=presets()["starnet_s1"], recipe=spec.recipe)
+    others = [replace(candidate, resolution=48), replace(candidate, recipe=replace(spec.recipe, lr=0.1))]
+    trials = [Trial(candidate=one, state="complete", readings=(reading,)) for one in (candidate, *others)]
+    assert [one.architecture for one in observations(spec, trials)] == [candidate.architecture]
+    assert not any(map(partial(is_evidence, spec=spec), trials[1:]))
 
 
 def test_results_of_another_fidelity_are_a_task_of_their_own(old):
