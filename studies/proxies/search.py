@@ -185,7 +185,7 @@ def report(table: pd.DataFrame) -> None:
                     "between networks": found.mean().std(),
                     "between seeds": found.std().mean(),
                     "own": found.sub(found.mean(axis=1), axis=0).std().mean(),
-                    "core s": trained[trained["network"].isin(names)]["seconds"].mean(),
+                    "core s": trained[trained["network"].isin(names)]["seconds"].mean(skipna=False),
                 }
             )
     print(pd.DataFrame(lines).round(2).to_string(index=False))
