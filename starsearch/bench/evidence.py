@@ -13,6 +13,7 @@ from starsearch.data import DataSet
 from starsearch.errors import StudyError, counted
 from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity
+from starsearch.records.record import differences
 from starsearch.search.evidence import task_of
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.spec import StudySpec
@@ -23,7 +24,8 @@ def read_table_evidence(
 ) -> tuple[list[Observation], list[str]]:
     """Return what a table's trainings on `data` say of the accuracy of networks of a study's family, and that in words.
 
-    Trainings that are the study's own in all but the fidelity's name are of its task, others of a task of their own.
+    Trainings that are the study's own in all but the fidelity's name are of its task, others of a task of their own,
+    whatever their fidelity's name.
 
     Args:
         fidelities: those whose rows are read, if they were made by the recipe and on the data that they have now.
@@ -37,9 +39,8 @@ def read_table_evidence(
     for fidelity in fidelities:
         conditions = training_slice(fidelity, data, wanted=()).conditions
         own = rows[(rows["fidelity"] == fidelity.name) & (rows["conditions"] == conditions)]
-        is_same = replace(fidelity, name=spec.fidelity.name) == spec.fidelity
-        is_same = is_same and load_recipe(fidelity.recipe) == spec.recipe
-        task = task_of(spec) if is_same else f"{spec.data}/{fidelity.name}"
+        theirs = replace(spec, fidelity=replace(fidelity, name=spec.fidelity.name), recipe=load_recipe(fidelity.recipe))
+        task = task_of(spec) if theirs == spec else f"{folder.name}: {spec.data}/{fidelity.name}"
         images = min(fidelity.validation_samples or data.num_validation, data.num_validation)
         new = [
             Observation(
@@ -53,7 +54,10 @@ def read_table_evidence(
             if network.family == spec.space.family
         ]
         if new:
-            lines.append(f"Evidence from {folder}: {counted(len(new), 'training')} at {task}.")
+            lines.append(f"Evidence from {folder}: {counted(len(new), 'training')} at {fidelity.name}.")
+        if new and theirs != spec:
+            changed = differences(theirs.describe(), spec.describe()).values()
+            lines.append(f"  Trained otherwise, so a task of its own: {'; '.join(changed)}.")
         found += new
     if not found:
         raise StudyError(

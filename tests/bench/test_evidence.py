@@ -33,8 +33,10 @@ def test_trainings_are_evidence_of_the_data_and_the_recipe_they_were_made_with(t
         (parse_architecture(SUM), 50.0, "digits/own"),
     ]
     assert [one.standard_error for one in found] == pytest.approx([3.0, 5.0])
-    assert "2 trainings at digits/own" in lines[0]
-    longer = replace(spec, fidelity=replace(spec.fidelity, epochs=3))
-    assert {one.task for one in read_table_evidence(tmp_path, [TINY], longer, data)[0]} == {"digits/tiny"}
+    assert [line.split(": ")[1] for line in lines] == ["2 trainings at tiny."]
+    longer = replace(spec, fidelity=replace(TINY, epochs=3))  # under the table's own name
+    found, lines = read_table_evidence(tmp_path, [TINY], longer, data)
+    assert {one.task for one in found} == {f"{tmp_path.name}: digits/tiny"}
+    assert lines[1:] == ["  Trained otherwise, so a task of its own: fidelity.epochs: was 2, now 3."]
     with pytest.raises(StudyError, match="leave --from out"):
         read_table_evidence(tmp_path, [replace(TINY, epochs=9)], spec, data)
