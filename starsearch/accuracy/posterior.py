@@ -233,7 +233,7 @@ def fit_posterior(
 
     Raises:
         AccuracyError: a target that is a signal, a value that is no number, an accuracy beyond 0 to 100 %, or a
-            standard error that is negative or not finite.
+            standard error that is no number, negative or not finite.
     """
     told = [one for one in dict.fromkeys(observations) if _is_told(one)]
     if target.startswith(_SIGNAL):
@@ -290,9 +290,14 @@ def _is_told(one: Observation) -> bool:
         return False
     if not one.task.startswith(_SIGNAL) and not 0 <= one.value <= 100:
         raise AccuracyError(f"An accuracy lies in 0..100 %; got {one.value:g} {where}. Correct it or leave it out.")
-    if not 0 <= one.standard_error < math.inf:
+    try:
+        is_error = 0 <= one.standard_error < math.inf
+    except TypeError:
+        is_error = False
+    if not is_error:
         raise AccuracyError(
-            f"A standard error is finite and not negative; got {one.standard_error:g} {where}. 0 says it is not known."
+            f"A standard error is a number, finite and not negative; got {one.standard_error!r} {where}. 0 says it is "
+            "not known."
         )
     return True
 

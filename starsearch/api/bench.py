@@ -25,7 +25,7 @@ from starsearch.samplers import SAMPLERS
 
 def make_bench(
     out: Path,
-    rows: Literal["proxy", "medium", "long", "latency", "signals"] | Fidelity = "proxy",
+    rows: Literal["proxy", "medium", "long", "latency", "signals"] | Fidelity | None = "proxy",
     *,
     data: str | None = None,
     networks: int = 160,
@@ -36,12 +36,15 @@ def make_bench(
 ) -> Path:
     """Add rows of one kind to the table in a folder until all are there; return the table's path.
 
-    `rows` may be a fidelity of one's own; "signals" are those of untrained networks (`starsearch.accuracy.signals`).
+    `rows` may be a fidelity of one's own; "signals" are those of untrained networks (`starsearch.accuracy.signals`);
+    with None the tables of `merge` are joined to the folder's, and nothing is made.
     What was made before, here or in the tables of `merge`, is not made again. Each row is written as it ends, so that
     an interrupt or a kill costs the running one at most; the compressed table is written at the end, also of an
     interrupted call. `watch` is called before the first row and after each.
     """
     deadline = float("inf") if time_limit_s is None else time.monotonic() + time_limit_s
+    if rows is None:
+        return write_table(out, merge)
     if merge:
         write_table(out, merge)
     if rows == "latency":
@@ -108,9 +111,14 @@ def run_bench(
                     f"The goals in {csv} are {BASELINE}'s after {one['trials']} candidates, not after {trials}. Give "
                     "another --csv."
                 )
-        # What gave up after fewer or more candidates than it has now is repeated.
+        # What gave up after fewer or more candidates than it has now, or came there after more, is repeated.
         most_now = {one["sampler"]: most.get(one["sampler"], one["trials"]) for one in found}
-        found = [one for one in found if math.isfinite(one["evaluations"]) or one["trials"] == most_now[one["sampler"]]]
+        found = [
+            one
+            for one in found
+            if one["evaluations"] <= most_now[one["sampler"]]
+            or (math.isinf(one["evaluations"]) and one["trials"] == most_now[one["sampler"]])
+        ]
     wanted = [(name, seed) for name in {BASELINE: trials} | most for seed in range(seeds)]
     ended = sum((one["sampler"], one["seed"]) in wanted for one in found)
     for one in replay_all(judge, FIDELITIES[fidelity], most, seeds=seeds, trials=trials, workers=workers, known=found):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from starsearch.bench.making import FIDELITIES
 from starsearch.bench.networks import SEEDS, open_space
 from starsearch.bench.table import LATENCY_ROWS, parse_curves, quiet_seconds, read_table, table_files
 from starsearch.errors import StudyError
@@ -69,10 +70,14 @@ class Judge:
         trained = rows[(rows["fidelity"] == fidelity) & rows["top1_percent"].notna() & (rows["seed"] < SEEDS)]
         latencies = rows[(rows["fidelity"] == LATENCY_ROWS) & rows["latency_ms"].notna()]
         if trained["network"].nunique() < _FOLDS or len(latencies) < MIN_SAMPLES:
+            advice = (
+                f"Make them with `starsearch bench make --fidelity {fidelity}` and `starsearch bench make --latency`."
+                if fidelity in FIDELITIES
+                else f"Name a fidelity that `starsearch bench make` knows: {', '.join(FIDELITIES)}."
+            )
             raise StudyError(
                 f"The table has {trained['network'].nunique()} networks trained at the fidelity {fidelity!r} and "
-                f"{len(latencies)} latencies; at least {_FOLDS} and {MIN_SAMPLES} are needed. Make them with "
-                "`starsearch bench make` and `starsearch bench make --latency`."
+                f"{len(latencies)} latencies; at least {_FOLDS} and {MIN_SAMPLES} are needed. {advice}"
             )
         latency_ms: dict[str, float] = dict(zip(latencies["network"], latencies["latency_ms"], strict=True))
         device = Device(processor=str(latencies["device"].iloc[0]), threads=1, runtime="imported", optimization="all")

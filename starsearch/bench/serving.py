@@ -128,7 +128,9 @@ class StarBenchProblem:
                 f"Parameters must be exactly those of `search_space`; missing, beyond their range or unknown: "
                 f"{', '.join(wrong)}."
             )
-        return self._judge.space.decode_architecture(params)
+        # As the space spells them: an equal number may be numpy's, or a whole float.
+        own = {name: next(value for value in one.values or () if value == params[name]) for name, one in known.items()}
+        return self._judge.space.decode_architecture(own)
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, float]:
         """Evaluate what the trial suggests."""

@@ -53,7 +53,11 @@ def make(
         float | None, typer.Option(metavar="MINUTES", min=0, help="Stop after so many minutes; the rest comes later.")
     ] = None,
     merge: Annotated[
-        list[Path] | None, typer.Option(help="A table made elsewhere, or its folder; may be given several times.")
+        list[Path] | None,
+        typer.Option(
+            help="A table made elsewhere, or its folder; may be given several times. Without --data, --fidelity, "
+            "--latency and --signals nothing else is done."
+        ),
     ] = None,
     out: _Folder = _FOLDER,
 ) -> None:
@@ -73,6 +77,7 @@ def make(
 
     if sum(map(bool, (fidelity, latency, signals))) > 1:
         raise SpecError("--fidelity, --latency and --signals are made one after the other: give one of them.")
+    only_merge = bool(merge) and not (data or fidelity or latency or signals)
     said: list[Made] = []
 
     def show(made: Made) -> None:
@@ -81,7 +86,7 @@ def make(
 
     table = make_bench(
         out,
-        "latency" if latency else "signals" if signals else fidelity or "proxy",
+        None if only_merge else "latency" if latency else "signals" if signals else fidelity or "proxy",
         data=data,
         networks=networks,
         threads=threads,
@@ -89,7 +94,9 @@ def make(
         merge=merge or (),
         watch=show,
     )
-    if said[-1].there < said[-1].wanted:
+    if only_merge:
+        say("Merged; no row was made: trainings need --data, latencies --latency.")
+    elif said[-1].there < said[-1].wanted:
         say("The time limit leaves no room for the next row; the same command goes on.")
     say(f"Table: {table}")
 

@@ -214,6 +214,8 @@ def test_an_exact_duplicate_says_nothing_new():
         ({"value": None}, "a number; got None for starnet"),
         ({"value": 733.0}, r"0..100 %; got 733 for starnet:.* on imagenet \(table 6\)"),
         ({"standard_error": -1.0}, "finite and not negative; got -1"),
+        ({"standard_error": None}, "a number, finite and not negative; got None for starnet"),
+        ({"standard_error": "1"}, "a number, finite and not negative; got '1' for starnet"),
     ],
 )
 def test_what_cannot_have_been_observed_is_refused(change, message):

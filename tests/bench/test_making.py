@@ -73,7 +73,7 @@ def test_a_time_limit_leaves_the_rest_for_later(tmp_path):
     assert [(made.there, made.wanted) for made in said] == [(0, 3)]
 
 
-def test_tables_of_other_machines_are_merged_by_fidelity_network_and_seed(tmp_path):
+def test_tables_of_other_machines_are_merged_by_fidelity_network_and_seed(starsearch, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     make(here)
     rows = read_table(here)
@@ -85,6 +85,14 @@ def test_tables_of_other_machines_are_merged_by_fidelity_network_and_seed(tmp_pa
     merged = read_table(here)
     assert len(merged) == 4
     assert 99.0 not in set(merged["top1_percent"])
+    alone = tmp_path / "alone"
+    code, out, _ = starsearch("bench", "make", "--merge", there, "--out", alone)
+    assert code == 0
+    assert "no row was made" in out
+    assert len(read_table(alone)) == 2
+    code, _, err = starsearch("bench", "make", "--merge", there, "--out", alone, "--fidelity", "proxy")
+    assert code == 2
+    assert "--data" in err
 
 
 def test_rows_of_another_recipe_or_other_data_are_refused(tmp_path):

@@ -1,3 +1,4 @@
+import numpy as np
 import optuna
 import pytest
 
@@ -30,7 +31,11 @@ def test_optuna_optimises_the_problem_as_it_is(table):
 def test_the_problem_knows_the_table_and_the_spaces_constraint(table):
     problem, s1 = StarBenchProblem(table), presets()["starnet_s1"]
     params = open_space().encode_architecture(s1)
-    assert problem.evaluate(params) == pytest.approx((row_of(table, s1)["top1_percent"], latency_of(s1)), abs=0.01)
+    known = problem.evaluate(params)
+    assert known == pytest.approx((row_of(table, s1)["top1_percent"], latency_of(s1)), abs=0.01)
+    for number in (np.int64, float):
+        spelled = {name: number(one) if isinstance(one, int) else one for name, one in params.items()}
+        assert problem.evaluate(spelled) == known
     assert max(problem.evaluate_constraints(params)) <= 0
     largest = open_space().corner(largest=True)
     assert max(problem.evaluate_constraints(largest)) > 0
