@@ -143,6 +143,8 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
             weights |= dict.fromkeys((one.task for one in own), 0.0) | dict(posterior.weights)
             estimated = [one for one in trials if one.candidate.resolution in (None, record.spec.space.resolution)]
             networks = list(dict.fromkeys(one.candidate.architecture for one in estimated))
+            if not networks:
+                return
         found = zip(networks, estimate_top1(posterior, networks), strict=True)
         estimates: dict[str, Any] = {
             "networks": {architecture_hash(one): asdict(said) for one, said in found},
