@@ -12,7 +12,7 @@ from typing import Any, Literal
 from starsearch.candidate import Candidate
 from starsearch.errors import EvaluationError
 from starsearch.measurement import Measurement, Reading
-from starsearch.objective import Constraint, Objective, is_latency, losses
+from starsearch.objective import Constraint, Objective, is_accuracy, is_latency, losses
 from starsearch.space.parameters import Value
 
 State = Literal["running", "complete", "pruned", "fail"]
@@ -122,10 +122,16 @@ class Trial:
 
 
 def require(trial: Trial, quantities: Sequence[str]) -> None:
-    """Fail a trial whose evaluation left out one of the quantities, or returned one that is not finite."""
+    """Fail a trial whose evaluation left out one of the quantities, or returned one that cannot be."""
     for name in quantities:
         if name not in trial.values:
             returned = ", ".join(trial.values) or "nothing"
             raise EvaluationError(f"The evaluation returned no {name}; it returned {returned}.")
         if not math.isfinite(trial.values[name]):
             raise EvaluationError(f"The evaluation returned {name} = {trial.values[name]}; a finite number is needed.")
+        if is_accuracy(name) and not 0 <= trial.values[name] <= 100:
+            raise EvaluationError(f"The evaluation returned {name} = {trial.values[name]}; it lies in 0..100 %.")
+        reading = trial.reading(name)
+        spread = reading.spread if isinstance(reading, Measurement) else None
+        if spread is not None and not 0 <= spread < math.inf:
+            raise EvaluationError(f"The evaluation returned {name} with the spread {spread}; none, or 0 and more.")

@@ -20,6 +20,7 @@ from starsearch.recipe import Fidelity, Recipe
 from starsearch.records.table import load_trials, study_names
 from starsearch.report.agreement import compare_fidelities
 from starsearch.resolution import Resolution, area
+from starsearch.search.compute import Compute
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.runner_file import RayRunner, Runner, load_runner
 from starsearch.study.spec import StudySpec
@@ -117,6 +118,7 @@ def plan_study(
         names = ", ".join(spec.fidelity.name for spec in specs)
         raise SpecError(f"The study has no fidelity {top!r}; it has {names}. Name one with --top.")
     steps = _pilot_studies(specs, found, [*grid, own], {**by_name, own.recipe: specs[0].recipe}, dataset, pilot)
+    planned = {step.name: _draw_pilot(step, pilot) for step in steps}
     folder = make_folder(out, f"{specs[0].name}-plan")
     place = StudyPlace(name=steps[0].name, url=database_url(folder), folder=folder)
     is_complete = True
@@ -128,7 +130,7 @@ def plan_study(
         command=f"starsearch plan {Path(file).name}",
         deadline=deadline,
         view=view,
-        planned={step.name: _draw_pilot(step, pilot) for step in steps},
+        planned=planned,
     ):
         is_complete &= ended.why == "complete"
         if ended.why == "interrupted":
@@ -323,7 +325,7 @@ def _costs(
         rows.append(
             {
                 "fidelity": spec.fidelity.name,
-                "trainings": spec.trials * _share_trained(spec) + spec.num_anchor_trials,
+                "trainings": spec.trials * _share_trained(replace(spec, fidelity=fidelity)) + spec.num_anchor_trials,
                 "seconds": seconds * work / known,
                 "is_measured": replace(fidelity, name="") in measured,
             }
@@ -339,11 +341,12 @@ def _work(fidelity: Fidelity, spec: StudySpec, dataset: DataSet) -> float:
 
 
 def _share_trained(spec: StudySpec) -> float:
-    """Return the share of a whole training that a searched candidate has on average; one in η leaves each rung."""
-    if spec.halving is None:
+    """Return the share of a whole training that a searched candidate has on average; one in η leaves each rung.
+
+    The sampler auto trains as many to the end as it finds worth it: all, at most.
+    """
+    if spec.halving is None or spec.sampler == "auto":
         return 1.0
-    reached, share, before = 0.0, 1.0, 0
-    for rung in spec.halving.rungs:
-        reached += share * (rung.epochs - before)
-        share, before = share / spec.halving.eta, rung.epochs
-    return (reached + share * (spec.num_epochs - before)) / spec.num_epochs
+    rungs = tuple(one for one in spec.halving.rungs if one.epochs < spec.num_epochs)  # a shorter proxy has fewer
+    compute, share = Compute(replace(spec, halving=replace(spec.halving, rungs=rungs))), 1 / spec.halving.eta
+    return sum(compute.work(rung, rung + 1) * share**rung for rung in range(len(rungs) + 1)) / spec.num_epochs

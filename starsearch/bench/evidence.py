@@ -25,7 +25,7 @@ def read_table_evidence(
     """Return what a table's trainings on `data` say of the accuracy of networks of a study's family, and that in words.
 
     Trainings that are the study's own in all but the fidelity's name are of its task, others of a task of their own,
-    whatever their fidelity's name.
+    whatever their fidelity's name; so are those by another seed, whose images move all networks alike.
 
     Args:
         fidelities: those whose rows are read, if they were made by the recipe and on the data that they have now.
@@ -45,12 +45,14 @@ def read_table_evidence(
         new = [
             Observation(
                 architecture=network,
-                task=task,
+                task=task if seed == spec.seed else f"{task}, seed {seed}",
                 value=top1,
                 standard_error=(top1 * (100 - top1) / images) ** 0.5,
                 source=folder.name,
             )
-            for network, top1 in zip(map(parse_architecture, own["network"]), own["top1_percent"], strict=True)
+            for network, seed, top1 in zip(
+                map(parse_architecture, own["network"]), own["seed"].astype(int), own["top1_percent"], strict=True
+            )
             if network.family == spec.space.family
         ]
         if new:

@@ -15,6 +15,7 @@ from starsearch.quantities import quantity
 from starsearch.records.table import EXCESS
 from starsearch.report.front import FloatArray, errors_of, loss_matrix
 from starsearch.resources import shipped_names
+from starsearch.search.compute import Compute
 from starsearch.study.spec import StudySpec
 
 # Share of the front's range by which the reference point lies beyond its worst values: with 0 the extreme
@@ -186,12 +187,15 @@ def halving_lines(trials: pd.DataFrame, spec: StudySpec) -> list[str]:
         here = ended["number"][is_stopped & (ended["rung"] == rung)]
         at = f"{epochs} epoch{'s' if epochs > 1 else ''}"
         rungs.append(f"{len(here)} reached {at}, {here.isin(went_on).sum()} of them went on")
-    reached = ended["epochs"].where(is_stopped, spec.num_epochs)
-    furthest = reached.groupby(ended["architecture"] + ended["recipe"].astype(str)).max()
-    trained, whole = int(furthest.sum()), int(len(furthest) * spec.num_epochs)
+    compute, num_rungs = Compute(spec), len(spec.halving.rungs)
+    stops = (ended["rung"].where(is_stopped, num_rungs) + 1).astype(int)
+    begins = ended["continues"].map(dict(zip(ended["number"], stops, strict=True))).fillna(0).astype(int)
+    trained = sum(compute.work(*part) for part in zip(begins, stops, strict=True))
+    whole = (begins == 0).sum() * spec.num_epochs
+    saved = f"{round(trained, 1):g} of the {whole} epochs ({trained / whole:.0%})"
     return [
         f"Successive halving (eta {spec.halving.eta}): {'; '.join(rungs)}.",
-        f"Trained {trained} of the {whole} epochs ({trained / whole:.0%}) that training all of them to the end takes.",
+        f"Trained {saved} that training all of them to the end takes.",
     ]
 
 

@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from starsearch.accuracy.evidence import Observation, published_observations
+from starsearch.accuracy.evidence import Observation
 from starsearch.accuracy.features import encode
 from starsearch.accuracy.posterior import Posterior, fit_posterior
 from starsearch.errors import EvaluationError
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.latency.prediction.predict import predict_latency
 from starsearch.objective import is_accuracy
-from starsearch.pareto import BoolArray, FloatArray, hypervolume, non_dominated
+from starsearch.pareto import FloatArray, hypervolume, non_dominated
 from starsearch.quantities import quantity
 from starsearch.search.compute import Compute
-from starsearch.search.evidence import evidence_on, observations, task_of
+from starsearch.search.evidence import all_observations, task_of
 from starsearch.search.halving import Rungs
+from starsearch.search.improvement import expected_improvement, gain_for_compute
 from starsearch.search.unseen import Unseen
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -45,7 +45,7 @@ _SEEN = 5  # values that an observation at a rung may have, by which its worth i
 _BEYOND = 0.1  # how far the reference lies beyond the worst results, as a share of their range
 _Z90 = 1.6449
 _JITTER = 1e-8
-_INFINITY = 1e6  # beyond every logarithm of a loss
+_LEAST = 1e-3  # of a cost, in its unit, that its logarithm tells from 0
 
 
 class AutoProposer:
@@ -84,9 +84,9 @@ class AutoProposer:
         self._results = {trial.key: trial for trial in self._history}
         self._running: dict[str, Trial] = {}
         self._why: dict[str, str] = {}
-        family = spec.space.family
-        self._published = published_observations(family)
-        self._evidence = [one for one in evidence if one.architecture.family == family]
+        # Which of the objectives it is, and the only one with an uncertainty that is shared between networks.
+        self._accuracy = next((at for at, one in enumerate(spec.objectives) if is_accuracy(one.name)), None)
+        self._evidence = evidence
         self._posteriors: dict[str, Posterior] = {}
         self._told: dict[str, list[Observation]] = {}
         self._fitted = 0  # results when hyperparameters were last fitted
@@ -153,15 +153,16 @@ class AutoProposer:
 
     def _choose(self, pool: list[Trial]) -> Trial:
         """Return the one of the pool that is expected to add most hypervolume to the front, for its compute."""
-        ended = [one for one in self._results.values() if one.state == "complete"] or list(self._results.values())
-        known = [*ended, *self._running.values()]
-        front, _ = self._losses(known)
-        counts = np.isfinite(front).all(axis=1) & (self._chance(known) > 0.5)
-        front, known = front[counts], list(itertools.compress(known, counts))
+        ended = [one for one in self._results.values() if one.state == "complete"]
+        known, front = self._feasible([*ended, *self._running.values()])
+        if not known:  # nothing complete keeps the constraints
+            known, front = self._feasible([*self._results.values(), *self._running.values()])
         mean, std = self._losses(pool)
         chance = np.where(np.isfinite(mean).all(axis=1), self._chance(pool), 0.0)
-        if not known:  # nothing keeps the constraints yet
-            return pool[int(np.argmax(chance))]
+        if not known:  # nothing at all does yet
+            best = pool[int(np.lexsort((mean[:, 0], -chance))[0])]
+            self._why[best.key] = f"most likely to keep the constraints: {self._words(best)}"
+            return best
         ranges = np.ptp(front, axis=0)
         reference = front.max(axis=0) + _BEYOND * np.where(ranges > 0, ranges, 1.0)  # of a single point it has none
         shares = self._compute.shares(pool, self._history)
@@ -181,6 +182,12 @@ class AutoProposer:
         self._why[best.key] = f"{goal}, {amount}: {self._words(best)}{step}"
         return best
 
+    def _feasible(self, trials: Sequence[Trial]) -> tuple[list[Trial], FloatArray]:
+        """Return those that keep the constraints more likely than not, and their expected losses (n, m)."""
+        losses = self._losses(trials)[0] if trials else np.empty((0, len(self._spec.objectives)))
+        counts = np.isfinite(losses).all(axis=1) & (self._chance(trials) > 0.5)
+        return list(itertools.compress(trials, counts)), losses[counts]
+
     def _gains(
         self,
         known: Sequence[Trial],
@@ -194,11 +201,10 @@ class AutoProposer:
 
         One value where nothing is seen before the end.
         """
-        column = next((at for at, one in enumerate(self._spec.objectives) if is_accuracy(one.name)), None)
         values, weights = np.polynomial.hermite_e.hermegauss(_SEEN if self._spec.halving else 1)
         fronts, means, std = self._draw_fronts(known, pool, front, mean, std)
         shift, left = np.zeros((len(values), *mean.shape)), np.tile(std, (len(values), 1, 1))
-        if self._spec.halving and column is not None:
+        if self._spec.halving and (column := self._accuracy) is not None:
             moved = np.minimum(self._moved(pool, self._spec.objectives[column].name), 0.999 * std[:, column])
             shift[:, :, column] = values[:, None] * moved
             left[:, :, column] = np.sqrt(std[:, column] ** 2 - moved**2)
@@ -240,7 +246,7 @@ class AutoProposer:
         self, known: Sequence[Trial], pool: Sequence[Trial], front: FloatArray, mean: FloatArray, std: FloatArray
     ) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
         """Return fronts drawn from the posterior, and the pool's losses if each were the true one."""
-        column = next((at for at, one in enumerate(self._spec.objectives) if is_accuracy(one.name)), None)
+        column = self._accuracy
         if column is None:
             return [front], [mean], std
         posterior = self._posteriors[self._spec.objectives[column].name]
@@ -265,8 +271,7 @@ class AutoProposer:
         settled = not _REFIT_AFTER * self._fitted <= count <= _REFIT_UNTIL
         target = task_of(self._spec)
         for name in filter(is_accuracy, self._spec.quantities):
-            others = [*self._published, *evidence_on(name, self._evidence)]
-            told = [*others, *observations(self._spec, self._history, name)]
+            told = all_observations(self._spec, self._history, name, self._evidence)
             like = self._posteriors.get(name)
             if not settled or like is None or like.tasks != {target, *(one.task for one in told)}:
                 like = fit_posterior(_some_of_each_task(told, _FIT_TO), target=target, seed=self._seed)
@@ -296,9 +301,10 @@ class AutoProposer:
             values = np.array([self._computed(name, one) for one in architectures])
             return np.log(values), np.zeros(len(values))
         mean, std = self._regress(name, architectures)
-        for row, trial in enumerate(trials):  # what was measured is known
-            if trial.values.get(name, 0.0) > 0:
-                mean[row], std[row] = math.log(trial.values[name]), 0.0
+        for row, trial in enumerate(trials):  # what was measured is known, also before what goes on from a rung
+            value = self._results.get(trial.key, trial).values.get(name, math.nan)
+            if not math.isnan(value):
+                mean[row], std[row] = math.log(max(value, _LEAST)), 0.0
         return mean, std
 
     def _computed(self, name: str, architecture: Architecture) -> float:
@@ -323,12 +329,14 @@ class AutoProposer:
         """Return what a log-linear regression on the results says of a quantity that is only measured."""
         from sklearn.linear_model import BayesianRidge
 
-        told = [one for one in (*self._results.values(), *self._untrained) if one.values.get(name, 0.0) > 0]
+        told = [
+            one for one in (*self._results.values(), *self._untrained) if math.isfinite(one.values.get(name, math.nan))
+        ]
         if len(told) < _FEWEST_TO_LEARN_FROM:
             return np.zeros(len(architectures)), np.ones(len(architectures))
         inputs = np.array([encode(one.candidate.architecture) for one in told])
         center, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-6)
-        model = BayesianRidge().fit((inputs - center) / scale, np.log([one.values[name] for one in told]))
+        model = BayesianRidge().fit((inputs - center) / scale, np.log([max(one.values[name], _LEAST) for one in told]))
         asked = (np.array([encode(one) for one in architectures]) - center) / scale
         mean, std = model.predict(np.clip(asked, -5, 5), return_std=True)
         return mean, std
@@ -342,9 +350,10 @@ class AutoProposer:
             mean, std = self._predict(one.name, trials)
             for bound, sign in ((one.high, 1.0), (one.low, -1.0)):
                 if bound is not None:
-                    limit = math.log(max(100 - bound if is_accuracy(one.name) else bound, 1e-9))
+                    limit = math.log(max(100 - bound if is_accuracy(one.name) else bound, _LEAST))
                     sign = -sign if is_accuracy(one.name) else sign
-                    chance *= ndtr(sign * (limit - mean) / np.maximum(std, 1e-9))
+                    # What is known to lie at the limit keeps it.
+                    chance *= ndtr((sign * (limit - mean) + _JITTER) / np.maximum(std, _JITTER / 10))
         return chance
 
 
@@ -356,57 +365,3 @@ def _some_of_each_task(told: Sequence[Observation], count: int) -> list[Observat
         turns.append(before[one.task])
         before[one.task] += 1
     return [told[row] for row in sorted(np.argsort(turns, kind="stable")[:count])]
-
-
-def gain_for_compute(
-    gains: FloatArray, weights: FloatArray, now: FloatArray, later: FloatArray
-) -> tuple[FloatArray, BoolArray]:
-    """Return (n,), the gain for a unit of compute of trainings that go on only after the values where that pays best.
-
-    Also return (n,), whether they go on after each value, so that nothing is lost if they do not stop.
-
-    Args:
-        gains: (s, n), at the end after each of the values that may be seen on the way.
-        weights: (s,), how probable each value is.
-        now, later: (n,), the compute until then, and from there to the end.
-    """
-    order = np.argsort(-gains, axis=0, kind="stable")
-    goes_on = np.cumsum(weights[order], axis=0)
-    rates = np.cumsum(np.take_along_axis(weights[:, None] * gains, order, axis=0), axis=0) / (now + later * goes_on)
-    return rates.max(axis=0), np.argmax(rates, axis=0) == len(rates) - 1
-
-
-def expected_improvement(mean: FloatArray, std: FloatArray, front: FloatArray, reference: FloatArray) -> FloatArray:
-    """Return (n,), by how much each candidate is expected to raise a front's hypervolume.
-
-    Exact for independent normal losses: a sum over the boxes of the region that nothing dominates (Yang et al. 2019,
-    "Efficient Computation of Expected Hypervolume Improvement Using Box Decomposition Algorithms").
-
-    Args:
-        mean, std: (n, m), of the candidates' losses; a standard deviation of 0 is of a known loss.
-        front: (k, m), the losses so far.
-        reference: (m,), beyond which nothing counts.
-    """
-    import torch
-    from scipy.special import ndtr
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of torch.jit.script, which a dependency of BoTorch still uses
-        from botorch.utils.multi_objective.box_decompositions import FastNondominatedPartitioning
-
-    if front.shape[1] == 1:
-        lower, upper = -np.minimum(front.min(axis=0), reference)[None], np.array([[np.inf]])
-    else:  # BoTorch maximises
-        found = FastNondominatedPartitioning(torch.from_numpy(-reference), torch.from_numpy(-front))
-        lower, upper = found.get_hypercell_bounds().numpy()
-    std = np.maximum(std, 1e-9)[:, None]
-
-    def expected_above(level: FloatArray) -> FloatArray:
-        """Return (n, c, m): by how much each loss, negated, is expected to exceed a level."""
-        units = (-mean[:, None] - level) / std
-        found: FloatArray = std * (np.exp(-(units**2) / 2) / math.sqrt(2 * math.pi) + units * ndtr(units))
-        return found
-
-    lengths = expected_above(lower) - expected_above(np.minimum(upper, _INFINITY))
-    total: FloatArray = lengths.prod(axis=2).sum(axis=1)
-    return total

@@ -38,7 +38,8 @@ class Compute:
         shares = [(one.samples or images or 1) / (images or one.samples or 1) for one in rungs]
         shares = [share * area(one.resolution or whole) / area(whole) for share, one in zip(shares, rungs, strict=True)]
         # What a training has done by each of the points, in epochs of the last part.
-        self._work = np.cumsum([0.0, *np.diff(self._epochs, prepend=0) * np.array([*shares, 1.0])])
+        work = np.cumsum([0.0, *np.diff(self._epochs, prepend=0) * np.array([*shares, 1.0])])
+        self._work: list[float] = work.tolist()
 
     def shares(self, pool: Sequence[Trial], history: Sequence[Trial]) -> FloatArray:
         """Return (n, 2): the shares that each trial takes to where it may stop first, and from there to its end.
@@ -66,6 +67,10 @@ class Compute:
         shares: FloatArray = np.stack([now @ factors, later @ factors], axis=1) / np.maximum(whole, 1e-9)[:, None]
         return shares
 
+    def work(self, begins: int, stops: int) -> float:
+        """Return what a training does between two points (0, the rungs, the end), in epochs of its last part."""
+        return self._work[stops] - self._work[begins]
+
     def choose_end(self, trial: Trial, *, goes_on: bool) -> tuple[Trial, str]:
         """Return a trial with the rung at which it stops, and in words where that is.
 
@@ -87,7 +92,7 @@ class Compute:
 
     def _inputs(self, trial: Trial, begins: int, stops: int) -> FloatArray:
         """Return what a part of a training takes: its start with what is measured then, its images, their layers."""
-        work = self._work[stops] - self._work[begins]
+        work = self.work(begins, stops)
         pixels = trial.candidate.resolution or self._space.resolution
         macs = count_macs(trial.candidate.architecture, resolution=pixels)
         return np.array([float(begins == 0), work, work * macs / _UNIT])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from starsearch.errors import EvaluationError, StudyError, TrainingDivergedError
 from starsearch.evaluators.evaluator import Untrained
 from starsearch.measurement import Reading
+from starsearch.objective import is_accuracy
 from starsearch.progress import Progress
 from starsearch.records.record import DRIVER_DIED, StudyRecord, hold_lease
 from starsearch.search.events import (
@@ -284,8 +285,10 @@ class _Driver:
                     self._finish(judged)
 
     def _report(self, trial: Trial, progress: Progress) -> None:
-        # Optuna keeps one intermediate value a step: the first objective that can be read so early.
-        name = next((one.name for one in self._spec.objectives if one.name in progress.values), None)
+        # Optuna keeps one intermediate value a step: the first accuracy; of a study without one, the first objective
+        # that can be read so early.
+        names = [one.name for one in self._spec.objectives]
+        name = next((one for one in [*filter(is_accuracy, names)][:1] or names if one in progress.values), None)
         if progress.epoch is not None and name is not None:
             trial = replace(trial, curve={**trial.curve, progress.epoch: progress.values[name]})
             self._running[trial.number] = trial

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from starsearch.accuracy.evidence import Observation
+from starsearch.accuracy.evidence import Observation, published_observations
 from starsearch.errors import StudyError, counted
 from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.measurement import Measurement
@@ -37,7 +37,7 @@ def is_evidence(trial: Trial, spec: StudySpec) -> bool:
     return trial.has_result and not own and not trial.is_baseline
 
 
-def evidence_on(quantity: str, evidence: Sequence[Observation]) -> list[Observation]:
+def evidence_on(quantity: str, evidence: Iterable[Observation]) -> list[Observation]:
     """Return what another study says as it bears on an accuracy: its top-1 is another task than top-5, say."""
     if quantity == _TOP1:
         return list(evidence)
@@ -76,6 +76,15 @@ def observations(spec: StudySpec, trials: Iterable[Trial], quantity: str = _TOP1
     return found
 
 
+def all_observations(
+    spec: StudySpec, trials: Iterable[Trial], quantity: str, evidence: Iterable[Observation]
+) -> list[Observation]:
+    """Return all that is known of an accuracy: what is published, `evidence` on the family, and a study's trials."""
+    family = spec.space.family
+    others = [one for one in evidence_on(quantity, evidence) if one.architecture.family == family]
+    return [*published_observations(family), *others, *observations(spec, trials, quantity)]
+
+
 def read_evidence(url: str, name: str, spec: StudySpec, *, data: str) -> tuple[list[Observation], list[str]]:
     """Return what another study says of its networks' accuracy, and in words how it differs from the one of `spec`.
 
@@ -101,7 +110,12 @@ def read_evidence(url: str, name: str, spec: StudySpec, *, data: str) -> tuple[l
             ended = [one for one in record.trials() if one.has_result and not one.is_baseline]
             own = observations(record.spec, ended)
             changed = differences(record.spec.describe(), spec.describe())
-        trained = [words for item, words in changed.items() if item.startswith(("recipe.", "fidelity."))]
+        # Another seed draws other images, which moves all networks alike.
+        trained = [
+            words
+            for item, words in changed.items()
+            if item.startswith(("recipe.", "fidelity.", "seed")) and item != "fidelity.name"
+        ]
         searched = [words for item, words in changed.items() if item.startswith("space.") and item != "space.anchors"]
         task = f"{fidelity}: {task_of(record.spec)}" if trained else task_of(spec)
         found += [replace(one, task=one.task.replace(task_of(record.spec), task, 1)) for one in own]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from starsearch.evaluators.evaluator import TrainingPart
+from starsearch.objective import is_accuracy
 from starsearch.pareto import FloatArray, next_promotion
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -97,4 +98,4 @@ class Rungs:
     def _may_continue(self, trial: Trial) -> bool:
         """Whether more training can make it feasible: accuracy rises, latency and cost stay what they are."""
         violations = trial.violations(self._spec.constraints)
-        return all(by <= 0 or "top1" in name or "top5" in name for name, by in violations.items())
+        return all(by <= 0 or is_accuracy(name) for name, by in violations.items())

@@ -13,7 +13,7 @@ import numpy as np
 from starsearch.candidate import Candidate
 from starsearch.objective import is_accuracy
 from starsearch.pareto import FloatArray, promotion_order
-from starsearch.search.evidence import evidence_on, kept_evidence, observations, task_of
+from starsearch.search.evidence import all_observations, kept_evidence, task_of
 from starsearch.search.planned import unfinished_trials
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -78,15 +78,12 @@ def expected_losses(
     These are the `judged`, the published ones, and those of another study. One noisy proxy says less of a network than
     it and all those like it.
     """
-    from starsearch.accuracy.evidence import published_observations
     from starsearch.accuracy.posterior import fit_posterior
 
     losses = np.array([trial.losses(spec.objectives) for trial in asked])
-    published = published_observations(spec.space.family)
     for column, objective in enumerate(spec.objectives):
-        own = observations(spec, judged, objective.name) if is_accuracy(objective.name) else []
-        if own:
-            told = [*published, *evidence_on(objective.name, evidence), *own]
+        told = all_observations(spec, judged, objective.name, evidence) if is_accuracy(objective.name) else []
+        if any(one.task == task_of(spec) for one in told):
             posterior = fit_posterior(told, target=task_of(spec), seed=spec.seed)
             estimates = posterior.estimate([one.candidate.architecture for one in asked])
             losses[:, column] = [-one.mean for one in estimates]

@@ -55,7 +55,7 @@ def test_what_halving_saved_is_told(halved):
     assert status["stopped"] == 3
     assert status["halving"] == [
         "Successive halving (eta 3): 3 reached 1 epoch, 1 of them went on.",
-        "Trained 5 of the 9 epochs (56%) that training all of them to the end takes.",
+        "Trained 2.3 of the 9 epochs (26%) that training all of them to the end takes.",
     ]
     assert "3 stopped at a rung" in " ".join(starsearch("status", "studies/few", cwd=halved).stdout.split())
 

@@ -9,12 +9,14 @@ import pytest
 
 from starsearch.accuracy.posterior import fit_posterior
 from starsearch.errors import SpecError
+from starsearch.measurement import Measurement
 from starsearch.objective import Constraint, Objective
 from starsearch.pareto import hypervolume
 from starsearch.recipe import Fidelity
-from starsearch.search.auto import AutoProposer, expected_improvement, gain_for_compute
+from starsearch.search.auto import AutoProposer
 from starsearch.search.compute import Compute
 from starsearch.search.events import TrialStarted
+from starsearch.search.improvement import expected_improvement, gain_for_compute
 from starsearch.search.planned import anchor_trials
 from starsearch.search.promotion import expected_losses
 from starsearch.search.proposer import Proposer
@@ -26,7 +28,7 @@ OBJECTIVES = (Objective(name="top1_percent", direction="maximize"), Objective(na
 
 
 def make_auto(**changes):
-    spec = make_spec(WIDE, sampler="auto", objectives=OBJECTIVES, **{"constraints": (), **changes})
+    spec = make_spec(WIDE, sampler="auto", **{"objectives": OBJECTIVES, "constraints": (), **changes})
     return replace(spec, space=replace(spec.space, anchors=("starnet_s1",)))
 
 
@@ -115,6 +117,42 @@ def test_known_constraints_hold_in_every_proposal():
     spec = make_auto(constraints=(Constraint(name="macs", high=0.3e9),))
     proposer = AutoProposer(spec, draw(spec, 8))
     assert all(judge(proposer.propose()).values["macs"] <= 0.3e9 for _ in range(4))
+
+
+def test_what_waits_at_a_rung_is_learned_from_where_nothing_complete_keeps_the_constraints():
+    halving = Halving(eta=3, rungs=(Rung(epochs=1),))
+    limit = (Constraint(name="macs", high=0.3e9),)  # S1 has 0.42e9
+    spec = make_auto(constraints=limit, halving=halving, fidelity=Fidelity(epochs=3))
+    stopped = [replace(one, state="pruned", rung=0, epochs=1, number=row) for row, one in enumerate(draw(spec, 24))]
+    ended = [replace(stopped[0], state="complete", rung=None, epochs=None), *stopped[1:]]
+    proposer = AutoProposer(spec, ended)
+    why = proposer.adopt(proposer.propose())
+    assert re.match(r"expected to add most to the front for its compute, .*; (trains|goes on)", why), why
+
+
+def test_the_most_likely_to_keep_the_constraints_comes_first_while_none_does():
+    spec = make_auto(constraints=(Constraint(name="top1_percent", low=70),))
+    proposer = AutoProposer(spec, draw(spec, 12))
+    assert re.match(r"most likely to keep the constraints: Top-1 ≈ \d+", proposer.adopt(proposer.propose()))
+
+
+def test_a_cost_may_be_0():
+    goals = (*OBJECTIVES[:1], Objective(name="coreml_cpu_percent", direction="minimize"))
+    spec = make_auto(objectives=goals, constraints=(Constraint(name="coreml_cpu_percent", high=0),))
+    nothing = Measurement(name="coreml_cpu_percent", value=0.0)
+    proposer = AutoProposer(spec, [replace(one, readings=(*one.readings, nothing)) for one in draw(make_auto(), 8)])
+    assert re.match(r"expected to add most to the front, .* ≈ 0\.00 %$", proposer.adopt(proposer.propose()))
+
+
+def test_what_was_measured_before_a_rung_is_known_after_it():
+    goals = (*OBJECTIVES[:1], Objective(name="latency_ms", direction="minimize"))
+    spec = make_auto(objectives=goals, halving=Halving(eta=3, rungs=(Rung(epochs=1),)), fidelity=Fidelity(epochs=3))
+    rng, ended = np.random.default_rng(0), []
+    for row, one in enumerate(draw(make_auto(), 12)):
+        latency = Measurement(name="latency_ms", value=float(rng.uniform(1, 9)), runs=9)
+        ended.append(replace(one, state="pruned", rung=0, epochs=1, number=row, readings=(*one.readings, latency)))
+    found = AutoProposer(spec, ended).expected([replace(one, readings=(), rung=1) for one in ended])
+    assert found[:, 1] == pytest.approx([np.log(one.values["latency_ms"]) for one in ended])
 
 
 def test_running_candidates_are_neither_proposed_again_nor_crowded():

@@ -135,6 +135,14 @@ def test_a_failed_candidate_is_a_failed_trial_with_its_reason_and_is_not_evaluat
             (Measurement(name="top1_percent", value=float("nan")), Measurement(name="latency_ms", value=1)),
             "The evaluation returned top1_percent = nan; a finite number is needed.",
         ),
+        (
+            (Measurement(name="top1_percent", value=100.0001), Measurement(name="latency_ms", value=1)),
+            "The evaluation returned top1_percent = 100.0001; it lies in 0..100 %.",
+        ),
+        (
+            (Measurement(name="top1_percent", value=9, spread=float("inf")), Measurement(name="latency_ms", value=1)),
+            "The evaluation returned top1_percent with the spread inf; none, or 0 and more.",
+        ),
     ],
 )
 def test_measurements_that_do_not_serve_the_objectives_fail_the_trial(tmp_path, measurements, reason):

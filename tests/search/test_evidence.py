@@ -10,6 +10,8 @@ from starsearch.candidate import Candidate
 from starsearch.errors import StudyError
 from starsearch.families.family import presets
 from starsearch.measurement import Measurement
+from starsearch.objective import Objective
+from starsearch.progress import Progress
 from starsearch.recipe import Fidelity
 from starsearch.records.record import StudyRecord
 from starsearch.records.table import load_attributes
@@ -26,7 +28,7 @@ from starsearch.search.evidence import (
 from starsearch.search.executor import LocalExecutor
 from starsearch.study.spec import Halving, Rung
 from starsearch.trial import Trial
-from tests.search.studies import TWELVE, FakeEvaluator, make_spec, url_of
+from tests.search.studies import TWELVE, FakeEvaluator, make_spec, measure, opened, run, url_of
 
 DATA = "none: 10 classes, 100 training and 50 validation images (abc)"
 
@@ -79,6 +81,34 @@ def test_results_of_another_fidelity_are_a_task_of_their_own(old):
     found, lines = read_evidence(old, "old", make_spec(fidelity=Fidelity(epochs=9)), data=DATA)
     assert {one.task for one in found} == {"old: none/proxy"}
     assert lines[1:] == ["  Trained otherwise, so a task of its own: fidelity.epochs: was none, now 9."]
+
+
+def test_another_seed_draws_other_images_and_another_name_is_no_other_training(old):
+    found, lines = read_evidence(old, "old", make_spec(seed=7), data=DATA)
+    assert {one.task for one in found} == {"old: none/proxy"}
+    assert lines[1:] == ["  Trained otherwise, so a task of its own: seed: was 0, now 7."]
+    found, lines = read_evidence(old, "old", make_spec(fidelity=Fidelity(name="cheap")), data=DATA)
+    assert {one.task for one in found} == {"none/cheap"}
+    assert lines[1:] == []
+
+
+def test_a_curve_is_that_of_the_first_accuracy(tmp_path):
+    names = ("latency_ms", "top1_percent")
+    goals = tuple(Objective(name=one, direction="maximize" if "top1" in one else "minimize") for one in names)
+    spec = make_spec(objectives=goals, halving=Halving(eta=2, rungs=(Rung(epochs=1),)), fidelity=Fidelity(epochs=2))
+
+    def train(candidate, *, seed, weights, part):
+        top1, latency, macs = measure(candidate)
+        for epoch in range(1, (part.until or 2) + 1):
+            values = {"latency_ms": 1000.0, "top1_percent": top1.value - 10}
+            yield Progress(fraction=epoch / 2, stage="training", epoch=epoch, values=values)
+        return top1, latency, macs
+
+    run(tmp_path, spec, train)
+    with opened(tmp_path, spec) as record:
+        found = observations(spec, record.trials())
+    assert {one.task for one in found} == {"none/proxy", "none/proxy@1"}
+    assert max(one.value for one in found) < 100
 
 
 def test_a_study_keeps_what_it_was_told_of_another(old, tmp_path):
