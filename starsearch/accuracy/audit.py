@@ -8,13 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from starsearch.families.family import Architecture
 from starsearch.families.fields import rules_of
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+from starsearch.pareto import BoolArray, FloatArray
 
 BAND = 1.15
 """Two networks are of equal latency where the slower takes at most so many times as long."""

@@ -25,7 +25,7 @@ from starsearch.samplers import SAMPLERS
 
 def make_bench(
     out: Path,
-    rows: Literal["proxy", "medium", "long", "latency", "signals"] | Fidelity | None = "proxy",
+    rows: Literal["quick", "proxy", "medium", "long", "latency", "signals"] | Fidelity | None = "proxy",
     *,
     data: str | None = None,
     networks: int = 160,
@@ -45,13 +45,14 @@ def make_bench(
     deadline = float("inf") if time_limit_s is None else time.monotonic() + time_limit_s
     if rows is None:
         return write_table(out, merge)
+    if data is None and rows != "latency":
+        raise DataError("StarBench's networks are trained on CIFAR-10: give its folder with --data.")
     if merge:
         write_table(out, merge)
     if rows == "latency":
         wanted = latency_slice(out, networks=networks)
     else:
-        if data is None:
-            raise DataError("StarBench's networks are trained on CIFAR-10: give its folder with --data.")
+        assert data is not None
         import torch
 
         torch.set_num_threads(threads or torch.get_num_threads())
@@ -90,10 +91,12 @@ def run_bench(
         What was known of the networks, and a row for each replay (`starsearch.bench.replay.outcome`).
     """
     most = dict(_sampler_and_trials(one, trials) for one in samplers)
+    if not samplers:
+        raise SpecError(f"Name at least one sampler to compare with {BASELINE}.")
     if len(most) < len(samplers):
         raise SpecError(f"A sampler is named twice: {', '.join(samplers)}. Name each once.")
     judge = Judge(table, fidelity)
-    made_with = {"fidelity": fidelity, "networks": len(judge.networks)}
+    made_with = {"fidelity": fidelity, "networks": len(judge.networks), "table": judge.digest}
     found: list[dict[str, Any]] = []
     if csv is not None and csv.is_file():
         try:
@@ -103,8 +106,8 @@ def run_bench(
         for one in found:
             if any(one.get(name) != value for name, value in made_with.items()):
                 raise StudyError(
-                    f"{csv} was written with another table or fidelity; this table has {len(judge.networks)} networks "
-                    f"trained at {fidelity}. Give another --csv."
+                    f"{csv} was written with another table or fidelity, or this table had other rows; it has "
+                    f"{len(judge.networks)} networks trained at {fidelity}. Give another --csv."
                 )
             if one["sampler"] == BASELINE and one["trials"] != trials:
                 raise StudyError(
@@ -126,7 +129,7 @@ def run_bench(
         ended += 1
         if csv is not None:
             with written_whole(csv) as partial:
-                pd.DataFrame(found).to_csv(partial, index=False, float_format="%.6g")
+                pd.DataFrame(found).to_csv(partial, index=False)
         watch(ended, len(wanted))
     return judge, pd.DataFrame([one for one in found if (one["sampler"], one["seed"]) in wanted])
 

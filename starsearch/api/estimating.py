@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -86,6 +85,11 @@ def published_spec(specs: Sequence[StudySpec], name: str, say: Callable[[str], N
             f"A study of published accuracy has no {', '.join(unknown)}. Leave that out of it, or leave --accuracy out "
             f"and train. Without training there are: {', '.join(_JUDGED)} and latencies."
         )
+    if IMAGENET_TOP1 not in found.quantities:
+        raise StudyError(
+            "What is published is accuracy, and the study has no top1_percent among its objectives or constraints. "
+            "Add it, or leave --accuracy out."
+        )
     if not published_observations(spec.space.family):
         raise StudyError(
             f"No ImageNet result of {spec.space.family} networks ships with starsearch, so nothing can be estimated. "
@@ -110,14 +114,13 @@ def published_dataset() -> DataSet:
 
 def choose_published(spec: StudySpec, say: Callable[[str], None]) -> tuple[Posterior, dict[str, list[Trial]]]:
     """Return the posterior of the published results, and by the study's name the networks that are worth measuring."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # as in keep_estimates
-        posterior = fit_posterior(published_observations(spec.space.family), seed=spec.seed)
+    posterior = fit_posterior(published_observations(spec.space.family), seed=spec.seed)
     profile = load_profile(find_file(_PROFILES[spec.space.family], "profiles"))
     profiles = {name: spec.profiles.get(name, profile) for name in spec.quantities if is_latency(name)}
     judge = EstimateEvaluator(posterior=posterior, resolution=spec.space.resolution, profiles=profiles)
     planned = choose_estimated(spec, judge, 2 * spec.trials, say)  # some may fail
-    say(f"Nothing is trained: {len(planned)} networks are worth measuring by what is published.")
+    worth = counted(min(len(planned), spec.trials), "network")
+    say(f"Nothing is trained: of the space, {worth} will be measured, the best by what is published.")
     return posterior, {spec.name: planned}
 
 
@@ -126,8 +129,7 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
 
     Without a `posterior` the study's trials were trained: they are evidence, and their networks are estimated now.
     """
-    with closing(StudyRecord.find(place.url, view.name)) as record, warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of the jitter that GPyTorch adds to a matrix
+    with closing(StudyRecord.find(place.url, view.name)) as record:
         trials = [one for one in record.trials() if one.state == "complete" and not one.is_baseline]
         named = {one.name for one in view.objectives} & {IMAGENET_TOP1, "top1_percent"}
         if not named or not (seen := published_observations(record.spec.space.family)) or not trials:
@@ -138,8 +140,9 @@ def keep_estimates(place: StudyPlace, view: StudyView, posterior: Posterior | No
         if posterior is None:
             own = observations(record.spec, trials)
             told += own
-            ranking = [one for one in own if shared_order(told, one.task, IMAGENET).chance < _CHANCE]
-            posterior = fit_posterior([*seen, *ranking], seed=record.spec.seed)
+            tasks = {one.task for one in own}
+            ranking = {task for task in tasks if shared_order(told, task, IMAGENET).chance < _CHANCE}
+            posterior = fit_posterior([one for one in told if one.task in {IMAGENET, *ranking}], seed=record.spec.seed)
             weights |= dict.fromkeys((one.task for one in own), 0.0) | dict(posterior.weights)
             estimated = [one for one in trials if one.candidate.resolution in (None, record.spec.space.resolution)]
             networks = list(dict.fromkeys(one.candidate.architecture for one in estimated))

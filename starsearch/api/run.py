@@ -131,7 +131,7 @@ def run(
     where = load_runner(runner, of_runner)
     given: dict[str, Any] = {"name": name, "data": data, "trials": trials, "seed": seed}
     specs = _read_specs(study, of_study, where.has_gpu, **given)
-    estimates = evaluator is None and _is_estimated(specs[0], accuracy, data)
+    estimates = _is_estimated(specs[0], accuracy, data, evaluator)
     if estimates:
         apart = "" if name or accuracy == "trained" else "-published"
         specs = (published_spec(specs, specs[0].name + apart, say),)
@@ -150,11 +150,11 @@ def run(
     command = _command(study, dataset, settings, accuracy=how, name=name, trials=trials, seed=seed)
     try:
         evidence = _evidence(earlier, specs[0], place, dataset, say)
+        posterior, planned = choose_published(specs[0], say) if estimates else (None, None)
     except StudyError:
         with suppress(OSError):  # where it is not empty
             folder.rmdir()
         raise
-    posterior, planned = choose_published(specs[0], say) if estimates else (None, None)
     if evaluator is None and not estimates:
         say("\n".join(opening_lines(specs, dataset)))
     view = view if watch is None else lambda _spec, _folder: nullcontext(watch)
@@ -215,10 +215,14 @@ def _read_specs(
     return (replace(study, **{name: value for name, value in given.items() if value is not None}),)
 
 
-def _is_estimated(spec: StudySpec, accuracy: str, data: str | None) -> bool:
+def _is_estimated(spec: StudySpec, accuracy: str, data: str | None, evaluator: Evaluator | None) -> bool:
     """Return whether a study's accuracy is estimated from what is published."""
     if accuracy not in ("trained", "published"):
         raise SpecError(f'accuracy is "trained" or "published"; got {accuracy!r}.')
+    if evaluator is not None:
+        if accuracy != "trained":
+            raise SpecError("An evaluator of one's own says what a network's accuracy is: leave `accuracy` out.")
+        return False
     is_published = accuracy == "published" or IMAGENET_TOP1 in spec.quantities
     if is_published and data is not None:
         raise StudyError("Published accuracy takes no data: nothing is trained. Leave --data or --accuracy out.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,17 +11,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from starsearch.accuracy.audit import LEAST, Audit, FloatArray, audit, flipped, sight
+from starsearch.accuracy.audit import LEAST, Audit, audit, flipped, sight
 from starsearch.accuracy.evidence import IMAGENET, Observation, published_observations, published_top1_percent
 from starsearch.accuracy.posterior import fit_posterior
 from starsearch.accuracy.signals import AZ_NAS, SIGNALS, az_nas, make_batches, read_signals
 from starsearch.api.study import load_study
+from starsearch.bench.making import QUICK
 from starsearch.bench.table import LATENCY_ROWS, SIGNAL, SIGNAL_ROWS, parse_curves, read_table, table_files
 from starsearch.data import open_data
 from starsearch.errors import SpecError, StudyError, counted, did_you_mean
 from starsearch.families.family import Architecture, count_macs, count_params
 from starsearch.families.text import parse_architecture
 from starsearch.objective import IMAGENET_TOP1
+from starsearch.pareto import FloatArray
 from starsearch.progress import Progress, follow, ignore
 from starsearch.records.record import StudyRecord
 from starsearch.report.agreement import accuracy_of, costs
@@ -32,6 +33,7 @@ from starsearch.search.evidence import evidence_on, kept_evidence, observations,
 from starsearch.study.study_file import load_specs
 
 _DRAWN, _FLIPPED = 30, 6  # networks of a space that are drawn, and the smallest of these, of which a field is flipped
+_PIXELS = 64  # of the images that signals are shown, where nothing else is said
 _FOLDS = 10  # parts of the networks that are estimated without their own results
 MODEL, _EPOCH = "estimate", "epoch-"
 
@@ -75,7 +77,7 @@ def audit_signals(
     *,
     data: str | None = None,
     signals: Iterable[str] = (),
-    resolution: Resolution = 64,
+    resolution: Resolution | None = None,
     seed: int = 0,
     watch: Callable[[Progress], object] = ignore,
 ) -> tuple[str, list[SignalAudit]]:
@@ -86,8 +88,8 @@ def audit_signals(
     table has signals, these are taken and nothing is read anew. Fields are flipped of the smallest six of these
     networks, or of thirty drawn ones of a space. Without `signals` all are read, with AZ-NAS's combination.
 
-    The same is said of top-1 after each earlier epoch, as a rung there would rank, and of the accuracy model, which
-    estimates each tenth of the networks without their results.
+    The same is said of top-1 after each earlier epoch, as a rung there would rank, of a table's "quick" trainings, and
+    of the accuracy model, which estimates each tenth of the networks without their results.
     """
     known, drawn = _find(truth, seed)
     top1, networks, given = np.array(list(known.accuracy.values())), list(known.accuracy), list(signals)
@@ -98,9 +100,10 @@ def audit_signals(
         raise SpecError(f"Unknown signal {of_others[0]!r}.{hint} Of {truth} there are: {', '.join(known_names)}.")
     names = [part for name in given if name not in trained for part in (AZ_NAS if name == "az_nas" else (name,))]
     is_read = not known.signals.empty
-    if is_read and data is not None:
+    if is_read and (data is not None or resolution is not None):
+        drop = "--data" if data is not None else "--resolution"
         raise SpecError(
-            f"The signals of {truth} are in its table, read off images of the data it was made with: drop --data."
+            f"The signals of {truth} are in its table, read off images of the data it was made with: drop {drop}."
         )
     some = networks if is_read else sorted(drawn or networks, key=count_macs)[:_FLIPPED]
     pairs = pd.DataFrame([flipped(network) for network in some])
@@ -110,7 +113,7 @@ def audit_signals(
     if given and not names:
         read = pd.DataFrame(index=range(len(asked)))
     else:
-        batches = make_batches(None if data is None else open_data(data), resolution=resolution, seed=seed)
+        batches = make_batches(None if data is None else open_data(data), resolution=resolution or _PIXELS, seed=seed)
         read = follow(read_signals(asked, batches, names=names, seed=seed), watch)
     seconds = {} if is_read else read.attrs.get("seconds", {})
     values = known.signals.reindex(columns=read.columns) if is_read else read.set_axis(asked)
@@ -123,7 +126,9 @@ def audit_signals(
     found = []
     for name in values:
         value = values[name].to_dict()
-        ranked = np.array([value[one] for one in networks])
+        # Its values are ranks, of the networks that are judged, not of those that are flipped beside them.
+        own = values.reindex(networks)
+        ranked = np.array(az_nas(own) if name == "az_nas" else own[name], dtype=np.float64)
         sees = {
             str(flip): sight(*([value.get(one, math.nan) for one in side] for side in zip(*pairs[flip], strict=True)))
             for flip in pairs
@@ -140,9 +145,7 @@ def _estimate(known: _Truth, networks: Sequence[Architecture], seed: int) -> lis
     for part in (*left_out, [one for one in networks if one not in known.accuracy]):
         if part:
             told = [one for one in known.observed if one.architecture not in set(part)]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # of the jitter that GPyTorch adds to a matrix
-                posterior = fit_posterior([*told, *known.others], target=known.target, seed=seed)
+            posterior = fit_posterior([*told, *known.others], target=known.target, seed=seed)
             found |= zip(part, (one.mean for one in posterior.estimate(part)), strict=True)
     return [found[one] for one in networks]
 
@@ -188,7 +191,9 @@ def _of_study(study: str) -> _Truth:
     trials = view.complete[view.complete["number"].isin(by_number)].drop_duplicates("architecture_text")
     if ranked is not None and f"{ranked.name}_kind" in trials:  # an estimate is made of what signals are judged by
         trials = trials[trials[f"{ranked.name}_kind"] != "estimated"]
-    if ranked is None or len(trials) < LEAST:
+    if ranked is None:
+        raise StudyError(f"{study} has no accuracy among its objectives, which signals could be judged by.")
+    if len(trials) < LEAST:
         raise StudyError(
             f"{study} has {counted(len(trials), 'complete network')} with an accuracy that is no estimate; three are "
             "needed."
@@ -225,6 +230,9 @@ def _of_table(folder: Path) -> _Truth:
     networks = [parse_architecture(text).canonical() for text in trained.index]
     top1 = dict(zip(networks, trained["top1_percent"].tolist(), strict=True))
     curves = [dict(enumerate(curve, 1)) for curve in parse_curves(trained)]
+    by_epoch, quick = _by_epoch(curves, networks), rows[rows["fidelity"] == QUICK].set_index("network")["top1_percent"]
+    if len(quick):
+        by_epoch[QUICK] = quick.reindex(trained.index).to_numpy()
     cost, what = (trained["macs"], "multiply-adds") if latency_ms.isna().any() else (latency_ms, "latency")
     return _Truth(
         accuracy=top1,
@@ -232,6 +240,6 @@ def _of_table(folder: Path) -> _Truth:
         words=f"top-1 at 'proxy' of {len(trained)} networks of {folder}, cost by {what}",
         target="proxy",
         observed=[Observation(architecture=one, task="proxy", value=value) for one, value in top1.items()],
-        curves=_by_epoch(curves, networks),
+        curves=by_epoch,
         signals=signals if signals.empty else signals.reindex(trained.index).set_axis(networks),
     )

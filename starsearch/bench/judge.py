@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -51,6 +52,7 @@ class Judge:
         networks: the table's.
         curves: (networks, seeds, epochs), top-1 in percent; of a seed by which a network was not trained what follows
             from its others.
+        digest: what tells apart tables that have other rows of these kinds.
         luck: (epochs, epochs), covariance of what a seed adds to a network's own curve; 0 where no two have all seeds.
 
     Args:
@@ -79,6 +81,8 @@ class Judge:
                 f"The table has {trained['network'].nunique()} networks trained at the fidelity {fidelity!r} and "
                 f"{len(latencies)} latencies; at least {_FOLDS} and {MIN_SAMPLES} are needed. {advice}"
             )
+        rests_on = [trained[["network", "seed", "curve", "seconds"]], latencies[["network", "latency_ms"]]]
+        self.digest = hashlib.sha256("".join(one.to_csv(index=False) for one in rests_on).encode()).hexdigest()[:12]
         latency_ms: dict[str, float] = dict(zip(latencies["network"], latencies["latency_ms"], strict=True))
         device = Device(processor=str(latencies["device"].iloc[0]), threads=1, runtime="imported", optimization="all")
         self._profile = fit_profile(

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from starsearch.latency.reference import Reference
 
+QUICK = "quick"
 FIDELITIES = {
+    # A fifth of the proxy's compute: whether so short a training, annealed, says anything of it.
+    QUICK: Fidelity(name=QUICK, epochs=1, samples=5_000, validation_samples=5_000, recipe="proxy"),
     "proxy": Fidelity(name="proxy", epochs=3, samples=10_000, validation_samples=5_000, recipe="proxy"),
     # Of the networks that are trained by three seeds alone: whether the proxy ranks as a longer training does.
     "medium": Fidelity(name="medium", epochs=6, samples=20_000, validation_samples=5_000, recipe="proxy"),
@@ -214,7 +217,7 @@ def make_slice(
             )
         there = set(zip(rows["network"], rows["seed"], strict=True))
         todo = [(one, seed) for one, seed in wanted.wanted if (texts[one], seed) not in there]
-        here = rows[rows["device"] == wanted.processor]
+        here = rows[(rows["device"] == wanted.processor) & rows["failed"].isna()]
         rate = float((here["seconds"] / here["macs"]).median())
         left = rate * sum(count_macs(one) for one, _ in todo) if todo else 0.0
         yield Made(there=len(wanted.wanted) - len(todo), wanted=len(wanted.wanted), seconds_left=left, last=last)

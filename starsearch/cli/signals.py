@@ -43,7 +43,9 @@ def signals(
             help="This row of the table alone, or with several all of these: zico, az_nas (and its parts), estimate.",
         ),
     ] = None,
-    resolution: Annotated[str, pixels("Of the images, in multiples of 32.", low=32, high=1024)] = "64",
+    resolution: Annotated[
+        str | None, pixels("Of the images, in multiples of 32; without it 64.", low=32, high=1024)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of images, weights, draws and intervals.")] = 0,
     csv: Annotated[Path | None, typer.Option(help="Write the table to this file.")] = None,
     json: Json = False,
@@ -57,8 +59,9 @@ def signals(
     StarBench table, its networks by their short trainings.
     Kendall's tau is 1 where a signal has their order, and 0 where it knows nothing.
 
-    Beside the signals stand top-1 after earlier epochs ("epoch-1"), as a rung there would rank, and
-    what the accuracy model says of each tenth of the networks without their results ("estimate").
+    Beside the signals stand top-1 after earlier epochs ("epoch-1"), as a rung there would rank, a table's
+    shortest trainings ("quick"), and what the accuracy model says of each tenth of the networks without their
+    results ("estimate").
 
     Examples:
 

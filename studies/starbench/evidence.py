@@ -9,6 +9,7 @@ by their first seed,
 - by 10-fold cross-validation over the networks: mean absolute error at `high`, and how many 90 % intervals hold it;
 - with `high` known of 20 networks only (`--draws` times): the error on all others with nothing else, with random values
   of all networks as a further task, and with `low` of all networks, and how many 90 % intervals hold it;
+- the correlation of `low` with `high`, of what a ridge regression on the features says and of what it leaves;
 
 and of each seed, and of the mean over the seeds, Kendall's τ of `low` and of counting parameters with `high`, with 95 %
 bootstrap intervals over the networks.
@@ -19,9 +20,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.preprocessing import StandardScaler
 
 from starsearch.accuracy.audit import kendall
 from starsearch.accuracy.evidence import Observation
+from starsearch.accuracy.features import encode
 from starsearch.accuracy.posterior import fit_posterior
 from starsearch.bench.networks import SEEDS
 from starsearch.bench.table import read_table
@@ -42,6 +47,7 @@ def main():
     if len(networks) > KNOWN:
         hold_out(high, rng)
         add_evidence(high, low, networks, rng, draws=options.draws)
+        tell_own(high, low, networks)
     seeds = [[values_of(rows, task, seed) for task in (options.high, options.low)] for seed in range(SEEDS)]
     seeds = [one for one in seeds if one[0] and one[1]]
     for high, low in seeds:
@@ -100,6 +106,24 @@ def add_evidence(high, low, networks, rng, *, draws):
             f"error {np.mean(found):.2f} points, {np.mean(found) / alone - 1:+.0%} (of a draw ± {spread:.2f} points); "
             f"the 90 % intervals hold {np.mean(holds[name]):.0%}"
         )
+
+
+def tell_own(high, low, networks):
+    """Say how well `low` sees what sets a network apart from those like it: what a ridge on the features leaves."""
+    features = StandardScaler().fit_transform([encode(one) for one in networks])
+    left, like = [], []
+    for values in (high, low):
+        top1 = np.array([values[one] for one in networks])
+        like.append(
+            cross_val_predict(
+                RidgeCV(np.logspace(-2, 3, 16)), features, top1, cv=KFold(FOLDS, shuffle=True, random_state=0)
+            )
+        )
+        left.append(top1 - like[-1])
+    found = [np.corrcoef(both)[0, 1] for both in (like, left)]
+    print(
+        f"correlation of both fidelities: {found[0]:.2f} of what is alike, {found[1]:.2f} of what sets networks apart"
+    )
 
 
 def mean_of(seeds):

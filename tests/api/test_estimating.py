@@ -204,6 +204,8 @@ def test_trainings_that_do_not_rank_the_published_networks_move_no_estimate(tmp_
 def test_an_unknown_accuracy_and_a_study_as_its_own_evidence_are_refused(tmp_path):
     with pytest.raises(SpecError, match="'publishd'"):
         starsearch.run(SMALL, accuracy="publishd", out=tmp_path)
+    with pytest.raises(SpecError, match="leave `accuracy` out"):
+        starsearch.run(SMALL, accuracy="published", out=tmp_path, evaluator=judge)
     own = tmp_path / "own"
     (study,) = load_specs({**SMALL, "search": {"sampler": "auto"}}, name="own", trials=1)
     starsearch.run(study, out=tmp_path, evaluator=judge)
@@ -215,6 +217,7 @@ def test_an_unknown_accuracy_and_a_study_as_its_own_evidence_are_refused(tmp_pat
     ("study", "said"),
     [
         ({**SMALL, "objectives": {"top5_percent": "maximize"}}, "has no top5_percent"),
+        ({**SMALL, "objectives": {"macs": "minimize", "num_params": "minimize"}}, "has no top1_percent among"),
         (SMALL, "takes no data"),
     ],
 )

@@ -90,9 +90,11 @@ def test_tables_of_other_machines_are_merged_by_fidelity_network_and_seed(starse
     assert code == 0
     assert "no row was made" in out
     assert len(read_table(alone)) == 2
-    code, _, err = starsearch("bench", "make", "--merge", there, "--out", alone, "--fidelity", "proxy")
+    new = tmp_path / "new"
+    code, _, err = starsearch("bench", "make", "--merge", there, "--out", new, "--fidelity", "proxy")
     assert code == 2
     assert "--data" in err
+    assert not new.exists()
 
 
 def test_rows_of_another_recipe_or_other_data_are_refused(tmp_path):

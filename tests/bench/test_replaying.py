@@ -138,6 +138,8 @@ def test_the_command_prints_a_row_a_sampler_and_says_what_is_estimated(starsearc
     assert "Trainings of 40 networks are looked up" in " ".join(out.split())
     before = pd.read_csv(csv)
     assert list(before["sampler"]) == ["nsga2", "random"]
+    whole = replay(Judge(table, "proxy"), PROXY, "nsga2", seed=0, trials=10)
+    assert before["goal"].tolist() == [whole["hypervolume"].iloc[-1]] * 2, "to the last digit"
     code, out, err = starsearch("bench", "run", "--samplers", "random,qmc:3", *options)
     assert "3 of 3 replays" in err
     assert "1 of 3" not in err, "what is there is not repeated"
@@ -153,7 +155,11 @@ def test_the_command_prints_a_row_a_sampler_and_says_what_is_estimated(starsearc
     code, _, err = starsearch("bench", "run", "--samplers", "random", *options, "--trials", "12")
     assert code == 2
     assert "after 10 candidates, not after 12" in " ".join(err.split())
-    csv.write_text(csv.read_text().replace("proxy,40", "proxy,41"))
+    text = csv.read_text()
+    for one in ("proxy,40", Judge(table, "proxy").digest):
+        csv.write_text(text.replace(one, f"{one[:-1]}z"))
+        assert starsearch("bench", "run", "--samplers", "random", *options)[0] == 2
+    csv.write_text(text.replace("proxy,40", "proxy,41"))
     code, _, err = starsearch("bench", "run", "--samplers", "random", *options)
     assert code == 2
     assert "was written with another table" in err

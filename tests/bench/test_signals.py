@@ -38,6 +38,8 @@ def test_the_tables_signals_are_judged_by_its_trainings(starsearch, with_signals
     code, _, err = starsearch("signals", with_signals, "--data", "digits")
     assert code == 2
     assert "drop --data" in err
+    code, _, err = starsearch("signals", with_signals, "--resolution", "96")
+    assert (code, "drop --resolution" in err) == (2, True)
 
 
 @pytest.fixture
