@@ -106,8 +106,8 @@ def run_bench(
         for one in found:
             if any(one.get(name) != value for name, value in made_with.items()):
                 raise StudyError(
-                    f"{csv} was written with another table or fidelity, or this table had other rows; it has "
-                    f"{len(judge.networks)} networks trained at {fidelity}. Give another --csv."
+                    f"{csv} was not written with this table as it is now and this fidelity ({len(judge.networks)} "
+                    f"networks at {fidelity}). Give another --csv."
                 )
             if one["sampler"] == BASELINE and one["trials"] != trials:
                 raise StudyError(

@@ -52,8 +52,9 @@ class Plan:
         candidates: how many the pilot has, anchors included.
         proxies: as plan.csv, a row a proxy, the cheapest first.
         chosen: the cheapest whose τ is high enough; None where none is.
-        costs: a row a fidelity of the study, with the chosen proxy or its own: whole trainings, of which halving needs
-            fewer than there are candidates, seconds of each, and whether the pilot measured them.
+        costs: a row a fidelity of the study, with the chosen proxy or its own: whole trainings, of which halving (but
+            not with the sampler auto) needs fewer than there are candidates, seconds of each, and whether the pilot
+            measured them.
         workers: evaluations at a time; None where it is not known.
     """
 
@@ -325,7 +326,7 @@ def _costs(
         rows.append(
             {
                 "fidelity": spec.fidelity.name,
-                "trainings": spec.trials * _share_trained(replace(spec, fidelity=fidelity)) + spec.num_anchor_trials,
+                "trainings": spec.trials * _share_trained(spec, fidelity, dataset) + spec.num_anchor_trials,
                 "seconds": seconds * work / known,
                 "is_measured": replace(fidelity, name="") in measured,
             }
@@ -340,13 +341,16 @@ def _work(fidelity: Fidelity, spec: StudySpec, dataset: DataSet) -> float:
     return float(epochs) * images * area(fidelity.resolution)
 
 
-def _share_trained(spec: StudySpec) -> float:
+def _share_trained(spec: StudySpec, fidelity: Fidelity, dataset: DataSet) -> float:
     """Return the share of a whole training that a searched candidate has on average; one in η leaves each rung.
 
     The sampler auto trains as many to the end as it finds worth it: all, at most.
     """
-    if spec.halving is None or spec.sampler == "auto":
+    halving = spec.halving
+    if halving is None or spec.sampler == "auto":
         return 1.0
-    rungs = tuple(one for one in spec.halving.rungs if one.epochs < spec.num_epochs)  # a shorter proxy has fewer
-    compute, share = Compute(replace(spec, halving=replace(spec.halving, rungs=rungs))), 1 / spec.halving.eta
+    images = min(fidelity.samples or dataset.num_train, dataset.num_train)
+    spec = replace(spec, fidelity=replace(fidelity, samples=images))
+    rungs = tuple(one for one in halving.rungs if one.epochs < spec.num_epochs)  # a shorter proxy has fewer
+    compute, share = Compute(replace(spec, halving=replace(halving, rungs=rungs))), 1 / halving.eta
     return sum(compute.work(rung, rung + 1) * share**rung for rung in range(len(rungs) + 1)) / spec.num_epochs

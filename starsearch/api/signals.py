@@ -123,12 +123,13 @@ def audit_signals(
     for name in trained:
         values[name] = _estimate(known, list(values.index), seed) if name == MODEL else known.curves[name]
     num_params = np.array([count_params(one) for one in networks], dtype=float)
+    own = values.reindex(networks)
+    if "az_nas" in own:  # made of ranks: those among the networks that are judged, not beside those that are flipped
+        own["az_nas"] = az_nas(own)
     found = []
     for name in values:
         value = values[name].to_dict()
-        # Its values are ranks, of the networks that are judged, not of those that are flipped beside them.
-        own = values.reindex(networks)
-        ranked = np.array(az_nas(own) if name == "az_nas" else own[name], dtype=np.float64)
+        ranked = own[name].to_numpy(dtype=np.float64)
         sees = {
             str(flip): sight(*([value.get(one, math.nan) for one in side] for side in zip(*pairs[flip], strict=True)))
             for flip in pairs

@@ -14,7 +14,7 @@ from starsearch.errors import StudyError, counted
 from starsearch.families.text import parse_architecture
 from starsearch.recipe import Fidelity
 from starsearch.records.record import differences
-from starsearch.search.evidence import task_of
+from starsearch.search.evidence import draws_images, task_of
 from starsearch.study.recipe_file import load_recipe
 from starsearch.study.spec import StudySpec
 
@@ -42,10 +42,11 @@ def read_table_evidence(
         theirs = replace(spec, fidelity=replace(fidelity, name=spec.fidelity.name), recipe=load_recipe(fidelity.recipe))
         task = task_of(spec) if theirs == spec else f"{folder.name}: {spec.data}/{fidelity.name}"
         images = min(fidelity.validation_samples or data.num_validation, data.num_validation)
+        others = sorted({*own["seed"].astype(int)} - {spec.seed}) if draws_images(fidelity) else []
         new = [
             Observation(
                 architecture=network,
-                task=task if seed == spec.seed else f"{task}, seed {seed}",
+                task=f"{task}, seed {seed}" if seed in others else task,
                 value=top1,
                 standard_error=(top1 * (100 - top1) / images) ** 0.5,
                 source=folder.name,
@@ -60,6 +61,9 @@ def read_table_evidence(
         if new and theirs != spec:
             changed = differences(theirs.describe(), spec.describe()).values()
             lines.append(f"  Trained otherwise, so a task of its own: {'; '.join(changed)}.")
+        if new and others:
+            seeds = ", ".join(map(str, others))
+            lines.append(f"  By other seeds, which draw other images, so tasks of their own: {seeds}.")
         found += new
     if not found:
         raise StudyError(

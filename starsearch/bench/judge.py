@@ -81,7 +81,10 @@ class Judge:
                 f"The table has {trained['network'].nunique()} networks trained at the fidelity {fidelity!r} and "
                 f"{len(latencies)} latencies; at least {_FOLDS} and {MIN_SAMPLES} are needed. {advice}"
             )
-        rests_on = [trained[["network", "seed", "curve", "seconds"]], latencies[["network", "latency_ms"]]]
+        rests_on = [
+            trained[["network", "seed", "curve", "seconds", "cpu_seconds", "threads"]],
+            latencies[["network", "latency_ms"]],
+        ]
         self.digest = hashlib.sha256("".join(one.to_csv(index=False) for one in rests_on).encode()).hexdigest()[:12]
         latency_ms: dict[str, float] = dict(zip(latencies["network"], latencies["latency_ms"], strict=True))
         device = Device(processor=str(latencies["device"].iloc[0]), threads=1, runtime="imported", optimization="all")

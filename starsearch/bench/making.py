@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 QUICK = "quick"
 FIDELITIES = {
-    # A fifth of the proxy's compute: whether so short a training, annealed, says anything of it.
+    # A fifth of the proxy's time, a sixth of its images: whether so short a training, annealed, says anything of it.
     QUICK: Fidelity(name=QUICK, epochs=1, samples=5_000, validation_samples=5_000, recipe="proxy"),
     "proxy": Fidelity(name="proxy", epochs=3, samples=10_000, validation_samples=5_000, recipe="proxy"),
     # Of the networks that are trained by three seeds alone: whether the proxy ranks as a longer training does.

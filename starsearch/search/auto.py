@@ -45,7 +45,7 @@ _SEEN = 5  # values that an observation at a rung may have, by which its worth i
 _BEYOND = 0.1  # how far the reference lies beyond the worst results, as a share of their range
 _Z90 = 1.6449
 _JITTER = 1e-8
-_LEAST = 1e-3  # of a cost, in its unit, that its logarithm tells from 0
+_LEAST = 1e-3  # that the logarithm of a cost tells from 0, as a share of the smallest one seen
 
 
 class AutoProposer:
@@ -153,16 +153,15 @@ class AutoProposer:
 
     def _choose(self, pool: list[Trial]) -> Trial:
         """Return the one of the pool that is expected to add most hypervolume to the front, for its compute."""
-        ended = [one for one in self._results.values() if one.state == "complete"]
-        known, front = self._feasible([*ended, *self._running.values()])
-        if not known:  # nothing complete keeps the constraints
-            known, front = self._feasible([*self._results.values(), *self._running.values()])
+        ended = self._feasible([one for one in self._results.values() if one.state == "complete"])[0]
+        ended = ended or self._feasible(list(self._results.values()))[0]
         mean, std = self._losses(pool)
         chance = np.where(np.isfinite(mean).all(axis=1), self._chance(pool), 0.0)
-        if not known:  # nothing at all does yet
+        if not ended:  # nothing keeps the constraints yet
             best = pool[int(np.lexsort((mean[:, 0], -chance))[0])]
             self._why[best.key] = f"most likely to keep the constraints: {self._words(best)}"
             return best
+        known, front = self._feasible([*ended, *self._running.values()])
         ranges = np.ptp(front, axis=0)
         reference = front.max(axis=0) + _BEYOND * np.where(ranges > 0, ranges, 1.0)  # of a single point it has none
         shares = self._compute.shares(pool, self._history)
@@ -172,7 +171,7 @@ class AutoProposer:
         chance, (now, later) = chance[short], shares[short].T
         gains, weights = self._gains(known, pool, front, mean, std, reference)
         rates, always = gain_for_compute(chance * gains, weights, now, later)
-        at = int(np.argmax(rates))
+        at = int(np.lexsort((-chance, -rates))[0])
         share = 100 * chance[at] * (weights @ gains[:, at]) / hypervolume(np.minimum(front, reference), reference)
         goal, step, best = "expected to add most to the front", "", pool[at]
         if self._spec.halving:
@@ -184,7 +183,9 @@ class AutoProposer:
 
     def _feasible(self, trials: Sequence[Trial]) -> tuple[list[Trial], FloatArray]:
         """Return those that keep the constraints more likely than not, and their expected losses (n, m)."""
-        losses = self._losses(trials)[0] if trials else np.empty((0, len(self._spec.objectives)))
+        if not trials:
+            return [], np.empty((0, len(self._spec.objectives)))
+        losses = self._losses(trials)[0]
         counts = np.isfinite(losses).all(axis=1) & (self._chance(trials) > 0.5)
         return list(itertools.compress(trials, counts)), losses[counts]
 
@@ -300,11 +301,11 @@ class AutoProposer:
         if name in ("macs", "num_params") or name in self._spec.profiles:
             values = np.array([self._computed(name, one) for one in architectures])
             return np.log(values), np.zeros(len(values))
-        mean, std = self._regress(name, architectures)
+        (mean, std), least = self._regress(name, architectures), self._least(name)
         for row, trial in enumerate(trials):  # what was measured is known, also before what goes on from a rung
             value = self._results.get(trial.key, trial).values.get(name, math.nan)
             if not math.isnan(value):
-                mean[row], std[row] = math.log(max(value, _LEAST)), 0.0
+                mean[row], std[row] = math.log(max(value, least)), 0.0
         return mean, std
 
     def _computed(self, name: str, architecture: Architecture) -> float:
@@ -336,10 +337,16 @@ class AutoProposer:
             return np.zeros(len(architectures)), np.ones(len(architectures))
         inputs = np.array([encode(one.candidate.architecture) for one in told])
         center, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-6)
-        model = BayesianRidge().fit((inputs - center) / scale, np.log([max(one.values[name], _LEAST) for one in told]))
+        model = BayesianRidge().fit(
+            (inputs - center) / scale, np.log([max(one.values[name], self._least(name)) for one in told])
+        )
         asked = (np.array([encode(one) for one in architectures]) - center) / scale
         mean, std = model.predict(np.clip(asked, -5, 5), return_std=True)
         return mean, std
+
+    def _least(self, name: str) -> float:
+        """Return what stands for costs of 0 in logarithms."""
+        return _LEAST * min((one.values[name] for one in self._history if one.values.get(name, 0.0) > 0), default=1.0)
 
     def _chance(self, trials: Sequence[Trial]) -> FloatArray:
         """Return (n,) how probable it is that the constraints hold."""
@@ -350,7 +357,7 @@ class AutoProposer:
             mean, std = self._predict(one.name, trials)
             for bound, sign in ((one.high, 1.0), (one.low, -1.0)):
                 if bound is not None:
-                    limit = math.log(max(100 - bound if is_accuracy(one.name) else bound, _LEAST))
+                    limit = math.log(max(100 - bound if is_accuracy(one.name) else bound, self._least(one.name)))
                     sign = -sign if is_accuracy(one.name) else sign
                     # What is known to lie at the limit keeps it.
                     chance *= ndtr((sign * (limit - mean) + _JITTER) / np.maximum(std, _JITTER / 10))

@@ -35,7 +35,7 @@ class Compute:
         self._epochs = [*(one.epochs for one in rungs), spec.num_epochs]
         self._may_skip = all(one.samples is None and one.resolution is None for one in rungs)
         images, whole = spec.fidelity.samples, spec.fidelity.resolution
-        shares = [(one.samples or images or 1) / (images or one.samples or 1) for one in rungs]
+        shares = [min((one.samples or images or 1) / (images or one.samples or 1), 1.0) for one in rungs]
         shares = [share * area(one.resolution or whole) / area(whole) for share, one in zip(shares, rungs, strict=True)]
         # What a training has done by each of the points, in epochs of the last part.
         work = np.cumsum([0.0, *np.diff(self._epochs, prepend=0) * np.array([*shares, 1.0])])

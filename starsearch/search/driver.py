@@ -288,7 +288,8 @@ class _Driver:
         # Optuna keeps one intermediate value a step: the first accuracy; of a study without one, the first objective
         # that can be read so early.
         names = [one.name for one in self._spec.objectives]
-        name = next((one for one in [*filter(is_accuracy, names)][:1] or names if one in progress.values), None)
+        accuracies = [one for one in names if is_accuracy(one)]
+        name = next((one for one in accuracies[:1] or names if one in progress.values), None)
         if progress.epoch is not None and name is not None:
             trial = replace(trial, curve={**trial.curve, progress.epoch: progress.values[name]})
             self._running[trial.number] = trial

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +13,7 @@ from starsearch.errors import StudyError, counted
 from starsearch.families.text import format_architecture, parse_architecture
 from starsearch.measurement import Measurement
 from starsearch.objective import is_accuracy
+from starsearch.recipe import Fidelity
 from starsearch.records.record import FIDELITIES, StudyRecord, differences
 from starsearch.study.spec import StudySpec
 from starsearch.trial import Trial
@@ -35,6 +37,11 @@ def is_evidence(trial: Trial, spec: StudySpec) -> bool:
     """
     own = trial.candidate.recipe != spec.recipe or trial.candidate.resolution not in (None, spec.space.resolution)
     return trial.has_result and not own and not trial.is_baseline
+
+
+def draws_images(fidelity: Fidelity) -> bool:
+    """Return whether a seed draws the images, and so moves all networks alike."""
+    return fidelity.samples is not None or fidelity.validation_samples is not None
 
 
 def evidence_on(quantity: str, evidence: Iterable[Observation]) -> list[Observation]:
@@ -62,16 +69,17 @@ def observations(spec: StudySpec, trials: Iterable[Trial], quantity: str = _TOP1
         if quantity == first and trial.continues is None:
             last = trial.epochs or spec.num_epochs
             seen |= {epoch: trial.curve[epoch] for epoch in passed if epoch < last and epoch in trial.curve}
-        spread = reading.spread if isinstance(reading, Measurement) else None
+        spread = (reading.spread if isinstance(reading, Measurement) else None) or 0.0
         found += [
             Observation(
                 architecture=trial.candidate.architecture,
                 task=task_of(spec, epochs=epochs),
                 value=value,
-                standard_error=spread or 0.0,
+                standard_error=spread if math.isfinite(spread) else 0.0,
                 source=spec.name,
             )
             for epochs, value in seen.items()
+            if 0 <= value <= 100  # others are of an evaluator of one's own
         ]
     return found
 
@@ -110,12 +118,8 @@ def read_evidence(url: str, name: str, spec: StudySpec, *, data: str) -> tuple[l
             ended = [one for one in record.trials() if one.has_result and not one.is_baseline]
             own = observations(record.spec, ended)
             changed = differences(record.spec.describe(), spec.describe())
-        # Another seed draws other images, which moves all networks alike.
-        trained = [
-            words
-            for item, words in changed.items()
-            if item.startswith(("recipe.", "fidelity.", "seed")) and item != "fidelity.name"
-        ]
+        otherwise = ("recipe.", "fidelity.", *(("seed",) if draws_images(spec.fidelity) else ()))
+        trained = [words for item, words in changed.items() if item.startswith(otherwise) and item != "fidelity.name"]
         searched = [words for item, words in changed.items() if item.startswith("space.") and item != "space.anchors"]
         task = f"{fidelity}: {task_of(record.spec)}" if trained else task_of(spec)
         found += [replace(one, task=one.task.replace(task_of(record.spec), task, 1)) for one in own]

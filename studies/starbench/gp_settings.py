@@ -44,7 +44,7 @@ def main():
             samplers.SAMPLERS["gp"] = replace(DEFAULT, options=lambda _, of=SETTINGS[setting]: of)
             rows = replay(judge, FIDELITIES["proxy"], "gp", seed=seed, trials=MOST, goal=goals[seed])
             found.append(outcome(rows, trials=MOST, goal=goals[seed]) | {"sampler": setting})
-            pd.DataFrame(found).to_csv(options.csv, index=False, float_format="%.6g")
+            pd.DataFrame(found).to_csv(options.csv, index=False)
     summary = summarise(pd.DataFrame(found))
     print(summary[["sampler", "replays", "reached", "evaluations", "evaluations_low", "evaluations_high"]].to_string())
 

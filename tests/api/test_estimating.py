@@ -224,4 +224,5 @@ def test_an_unknown_accuracy_and_a_study_as_its_own_evidence_are_refused(tmp_pat
 def test_what_only_a_training_tells_is_refused(tmp_path, study, said):
     data = "digits" if "data" in said else None
     with pytest.raises(StudyError, match=said):
-        starsearch.run(study, accuracy="published", name="no", out=tmp_path, data=data)
+        starsearch.run(study, accuracy="published", name="no", out=tmp_path / "out", data=data)
+    assert not (tmp_path / "out").exists()

@@ -62,10 +62,11 @@ def test_the_same_command_has_nothing_left_to_train(planned):
         (["--samples", "16"], "batch_size"),
         (["--recipes", "digit"], "Did you mean 'digits'"),
         (["--epochs", "9"], "No proxy of the grid is cheaper"),
-        (["--pilot", "2"], "at least 5 candidates"),
+        (["--pilot", "2", "--out", "elsewhere"], "at least 5 candidates"),
     ],
 )
 def test_a_plan_that_cannot_be_made_is_refused(planned, options, words):
     done = starsearch(*PLAN, *options, cwd=planned)  # of an option that is given twice the last counts
     assert done.returncode == 2, done.stdout
     assert words in " ".join(done.stderr.split())
+    assert not (planned / "elsewhere").exists()

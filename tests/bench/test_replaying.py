@@ -2,11 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from starsearch.api.bench import run_bench
 from starsearch.bench.judge import Judge
 from starsearch.bench.making import FIDELITIES
 from starsearch.bench.networks import bench_networks, open_space
 from starsearch.bench.replay import outcome, replay, summarise
 from starsearch.bench.table import read_table
+from starsearch.errors import SpecError
 from starsearch.families.family import count_macs
 from starsearch.families.text import parse_architecture
 from tests.bench.conftest import NOISE, latency_of, top1_of
@@ -159,10 +161,12 @@ def test_the_command_prints_a_row_a_sampler_and_says_what_is_estimated(starsearc
     for one in ("proxy,40", Judge(table, "proxy").digest):
         csv.write_text(text.replace(one, f"{one[:-1]}z"))
         assert starsearch("bench", "run", "--samplers", "random", *options)[0] == 2
+    with pytest.raises(SpecError, match="at least one sampler"):
+        run_bench(table, [])
     csv.write_text(text.replace("proxy,40", "proxy,41"))
     code, _, err = starsearch("bench", "run", "--samplers", "random", *options)
     assert code == 2
-    assert "was written with another table" in err
+    assert "was not written with this table" in err
     csv.write_text("")
     code, _, err = starsearch("bench", "run", "--samplers", "random", *options)
     assert code == 2

@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
+from starsearch.accuracy.evidence import published_top1_percent
+from starsearch.accuracy.signals import AZ_NAS
 from starsearch.api.signals import audit_signals
 from starsearch.bench.table import read_table
 from starsearch.errors import StudyError
@@ -58,6 +61,34 @@ def test_an_earlier_epoch_and_the_model_are_judged_like_signals(few):
     assert epoch.ranking.overall.value == pytest.approx(kendalltau(first, rows["top1_percent"]).statistic)
     assert (epoch.signal, estimate.signal) == ("epoch-1", "estimate")
     assert 0.3 < estimate.ranking.overall.value < 0.95, "of networks whose own accuracy is not told"
+
+
+def test_the_shortest_trainings_of_a_table_are_judged_too(table, tmp_path):
+    rows = read_table(table)
+    proxy = rows[(rows["fidelity"] == "proxy") & (rows["seed"] == 0)].iloc[:14]
+    quick = proxy.iloc[1:].assign(fidelity="quick", top1_percent=100 - proxy["top1_percent"])
+    pd.concat([proxy, quick]).to_csv(tmp_path / "starbench.csv.xz", index=False)
+    _, (found,) = audit_signals(str(tmp_path), signals=["quick"])
+    assert (found.ranking.candidates, found.ranking.overall.value) == (13, -1)
+
+
+def test_az_nas_ranks_the_judged_networks_alone(monkeypatch):
+    values = {}
+
+    def read(networks, _batches, **_options):
+        yield from ()
+        rng = np.random.default_rng(0)
+        found = pd.DataFrame(rng.normal(size=(len(networks), len(AZ_NAS))), columns=list(AZ_NAS))
+        values.update(zip(networks, found.to_numpy().tolist(), strict=True))
+        return found
+
+    monkeypatch.setattr("starsearch.api.signals.read_signals", read)
+    _, found = audit_signals("starnet", signals=["az_nas"])
+    top1 = {one: value for one, value in published_top1_percent().items() if one.family == "starnet"}
+    ranks = pd.DataFrame([values[one] for one in top1], columns=list(AZ_NAS))
+    expected = kendalltau(np.log(ranks.rank(pct=True)).sum(axis=1), list(top1.values())).statistic
+    assert {one.signal: one for one in found}["az_nas"].ranking.overall.value == pytest.approx(expected)
+    assert len(values) > len(top1)
 
 
 def test_a_table_without_signals_has_its_networks_read(few):

@@ -119,15 +119,24 @@ def test_known_constraints_hold_in_every_proposal():
     assert all(judge(proposer.propose()).values["macs"] <= 0.3e9 for _ in range(4))
 
 
-def test_what_waits_at_a_rung_is_learned_from_where_nothing_complete_keeps_the_constraints():
+@pytest.mark.parametrize("complete", [0, 1])
+@pytest.mark.parametrize("limit", [("macs", 0.3e9), ("latency_ms", 3.0)])  # of what is computed, and only measured
+def test_what_waits_at_a_rung_is_learned_from_where_nothing_complete_keeps_the_constraints(complete, limit):
+    name, most = limit
     halving = Halving(eta=3, rungs=(Rung(epochs=1),))
-    limit = (Constraint(name="macs", high=0.3e9),)  # S1 has 0.42e9
-    spec = make_auto(constraints=limit, halving=halving, fidelity=Fidelity(epochs=3))
-    stopped = [replace(one, state="pruned", rung=0, epochs=1, number=row) for row, one in enumerate(draw(spec, 24))]
-    ended = [replace(stopped[0], state="complete", rung=None, epochs=None), *stopped[1:]]
-    proposer = AutoProposer(spec, ended)
-    why = proposer.adopt(proposer.propose())
-    assert re.match(r"expected to add most to the front for its compute, .*; (trains|goes on)", why), why
+    spec = make_auto(constraints=(Constraint(name=name, high=most),), halving=halving, fidelity=Fidelity(epochs=3))
+    stopped = [
+        replace(one, state="pruned", rung=0, epochs=1, number=row, readings=measure(one.candidate))
+        for row, one in enumerate(draw(spec, 24))
+    ]
+    ended = [replace(one, state="complete", rung=None, epochs=None) for one in stopped[:complete]]  # S1, beyond both
+    proposer, macs = AutoProposer(spec, [*ended, *stopped[complete:]]), []
+    for _ in range(4):  # beside what runs
+        trial = proposer.propose()
+        why = proposer.adopt(trial)
+        assert re.match(r"expected to add most to the front for its compute, .*; (trains|goes on)", why), why
+        macs.append(measure(trial.candidate)[2].value)
+    assert max(macs) < 0.4e9
 
 
 def test_the_most_likely_to_keep_the_constraints_comes_first_while_none_does():
@@ -142,6 +151,17 @@ def test_a_cost_may_be_0():
     nothing = Measurement(name="coreml_cpu_percent", value=0.0)
     proposer = AutoProposer(spec, [replace(one, readings=(*one.readings, nothing)) for one in draw(make_auto(), 8)])
     assert re.match(r"expected to add most to the front, .* ≈ 0\.00 %$", proposer.adopt(proposer.propose()))
+
+
+def test_small_costs_are_told_apart():
+    goals = (*OBJECTIVES[:1], Objective(name="energy_mj", direction="minimize"))
+    values = np.geomspace(1e-5, 5e-4, 8)
+    ended = [
+        replace(one, readings=(*one.readings, Measurement(name="energy_mj", value=float(value))))
+        for one, value in zip(draw(make_auto(), 8), values, strict=True)
+    ]
+    found = AutoProposer(make_auto(objectives=goals), ended).expected(ended)
+    assert found[:, 1] == pytest.approx(np.log(values))
 
 
 def test_what_was_measured_before_a_rung_is_known_after_it():

@@ -83,13 +83,24 @@ def test_results_of_another_fidelity_are_a_task_of_their_own(old):
     assert lines[1:] == ["  Trained otherwise, so a task of its own: fidelity.epochs: was none, now 9."]
 
 
-def test_another_seed_draws_other_images_and_another_name_is_no_other_training(old):
-    found, lines = read_evidence(old, "old", make_spec(seed=7), data=DATA)
-    assert {one.task for one in found} == {"old: none/proxy"}
-    assert lines[1:] == ["  Trained otherwise, so a task of its own: seed: was 0, now 7."]
-    found, lines = read_evidence(old, "old", make_spec(fidelity=Fidelity(name="cheap")), data=DATA)
+def test_another_seed_is_another_task_where_it_draws_images_and_another_name_is_none(old, tmp_path):
+    found, lines = read_evidence(old, "old", make_spec(seed=7, fidelity=Fidelity(name="cheap")), data=DATA)
     assert {one.task for one in found} == {"none/cheap"}
     assert lines[1:] == []
+    some = Fidelity(samples=50)
+    with closing(StudyRecord.open(url_of(tmp_path), make_spec(fidelity=some), conditions={"data": DATA})) as record:
+        run_study(make_spec(fidelity=some), record, LocalExecutor(FakeEvaluator()))
+    found, lines = read_evidence(url_of(tmp_path), "small", make_spec(seed=7, fidelity=some), data=DATA)
+    assert {one.task for one in found} == {"small: none/proxy"}
+    assert lines[1:] == ["  Trained otherwise, so a task of its own: seed: was 0, now 7."]
+
+
+def test_what_no_accuracy_can_be_is_no_evidence():
+    spec = make_spec(halving=Halving(eta=2, rungs=(Rung(epochs=1),)), fidelity=Fidelity(epochs=2))
+    reading = Measurement(name="top1_percent", value=60.0, spread=float("inf"))
+    candidate = Candidate(architecture=presets()["starnet_s1"], recipe=spec.recipe)
+    trial = Trial(candidate=candidate, state="complete", readings=(reading,), curve={1: 1000.0, 2: 60.0})
+    assert [(one.value, one.standard_error) for one in observations(spec, [trial])] == [(60.0, 0.0)]
 
 
 def test_a_curve_is_that_of_the_first_accuracy(tmp_path):
