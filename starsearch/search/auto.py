@@ -337,9 +337,8 @@ class AutoProposer:
             return np.zeros(len(architectures)), np.ones(len(architectures))
         inputs = np.array([encode(one.candidate.architecture) for one in told])
         center, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-6)
-        model = BayesianRidge().fit(
-            (inputs - center) / scale, np.log([max(one.values[name], self._least(name)) for one in told])
-        )
+        costs = np.maximum([one.values[name] for one in told], self._least(name))
+        model = BayesianRidge().fit((inputs - center) / scale, np.log(costs))
         asked = (np.array([encode(one) for one in architectures]) - center) / scale
         mean, std = model.predict(np.clip(asked, -5, 5), return_std=True)
         return mean, std
